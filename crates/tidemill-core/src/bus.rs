@@ -1,0 +1,232 @@
+//! What a bus is: the traits that the embedded broker, the remote one and every adapter
+//! implement, and [`Bus`], the erased handle that programs hold.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::{Delivery, Settlement};
+use crate::error::{FetchError, PublishError, PullError, RequestError, SubscribeError};
+use crate::event::Event;
+use crate::name::{GroupName, TopicName};
+use crate::position::{Offset, Partition, Position};
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who writes events.
+pub trait Publisher: Send + Sync + 'static {
+    /// Publishes events to one topic, all of them or none, in their order per key. Resolves with
+    /// their positions when the flush policy is satisfied.
+    fn publish(
+        &self,
+        topic: TopicName,
+        events: Vec<Event>,
+    ) -> BoxFuture<'static, Result<Vec<Position>, PublishError>>;
+
+    /// Publishes a request and waits for the answer of the handler that settles it.
+    fn request(
+        &self,
+        topic: TopicName,
+        event: Event,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Event, RequestError>>;
+}
+
+/// Who reads events.
+pub trait Subscriber: Send + Sync + 'static {
+    /// What this bus gives, natively or emulated.
+    fn guarantees(&self) -> Guarantees;
+
+    /// Joins a group. Every group gets every event of its topics; the members of one group share
+    /// them.
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxFuture<'static, Result<Box<dyn GroupMember>, SubscribeError>>;
+
+    /// Reads a partition by offset, outside of any group.
+    fn fetch(&self, fetch: Fetch) -> BoxFuture<'static, Result<Fetched, FetchError>>;
+}
+
+/// One member of a group. Dropping it leaves the group: what it holds and has not settled goes
+/// to others.
+pub trait GroupMember: Send {
+    /// Waits for at least one event and takes at most `credit` of them. Within a key (or a
+    /// partition, as the subscription's order says) they come in the order of their offsets.
+    ///
+    /// Cancel safe: dropped before it resolves, nothing was taken.
+    fn pull(
+        &mut self,
+        credit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Delivery, Settlement)>, PullError>>;
+}
+
+/// Which order a subscription keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// One event of a key in flight; different keys in parallel, whatever the number of
+    /// partitions.
+    #[default]
+    PerKey,
+    /// One event of a partition in flight.
+    PerPartition,
+    /// Any event at any time.
+    None,
+}
+
+/// Where a new group begins. A group that exists goes on where it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest event kept.
+    #[default]
+    Beginning,
+    /// With the first event published after the subscription.
+    End,
+    /// At this offset in every partition.
+    At(Offset),
+}
+
+/// What a member of a group asks for.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// The topics to read, at least one.
+    pub topics: Vec<TopicName>,
+    /// The group to be a member of.
+    pub group: GroupName,
+    /// The order to keep.
+    pub order: Order,
+    /// Where a new group begins.
+    pub start: Start,
+}
+
+/// A read by offset.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// The topic.
+    pub topic: TopicName,
+    /// Its part.
+    pub partition: Partition,
+    /// The first offset wanted.
+    pub offset: Offset,
+    /// Most events to return.
+    pub max_events: usize,
+    /// Most bytes to return; at least one event is returned where there is one.
+    pub max_bytes: usize,
+    /// How long to wait for the first event when there is none yet.
+    pub wait: Duration,
+}
+
+/// The answer to a [`Fetch`].
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The events with their offsets, ascending.
+    pub events: Vec<(Offset, Arc<Event>)>,
+    /// Where to read on.
+    pub next: Offset,
+    /// The offset that the next durable event gets (the high watermark).
+    pub end: Offset,
+}
+
+/// How a bus gives something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Support {
+    /// By itself.
+    Native,
+    /// Tidemill adds it.
+    Emulated,
+    /// Not at all; asking for it is refused at start.
+    Refused,
+}
+
+/// What a bus gives. Asked for more, it refuses at start with the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Guarantees {
+    /// Every acknowledged event reaches every group at least once.
+    pub at_least_once: Support,
+    /// One event of a key in flight while other keys go on.
+    pub order_per_key: Support,
+    /// A handler's settlement and returned events are one commit.
+    pub atomic_handler_commit: Support,
+    /// Reading again from any position kept.
+    pub replay: Support,
+}
+
+/// What [`Bus`] erases: anything that both publishes and subscribes.
+trait Engine: Publisher + Subscriber {}
+impl<T: Publisher + Subscriber> Engine for T {}
+
+/// The handle on a bus, whichever it is. Clones share it.
+#[derive(Clone)]
+pub struct Bus {
+    engine: Arc<dyn Engine>,
+}
+
+impl Bus {
+    /// Wraps an implementation.
+    pub fn new(engine: impl Publisher + Subscriber) -> Self {
+        Self {
+            engine: Arc::new(engine),
+        }
+    }
+
+    /// See [`Publisher::publish`].
+    ///
+    /// # Errors
+    /// As the bus says; see [`PublishError`].
+    pub async fn publish(
+        &self,
+        topic: TopicName,
+        events: Vec<Event>,
+    ) -> Result<Vec<Position>, PublishError> {
+        self.engine.publish(topic, events).await
+    }
+
+    /// See [`Publisher::request`].
+    ///
+    /// # Errors
+    /// As the bus says; see [`RequestError`].
+    pub async fn request(
+        &self,
+        topic: TopicName,
+        event: Event,
+        timeout: Duration,
+    ) -> Result<Event, RequestError> {
+        self.engine.request(topic, event, timeout).await
+    }
+
+    /// See [`Subscriber::subscribe`].
+    ///
+    /// # Errors
+    /// As the bus says; see [`SubscribeError`].
+    pub async fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> Result<Box<dyn GroupMember>, SubscribeError> {
+        self.engine.subscribe(subscription).await
+    }
+
+    /// See [`Subscriber::fetch`].
+    ///
+    /// # Errors
+    /// As the bus says; see [`FetchError`].
+    pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, FetchError> {
+        self.engine.fetch(fetch).await
+    }
+
+    /// See [`Subscriber::guarantees`].
+    #[must_use]
+    pub fn guarantees(&self) -> Guarantees {
+        self.engine.guarantees()
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus")
+            .field("guarantees", &self.guarantees())
+            .finish()
+    }
+}

@@ -1,0 +1,174 @@
+//! One attempt at one event, and the right to settle it once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::bus::BoxFuture;
+use crate::error::SettleError;
+use crate::event::Event;
+use crate::name::{GroupName, TopicName};
+use crate::position::{Attempt, Generation, Position};
+
+/// One attempt at one event, as a handler's input. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Where it is kept.
+    pub position: Position,
+    /// Which try this is.
+    pub attempt: Attempt,
+    /// The group that reads it.
+    pub group: GroupName,
+}
+
+/// What names one attempt to the bus that gave it: a stale ticket is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Where the event is kept.
+    pub position: Position,
+    /// The group's generation when it was given out.
+    pub generation: Generation,
+    /// Which try this is.
+    pub attempt: Attempt,
+}
+
+/// Implemented by a bus: settles attempts that it gave out.
+pub trait Settle: Send + Sync {
+    /// Settles one attempt together with its staged effects, whole or not at all. Resolves when
+    /// that is durable, with the positions of the staged events in their order.
+    fn settle(
+        &self,
+        ticket: Ticket,
+        commit: Commit,
+    ) -> BoxFuture<'static, Result<Vec<Position>, SettleError>>;
+
+    /// The holder is gone without settling: the event may be given out again. Must not block.
+    fn abandon(&self, ticket: Ticket);
+}
+
+/// The right to settle one attempt. By value, so settling twice does not compile; dropped
+/// without being settled, the event is given out again.
+#[must_use = "an event that is not settled is delivered again"]
+pub struct Settlement {
+    held: Option<(Arc<dyn Settle>, Ticket)>,
+}
+
+impl Settlement {
+    /// For implementors of a bus: the right to settle `ticket` at `settler`.
+    pub fn new(settler: Arc<dyn Settle>, ticket: Ticket) -> Self {
+        Self {
+            held: Some((settler, ticket)),
+        }
+    }
+
+    /// Settles the attempt with its staged effects. Resolves when that is durable, with the
+    /// positions of the staged events in their order.
+    ///
+    /// # Errors
+    /// [`SettleError::Stale`] when another member has the event by now. Nothing of the commit is
+    /// kept then.
+    pub async fn settle(mut self, commit: Commit) -> Result<Vec<Position>, SettleError> {
+        match self.held.take() {
+            Some((settler, ticket)) => settler.settle(ticket, commit).await,
+            None => Err(SettleError::Stale),
+        }
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if let Some((settler, ticket)) = self.held.take() {
+            settler.abandon(ticket);
+        }
+    }
+}
+
+impl std::fmt::Debug for Settlement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settlement")
+            .field("ticket", &self.held.as_ref().map(|h| &h.1))
+            .finish()
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Done: the event is settled for its group.
+    Ack,
+    /// Not done: give the event out again, not before `after` has passed.
+    Retry {
+        /// How long to wait.
+        after: Duration,
+    },
+    /// Given up: the event is copied to the group's dead letters and settled.
+    DeadLetter {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Why and how an event was given up. Kept beside the dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The class of the failure in a word: `error`, `panic`, `timeout`, `undecodable`,
+    /// `unhandled`, `rejected`.
+    pub reason: String,
+    /// The error's text, cut to [`crate::limits::ATTRIBUTE_MAX_BYTES`].
+    pub error: String,
+    /// How many times it was tried.
+    pub attempts: u32,
+    /// When it was first tried.
+    pub first: Option<Timestamp>,
+    /// When it was last tried.
+    pub last: Option<Timestamp>,
+    /// The handler's id, where one was found.
+    pub handler: Option<String>,
+    /// The handler's version.
+    pub version: Option<String>,
+}
+
+/// What a handler wants to happen together with the settlement.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// Events to publish, in this order.
+    pub events: Vec<(TopicName, Event)>,
+    /// The answer to a request; sent once the commit is durable, never stored.
+    pub reply: Option<Event>,
+}
+
+/// An outcome and its staged effects: one entry of the journal.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// How the attempt ended. Effects are kept only with [`Outcome::Ack`].
+    pub outcome: Outcome,
+    /// What happens with it.
+    pub effects: Effects,
+}
+
+impl Commit {
+    /// Settled without effects.
+    #[must_use]
+    pub fn ack() -> Self {
+        Self {
+            outcome: Outcome::Ack,
+            effects: Effects::default(),
+        }
+    }
+}
+
+/// The topic that keeps the dead letters of `group`: `<group>.deadletter`, each character that a
+/// topic name cannot have replaced by `_`.
+#[must_use]
+pub fn dead_letter_topic(group: &GroupName) -> TopicName {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let base = group
+        .as_str()
+        .chars()
+        .map(|c| if legal(c) { c } else { '_' });
+    let name: String = base.take(200).chain(".deadletter".chars()).collect();
+    TopicName::new(name).expect("every character was made legal and the length is bounded")
+}

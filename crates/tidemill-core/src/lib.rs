@@ -1,0 +1,22 @@
+//! The vocabulary of Tidemill, the few traits that outsiders implement, and the pure delivery
+//! machines that the broker and the adapters share.
+//!
+//! This crate may not know: tokio, files, sockets, threads, or the wall clock. Time and
+//! randomness arrive as arguments.
+
+pub mod bus;
+pub mod delivery;
+pub mod error;
+pub mod event;
+pub mod limits;
+pub mod name;
+pub mod partition;
+pub mod position;
+
+pub use bus::{BoxFuture, Bus, GroupMember, Guarantees, Order, Publisher, Start, Subscriber};
+pub use bus::{Fetch, Fetched, Subscription};
+pub use delivery::{Commit, Delivery, Effects, Failure, Outcome, Settle, Settlement, Ticket};
+pub use error::{FetchError, PublishError, PullError, RequestError, SettleError, SubscribeError};
+pub use event::{Event, EventBuilder, ExtensionValue, InvalidEvent};
+pub use name::{EventId, EventType, GroupName, InvalidName, Key, Source, Subject, TopicName};
+pub use position::{Attempt, Generation, Offset, Partition, Position, TopicId};

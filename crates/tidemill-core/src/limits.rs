@@ -1,0 +1,19 @@
+//! Every bound of the vocabulary, in one place. Other crates have a `limits.rs` of their own.
+
+/// Longest topic name in bytes; the same bound as Apache Kafka's.
+pub const TOPIC_NAME_MAX_BYTES: usize = 249;
+
+/// Longest consumer group name in bytes.
+pub const GROUP_NAME_MAX_BYTES: usize = 255;
+
+/// Longest value of one context attribute (`id`, `source`, `type`, `subject`, ...) in bytes.
+pub const ATTRIBUTE_MAX_BYTES: usize = 4096;
+
+/// Longest name of an extension attribute in bytes (CloudEvents recommends at most 20).
+pub const EXTENSION_NAME_MAX_BYTES: usize = 64;
+
+/// Most extension attributes that one event may carry.
+pub const EXTENSIONS_MAX: usize = 64;
+
+/// Largest data of one event in bytes, when nothing else is configured.
+pub const EVENT_DATA_MAX_BYTES: usize = 16 * 1024 * 1024;
