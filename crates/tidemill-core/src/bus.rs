@@ -48,6 +48,66 @@ pub trait Subscriber: Send + Sync + 'static {
 
     /// Reads a partition by offset, outside of any group.
     fn fetch(&self, fetch: Fetch) -> BoxFuture<'static, Result<Fetched, FetchError>>;
+
+    /// The topics there are, sorted by name, and what is kept of their partitions. A bus that
+    /// cannot list them says so with an error, as this default does.
+    fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicBounds>, FetchError>> {
+        Box::pin(std::future::ready(Err(unlisted())))
+    }
+
+    /// Begins to watch every partition, also those of topics that come later. What became
+    /// durable before this call is not reported.
+    ///
+    /// # Errors
+    /// A bus that cannot watch its partitions says so, as this default does.
+    fn watch(&self) -> Result<Box<dyn Watch>, FetchError> {
+        Err(unlisted())
+    }
+}
+
+fn unlisted() -> FetchError {
+    FetchError::Other("this bus does not list its topics; name a topic and a partition".into())
+}
+
+/// Tells which partitions have new durable events. Keeps one entry a partition at most, however
+/// slow its holder is.
+pub trait Watch: Send {
+    /// Waits until a partition has durable events that this watch has not told of, then tells
+    /// of all such partitions, each once, with its newest end.
+    ///
+    /// Cancel safe: dropped before it resolves, nothing was taken.
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Advanced>, FetchError>>;
+}
+
+/// A partition that has new durable events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advanced {
+    /// The topic.
+    pub topic: TopicName,
+    /// Its part.
+    pub partition: Partition,
+    /// The offset that the next durable event gets.
+    pub end: Offset,
+}
+
+/// A topic and what is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicBounds {
+    /// The topic.
+    pub topic: TopicName,
+    /// Its partitions, ascending.
+    pub partitions: Vec<PartitionBounds>,
+}
+
+/// A partition and what is kept of it: the offsets from `earliest` until before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionBounds {
+    /// Which one.
+    pub partition: Partition,
+    /// The first offset kept.
+    pub earliest: Offset,
+    /// The offset that the next durable event gets.
+    pub end: Offset,
 }
 
 /// One member of a group. Dropping it leaves the group: what it holds and has not settled goes
@@ -214,6 +274,22 @@ impl Bus {
     /// As the bus says; see [`FetchError`].
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, FetchError> {
         self.engine.fetch(fetch).await
+    }
+
+    /// See [`Subscriber::topics`].
+    ///
+    /// # Errors
+    /// As the bus says; see [`FetchError`].
+    pub async fn topics(&self) -> Result<Vec<TopicBounds>, FetchError> {
+        self.engine.topics().await
+    }
+
+    /// See [`Subscriber::watch`].
+    ///
+    /// # Errors
+    /// As the bus says; see [`FetchError`].
+    pub fn watch(&self) -> Result<Box<dyn Watch>, FetchError> {
+        self.engine.watch()
     }
 
     /// See [`Subscriber::guarantees`].

@@ -11,12 +11,14 @@ pub mod event;
 pub mod limits;
 pub mod name;
 pub mod partition;
+pub mod pattern;
 pub mod position;
 
+pub use bus::{Advanced, Fetch, Fetched, PartitionBounds, Subscription, TopicBounds, Watch};
 pub use bus::{BoxFuture, Bus, GroupMember, Guarantees, Order, Publisher, Start, Subscriber};
-pub use bus::{Fetch, Fetched, Subscription};
 pub use delivery::{Commit, Delivery, Effects, Failure, Outcome, Settle, Settlement, Ticket};
 pub use error::{FetchError, PublishError, PullError, RequestError, SettleError, SubscribeError};
 pub use event::{Event, EventBuilder, ExtensionValue, InvalidEvent};
 pub use name::{EventId, EventType, GroupName, InvalidName, Key, Source, Subject, TopicName};
+pub use pattern::{InvalidPattern, Pattern};
 pub use position::{Attempt, Generation, Offset, Partition, Position, TopicId};

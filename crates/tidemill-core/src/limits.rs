@@ -17,3 +17,6 @@ pub const EXTENSIONS_MAX: usize = 64;
 
 /// Largest data of one event in bytes, when nothing else is configured.
 pub const EVENT_DATA_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest pattern over topic names and event types in bytes.
+pub const PATTERN_MAX_BYTES: usize = 512;
