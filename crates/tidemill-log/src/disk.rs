@@ -1,0 +1,144 @@
+//! The disk as the log sees it: a small public trait, so that crash tests need no feature flag.
+//!
+//! This room may not know what a file holds. The real disk and the one in memory are in
+//! [`crate::driver`]; a simulated one that loses power is in the test kit.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A folder of files. Paths are relative to it, separated by `/`, without `.` and `..`.
+///
+/// What a power cut leaves is what these promise and nothing more: the bytes of a file are
+/// durable after [`DiskFile::sync_data`] of it, a file's name after [`Disk::sync_dir`] of the
+/// folder that it is in.
+pub trait Disk: Send + Sync + 'static {
+    /// Makes a new, empty file.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is one.
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// The names in a folder (`""` is the top one), of files and folders, in any order.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
+    /// Makes a folder and those above it; it may be there already.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    fn make_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Gives a file or folder another path; what had that path before is gone.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file, or a folder that is empty.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// As the disk has them; after one nothing about the folder's names is certain.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Keeps every other opener out until the answer is dropped, this process included.
+    ///
+    /// # Errors
+    /// `WouldBlock` where somebody else holds it; the error's text says who, where that is
+    /// known.
+    fn lock(&self) -> io::Result<DiskLock>;
+}
+
+/// An open file of a [`Disk`]. It stays readable and writable when it is renamed or removed.
+pub trait DiskFile: Send + Sync {
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `buf` from `position` on and answers how many bytes there were: fewer than asked
+    /// for only at the end of the file.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes the pieces one after the other, all of them or an error. A gap between the end
+    /// of the file and `position` reads as zeros.
+    ///
+    /// # Errors
+    /// `StorageFull` where there is no space; any part may have been written.
+    fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()>;
+
+    /// Makes everything written so far durable, and the length with it.
+    ///
+    /// # Errors
+    /// As the disk has them; after one nothing about what was written is certain, and a
+    /// second call that succeeds proves nothing.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Sets the length in bytes.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// Keeps others out of a disk until it is dropped.
+pub struct DiskLock(
+    /// Whatever releases the lock when it is dropped.
+    #[expect(dead_code, reason = "held for its drop alone")]
+    Box<dyn Any + Send + Sync>,
+);
+
+impl DiskLock {
+    /// A lock that is released by dropping `guard`.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self(Box::new(guard))
+    }
+}
+
+impl fmt::Debug for DiskLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DiskLock")
+    }
+}
+
+/// Reads exactly `len` bytes from `position` on.
+pub(crate) fn read_exact_at(file: &dyn DiskFile, position: u64, len: usize) -> io::Result<Bytes> {
+    let mut buf = vec![0; len];
+    let read = file.read_at(position, &mut buf)?;
+    if read == len {
+        return Ok(Bytes::from(buf));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("the file ends {} bytes too early", len - read),
+    ))
+}

@@ -1,0 +1,134 @@
+//! One error type an operation, each text saying what happened and what to do next.
+
+use std::io;
+
+use thiserror::Error;
+use tidemill_core::Offset;
+use tidemill_core::error::Unavailable;
+
+use crate::machine::{LoadError, Lsn, PartitionId};
+
+/// Why an operation has no receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommitError<R> {
+    /// The machine said no. Nothing was written.
+    #[error("refused")]
+    Refused(R),
+    /// The log takes no writes, or not this one now. Nothing was written.
+    #[error(transparent)]
+    Unavailable(Unavailable),
+    /// The write began but failed: it may or may not be there after a restart.
+    #[error("it is not known whether the write was kept ({0}); check after a restart")]
+    Indeterminate(String),
+}
+
+/// Why a log was not opened. Nothing was changed, unless it says so.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process, or another part of this one, has it open.
+    #[error("the data folder is in use: {0}; close the other one, or use another folder")]
+    Locked(String),
+    /// A newer version of the program wrote it.
+    #[error(
+        "the data has format version {found}, newer than {supported}, the newest this program \
+         reads; use the program's newer version"
+    )]
+    NewerFormat {
+        /// What the superblock says.
+        found: u32,
+        /// What this program knows.
+        supported: u32,
+    },
+    /// Both superblocks are unreadable.
+    #[error("no superblock is readable ({0}); restore the folder from a backup")]
+    Superblock(String),
+    /// The snapshot that the superblock names is unreadable.
+    #[error("the snapshot {path} is damaged ({why}); restore the folder from a backup")]
+    Snapshot {
+        /// The file.
+        path: String,
+        /// What the check said.
+        why: String,
+    },
+    /// The journal has a hole in front of commits that were known to be durable.
+    #[error(
+        "the journal is damaged at entry {lsn} ({file} from byte {offset}), and entries up to \
+         {durable} behind it were acknowledged; nothing was changed: copy the folder away, then \
+         restore it from a backup"
+    )]
+    JournalDamaged {
+        /// The first entry that is not readable.
+        lsn: Lsn,
+        /// An entry behind it that was durable.
+        durable: Lsn,
+        /// The file.
+        file: String,
+        /// The place in the file, in bytes.
+        offset: u64,
+    },
+    /// A whole commit holds something that this program does not understand.
+    #[error("the journal's entry {lsn} cannot be used: {why}")]
+    Entry {
+        /// The entry.
+        lsn: Lsn,
+        /// What it is.
+        why: String,
+    },
+    /// The machine does not know its own snapshot.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An option is out of its range.
+    #[error("the option {name} cannot be {value}: {why}")]
+    Option {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// Its range.
+        why: &'static str,
+    },
+    /// The disk said no.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the disk said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// An error of the disk's, with what was tried.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Why records could not be read from disk.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The bytes are not those that were written. They are left as they are.
+    #[error("partition {id} is damaged from offset {offset} on: {why}; read on from {resume}")]
+    Damaged {
+        /// The partition.
+        id: PartitionId,
+        /// The first unreadable offset.
+        offset: Offset,
+        /// Where reading may go on.
+        resume: Offset,
+        /// What the check said.
+        why: String,
+    },
+    /// The partition, or this part of it, was deleted meanwhile.
+    #[error("partition {0} was deleted meanwhile")]
+    Gone(PartitionId),
+    /// The disk said no.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the disk said.
+        source: io::Error,
+    },
+}

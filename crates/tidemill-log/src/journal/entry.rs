@@ -1,0 +1,219 @@
+//! Entries of the journal and the parts that they consist of: numbers, layout, decoding. The
+//! numbers are in `FORMAT.md`; one without code is refused by its name.
+
+use bytes::{Buf, Bytes};
+use tidemill_core::{Offset, Partition, TopicId};
+use uuid::Uuid;
+
+use crate::batch::Batch;
+use crate::machine::{Lsn, PartitionId};
+
+/// Bytes before an entry's parts: their length, their number.
+pub(crate) const ENTRY_HEADER_BYTES: usize = 8;
+/// Bytes before a part's body: kind, flags, the body's length.
+pub(crate) const PART_HEADER_BYTES: usize = 8;
+/// Bytes of a partition's name.
+pub(crate) const PARTITION_ID_BYTES: usize = 20;
+/// Bytes between a records part's header and its batch.
+pub(crate) const RECORDS_PREFIX_BYTES: usize = PARTITION_ID_BYTES + 4;
+/// Bytes between an effect part's header and the machine's bytes.
+pub(crate) const EFFECT_PREFIX_BYTES: usize = 4;
+
+/// The flag of a part that who does not know its kind may skip.
+pub(crate) const FLAG_SKIPPABLE: u16 = 1;
+
+/// The numbers of the kinds with code.
+pub(crate) mod kind {
+    pub(crate) const EPOCH: u16 = 0x0001;
+    pub(crate) const MARKER: u16 = 0x0002;
+    pub(crate) const PARTITION_CREATE: u16 = 0x0010;
+    pub(crate) const PARTITION_DELETE: u16 = 0x0011;
+    pub(crate) const SEGMENT_CREATE: u16 = 0x0020;
+    pub(crate) const SEGMENT_ROLL: u16 = 0x0021;
+    pub(crate) const RECORDS: u16 = 0x0030;
+    pub(crate) const EFFECT: u16 = 0x0040;
+}
+
+/// Kinds that have a number and a layout in `FORMAT.md`, but no code yet.
+const RESERVED: &[(u16, &str)] = &[
+    (0x0003, "checkpoint mark"),
+    (0x0022, "segment swap"),
+    (0x0023, "segment delete"),
+    (0x0031, "records by reference"),
+    (0x0032, "queue body"),
+    (0x0041, "attempt marker"),
+    (0x0050, "transaction begin"),
+    (0x0051, "transaction end"),
+];
+
+/// One part of an entry, as recovery reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The log was opened as this incarnation.
+    Epoch { epoch: u64, wall_ms: i64 },
+    /// Nothing but a commit behind the last one.
+    Marker,
+    /// A partition begins, at offset 0.
+    PartitionCreate(PartitionId),
+    /// A partition is gone with all its segments.
+    PartitionDelete(PartitionId),
+    /// The partition's next segment begins at this offset.
+    SegmentCreate { id: PartitionId, base: Offset },
+    /// Records of a partition.
+    Records { id: PartitionId, batch: Batch },
+    /// A change of the machine's state.
+    Effect { kind: u16, bytes: Bytes },
+}
+
+/// Why an entry of a whole commit is of no use: it names the entry's part.
+pub(crate) type EntryError = String;
+
+/// Writes a partition's name.
+pub(crate) fn put_partition(out: &mut Vec<u8>, id: PartitionId) {
+    out.extend_from_slice(id.topic.0.as_bytes());
+    out.extend_from_slice(&id.partition.0.to_le_bytes());
+}
+
+/// Reads a partition's name, `None` where the bytes end before it does.
+pub(crate) fn get_partition(bytes: &mut Bytes) -> Option<PartitionId> {
+    if bytes.len() < PARTITION_ID_BYTES {
+        return None;
+    }
+    let mut topic = [0; 16];
+    bytes.copy_to_slice(&mut topic);
+    Some(PartitionId {
+        topic: TopicId(Uuid::from_bytes(topic)),
+        partition: Partition(bytes.get_u32_le()),
+    })
+}
+
+/// Reads the entries of one commit's payload, the first of which has the number `first`.
+pub(crate) fn decode(
+    mut payload: Bytes,
+    count: u32,
+    first: Lsn,
+    mut each: impl FnMut(Lsn, Vec<Part>) -> Result<(), EntryError>,
+) -> Result<(), (Lsn, EntryError)> {
+    let mut lsn = first;
+    for _ in 0..count {
+        let parts = take_entry(&mut payload).map_err(|why| (lsn, why))?;
+        each(lsn, parts).map_err(|why| (lsn, why))?;
+        lsn = lsn.next();
+    }
+    if payload.is_empty() {
+        return Ok(());
+    }
+    Err((
+        lsn,
+        format!("{} bytes follow the last entry", payload.len()),
+    ))
+}
+
+fn take_entry(payload: &mut Bytes) -> Result<Vec<Part>, EntryError> {
+    if payload.len() < ENTRY_HEADER_BYTES {
+        return Err("the commit ends inside of an entry's header".into());
+    }
+    let length = payload.get_u32_le() as usize;
+    let count = payload.get_u32_le();
+    if length > payload.len() {
+        return Err("the entry is longer than its commit".into());
+    }
+    let mut body = payload.split_to(length);
+    let mut parts = Vec::with_capacity((count as usize).min(length / PART_HEADER_BYTES));
+    for _ in 0..count {
+        if let Some(part) = take_part(&mut body)? {
+            parts.push(part);
+        }
+    }
+    if body.is_empty() {
+        return Ok(parts);
+    }
+    Err(format!("{} bytes follow the entry's last part", body.len()))
+}
+
+fn take_part(entry: &mut Bytes) -> Result<Option<Part>, EntryError> {
+    if entry.len() < PART_HEADER_BYTES {
+        return Err("the entry ends inside of a part's header".into());
+    }
+    let kind = entry.get_u16_le();
+    let flags = entry.get_u16_le();
+    let length = entry.get_u32_le() as usize;
+    if length > entry.len() {
+        return Err(format!(
+            "a part of kind {kind:#06x} is longer than its entry"
+        ));
+    }
+    let body = entry.split_to(length);
+    if is_known(kind) {
+        return match known_part(kind, body) {
+            Some(part) => Ok(Some(part)),
+            None => Err(format!("a part of kind {kind:#06x} has a wrong body")),
+        };
+    }
+    if flags & FLAG_SKIPPABLE != 0 {
+        return Ok(None);
+    }
+    let name = RESERVED
+        .iter()
+        .find(|(number, _)| *number == kind)
+        .map_or("unknown", |(_, name)| name);
+    Err(format!(
+        "its kind {kind:#06x} ({name}) is not supported by this version; use a newer one"
+    ))
+}
+
+fn is_known(kind: u16) -> bool {
+    use kind::*;
+    matches!(
+        kind,
+        EPOCH
+            | MARKER
+            | PARTITION_CREATE
+            | PARTITION_DELETE
+            | SEGMENT_CREATE
+            | SEGMENT_ROLL
+            | RECORDS
+            | EFFECT
+    )
+}
+
+fn known_part(kind: u16, mut body: Bytes) -> Option<Part> {
+    let part = match kind {
+        kind::EPOCH if body.len() == 16 => Part::Epoch {
+            epoch: body.get_u64_le(),
+            wall_ms: body.get_i64_le(),
+        },
+        kind::MARKER => Part::Marker,
+        kind::PARTITION_CREATE => Part::PartitionCreate(get_partition(&mut body)?),
+        kind::PARTITION_DELETE => Part::PartitionDelete(get_partition(&mut body)?),
+        kind::SEGMENT_CREATE | kind::SEGMENT_ROLL => {
+            let id = get_partition(&mut body)?;
+            if body.len() != 8 {
+                return None;
+            }
+            let base = Offset(body.get_u64_le());
+            Part::SegmentCreate { id, base }
+        }
+        kind::RECORDS => {
+            let id = get_partition(&mut body)?;
+            if body.len() < 4 {
+                return None;
+            }
+            body.advance(4);
+            let (batch, rest) = Batch::parse(body).ok()?;
+            body = rest;
+            Part::Records { id, batch }
+        }
+        kind::EFFECT => {
+            if body.len() < EFFECT_PREFIX_BYTES {
+                return None;
+            }
+            let kind = body.get_u16_le();
+            body.advance(2);
+            let bytes = std::mem::take(&mut body);
+            Part::Effect { kind, bytes }
+        }
+        _ => return None,
+    };
+    body.is_empty().then_some(part)
+}

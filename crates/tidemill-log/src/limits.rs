@@ -1,0 +1,96 @@
+//! Every bound of the log, in one place. What a user may change is in [`crate::Options`], whose
+//! defaults are here.
+
+use std::time::Duration;
+
+/// Largest record batch in bytes, its header included: room for an event of the largest size.
+pub const BATCH_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Everything in the journal and every padded block is a multiple of this many bytes.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// A group takes no further operation once its entries have this many bytes.
+pub const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// A group takes at most this many operations.
+pub const GROUP_OPERATIONS: usize = 16 * 1024;
+
+/// Largest payload of one commit in bytes that recovery believes in: a group that was just not
+/// full, and then one operation with the largest batches.
+pub const COMMIT_MAX_BYTES: usize = 512 * 1024 * 1024;
+
+/// Batches up to this many bytes are copied beside their neighbours into one buffer of the
+/// commit; larger ones are written from where they lie.
+pub const INLINE_BATCH_BYTES: usize = 4096;
+
+/// Operations that may wait to be sealed.
+pub const SUBMISSIONS_MAX: usize = 64 * 1024;
+
+/// Bytes (as [`crate::Machine::demand`] says) of operations that may wait to be sealed.
+pub const SUBMISSION_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Size in bytes of a new log's first journal file; each later one has twice the size of the
+/// one before, up to [`JOURNAL_FILE_MAX_BYTES`].
+pub const JOURNAL_FILE_FIRST_BYTES: u64 = 1024 * 1024;
+
+/// Size in bytes at which journal files stop growing.
+pub const JOURNAL_FILE_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of all journal files together, unless configured otherwise.
+pub const JOURNAL_MAX_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Journal bytes that only operations without records may use, so that settlements live on
+/// when publishes are refused.
+pub const JOURNAL_RESERVE_BYTES: u64 = 256 * 1024;
+
+/// A checkpoint begins when this many journal bytes lie behind the last one, unless configured
+/// otherwise.
+pub const CHECKPOINT_AFTER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Partitions whose files one checkpoint syncs; those that hold the journal's head go first.
+pub const CHECKPOINT_PARTITIONS_MAX: usize = 256;
+
+/// Zeros written by one step when a journal file is made.
+pub const ZERO_PIECE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of all partitions' in-memory tails together, unless configured otherwise.
+pub const TAIL_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// A partition is written out to its segment when this many bytes wait in its tail.
+pub const SEGMENT_WRITE_AFTER_BYTES: usize = 256 * 1024;
+
+/// Bytes that one segment step writes at most, of all partitions in it together (one batch may
+/// be larger).
+pub const SEGMENT_STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Size in bytes at which a segment is rolled, unless configured otherwise. Positions in a
+/// segment are 32-bit numbers, so it stays below 4 GiB less one batch.
+pub const SEGMENT_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Largest chunk of a snapshot in bytes.
+pub const SNAPSHOT_CHUNK_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of the partition table that go into one chunk of a snapshot.
+pub const TABLE_CHUNK_BYTES: usize = 512 * 1024;
+
+/// Bytes that a read from disk gives at least once there is so much, and takes at most at once
+/// (one batch may be larger).
+pub const DISK_READ_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Files that readers keep open, and that the log's own threads keep open.
+pub const OPEN_FILES_MAX: usize = 128;
+
+/// Slots of a tail's first block, and of its largest.
+pub const TAIL_BLOCK_SLOTS: (usize, usize) = (8, 512);
+
+/// After this time without a commit a marker is written, so that damage in the last
+/// acknowledged group can be told from a torn write.
+pub const MARKER_AFTER: Duration = Duration::from_secs(1);
+
+/// After a write was refused for want of space, how long until it is tried again.
+pub const FULL_RETRY_AFTER: Duration = Duration::from_millis(500);
+
+const _: () = assert!(INLINE_BATCH_BYTES <= BLOCK_BYTES);
+const _: () = assert!(GROUP_BYTES + 2 * BATCH_MAX_BYTES <= COMMIT_MAX_BYTES);
+const _: () = assert!(SEGMENT_MAX_BYTES + BATCH_MAX_BYTES as u64 <= u32::MAX as u64);
+const _: () = assert!(JOURNAL_FILE_FIRST_BYTES.is_multiple_of(BLOCK_BYTES as u64));

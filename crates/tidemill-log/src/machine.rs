@@ -1,0 +1,130 @@
+//! The seam to whoever gives the log its meaning: the log knows bytes and partitions, a
+//! [`Machine`] decides what goes into them and keeps state beside them.
+//!
+//! This room may not know topics' names, groups, events, or what an effect says.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tidemill_core::{Partition, TopicId};
+
+use crate::draft::Draft;
+
+/// The number of a journal entry, ascending by one. 0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// The number of the entry after this one.
+    #[must_use]
+    pub fn next(self) -> Lsn {
+        Lsn(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One partition of one topic, for good: a topic's id is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId {
+    /// The topic.
+    pub topic: TopicId,
+    /// Its part.
+    pub partition: Partition,
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// What time it is, for both purposes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// For dates; may jump.
+    pub wall: Timestamp,
+    /// For waiting: the time since the driver began; never goes back.
+    pub monotonic: Duration,
+}
+
+/// What one operation will need of the journal, asked before it is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// An upper bound of what the operation's entry has, in bytes: the batches' sizes, the
+    /// effects' sizes, and 64 for each of them. Too low a bound can turn a full disk into a
+    /// failed log.
+    pub bytes: usize,
+    /// Whether it appends records. Those that do not are still taken from a reserve of space
+    /// when the others are refused.
+    pub appends: bool,
+}
+
+/// One absolute change of the machine's state, as the journal holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effect<'a> {
+    /// What sort of change, numbered by the machine; see `FORMAT.md`.
+    pub kind: u16,
+    /// The change.
+    pub bytes: &'a [u8],
+}
+
+/// Gives the log its meaning. It holds its state twice: *sealed* (everything that was decided,
+/// durable or not; [`Machine::seal`] reads and writes it) and *durable* (what
+/// [`Machine::apply`] was told; readers see it and snapshots hold it).
+///
+/// It is pure: no clock, no randomness, no input or output of its own.
+pub trait Machine: Send + 'static {
+    /// What is asked of it.
+    type Operation: Send + 'static;
+    /// The answer when an operation is durable.
+    type Receipt: Send + 'static;
+    /// The answer when an operation is not to be done.
+    type Refusal: Send + 'static;
+
+    /// What the operation will need at most. Also counts for the bounds on what waits.
+    fn demand(operation: &Self::Operation) -> Demand;
+
+    /// Decides. Changes the sealed state only where it answers `Ok`. All that the draft got is
+    /// one journal entry with one LSN: it happens whole or not at all. On `Err` the draft is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// The machine's own reasons. They are handed out once everything sealed before is
+    /// durable.
+    fn seal(
+        &mut self,
+        operation: Self::Operation,
+        now: Now,
+        draft: &mut Draft<'_>,
+    ) -> Result<Self::Receipt, Self::Refusal>;
+
+    /// An effect is durable (in LSN order, before the receipts of its group are handed out), or
+    /// is replayed at recovery. Effects are absolute: applying one twice is applying it once.
+    fn apply(&mut self, lsn: Lsn, effect: Effect<'_>);
+
+    /// Chunk `index` (from 0) of the durable state, `None` after the last. A chunk has at most
+    /// [`crate::limits::SNAPSHOT_CHUNK_MAX_BYTES`], and should have less than 1 MiB. Nothing
+    /// is applied between the first call and the last.
+    fn dump(&self, index: u32) -> Option<Vec<u8>>;
+
+    /// Takes one chunk back, in the order in which they were dumped.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the chunk is not one of this machine's.
+    fn load(&mut self, chunk: &[u8]) -> Result<(), LoadError>;
+
+    /// Recovery has ended: the sealed state begins as a copy of the durable one.
+    fn recovered(&mut self);
+}
+
+/// A snapshot's chunk that its machine does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the machine cannot read its snapshot: {0}")]
+pub struct LoadError(pub String);
