@@ -1,0 +1,8 @@
+//! A small shop on Tidemill: orders, stock and payment as three services, each with its own group
+//! and its own database, which talk through events only.
+//!
+//! May use nothing of Tidemill but the public interface of the crate `tidemill`.
+
+pub mod limits;
+pub mod money;
+pub mod replay;

@@ -1,0 +1,51 @@
+//! Every bound of the shop, in one place. Knows no type of it.
+
+/// Highest price of one piece, in pence (a million pounds).
+pub const PRICE_MAX_PENCE: i64 = 100_000_000;
+
+/// Most pieces of one product on one line.
+pub const QUANTITY_MAX: i64 = 1_000_000;
+
+/// Most lines of one order. With the two bounds above an order's total fits an `i64`.
+pub const ORDER_LINES_MAX: usize = 10_000;
+
+/// Highest invoice number: nine digits. Orders that the shop numbers itself begin above.
+pub const INVOICE_NUMBER_MAX: i64 = 999_999_999;
+
+/// The first id of an order that came without one (through HTTP).
+pub const OWN_ORDER_ID_FIRST: i64 = 1_000_000_000;
+
+/// The first id of an order of the generated traffic.
+pub const TRAFFIC_ORDER_ID_FIRST: i64 = 2_000_000_000;
+
+/// Longest line of a replayed file in bytes, its end included.
+pub const CSV_LINE_MAX_BYTES: usize = 16 * 1024;
+
+/// Longest field of a replayed line in bytes.
+pub const CSV_FIELD_MAX_BYTES: usize = 512;
+
+/// Longest piece of a rejected line that is copied into the reject file, in bytes.
+pub const REJECT_TEXT_MAX_BYTES: usize = 256;
+
+/// Longest text in the place of an invoice number that is counted as one, in bytes.
+pub const INVOICE_TEXT_MAX_BYTES: usize = 32;
+
+/// Most invoices of one file.
+pub const INVOICES_MAX: usize = 5_000_000;
+
+/// Inputs that an inbox remembers. Far more than a group has in flight at any time.
+pub const INBOX_ROWS_MAX: i64 = 1_000_000;
+
+/// Inputs that wait for an inbox; more is back pressure.
+pub const INBOX_QUEUE_MAX: usize = 1024;
+
+/// Inputs that share one commit of an inbox's database.
+pub const INBOX_COMMIT_MAX: usize = 256;
+
+const _: () = {
+    let line = PRICE_MAX_PENCE as i128 * QUANTITY_MAX as i128;
+    assert!(line * (ORDER_LINES_MAX as i128) < i64::MAX as i128);
+    assert!(INVOICE_NUMBER_MAX < OWN_ORDER_ID_FIRST);
+    assert!(OWN_ORDER_ID_FIRST < TRAFFIC_ORDER_ID_FIRST);
+    assert!(CSV_FIELD_MAX_BYTES < CSV_LINE_MAX_BYTES);
+};
