@@ -343,7 +343,10 @@ impl EventBuilder {
             }
             Err(at) => extensions.insert(at, (ByteString::from(name), value)),
         }
-        if self.event.extensions.len() > EXTENSIONS_MAX {
+        // What a dead letter adds is not counted, so that every event can become one.
+        let own = |name: &str| !crate::dead_letter::EXTENSIONS.contains(&name);
+        let count = extensions.iter().filter(|(have, _)| own(have)).count();
+        if count > EXTENSIONS_MAX {
             self.fail(InvalidEvent::attribute(
                 name,
                 "an event has at most 64 extensions",

@@ -5,6 +5,8 @@
 //! randomness arrive as arguments.
 
 pub mod bus;
+pub mod cursor;
+pub mod dead_letter;
 pub mod delivery;
 pub mod error;
 pub mod event;
@@ -13,6 +15,8 @@ pub mod name;
 pub mod partition;
 pub mod pattern;
 pub mod position;
+pub mod slots;
+pub mod varint;
 
 pub use bus::{Advanced, Fetch, Fetched, PartitionBounds, Subscription, TopicBounds, Watch};
 pub use bus::{BoxFuture, Bus, GroupMember, Guarantees, Order, Publisher, Start, Subscriber};

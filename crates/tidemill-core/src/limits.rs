@@ -20,3 +20,9 @@ pub const EVENT_DATA_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Longest pattern over topic names and event types in bytes.
 pub const PATTERN_MAX_BYTES: usize = 512;
+
+/// Most settled ranges above a group's position in one partition.
+pub const CURSOR_RANGES_MAX: usize = 4096;
+
+/// Farthest distance in offsets of a settled event above a group's position.
+pub const CURSOR_WINDOW_MAX: u64 = 1 << 20;
