@@ -25,7 +25,7 @@ mod message;
 /// |---|---|
 /// | `type = "..."` | required: the CloudEvents `type` |
 /// | `topic = "..."` | required: the topic it is published to |
-/// | `key = "field"` | the field whose text (`Display`) is the event's key; an `Option` that is `None` gives no key |
+/// | `key = "field"` | the field whose text is the event's key; an `Option` of `None` gives none |
 /// | `source = "..."` | the CloudEvents `source` when the publisher names none |
 /// | `crate = "path"` | where `tidemill` is found, if not at `::tidemill` |
 #[proc_macro_derive(Message, attributes(message))]

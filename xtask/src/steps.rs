@@ -1,0 +1,245 @@
+//! The steps of `cargo xtask check` and `cargo xtask test`: one table, and how it is run.
+//!
+//! This room may not know how a step does its work; that is `tools.rs` and `tidy`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::metadata::Metadata;
+use crate::skips::Skips;
+use crate::{tidy, tools};
+
+/// How a step ended, when it did not fail.
+pub(crate) enum Done {
+    Passed,
+    /// Not run, and why.
+    Skipped(String),
+}
+
+type Run = fn(&Path) -> Result<Done, String>;
+
+/// One step.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    what: &'static str,
+    run: Run,
+}
+
+const fn step(name: &'static str, what: &'static str, run: Run) -> Step {
+    Step { name, what, run }
+}
+
+const FMT: Step = step("fmt", "rustfmt has nothing to change", fmt);
+const CLIPPY: Step = step(
+    "clippy",
+    "clippy without a warning, all targets and features",
+    clippy,
+);
+const TIDY: Step = step("tidy", "the house limits, arrows and rooms", tidy_step);
+const UNIT: Step = step("unit", "unit tests of all crates", unit);
+
+/// Everything, in the order in which it runs: the quick and the likely to fail first.
+const ALL: [Step; 8] = [
+    FMT,
+    TIDY,
+    CLIPPY,
+    step(
+        "tests",
+        "all tests of the workspace, documentation included",
+        tests,
+    ),
+    step("doc", "cargo doc without a warning", doc),
+    step("features", "each feature of each crate alone", features),
+    step(
+        "deny",
+        "licences, bans and sources of all dependencies",
+        deny,
+    ),
+    step(
+        "advisories",
+        "no known advisory against a dependency",
+        advisories,
+    ),
+];
+
+/// The steps of `cargo xtask check`.
+pub(crate) fn quick() -> Vec<Step> {
+    vec![FMT, TIDY, CLIPPY, UNIT]
+}
+
+/// The steps with these names; without names, all of them.
+///
+/// # Errors
+/// When there is no step of a name.
+pub(crate) fn named(names: &[&str]) -> Result<Vec<Step>, String> {
+    if let Some(unknown) = names.iter().find(|n| ALL.iter().all(|s| s.name != **n)) {
+        return Err(format!(
+            "no step is called {unknown:?}; see cargo xtask test --list"
+        ));
+    }
+    let wanted = |step: &Step| names.is_empty() || names.contains(&step.name);
+    Ok(ALL.into_iter().filter(wanted).collect())
+}
+
+/// Prints the table.
+pub(crate) fn list() {
+    for step in ALL {
+        println!("{:12} {}", step.name, step.what);
+    }
+}
+
+/// Runs `steps` one after another, all of them even when one fails, and prints the closing lines.
+/// Answers whether all went well.
+///
+/// # Errors
+/// When the list of standing skips cannot be read.
+pub(crate) fn run(root: &Path, steps: &[Step]) -> Result<bool, String> {
+    let skips = Skips::read(root)?;
+    let ci = std::env::var("CI").is_ok_and(|v| v == "true");
+    let mut rows = Vec::new();
+    for step in steps {
+        println!("\n== {}: {}", step.name, step.what);
+        let begun = Instant::now();
+        let ended = (step.run)(root).and_then(|done| match done {
+            Done::Passed => Ok(None),
+            Done::Skipped(why) => skips.allow(step.name, &why, ci).map(|()| Some(why)),
+        });
+        if let Err(why) = &ended {
+            println!("{why}");
+        }
+        rows.push((step.name, begun.elapsed(), ended));
+    }
+    Ok(close(&rows))
+}
+
+type Row = (&'static str, Duration, Result<Option<String>, String>);
+
+/// Prints one line a step and the closing count.
+fn close(rows: &[Row]) -> bool {
+    println!();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (name, took, ended) in rows {
+        let seconds = took.as_secs_f64();
+        match ended {
+            Ok(None) => {
+                passed += 1;
+                println!("passed   {name:12} {seconds:7.1} s");
+            }
+            Ok(Some(why)) => {
+                skipped += 1;
+                println!("skipped  {name:12} {seconds:7.1} s  {why}");
+            }
+            Err(why) => {
+                failed += 1;
+                let first = why.lines().next().unwrap_or("");
+                println!("FAILED   {name:12} {seconds:7.1} s  {first}");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    failed == 0
+}
+
+fn passed(result: Result<(), String>) -> Result<Done, String> {
+    result.map(|()| Done::Passed)
+}
+
+fn fmt(root: &Path) -> Result<Done, String> {
+    passed(tools::cargo(root, &["fmt", "--all", "--check"]))
+}
+
+fn clippy(root: &Path) -> Result<Done, String> {
+    let args = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--locked",
+        "--",
+    ];
+    passed(tools::cargo(
+        root,
+        &[&args[..], &["-D", "warnings"]].concat(),
+    ))
+}
+
+fn tidy_step(root: &Path) -> Result<Done, String> {
+    println!("{}", tidy::check(root)?);
+    Ok(Done::Passed)
+}
+
+fn unit(root: &Path) -> Result<Done, String> {
+    passed(tools::cargo(
+        root,
+        &["test", "--workspace", "--lib", "--bins", "--locked"],
+    ))
+}
+
+fn tests(root: &Path) -> Result<Done, String> {
+    passed(tools::cargo(
+        root,
+        &["test", "--workspace", "--no-fail-fast", "--locked"],
+    ))
+}
+
+fn doc(root: &Path) -> Result<Done, String> {
+    let args = ["doc", "--workspace", "--no-deps", "--locked"];
+    passed(tools::cargo_with(
+        root,
+        &args,
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    ))
+}
+
+/// Checks each feature of each crate alone, and each crate without any.
+fn features(root: &Path) -> Result<Done, String> {
+    for package in Metadata::read(root)?.packages {
+        let base = [
+            "check",
+            "--quiet",
+            "--locked",
+            "--no-default-features",
+            "--package",
+        ];
+        let names = package.features.keys().map(|name| Some(name.as_str()));
+        let sets = std::iter::once(None).chain(names.filter(|n| *n != Some("default")));
+        for set in sets {
+            println!("{}: {}", package.name, set.unwrap_or("without features"));
+            let mut args = [&base[..], &[package.name.as_str()]].concat();
+            args.extend(set.map(|s| ["--features", s]).into_iter().flatten());
+            tools::cargo(root, &args)?;
+        }
+    }
+    Ok(Done::Passed)
+}
+
+fn deny(root: &Path) -> Result<Done, String> {
+    tools::ensure_cargo_deny(root)?;
+    passed(tools::cargo(
+        root,
+        &[
+            "deny",
+            "--log-level",
+            "error",
+            "check",
+            "licenses",
+            "bans",
+            "sources",
+        ],
+    ))
+}
+
+/// The advisory database is fetched from outside; where that cannot be, the step is skipped.
+fn advisories(root: &Path) -> Result<Done, String> {
+    tools::ensure_cargo_deny(root)?;
+    let (good, text) = tools::cargo_output(root, &["deny", "check", "advisories"])?;
+    if good {
+        return Ok(Done::Passed);
+    }
+    if text.contains("failed to fetch advisory database") {
+        return Ok(Done::Skipped(
+            "the advisory database is out of reach".to_owned(),
+        ));
+    }
+    Err(text)
+}

@@ -1,0 +1,124 @@
+//! Running programs, and the outside tools that steps need.
+//!
+//! This room may not know which step asks.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// `cargo ARGS` at the root, its output shown.
+///
+/// # Errors
+/// When it cannot be started or does not end well.
+pub(crate) fn cargo(root: &Path, args: &[&str]) -> Result<(), String> {
+    cargo_with(root, args, &[])
+}
+
+/// [`cargo`] with environment variables set.
+///
+/// # Errors
+/// As [`cargo`].
+pub(crate) fn cargo_with(root: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(args).current_dir(root).stdin(Stdio::null());
+    command.envs(env.iter().copied());
+    run(&mut command, &format!("cargo {}", args.join(" ")))
+}
+
+fn run(command: &mut Command, named: &str) -> Result<(), String> {
+    let status = command
+        .status()
+        .map_err(|e| format!("cannot start {named}: {e}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{named} ended with {status}"))
+}
+
+/// What `cargo ARGS` prints on standard output at the root.
+///
+/// # Errors
+/// When it cannot be started or does not end well; then what it said.
+pub(crate) fn cargo_stdout(root: &Path, args: &[&str]) -> Result<String, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(args)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot start cargo {}: {e}", args.join(" ")))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// `cargo ARGS` at the root with its output kept: whether it ended well, and all it printed.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn cargo_output(root: &Path, args: &[&str]) -> Result<(bool, String), String> {
+    let output = Command::new(env!("CARGO"))
+        .args(args)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot start cargo {}: {e}", args.join(" ")))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), text))
+}
+
+/// Installs cargo-deny unless it is there.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn ensure_cargo_deny(root: &Path) -> Result<(), String> {
+    if cargo_output(root, &["deny", "--version"])?.0 {
+        return Ok(());
+    }
+    println!("cargo-deny is missing: building it once, which takes minutes");
+    // A debug build takes a quarter of the time, and one run of it two seconds more.
+    let args = [
+        "install",
+        "cargo-deny",
+        "--version",
+        "^0.20",
+        "--locked",
+        "--debug",
+    ];
+    cargo_with(root, &args, &[("CARGO_TARGET_DIR", "target/tools")])
+}
+
+/// `cargo xtask soak simulate`: the simulator for as long as its arguments say.
+///
+/// # Errors
+/// As [`cargo`].
+pub(crate) fn soak(root: &Path, rest: &[&str]) -> Result<(), String> {
+    let mut args = vec![
+        "run",
+        "--release",
+        "--package",
+        "tidemill-testkit",
+        "--bin",
+        "simulate",
+    ];
+    args.push("--");
+    args.extend(rest);
+    cargo(root, &args)
+}
+
+/// `cargo xtask bench`: `tidemill bench` from a release build.
+///
+/// # Errors
+/// As [`cargo`].
+pub(crate) fn bench(root: &Path, rest: &[&str]) -> Result<(), String> {
+    let mut args = vec![
+        "run",
+        "--release",
+        "--package",
+        "tidemill-cli",
+        "--",
+        "bench",
+    ];
+    args.extend(rest);
+    cargo(root, &args)
+}
