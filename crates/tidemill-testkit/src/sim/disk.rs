@@ -1,0 +1,387 @@
+//! The simulated disk: a [`Disk`] in memory that forgets what was not synced.
+//!
+//! # Fault model
+//!
+//! *Held apart.* Every file has a page cache, which reads show, and media, which outlives a loss
+//! of power. Every folder has the names that a running program sees and the names that are
+//! durable. `sync_data` moves a file's dirty sectors and its length to the media; it does not
+//! make the file's name durable. `sync_dir` makes the creations, removals and renames in that
+//! folder durable (a rename counts for the folder it leads to, and is atomic).
+//!
+//! *[`SimDisk::lose_power`].* Each un-synced sector (512 bytes) by itself survives, vanishes, or
+//! tears (partly old, partly new, also from a version that was overwritten before it was
+//! synced), in any order and across files. Lengths reach the media in order, up to any point;
+//! a length that survives without its data reads as zeros. Each un-synced change of names by
+//! itself survives or vanishes. A surviving un-synced sector may come out with a wrong bit
+//! ([`Faults::flip_unsynced`]).
+//!
+//! *[`SimDisk::kill`].* The process dies and the machine goes on: the page cache stays, and with
+//! it data that a later loss of power takes away.
+//!
+//! *While running.* A sync may fail ([`Faults::sync_failure`]): as on Linux, the dirty pages then
+//! count as clean (a folder's changes stay pending): reads go on showing them, the next sync succeeds without writing them, and a
+//! loss of power takes away those that had not reached the media. A write may fail without
+//! effect ([`Faults::write_failure`]) or after a part of it ([`Faults::short_write`]); a write
+//! past [`Faults::space_max_bytes`] writes what fits and fails with `StorageFull`.
+//!
+//! *At rest.* [`SimDisk::decay`] flips a bit of what was synced.
+//!
+//! *Not in the model.* Sectors that move to another place (misdirected writes), a media that
+//! answers a sync without doing it, reads that fail, and corruption of what is in the cache.
+//!
+//! Everything follows from the seed and the order of the calls. May not know: what the files
+//! mean, the clock, the real file system.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tidemill_log::{Disk, DiskFile, DiskLock};
+
+use crate::sim::inode::{Fate, Inode};
+use crate::sim::names::{Names, Number};
+use crate::sim::random::{Random, mix};
+
+/// Which faults are injected while the simulated machine runs; chances are parts per million.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A `sync_data` fails.
+    pub sync_failure: u32,
+    /// A `write_at` fails without effect.
+    pub write_failure: u32,
+    /// A `write_at` fails after a part of its bytes.
+    pub short_write: u32,
+    /// An un-synced sector that survives a loss of power has one wrong bit.
+    pub flip_unsynced: u32,
+    /// Most bytes that all files together may have.
+    pub space_max_bytes: Option<u64>,
+}
+
+/// What a disk did so far. Counts, for tests that show that each fault happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Writes that succeeded.
+    pub writes: u64,
+    /// Syncs of files that succeeded.
+    pub syncs: u64,
+    /// Syncs that failed.
+    pub syncs_failed: u64,
+    /// Writes that failed without effect.
+    pub writes_failed: u64,
+    /// Writes that failed after a part.
+    pub writes_short: u64,
+    /// Writes refused for want of space.
+    pub writes_full: u64,
+    /// Changes of names taken back by losses of power.
+    pub names_vanished: u64,
+    /// What became of un-synced sectors at losses of power.
+    pub fate: Fate,
+}
+
+#[derive(Debug)]
+struct World {
+    names: Names,
+    files: BTreeMap<Number, Inode>,
+    faults: Faults,
+    counts: Counts,
+    random: Random,
+    /// Counts the deaths of the simulated process; handles of an earlier life are refused.
+    life: u64,
+    locked_in: Option<u64>,
+}
+
+/// The simulated disk. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    world: Arc<Mutex<World>>,
+    life: u64,
+}
+
+struct SimFile {
+    world: Arc<Mutex<World>>,
+    life: u64,
+    number: Number,
+}
+
+struct Unlock {
+    world: Arc<Mutex<World>>,
+    life: u64,
+}
+
+impl Drop for Unlock {
+    fn drop(&mut self) {
+        let mut world = enter_any(&self.world);
+        if world.locked_in == Some(self.life) {
+            world.locked_in = None;
+        }
+    }
+}
+
+fn enter_any(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    // A panic elsewhere ends the run anyhow; the state is plain data.
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn enter(world: &Mutex<World>, life: u64) -> io::Result<MutexGuard<'_, World>> {
+    let world = enter_any(world);
+    if world.life == life {
+        Ok(world)
+    } else {
+        Err(io::Error::other("this handle is from before the crash"))
+    }
+}
+
+fn injected(what: &'static str) -> io::Error {
+    io::Error::other(what)
+}
+
+impl SimDisk {
+    /// An empty disk whose faults follow from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let world = World {
+            names: Names::default(),
+            files: BTreeMap::new(),
+            faults: Faults::default(),
+            counts: Counts::default(),
+            random: Random::new(seed),
+            life: 0,
+            locked_in: None,
+        };
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            life: 0,
+        }
+    }
+
+    /// Sets which faults are injected from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        enter_any(&self.world).faults = faults;
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        enter_any(&self.world).counts
+    }
+
+    /// The machine loses its power. Returns the disk as the next start finds it; handles from
+    /// before fail from now on.
+    #[must_use]
+    pub fn lose_power(&self) -> SimDisk {
+        let mut guard = enter_any(&self.world);
+        let world = &mut *guard;
+        let flip = world.faults.flip_unsynced;
+        for inode in world.files.values_mut() {
+            world.counts.fate.add(inode.lose_power(&mut world.random, flip));
+        }
+        world.counts.names_vanished += world.names.lose_power(&mut world.random);
+        let World { names, files, .. } = world;
+        files.retain(|number, _| names.leads_to(*number));
+        self.next_life(world)
+    }
+
+    /// The process is killed; the page cache stays. Returns the disk as the next start finds it.
+    #[must_use]
+    pub fn kill(&self) -> SimDisk {
+        self.next_life(&mut enter_any(&self.world))
+    }
+
+    fn next_life(&self, world: &mut World) -> SimDisk {
+        world.life += 1;
+        world.locked_in = None;
+        SimDisk {
+            world: Arc::clone(&self.world),
+            life: world.life,
+        }
+    }
+
+    /// Flips one random bit of what is durable in the file `path`. False when there is none.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn decay(&self, path: &str) -> io::Result<bool> {
+        let mut guard = enter(&self.world, self.life)?;
+        let world = &mut *guard;
+        let number = world.names.open(path)?;
+        let (at, bit) = (world.random.next(), world.random.below(8) as u8);
+        let inode = world.files.get_mut(&number);
+        Ok(inode.is_some_and(|inode| {
+            let len = inode.media().len();
+            len > 0 && inode.decay(at as usize % len, bit)
+        }))
+    }
+
+    /// The hash of what is durable: names, lengths and bytes. Two equal images are one crash
+    /// state.
+    #[must_use]
+    pub fn image_hash(&self) -> u64 {
+        let world = enter_any(&self.world);
+        world.names.kept().fold(0, |hash, (path, number)| {
+            let hash = path.bytes().fold(hash, |hash, b| mix(hash ^ u64::from(b)));
+            let inode = world.files.get(&number);
+            inode.map_or(hash, |inode| inode.hash_into(hash))
+        })
+    }
+
+    /// The durable files with their durable lengths in bytes, by name.
+    #[must_use]
+    pub fn durable_files(&self) -> Vec<(String, u64)> {
+        let world = enter_any(&self.world);
+        let len = |number| world.files.get(&number).map_or(0, |i| i.media().len() as u64);
+        let kept = world.names.kept();
+        kept.map(|(path, number)| (path.to_owned(), len(number))).collect()
+    }
+}
+
+impl World {
+    fn used_bytes(&self) -> u64 {
+        let seen = self.names.seen();
+        seen.filter_map(|number| self.files.get(&number)).map(|inode| inode.len() as u64).sum()
+    }
+
+    /// How many of `wanted` more bytes fit on the disk.
+    fn room_for(&self, wanted: u64) -> u64 {
+        let max = self.faults.space_max_bytes.unwrap_or(u64::MAX);
+        max.saturating_sub(self.used_bytes()).min(wanted)
+    }
+
+    fn write(&mut self, number: Number, position: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.random.chance(self.faults.write_failure) {
+            self.counts.writes_failed += 1;
+            return Err(injected("injected: the write failed"));
+        }
+        let mut fits = bytes.len();
+        let mut error = None;
+        let len = self.files.get(&number).map_or(0, Inode::len) as u64;
+        let grows = (position + bytes.len() as u64).saturating_sub(len);
+        let room = self.room_for(grows);
+        if room < grows {
+            fits = fits.saturating_sub((grows - room) as usize);
+            self.counts.writes_full += 1;
+            error = Some(io::Error::new(io::ErrorKind::StorageFull, "injected: disk full"));
+        } else if self.random.chance(self.faults.short_write) {
+            fits = self.random.index(bytes.len());
+            self.counts.writes_short += 1;
+            error = Some(injected("injected: the write was cut short"));
+        }
+        let inode = self.files.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
+        inode.write(position as usize, bytes.get(..fits).unwrap_or_default());
+        error.map_or_else(
+            || {
+                self.counts.writes += 1;
+                Ok(())
+            },
+            Err,
+        )
+    }
+
+    fn sync(&mut self, number: Number) -> io::Result<()> {
+        let inode = self.files.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
+        if self.random.chance(self.faults.sync_failure) {
+            inode.sync_fails(&mut self.random);
+            self.counts.syncs_failed += 1;
+            return Err(injected("injected: the sync failed"));
+        }
+        inode.sync();
+        self.counts.syncs += 1;
+        Ok(())
+    }
+}
+
+impl SimDisk {
+    fn enter(&self) -> io::Result<MutexGuard<'_, World>> {
+        enter(&self.world, self.life)
+    }
+
+    fn file(&self, number: Number) -> Arc<dyn DiskFile> {
+        Arc::new(SimFile {
+            world: Arc::clone(&self.world),
+            life: self.life,
+            number,
+        })
+    }
+}
+
+impl Disk for SimDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.enter()?;
+        let number = world.names.create(path)?;
+        world.files.insert(number, Inode::default());
+        Ok(self.file(number))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let number = self.enter()?.names.open(path)?;
+        Ok(self.file(number))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.enter()?.names.list(dir)
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        self.enter()?.names.make_dir(dir)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.enter()?.names.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.enter()?.names.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut world = self.enter()?;
+        let failure = world.faults.sync_failure;
+        if world.random.chance(failure) {
+            world.counts.syncs_failed += 1;
+            return Err(injected("injected: the sync of the folder failed"));
+        }
+        world.names.sync_dir(dir)
+    }
+
+    fn lock(&self) -> io::Result<DiskLock> {
+        let mut world = self.enter()?;
+        if world.locked_in.is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        world.locked_in = Some(self.life);
+        Ok(DiskLock::new(Unlock {
+            world: Arc::clone(&self.world),
+            life: self.life,
+        }))
+    }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let world = enter(&self.world, self.life)?;
+        let inode = world.files.get(&self.number);
+        Ok(inode.ok_or(io::ErrorKind::NotFound)?.len() as u64)
+    }
+
+    fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let world = enter(&self.world, self.life)?;
+        let inode = world.files.get(&self.number);
+        Ok(inode.ok_or(io::ErrorKind::NotFound)?.read(position as usize, buf))
+    }
+
+    fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {
+        let all = pieces.concat();
+        enter(&self.world, self.life)?.write(self.number, position, &all)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        enter(&self.world, self.life)?.sync(self.number)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let mut world = enter(&self.world, self.life)?;
+        let inode = world.files.get_mut(&self.number);
+        inode.ok_or(io::ErrorKind::NotFound)?.truncate(len as usize);
+        Ok(())
+    }
+}
