@@ -9,7 +9,9 @@ pub(super) async fn returned_events_come_with_the_settlement(instance: &Instance
     let topic = instance.topic("in");
     let (left, right) = (instance.topic("left-out"), instance.topic("right-out"));
     instance.publish(&topic, events("k", 2)).await?;
-    let mut member = instance.join(&topic, "g", Order::PerKey, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerKey, Start::Beginning)
+        .await?;
     let (_, settlement) = member.one().await?;
     let commit = Commit {
         outcome: Outcome::Ack,
@@ -36,12 +38,21 @@ pub(super) async fn returned_events_come_with_the_settlement(instance: &Instance
         (&left, "third", vec!["first", "third"]),
         (&right, "second", vec!["second"]),
     ] {
-        let mut reader = instance.join(topic, "r", Order::PerKey, Start::Beginning).await?;
+        let mut reader = instance
+            .join(topic, "r", Order::PerKey, Start::Beginning)
+            .await?;
         let seen = reader.settle_until(last).await?;
-        ensure!(seen == expected, "{expected:?} were returned and {seen:?} came");
+        ensure!(
+            seen == expected,
+            "{expected:?} were returned and {seen:?} came"
+        );
     }
     let (next, settlement) = member.one().await?;
-    ensure!(id(&next) == "k-1", "the settled event came again: {}", id(&next));
+    ensure!(
+        id(&next) == "k-1",
+        "the settled event came again: {}",
+        id(&next)
+    );
     ack(settlement).await
 }
 
@@ -52,7 +63,9 @@ pub(super) async fn a_refused_effect_refuses_the_commit(instance: &Instance) -> 
         return Ok(());
     };
     instance.publish(&topic, events("k", 1)).await?;
-    let mut member = instance.join(&topic, "g", Order::PerKey, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerKey, Start::Beginning)
+        .await?;
     let (_, settlement) = member.one().await?;
     let large = event(Some("k"), "large")
         .to_builder()
@@ -62,7 +75,10 @@ pub(super) async fn a_refused_effect_refuses_the_commit(instance: &Instance) -> 
     let commit = Commit {
         outcome: Outcome::Ack,
         effects: Effects {
-            events: vec![(out.clone(), event(Some("k"), "beside")), (out.clone(), large)],
+            events: vec![
+                (out.clone(), event(Some("k"), "beside")),
+                (out.clone(), large),
+            ],
             reply: None,
         },
     };
@@ -79,9 +95,16 @@ pub(super) async fn a_refused_effect_refuses_the_commit(instance: &Instance) -> 
         again.attempt
     );
     ack(settlement).await?;
-    instance.publish(&out, vec![event(Some("k"), "after")]).await?;
-    let mut reader = instance.join(&out, "r", Order::PerKey, Start::Beginning).await?;
+    instance
+        .publish(&out, vec![event(Some("k"), "after")])
+        .await?;
+    let mut reader = instance
+        .join(&out, "r", Order::PerKey, Start::Beginning)
+        .await?;
     let seen = reader.settle_until("after").await?;
-    ensure!(seen == ["after"], "a refused commit left events behind: {seen:?}");
+    ensure!(
+        seen == ["after"],
+        "a refused commit left events behind: {seen:?}"
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Reading by offset: bounds, the long poll, errors.
+//! Reading outside of groups: by offset, the long poll, errors, listing and watching.
 
 use std::time::Duration;
 
@@ -24,7 +24,10 @@ pub(super) async fn fetch_reads_by_offset_within_its_bounds(instance: &Instance)
     };
     let mut read = fetch(&topic, first.partition, fourth.offset);
     read.max_events = 4;
-    let some = bus(instance).fetch(read.clone()).await.map_err(|e| failed(&e))?;
+    let some = bus(instance)
+        .fetch(read.clone())
+        .await
+        .map_err(|e| failed(&e))?;
     ensure!(
         given.get(3..7) == Some(&offsets(&some)),
         "4 events from {} on were asked for, {:?} came",
@@ -33,7 +36,10 @@ pub(super) async fn fetch_reads_by_offset_within_its_bounds(instance: &Instance)
     );
     read.offset = some.next;
     read.max_events = 100;
-    let rest = bus(instance).fetch(read.clone()).await.map_err(|e| failed(&e))?;
+    let rest = bus(instance)
+        .fetch(read.clone())
+        .await
+        .map_err(|e| failed(&e))?;
     ensure!(
         given.get(7..) == Some(&offsets(&rest)),
         "reading on from `next` gave {:?} of {given:?}",
@@ -63,13 +69,25 @@ pub(super) async fn fetch_waits_for_the_first_event(instance: &Instance) -> Chec
         return Err(Violation("one event has a position".to_owned()));
     };
     let mut read = fetch(&topic, first.partition, first.offset.next());
-    let empty = bus(instance).fetch(read.clone()).await.map_err(|e| failed(&e))?;
-    ensure!(empty.events.is_empty(), "{:?} came out of nothing", offsets(&empty));
+    let empty = bus(instance)
+        .fetch(read.clone())
+        .await
+        .map_err(|e| failed(&e))?;
+    ensure!(
+        empty.events.is_empty(),
+        "{:?} came out of nothing",
+        offsets(&empty)
+    );
     read.wait = instance.patience.saturating_mul(4);
     let mut waiting = Box::pin(bus(instance).fetch(read.clone()));
     let at_once = futures_util::poll!(&mut waiting);
-    ensure!(at_once.is_pending(), "a fetch at the end did not wait: {at_once:?}");
-    let next = instance.publish(&topic, vec![event(Some("k"), "next")]).await?;
+    ensure!(
+        at_once.is_pending(),
+        "a fetch at the end did not wait: {at_once:?}"
+    );
+    let next = instance
+        .publish(&topic, vec![event(Some("k"), "next")])
+        .await?;
     let woken = instance.within("a waiting fetch", waiting).await?;
     let woken = woken.map_err(|e| failed(&e))?;
     let expected: Vec<u64> = next.iter().map(|p| p.offset.0).collect();
@@ -80,9 +98,15 @@ pub(super) async fn fetch_waits_for_the_first_event(instance: &Instance) -> Chec
     );
     read.offset = woken.next;
     read.wait = Duration::from_millis(20);
-    let over = instance.within("a fetch whose wait is over", bus(instance).fetch(read)).await?;
+    let over = instance
+        .within("a fetch whose wait is over", bus(instance).fetch(read))
+        .await?;
     let over = over.map_err(|e| failed(&e))?;
-    ensure!(over.events.is_empty(), "{:?} came out of nothing", offsets(&over));
+    ensure!(
+        over.events.is_empty(),
+        "{:?} came out of nothing",
+        offsets(&over)
+    );
     Ok(())
 }
 
@@ -111,5 +135,58 @@ pub(super) async fn fetch_says_what_is_wrong(instance: &Instance) -> Checked {
         matches!(answer, Err(FetchError::UnknownTopic(_))),
         "a fetch of an unknown topic was answered {answer:?}"
     );
+    Ok(())
+}
+
+pub(super) async fn topics_are_listed_with_their_bounds(instance: &Instance) -> Checked {
+    let names = ["listed-b", "listed-a"].map(|name| instance.topic(name));
+    let mut last = Vec::new();
+    for name in &names {
+        last.extend(instance.publish(name, events("k", 3)).await?.pop());
+    }
+    let listed = bus(instance).topics().await.map_err(|e| failed(&e))?;
+    ensure!(
+        listed.is_sorted_by(|a, b| a.topic < b.topic),
+        "topics are not sorted by name: {listed:?}"
+    );
+    for position in last {
+        let topic = listed.iter().find(|bounds| bounds.topic == position.topic);
+        let mut parts = topic.iter().flat_map(|bounds| &bounds.partitions);
+        let part = parts.find(|bounds| bounds.partition == position.partition);
+        ensure!(
+            part.is_some_and(|b| b.earliest == Offset(0) && b.end == position.offset.next()),
+            "{position} was published and {part:?} listed"
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn a_watch_tells_of_every_new_end(instance: &Instance) -> Checked {
+    let topic = instance.topic("watched");
+    instance.publish(&topic, events("before", 2)).await?;
+    let mut watch = bus(instance).watch().map_err(|e| failed(&e))?;
+    for _ in 0..3 {
+        let mut positions = instance.publish(&topic, events("k", 2)).await?;
+        let Some(last) = positions.pop() else {
+            return Err(Violation("two events have two positions".to_owned()));
+        };
+        loop {
+            let told = instance.within("a watch", watch.next()).await?;
+            let told = told.map_err(|e| failed(&e))?;
+            let mine: Vec<_> = told.iter().filter(|t| t.topic == topic).collect();
+            ensure!(
+                mine.len() <= 1,
+                "one partition was told of twice at once: {mine:?}"
+            );
+            let end = mine.first().map(|advanced| advanced.end);
+            ensure!(
+                end.is_none_or(|end| end <= last.offset.next()),
+                "a watch told of {mine:?}, and {last} is the last event"
+            );
+            if end == Some(last.offset.next()) {
+                break;
+            }
+        }
+    }
     Ok(())
 }

@@ -8,8 +8,8 @@
 mod commit;
 mod fetch;
 mod groups;
-mod order;
 pub mod mutant;
+mod order;
 mod publish;
 mod pull;
 mod request;
@@ -37,6 +37,8 @@ pub struct Features {
     pub retry_after: bool,
     /// `request` is answered by the handler's reply.
     pub request_reply: bool,
+    /// Topics can be listed and watched.
+    pub listing: bool,
     /// The largest event that the bus takes in bytes, where it has a bound worth testing.
     pub event_max_bytes: Option<usize>,
 }
@@ -52,6 +54,7 @@ impl Features {
             dead_letter: true,
             retry_after: true,
             request_reply: true,
+            listing: true,
             event_max_bytes,
         }
     }
@@ -68,7 +71,7 @@ pub struct Instance {
     /// What the bus is given.
     pub features: Features,
     /// Dropped after the check: a temporary folder, a connection.
-    pub keep: Box<dyn Any + Send>,
+    pub keep: Box<dyn Any + Send + Sync>,
 }
 
 impl Instance {
@@ -86,7 +89,7 @@ impl Instance {
 
     /// Keeps `guard` alive as long as the instance.
     #[must_use]
-    pub fn keeping(mut self, guard: impl Any + Send) -> Self {
+    pub fn keeping(mut self, guard: impl Any + Send + Sync) -> Self {
         self.keep = Box::new(guard);
         self
     }
@@ -150,6 +153,8 @@ checks! {
         fetch_reads_by_offset_within_its_bounds needs |f| f.replay,
         fetch_waits_for_the_first_event needs |f| f.replay,
         fetch_says_what_is_wrong needs |f| f.replay,
+        topics_are_listed_with_their_bounds needs |f| f.listing,
+        a_watch_tells_of_every_new_end needs |f| f.listing,
     }
     groups {
         every_group_gets_everything,

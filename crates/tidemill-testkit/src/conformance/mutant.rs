@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tidemill_core::bus::{Advanced, TopicBounds, Watch};
 use tidemill_core::{
     Attempt, BoxFuture, Bus, Commit, Delivery, Event, Fetch, FetchError, Fetched, GroupMember,
     GroupName, Guarantees, Offset, Order, Outcome, Position, PublishError, Publisher, PullError,
-    RequestError, Settle, SettleError, Settlement, Start, SubscribeError, Subscriber,
-    Subscription, Ticket, TopicName,
+    RequestError, Settle, SettleError, Settlement, Start, SubscribeError, Subscriber, Subscription,
+    Ticket, TopicName,
 };
 
 /// What a mutant gets wrong.
@@ -67,6 +68,10 @@ pub enum Mutation {
     HidesFetchErrors,
     /// A fetch has no bounds.
     IgnoresBounds,
+    /// Topics are listed with one event more than they have.
+    ListsTooMuch,
+    /// A watch tells one event too many.
+    WatchesTooFar,
     /// A request is answered with itself.
     EchoesRequests,
     /// A request waits for ever.
@@ -156,7 +161,8 @@ impl Publisher for Mutant {
                     bus.publish(topic, events).await
                 }
                 Mutation::ChangesData => {
-                    bus.publish(topic, events.into_iter().map(spoilt).collect()).await
+                    bus.publish(topic, events.into_iter().map(spoilt).collect())
+                        .await
                 }
                 _ => bus.publish(topic, events).await,
             }
@@ -172,9 +178,10 @@ impl Publisher for Mutant {
         let (bus, mutation) = (self.inner.clone(), self.mutation);
         Box::pin(async move {
             match mutation {
-                Mutation::EchoesRequests => {
-                    bus.request(topic, event.clone(), timeout).await.map(|_| event)
-                }
+                Mutation::EchoesRequests => bus
+                    .request(topic, event.clone(), timeout)
+                    .await
+                    .map(|_| event),
                 Mutation::WaitsForEver => match bus.request(topic, event, timeout).await {
                     Err(RequestError::Timeout(_)) => std::future::pending().await,
                     other => other,
@@ -222,6 +229,26 @@ impl Subscriber for Mutant {
         })
     }
 
+    fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicBounds>, FetchError>> {
+        let (bus, mutation) = (self.inner.clone(), self.mutation);
+        Box::pin(async move {
+            let mut topics = bus.topics().await?;
+            if mutation == Mutation::ListsTooMuch {
+                for bounds in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                    bounds.end = bounds.end.next();
+                }
+            }
+            Ok(topics)
+        })
+    }
+
+    fn watch(&self) -> Result<Box<dyn Watch>, FetchError> {
+        Ok(Box::new(MutantWatch {
+            inner: self.inner.watch()?,
+            beyond: u64::from(self.mutation == Mutation::WatchesTooFar),
+        }))
+    }
+
     fn fetch(&self, mut fetch: Fetch) -> BoxFuture<'static, Result<Fetched, FetchError>> {
         let (bus, mutation) = (self.inner.clone(), self.mutation);
         match mutation {
@@ -240,6 +267,23 @@ impl Subscriber for Mutant {
                 });
             }
             fetched
+        })
+    }
+}
+
+struct MutantWatch {
+    inner: Box<dyn Watch>,
+    beyond: u64,
+}
+
+impl Watch for MutantWatch {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Advanced>, FetchError>> {
+        Box::pin(async move {
+            let mut told = self.inner.next().await?;
+            for advanced in &mut told {
+                advanced.end = advanced.end.plus(self.beyond);
+            }
+            Ok(told)
         })
     }
 }
@@ -303,7 +347,10 @@ struct MutantSettler {
 
 impl MutantSettler {
     fn take(&self) -> Option<Settlement> {
-        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = self
+            .held
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         held.take()
     }
 }

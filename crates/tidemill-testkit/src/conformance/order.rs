@@ -20,22 +20,34 @@ pub(super) async fn one_of_a_key_in_flight_while_others_go_on(instance: &Instanc
     const ROUNDS: usize = 12;
     let topic = instance.topic("keys");
     instance.publish(&topic, in_turns(ROUNDS)).await?;
-    let mut member = instance.join(&topic, "g", Order::PerKey, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerKey, Start::Beginning)
+        .await?;
     // Nothing is settled, so exactly the first of each key can be had.
     let mut held = member.take(KEYS.len()).await?;
     let mut first = ids(&held);
     first.sort();
-    ensure!(first == ["a-0", "b-0", "c-0"], "in flight at once: {first:?}");
+    ensure!(
+        first == ["a-0", "b-0", "c-0"],
+        "in flight at once: {first:?}"
+    );
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut count = 0;
     while count < ROUNDS * KEYS.len() {
         if held.is_empty() {
             held = member.pull(16).await?;
         }
-        let mut flying: Vec<_> = held.iter().map(|(d, _)| d.event.key().map(str::to_owned)).collect();
+        let mut flying: Vec<_> = held
+            .iter()
+            .map(|(d, _)| d.event.key().map(str::to_owned))
+            .collect();
         flying.sort();
         flying.dedup();
-        ensure!(flying.len() == held.len(), "two of one key in flight: {:?}", ids(&held));
+        ensure!(
+            flying.len() == held.len(),
+            "two of one key in flight: {:?}",
+            ids(&held)
+        );
         // Settled in another order than delivered, so that a key's next may pass the others.
         let Some((delivery, settlement)) = held.pop() else {
             continue;
@@ -60,7 +72,9 @@ pub(super) async fn one_of_a_partition_in_flight(instance: &Instance) -> Checked
     const ROUNDS: usize = 5;
     let topic = instance.topic("partitions");
     let positions = instance.publish(&topic, in_turns(ROUNDS)).await?;
-    let mut member = instance.join(&topic, "g", Order::PerPartition, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerPartition, Start::Beginning)
+        .await?;
     let mut seen: BTreeMap<Partition, Vec<u64>> = BTreeMap::new();
     let mut count = 0;
     while count < positions.len() {
@@ -91,9 +105,13 @@ pub(super) async fn one_of_a_partition_in_flight(instance: &Instance) -> Checked
 
 pub(super) async fn without_order_one_key_fills_the_credit(instance: &Instance) -> Checked {
     let topic = instance.topic("free");
-    let events: Vec<Event> = (0..8).map(|n| event(Some("k"), &format!("k-{n}"))).collect();
+    let events: Vec<Event> = (0..8)
+        .map(|n| event(Some("k"), &format!("k-{n}")))
+        .collect();
     instance.publish(&topic, events).await?;
-    let mut member = instance.join(&topic, "g", Order::None, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::None, Start::Beginning)
+        .await?;
     let held = member.take(8).await?;
     let mut seen = ids(&held);
     seen.sort();

@@ -26,11 +26,20 @@ pub(super) async fn positions_ascend_and_lead_to_the_events(instance: &Instance)
             before.topic == topic && before.partition == after.partition,
             "events of one key lie in two places: {before} and {after}"
         );
-        ensure!(before.offset < after.offset, "{after} was given after {before}");
+        ensure!(
+            before.offset < after.offset,
+            "{after} was given after {before}"
+        );
     }
     let kept = instance.all_of(&first).await?;
-    let expected: Vec<_> = published.into_iter().map(|(p, id)| (p.offset, id)).collect();
-    ensure!(kept == expected, "published {expected:?} and found {kept:?}");
+    let expected: Vec<_> = published
+        .into_iter()
+        .map(|(p, id)| (p.offset, id))
+        .collect();
+    ensure!(
+        kept == expected,
+        "published {expected:?} and found {kept:?}"
+    );
     Ok(())
 }
 
@@ -66,7 +75,9 @@ pub(super) async fn events_come_back_verbatim(instance: &Instance) -> Checked {
     .expect("every part is legal");
     let sent = vec![full, binary, none];
     instance.publish(&topic, sent.clone()).await?;
-    let mut member = instance.join(&topic, "g", Order::PerKey, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerKey, Start::Beginning)
+        .await?;
     for expected in sent {
         let (delivery, settlement) = member.one().await?;
         ensure!(
@@ -101,9 +112,17 @@ pub(super) async fn an_empty_publish_is_nothing(instance: &Instance) -> Checked 
     let topic = instance.topic("empty");
     let before = instance.publish(&topic, events("k", 1)).await?;
     instance.publish(&topic, Vec::new()).await?;
-    let after = instance.publish(&topic, vec![event(Some("k"), "after")]).await?;
-    let gap = before.iter().zip(&after).all(|(b, a)| b.offset.next() == a.offset);
-    ensure!(gap, "between {before:?} and {after:?} nothing was published");
+    let after = instance
+        .publish(&topic, vec![event(Some("k"), "after")])
+        .await?;
+    let gap = before
+        .iter()
+        .zip(&after)
+        .all(|(b, a)| b.offset.next() == a.offset);
+    ensure!(
+        gap,
+        "between {before:?} and {after:?} nothing was published"
+    );
     Ok(())
 }
 
@@ -125,11 +144,21 @@ pub(super) async fn too_large_is_refused_whole(instance: &Instance) -> Checked {
         matches!(answer, Err(PublishError::TooLarge { .. })),
         "an event of more than {max_bytes} bytes was answered {answer:?}"
     );
-    instance.publish(&topic, vec![event(Some("k"), "after")]).await?;
+    instance
+        .publish(&topic, vec![event(Some("k"), "after")])
+        .await?;
     let Some(first) = before.first() else {
         return Ok(());
     };
-    let kept: Vec<String> = instance.all_of(first).await?.into_iter().map(|k| k.1).collect();
-    ensure!(kept == ["k-0", "after"], "a refused batch left something behind: {kept:?}");
+    let kept: Vec<String> = instance
+        .all_of(first)
+        .await?
+        .into_iter()
+        .map(|k| k.1)
+        .collect();
+    ensure!(
+        kept == ["k-0", "after"],
+        "a refused batch left something behind: {kept:?}"
+    );
     Ok(())
 }

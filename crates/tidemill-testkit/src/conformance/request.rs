@@ -21,7 +21,9 @@ fn answer(reply: Event) -> Commit {
 /// Two requests at once, answered in the other order: each gets its own reply.
 pub(super) async fn a_request_gets_the_handlers_reply(instance: &Instance) -> Checked {
     let topic = instance.topic("asked");
-    let mut member = instance.join(&topic, "g", Order::PerKey, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerKey, Start::Beginning)
+        .await?;
     let ask = |name: &'static str| {
         bus(instance).request(topic.clone(), event(Some(name), name), instance.patience)
     };
@@ -52,26 +54,42 @@ pub(super) async fn a_request_times_out(instance: &Instance) -> Checked {
     const TIMEOUT: Duration = Duration::from_millis(60);
     let topic = instance.topic("unanswered");
     let request = bus(instance).request(topic.clone(), event(Some("k"), "k-0"), TIMEOUT);
-    let reply = instance.within("the end of a request's wait", request).await?;
+    let reply = instance
+        .within("the end of a request's wait", request)
+        .await?;
     ensure!(
         matches!(reply, Err(RequestError::Timeout(_))),
         "a request that nobody handles was answered {reply:?}"
     );
     // It stays an event like any other, and a late reply harms nobody.
-    let mut member = instance.join(&topic, "g", Order::PerKey, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerKey, Start::Beginning)
+        .await?;
     let (delivery, settlement) = member.one().await?;
-    ensure!(id(&delivery) == "k-0", "{} came instead of the request", id(&delivery));
+    ensure!(
+        id(&delivery) == "k-0",
+        "{} came instead of the request",
+        id(&delivery)
+    );
     let late = settlement.settle(answer(event(None, "late"))).await;
     ensure!(late.is_ok(), "a late reply was answered {late:?}");
-    instance.publish(&topic, vec![event(Some("k"), "after")]).await?;
+    instance
+        .publish(&topic, vec![event(Some("k"), "after")])
+        .await?;
     let (delivery, settlement) = member.one().await?;
-    ensure!(id(&delivery) == "after", "after a late reply {} came", id(&delivery));
+    ensure!(
+        id(&delivery) == "after",
+        "after a late reply {} came",
+        id(&delivery)
+    );
     ack(settlement).await
 }
 
 pub(super) async fn a_dead_lettered_request_says_so(instance: &Instance) -> Checked {
     let topic = instance.topic("hopeless");
-    let mut member = instance.join(&topic, "g", Order::PerKey, Start::Beginning).await?;
+    let mut member = instance
+        .join(&topic, "g", Order::PerKey, Start::Beginning)
+        .await?;
     let ask = bus(instance).request(topic.clone(), event(Some("k"), "k-0"), instance.patience);
     let handle = async {
         let (_, settlement) = member.one().await?;

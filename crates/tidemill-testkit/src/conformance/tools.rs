@@ -58,11 +58,7 @@ pub(super) fn group(name: &str) -> GroupName {
 
 impl Instance {
     /// Waits for what must come.
-    pub(super) async fn within<T>(
-        &self,
-        what: &str,
-        wait: impl Future<Output = T>,
-    ) -> Checked<T> {
+    pub(super) async fn within<T>(&self, what: &str, wait: impl Future<Output = T>) -> Checked<T> {
         tokio::time::timeout(self.patience, wait)
             .await
             .map_err(|_| Violation(format!("{what}: nothing came within {:?}", self.patience)))
@@ -169,7 +165,11 @@ impl Member<'_> {
     /// Exactly one delivery.
     pub(super) async fn one(&mut self) -> Checked<(Delivery, Settlement)> {
         let mut taken = self.pull(1).await?;
-        ensure!(taken.len() == 1, "a credit of 1 gave {} events", taken.len());
+        ensure!(
+            taken.len() == 1,
+            "a credit of 1 gave {} events",
+            taken.len()
+        );
         taken
             .pop()
             .ok_or_else(|| Violation("a pull resolved without an event".to_owned()))
@@ -186,7 +186,10 @@ impl Member<'_> {
             if seen.last().is_some_and(|id| id == last) {
                 return Ok(seen);
             }
-            ensure!(seen.len() < 10_000, "{last} does not come; 10,000 others did");
+            ensure!(
+                seen.len() < 10_000,
+                "{last} does not come; 10,000 others did"
+            );
         }
     }
 }

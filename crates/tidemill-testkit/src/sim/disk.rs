@@ -174,7 +174,10 @@ impl SimDisk {
         let world = &mut *guard;
         let flip = world.faults.flip_unsynced;
         for inode in world.files.values_mut() {
-            world.counts.fate.add(inode.lose_power(&mut world.random, flip));
+            world
+                .counts
+                .fate
+                .add(inode.lose_power(&mut world.random, flip));
         }
         world.counts.names_vanished += world.names.lose_power(&mut world.random);
         let World { names, files, .. } = world;
@@ -205,7 +208,7 @@ impl SimDisk {
         let mut guard = enter(&self.world, self.life)?;
         let world = &mut *guard;
         let number = world.names.open(path)?;
-        let (at, bit) = (world.random.next(), world.random.below(8) as u8);
+        let (at, bit) = (world.random.bits(), world.random.below(8) as u8);
         let inode = world.files.get_mut(&number);
         Ok(inode.is_some_and(|inode| {
             let len = inode.media().len();
@@ -229,16 +232,24 @@ impl SimDisk {
     #[must_use]
     pub fn durable_files(&self) -> Vec<(String, u64)> {
         let world = enter_any(&self.world);
-        let len = |number| world.files.get(&number).map_or(0, |i| i.media().len() as u64);
+        let len = |number| {
+            world
+                .files
+                .get(&number)
+                .map_or(0, |i| i.media().len() as u64)
+        };
         let kept = world.names.kept();
-        kept.map(|(path, number)| (path.to_owned(), len(number))).collect()
+        kept.map(|(path, number)| (path.to_owned(), len(number)))
+            .collect()
     }
 }
 
 impl World {
     fn used_bytes(&self) -> u64 {
         let seen = self.names.seen();
-        seen.filter_map(|number| self.files.get(&number)).map(|inode| inode.len() as u64).sum()
+        seen.filter_map(|number| self.files.get(&number))
+            .map(|inode| inode.len() as u64)
+            .sum()
     }
 
     /// How many of `wanted` more bytes fit on the disk.
@@ -260,7 +271,10 @@ impl World {
         if room < grows {
             fits = fits.saturating_sub((grows - room) as usize);
             self.counts.writes_full += 1;
-            error = Some(io::Error::new(io::ErrorKind::StorageFull, "injected: disk full"));
+            error = Some(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "injected: disk full",
+            ));
         } else if self.random.chance(self.faults.short_write) {
             fits = self.random.index(bytes.len());
             self.counts.writes_short += 1;
@@ -366,7 +380,9 @@ impl DiskFile for SimFile {
     fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
         let world = enter(&self.world, self.life)?;
         let inode = world.files.get(&self.number);
-        Ok(inode.ok_or(io::ErrorKind::NotFound)?.read(position as usize, buf))
+        Ok(inode
+            .ok_or(io::ErrorKind::NotFound)?
+            .read(position as usize, buf))
     }
 
     fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {

@@ -182,7 +182,7 @@ impl Inode {
             };
             if random.chance(flip_per_million) {
                 fate.flipped += 1;
-                flip_bit(&mut after, random.next());
+                flip_bit(&mut after, random.bits());
             }
             put_sector(&mut self.media, sector, &after);
         }

@@ -133,7 +133,10 @@ impl Names {
             return Err(missing(parent(path)));
         }
         if self.seen.files.contains_key(path) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, path.to_owned()));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                path.to_owned(),
+            ));
         }
         self.next += 1;
         let number = self.next;
@@ -143,7 +146,11 @@ impl Names {
 
     pub(crate) fn open(&self, path: &str) -> io::Result<Number> {
         let path = tidy(path);
-        self.seen.files.get(path).copied().ok_or_else(|| missing(path))
+        self.seen
+            .files
+            .get(path)
+            .copied()
+            .ok_or_else(|| missing(path))
     }
 
     pub(crate) fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -177,7 +184,9 @@ impl Names {
             return Err(missing(parent(to)));
         }
         if self.seen.folders.contains(from) {
-            self.pending.iter_mut().for_each(|change| change.move_into(from, to));
+            self.pending
+                .iter_mut()
+                .for_each(|change| change.move_into(from, to));
             self.change(Change::RenameDir(from.to_owned(), to.to_owned()));
             return Ok(());
         }
@@ -249,7 +258,10 @@ impl Names {
 
     /// What is durable, in the order of the names.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (&str, Number)> {
-        self.kept.files.iter().map(|(path, number)| (path.as_str(), *number))
+        self.kept
+            .files
+            .iter()
+            .map(|(path, number)| (path.as_str(), *number))
     }
 
     /// The files that a running program sees.

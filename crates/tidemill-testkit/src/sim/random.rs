@@ -31,11 +31,11 @@ impl Random {
     /// A generator of its own, so that one part's draws do not shift another's.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.bits())
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let c2 = c ^ a;
@@ -47,7 +47,7 @@ impl Random {
     /// Evenly in `0..bound`; 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // Multiply-shift: its bias (under 2^-32 for the bounds of a simulation) does not matter.
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// Evenly in `low..=high`.
@@ -78,9 +78,9 @@ mod tests {
     #[test]
     fn the_draws_of_a_seed_never_change() {
         let mut random = Random::new(42);
-        let first: Vec<u64> = (0..3).map(|_| random.next()).collect();
+        let first: Vec<u64> = (0..3).map(|_| random.bits()).collect();
         let mut again = Random::new(42);
-        assert_eq!(first, (0..3).map(|_| again.next()).collect::<Vec<_>>());
+        assert_eq!(first, (0..3).map(|_| again.bits()).collect::<Vec<_>>());
         // Pinned: a change of these values would make every printed seed worthless.
         assert_eq!(mix(0), 0xe220_a839_7b1d_cdaf);
     }
