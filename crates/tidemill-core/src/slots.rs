@@ -271,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_ever_in_flight_at_two_members(steps in prop::collection::vec(step(), 0..200)) {
+        fn nothing_is_in_flight_at_two_members(steps in prop::collection::vec(step(), 0..200)) {
             let mut slots = Slots::new(16);
             let mut flying: Vec<Vec<MemberId>> = vec![Vec::new(); 16];
             for step in steps {
