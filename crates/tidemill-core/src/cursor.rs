@@ -35,7 +35,10 @@ impl Default for CursorBounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Full {
     /// There are too many settled ranges already.
-    #[error("{ranges} settled ranges wait above offset {position}, which is open; settle it first")]
+    #[error(
+        "{ranges} settled ranges wait above offset {position}, which is not settled; \
+         settle it first"
+    )]
     Ranges {
         /// How many there are.
         ranges: usize,

@@ -1,4 +1,4 @@
-//! Request and reply.
+//! Request and reply: what a requester may rely on, whichever bus answers.
 
 use std::time::Duration;
 

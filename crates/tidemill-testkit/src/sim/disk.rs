@@ -19,7 +19,8 @@
 //! it data that a later loss of power takes away.
 //!
 //! *While running.* A sync may fail ([`Faults::sync_failure`]): as on Linux, the dirty pages then
-//! count as clean (a folder's changes stay pending): reads go on showing them, the next sync succeeds without writing them, and a
+//! count as clean (a folder's changes stay pending): reads go on showing them, the next sync
+//! succeeds without writing them, and a
 //! loss of power takes away those that had not reached the media. A write may fail without
 //! effect ([`Faults::write_failure`]) or after a part of it ([`Faults::short_write`]); a write
 //! past [`Faults::space_max_bytes`] writes what fits and fails with `StorageFull`.
