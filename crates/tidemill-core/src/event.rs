@@ -248,17 +248,6 @@ impl EventBuilder {
         self.error.get_or_insert(error.into());
     }
 
-    fn text(&mut self, name: &str, value: ByteString) -> Option<ByteString> {
-        let empty = value.is_empty().then_some("it may not be empty");
-        match empty.map_or_else(|| attribute_text(&value), Err) {
-            Ok(()) => Some(value),
-            Err(why) => {
-                self.fail(InvalidEvent::attribute(name, why));
-                None
-            }
-        }
-    }
-
     /// Replaces `id`.
     pub fn id(mut self, id: EventId) -> Self {
         self.event.id = id;
@@ -299,24 +288,21 @@ impl EventBuilder {
 
     /// Sets `dataschema`.
     pub fn dataschema(mut self, uri: impl Into<ByteString>) -> Self {
-        self.event.dataschema = self.text("dataschema", uri.into());
+        let uri = uri.into();
+        if let Err(error) = present_text("dataschema", &uri) {
+            self.fail(error);
+        }
+        self.event.dataschema = Some(uri);
         self
     }
 
     /// Sets the payload and its `datacontenttype`.
     pub fn data(mut self, content_type: impl Into<ByteString>, data: impl Into<Bytes>) -> Self {
         let content_type = content_type.into();
-        let slashes = content_type
-            .split(';')
-            .next()
-            .unwrap_or("")
-            .matches('/')
-            .count();
-        if slashes != 1 {
-            let why = "it is a media type such as application/json";
-            self.fail(InvalidEvent::attribute("datacontenttype", why));
+        if let Err(error) = content_type_allowed(&content_type) {
+            self.fail(error);
         }
-        self.event.datacontenttype = self.text("datacontenttype", content_type);
+        self.event.datacontenttype = Some(content_type);
         self.event.data = Some(data.into());
         self
     }
@@ -373,7 +359,32 @@ impl EventBuilder {
     }
 }
 
-fn extension_allowed(name: &str, value: &ExtensionValue) -> Result<(), InvalidEvent> {
+/// A text that is not empty and has only allowed characters.
+pub(crate) fn present_text(name: &str, text: &str) -> Result<(), InvalidEvent> {
+    let empty = text.is_empty().then_some("it may not be empty");
+    empty
+        .map_or_else(|| attribute_text(text), Err)
+        .map_err(|why| InvalidEvent::attribute(name, why))
+}
+
+/// A media type (RFC 2046): a type, one slash, a subtype, and whatever parameters.
+pub(crate) fn content_type_allowed(text: &str) -> Result<(), InvalidEvent> {
+    present_text("datacontenttype", text)?;
+    let essence = text.split(';').next().unwrap_or("");
+    match essence.split_once('/') {
+        Some((ty, sub))
+            if !ty.trim().is_empty() && !sub.trim().is_empty() && !sub.contains('/') =>
+        {
+            Ok(())
+        }
+        _ => {
+            let why = "it is a media type such as application/json";
+            Err(InvalidEvent::attribute("datacontenttype", why))
+        }
+    }
+}
+
+pub(crate) fn extension_allowed(name: &str, value: &ExtensionValue) -> Result<(), InvalidEvent> {
     const CONTEXT: [&str; 10] = [
         "specversion",
         "id",
@@ -396,6 +407,9 @@ fn extension_allowed(name: &str, value: &ExtensionValue) -> Result<(), InvalidEv
             name,
             "this name is not free for an extension",
         ));
+    }
+    if name == PARTITION_KEY && !matches!(value, ExtensionValue::String(_)) {
+        return Err(InvalidEvent::attribute(name, "it is a string"));
     }
     if let ExtensionValue::String(text) = value {
         if name == PARTITION_KEY && text.is_empty() {

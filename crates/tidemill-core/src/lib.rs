@@ -4,12 +4,15 @@
 //! This crate may not know: tokio, files, sockets, threads, or the wall clock. Time and
 //! randomness arrive as arguments.
 
+pub mod attributes;
+pub mod binding;
 pub mod bus;
 pub mod cursor;
 pub mod dead_letter;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod json;
 pub mod limits;
 pub mod name;
 pub mod partition;

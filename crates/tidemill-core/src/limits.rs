@@ -26,3 +26,6 @@ pub const CURSOR_RANGES_MAX: usize = 4096;
 
 /// Farthest distance in offsets of a settled event above a group's position.
 pub const CURSOR_WINDOW_MAX: u64 = 1 << 20;
+
+/// Most events of one CloudEvents batch.
+pub const BATCH_EVENTS_MAX: usize = 10_000;
