@@ -1,0 +1,235 @@
+//! A finished router: turns each delivery into a [`Verdict`]. Nothing escapes: failures, panics,
+//! timeouts and the errors of layers are verdicts too.
+//!
+//! This file may not know buses, subscriptions or how deliveries come.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use tidemill_core::{Commit, Delivery, Effects, Failure, Order, Outcome, TopicName};
+
+use crate::boxed::SharedRoute;
+use crate::handler::Retry;
+use crate::limits::ERROR_TEXT_MAX_BYTES;
+use crate::outcome::{Fail, FailClass};
+use crate::policy::{Decision, FailedAttempt, FailurePolicy};
+use crate::router::table::Table;
+use crate::router::{HandlerInfo, Identity};
+
+/// One handler, ready to be called.
+pub(crate) struct Handled {
+    pub(crate) route: SharedRoute,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) retry: Retry,
+}
+
+/// What an [`App`] is made of.
+pub(crate) struct Parts {
+    pub(crate) table: Arc<Table>,
+    pub(crate) handled: Vec<Handled>,
+    pub(crate) infos: Vec<HandlerInfo>,
+    pub(crate) policy: Arc<dyn FailurePolicy>,
+}
+
+struct Inner {
+    parts: Parts,
+    topics: Vec<TopicName>,
+    unhandled: AtomicU64,
+}
+
+/// A finished router. Clones share it.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+/// What becomes of one attempt.
+#[derive(Clone, Debug)]
+#[must_use = "the event is settled with the verdict's commit"]
+pub struct Verdict {
+    /// What to settle the event with, if it is not tried again in place.
+    pub commit: Commit,
+    /// How to try again in place; none when the verdict is final.
+    pub retry: Option<RetryAdvice>,
+    /// How it came to this.
+    pub kind: VerdictKind,
+    /// The place of the handler in [`App::describe`]; none when there is none for the event.
+    pub handler: Option<usize>,
+}
+
+/// How to try again in place. The attempts that count are numbered by whoever tries again: the
+/// next call gets a [`Delivery`] whose attempt is one higher, if `counted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryAdvice {
+    /// Not before this has passed.
+    pub after: Duration,
+    /// Whether the failed attempt counts.
+    pub counted: bool,
+}
+
+/// How a verdict came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictKind {
+    /// The handler said so.
+    Handled,
+    /// No handler is for the event; it is acknowledged.
+    Unhandled,
+    /// The handler, or a layer, failed.
+    Failed(FailClass),
+}
+
+impl App {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let topics = parts.table.topics().cloned().collect();
+        let unhandled = AtomicU64::new(0);
+        Self {
+            inner: Arc::new(Inner {
+                parts,
+                topics,
+                unhandled,
+            }),
+        }
+    }
+
+    /// The topics to subscribe to, sorted by name.
+    #[must_use]
+    pub fn topics(&self) -> &[TopicName] {
+        &self.inner.topics
+    }
+
+    /// The handlers; see [`Router::describe`](crate::Router::describe).
+    #[must_use]
+    pub fn describe(&self) -> &[HandlerInfo] {
+        &self.inner.parts.infos
+    }
+
+    /// How many events had no handler so far.
+    #[must_use]
+    pub fn unhandled(&self) -> u64 {
+        self.inner.unhandled.load(Ordering::Relaxed)
+    }
+
+    /// The first handler that relies on more order than `given`, if there is one.
+    #[must_use]
+    pub fn needs_more_than(&self, given: Order) -> Option<&HandlerInfo> {
+        let rank = |order| match order {
+            Order::None => 0,
+            Order::PerKey => 1,
+            Order::PerPartition => 2,
+        };
+        let more = |info: &&HandlerInfo| info.needs.is_some_and(|n| rank(n) > rank(given));
+        self.describe().iter().find(more)
+    }
+
+    /// Calls the handler for `delivery` once. Never fails and never panics.
+    pub fn call(&self, delivery: Delivery) -> impl Future<Output = Verdict> + Send + use<> {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let place = inner
+                .parts
+                .table
+                .find(&delivery.position.topic, &delivery.event);
+            match place.and_then(|place| Some((place, inner.parts.handled.get(place)?))) {
+                Some((place, handled)) => inner.attempt(place, handled, delivery).await,
+                None => inner.pass_over(),
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn attempt(&self, place: usize, handled: &Handled, delivery: Delivery) -> Verdict {
+        let attempt = delivery.attempt.0;
+        let called = AssertUnwindSafe(async { handled.route.oneshot(delivery).await });
+        let fail = match called.catch_unwind().await {
+            Ok(Ok(commit)) => {
+                return Verdict {
+                    commit,
+                    retry: None,
+                    kind: VerdictKind::Handled,
+                    handler: Some(place),
+                };
+            }
+            Ok(Err(error)) => Fail::from_layer(error),
+            Err(panic) => panicked(&*panic),
+        };
+        self.failed(place, handled, attempt, &fail)
+    }
+
+    fn pass_over(&self) -> Verdict {
+        self.unhandled.fetch_add(1, Ordering::Relaxed);
+        Verdict {
+            commit: Commit::ack(),
+            retry: None,
+            kind: VerdictKind::Unhandled,
+            handler: None,
+        }
+    }
+
+    #[cold]
+    fn failed(&self, place: usize, handled: &Handled, attempt: u32, fail: &Fail) -> Verdict {
+        let decision = self.parts.policy.decide(&FailedAttempt {
+            fail,
+            attempt,
+            handler: &handled.identity.id,
+            retry: &handled.retry,
+        });
+        let (outcome, retry) = match decision {
+            Decision::Retry { after, counted } => {
+                let advice = RetryAdvice { after, counted };
+                (Outcome::Retry { after }, Some(advice))
+            }
+            Decision::DeadLetter => {
+                let failure = failure(&handled.identity, attempt, fail);
+                (Outcome::DeadLetter { failure }, None)
+            }
+        };
+        Verdict {
+            commit: Commit {
+                outcome,
+                effects: Effects::default(),
+            },
+            retry,
+            kind: VerdictKind::Failed(fail.class()),
+            handler: Some(place),
+        }
+    }
+}
+
+fn failure(identity: &Identity, attempt: u32, fail: &Fail) -> Failure {
+    Failure {
+        reason: fail.class().reason().to_owned(),
+        error: fail.text(ERROR_TEXT_MAX_BYTES),
+        attempts: attempt,
+        first: None,
+        last: Some(Timestamp::now()),
+        handler: Some(identity.id.clone()),
+        version: Some(identity.version.clone()),
+    }
+}
+
+/// The failure that a caught panic is.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Fail {
+    let text = panic
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text");
+    Fail::new(FailClass::Panic, format!("the handler panicked: {text}"))
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("topics", &self.topics())
+            .field("handlers", &self.describe().len())
+            .field("unhandled", &self.unhandled())
+            .finish()
+    }
+}

@@ -1,0 +1,35 @@
+//! Events in, handlers out: the crate that programs add.
+//!
+//! This crate may not know: a concrete outside client, a wire format, or files.
+
+extern crate self as tidemill;
+
+mod app;
+mod boxed;
+pub mod extract;
+pub mod handler;
+pub mod limits;
+mod message;
+pub mod outcome;
+mod policy;
+pub mod router;
+mod service;
+
+pub use app::{App, RetryAdvice, Verdict, VerdictKind};
+pub use boxed::{Route, RouteFuture};
+pub use extract::{Attributes, Data, FromEvent, FromEventParts, FromRef, Json, State};
+pub use handler::{Handler, Retry, check_handler};
+pub use message::{BoxError, CodecError, Message, MessageError, Outgoing};
+pub use outcome::{Emit, Fail, FailClass, FailError, IntoOutcome, Reply};
+pub use policy::{ByClass, Decision, FailedAttempt, FailurePolicy};
+pub use router::{BuildError, HandlerInfo, Router};
+pub use tidemill_macros::Message;
+
+pub use bytes::Bytes;
+pub use tidemill_core as core;
+pub use tidemill_core::{Attempt, Bus, Commit, Delivery, Effects, Event, EventId, EventType};
+pub use tidemill_core::{ExtensionValue, GroupName, InvalidEvent, InvalidName, Key, Order};
+pub use tidemill_core::{Offset, Outcome, Partition, Position, Source, Start, Subject, TopicName};
+
+#[doc(hidden)]
+pub use message::private as __private;

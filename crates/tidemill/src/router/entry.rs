@@ -1,0 +1,177 @@
+//! One handler in a router, erased: first of its type, then of the state it misses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_core::{Commit, Delivery, Source};
+
+use super::describe::HandlerInfo;
+use crate::boxed::Route;
+use crate::extract::{Input, InputInfo};
+use crate::handler::{Handler, Retry, Settings};
+use crate::message::BoxError;
+use crate::outcome::{Fail, FailClass, IntoOutcome, OutputInfo, Outputs, Stage};
+use crate::service::ServiceFn;
+
+/// Which events an entry is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) topic: String,
+    pub(crate) ty: String,
+    /// Whether `ty` is a pattern.
+    pub(crate) pattern: bool,
+}
+
+/// Who a handler is to the events that it emits.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: String,
+    pub(crate) version: String,
+    pub(crate) source: Source,
+}
+
+/// Makes the route of a handler that has its state.
+pub(crate) type MakeRoute = Box<dyn FnOnce(Arc<Identity>) -> Route + Send>;
+
+/// Gives a handler its state.
+type GiveState<S> = Box<dyn FnOnce(&S) -> MakeRoute + Send>;
+
+pub(crate) struct Entry<S> {
+    pub(crate) target: Target,
+    pub(crate) settings: Settings,
+    name: &'static str,
+    input: fn() -> InputInfo,
+    outputs: fn() -> Vec<OutputInfo>,
+    make: GiveState<S>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Entry<S> {
+    pub(crate) fn new<H, T>(target: Target, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        let settings = handler.settings();
+        let timeout = settings.timeout;
+        Self {
+            target,
+            name: handler.name(),
+            settings,
+            input: <H::Input as Input>::describe,
+            outputs: outputs_of::<H::Output>,
+            make: Box::new(move |state| {
+                let state = state.clone();
+                Box::new(move |identity| {
+                    route(Shared {
+                        handler,
+                        state,
+                        identity,
+                        timeout,
+                    })
+                })
+            }),
+        }
+    }
+}
+
+impl<S> Entry<S> {
+    /// Its id: the one given, else its path.
+    pub(crate) fn id(&self) -> String {
+        let default = || self.name.replace("::{{closure}}", "");
+        self.settings.id.clone().unwrap_or_else(default)
+    }
+
+    pub(crate) fn with_state<S2>(self, state: &S) -> Entry<S2> {
+        let make = (self.make)(state);
+        Entry {
+            target: self.target,
+            settings: self.settings,
+            name: self.name,
+            input: self.input,
+            outputs: self.outputs,
+            make: Box::new(move |_| make),
+        }
+    }
+
+    pub(crate) fn describe(&self, default_retry: &Retry) -> HandlerInfo {
+        HandlerInfo {
+            id: self.id(),
+            name: self.name.to_owned(),
+            version: self.settings.version.clone().unwrap_or_else(|| "1".into()),
+            topic: self.target.topic.clone(),
+            ty: self.target.ty.clone(),
+            pattern: self.target.pattern,
+            input: (self.input)(),
+            outputs: (self.outputs)(),
+            needs: self.settings.needs,
+            retry: self.settings.retry.unwrap_or(*default_retry),
+            timeout: self.settings.timeout,
+        }
+    }
+}
+
+impl Entry<()> {
+    /// The route of the handler with its own layers around it.
+    pub(crate) fn into_route(self, identity: Arc<Identity>) -> Route {
+        let make = (self.make)(&());
+        let layers = self.settings.layers.iter();
+        layers.fold(make(identity), |route, layer| layer(route))
+    }
+}
+
+fn outputs_of<O: IntoOutcome>() -> Vec<OutputInfo> {
+    let mut outputs = Outputs::default();
+    O::outputs(&mut outputs);
+    outputs.list
+}
+
+/// What every call of a handler shares.
+struct Shared<H, S> {
+    handler: H,
+    state: S,
+    identity: Arc<Identity>,
+    timeout: Option<Duration>,
+}
+
+fn route<H, T, S>(shared: Shared<H, S>) -> Route
+where
+    H: Handler<T, S>,
+    S: Send + Sync + 'static,
+    T: 'static,
+{
+    let shared = Arc::new(shared);
+    Route::new(ServiceFn::new(move |delivery: Delivery| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let called = match shared.timeout {
+                None => call(&shared, delivery).await,
+                Some(limit) => tokio::time::timeout(limit, call(&shared, delivery))
+                    .await
+                    .unwrap_or_else(|_| Err(too_slow(limit))),
+            };
+            called.map_err(BoxError::from)
+        }
+    }))
+}
+
+async fn call<H, T, S>(shared: &Shared<H, S>, delivery: Delivery) -> Result<Commit, Fail>
+where
+    H: Handler<T, S>,
+{
+    let (event, group) = (Arc::clone(&delivery.event), delivery.group.clone());
+    let output = shared.handler.call(delivery, &shared.state).await?;
+    let Identity { id, source, .. } = &*shared.identity;
+    let mut stage = Stage::new(&event, &group, id, source);
+    let outcome = output.into_outcome(&mut stage)?;
+    Ok(Commit {
+        outcome,
+        effects: stage.finish(),
+    })
+}
+
+fn too_slow(limit: Duration) -> Fail {
+    Fail::new(
+        FailClass::Timeout,
+        format!("the handler took longer than {limit:?}; give it more time or make it faster"),
+    )
+}
