@@ -39,13 +39,17 @@ pub struct Ticket {
 pub trait Settle: Send + Sync {
     /// Settles one attempt together with its staged effects, whole or not at all. Resolves when
     /// that is durable, with the positions of the staged events in their order.
+    ///
+    /// After an error other than [`SettleError::Stale`] and [`SettleError::Indeterminate`] the
+    /// ticket is as good as before: the holder may settle with it again, or abandon it.
     fn settle(
         &self,
         ticket: Ticket,
         commit: Commit,
     ) -> BoxFuture<'static, Result<Vec<Position>, SettleError>>;
 
-    /// The holder is gone without settling: the event may be given out again. Must not block.
+    /// The holder is gone without settling: the event may be given out again. Must not block, and
+    /// does nothing where the ticket was settled meanwhile.
     fn abandon(&self, ticket: Ticket);
 }
 
@@ -69,12 +73,27 @@ impl Settlement {
     ///
     /// # Errors
     /// [`SettleError::Stale`] when another member has the event by now. Nothing of the commit is
-    /// kept then.
+    /// kept then. After an error that leaves the event unsettled it is given out again.
     pub async fn settle(mut self, commit: Commit) -> Result<Vec<Position>, SettleError> {
-        match self.held.take() {
-            Some((settler, ticket)) => settler.settle(ticket, commit).await,
-            None => Err(SettleError::Stale),
+        self.try_settle(commit).await
+    }
+
+    /// Settles like [`Settlement::settle`], but the right stays with the holder after an error
+    /// that another try, or another commit, may cure. The right is spent by success,
+    /// [`SettleError::Stale`] and [`SettleError::Indeterminate`].
+    ///
+    /// # Errors
+    /// As [`Settlement::settle`]; [`SettleError::Stale`] where the right is spent.
+    pub async fn try_settle(&mut self, commit: Commit) -> Result<Vec<Position>, SettleError> {
+        let Some((settler, ticket)) = &self.held else {
+            return Err(SettleError::Stale);
+        };
+        let settled = settler.settle(ticket.clone(), commit).await;
+        match settled {
+            Ok(_) | Err(SettleError::Stale | SettleError::Indeterminate(_)) => self.held = None,
+            Err(_) => {}
         }
+        settled
     }
 }
 
