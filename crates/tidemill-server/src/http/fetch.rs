@@ -1,0 +1,254 @@
+//! `GET /v1/topics/{topic}/events`: reads events by offset, from one partition or from all, and
+//! waits for the first one if asked to (long poll).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tidemill_core::{
+    Event, Fetch, FetchError, Fetched, Offset, Partition, PartitionBounds, TopicName, json,
+};
+
+use super::answer::raw_json;
+use super::problem::Problem;
+use super::query::Query;
+use crate::app::App;
+use crate::limits;
+
+/// Answers with events and with where to read on.
+pub(crate) async fn fetch(
+    State(app): State<Arc<App>>,
+    Path(topic): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let topic = TopicName::new(topic)?;
+    let wanted = Wanted::parse(query.as_deref())?;
+    let bounds = bounds_of(&app, &topic, wanted.partition).await?;
+    let mut reading = Reading::begin(topic, &wanted, &bounds)?;
+    reading.read(&app, wanted.max).await?;
+    if reading.page.is_empty() && !wanted.wait.is_zero() {
+        tokio::select! {
+            waited = reading.wait(&app, wanted.max, wanted.wait) => waited?,
+            // The answer is empty then, and the client reads on elsewhere.
+            () = app.closed() => {}
+        }
+    }
+    Ok(raw_json(StatusCode::OK, reading.into_json()))
+}
+
+/// What the query asks for.
+struct Wanted {
+    partition: Option<Partition>,
+    from: From,
+    max: usize,
+    wait: Duration,
+}
+
+/// Where reading begins.
+enum From {
+    Beginning,
+    End,
+    /// In every partition read.
+    Offset(Offset),
+    /// In each partition its own; what is not named begins at the beginning.
+    Each(BTreeMap<Partition, Offset>),
+}
+
+impl Wanted {
+    fn parse(query: Option<&str>) -> Result<Self, Problem> {
+        let query = Query::parse(query, &["partition", "offset", "max", "wait_ms"])?;
+        let wait_max = limits::FETCH_WAIT_MAX.as_millis() as u64;
+        let max = query.number("max", 1..=limits::FETCH_EVENTS_MAX)?;
+        let wait = query.number("wait_ms", 0..=wait_max)?.unwrap_or(0);
+        Ok(Self {
+            partition: query.number("partition", 0..=u32::MAX)?.map(Partition),
+            from: From::parse(query.text("offset"))?,
+            max: max.unwrap_or(limits::FETCH_EVENTS_DEFAULT),
+            wait: Duration::from_millis(wait),
+        })
+    }
+}
+
+impl From {
+    fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        let text = match text {
+            None | Some("beginning") => return Ok(Self::Beginning),
+            Some("end") => return Ok(Self::End),
+            Some(text) => text,
+        };
+        if let Ok(offset) = text.parse() {
+            return Ok(Self::Offset(Offset(offset)));
+        }
+        let each = text.split(',').map(|pair| {
+            let (partition, offset) = pair.split_once(':')?;
+            Some((
+                Partition(partition.parse().ok()?),
+                Offset(offset.parse().ok()?),
+            ))
+        });
+        each.collect::<Option<_>>().map(Self::Each).ok_or_else(|| {
+            Problem::query(
+                "offset is a whole number, beginning, end, or partition:offset pairs such as \
+                 0:17,1:4",
+            )
+        })
+    }
+
+    fn in_partition(&self, bounds: &PartitionBounds) -> Offset {
+        match self {
+            Self::Beginning => bounds.earliest,
+            Self::End => bounds.end,
+            Self::Offset(offset) => *offset,
+            Self::Each(each) => {
+                let own = each.get(&bounds.partition);
+                own.copied().unwrap_or(bounds.earliest)
+            }
+        }
+    }
+}
+
+/// The partitions to read and what is kept of them.
+async fn bounds_of(
+    app: &App,
+    topic: &TopicName,
+    partition: Option<Partition>,
+) -> Result<Vec<PartitionBounds>, Problem> {
+    let mut topics = app.bus.topics().await?;
+    topics.retain(|bounds| bounds.topic == *topic);
+    let Some(found) = topics.pop() else {
+        return Err(FetchError::UnknownTopic(topic.clone()).into());
+    };
+    let mut partitions = found.partitions;
+    let count = partitions.len();
+    if let Some(partition) = partition {
+        partitions.retain(|bounds| bounds.partition == partition);
+        if partitions.is_empty() {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            let topic = topic.clone();
+            return Err(FetchError::UnknownPartition {
+                topic,
+                partition,
+                count,
+            }
+            .into());
+        }
+    } else if count > limits::FETCH_PARTITIONS_MAX {
+        let most = limits::FETCH_PARTITIONS_MAX;
+        let detail = format!("{topic} has {count} partitions, more than {most}; name a partition");
+        return Err(Problem::query(detail));
+    }
+    Ok(partitions)
+}
+
+/// A fetch under way.
+struct Reading {
+    topic: TopicName,
+    next: BTreeMap<Partition, Offset>,
+    page: Vec<(Partition, Offset, Arc<Event>)>,
+    bytes: usize,
+}
+
+impl Reading {
+    fn begin(
+        topic: TopicName,
+        wanted: &Wanted,
+        bounds: &[PartitionBounds],
+    ) -> Result<Self, Problem> {
+        if let From::Each(each) = &wanted.from {
+            let known = |partition| bounds.iter().any(|b| b.partition == partition);
+            if let Some(partition) = each.keys().find(|partition| !known(**partition)) {
+                let detail = format!("offset names partition {partition}, which is not read here");
+                return Err(Problem::query(detail));
+            }
+        }
+        let next = bounds
+            .iter()
+            .map(|b| (b.partition, wanted.from.in_partition(b)));
+        Ok(Self {
+            topic,
+            next: next.collect(),
+            page: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    fn fetch_of(&self, partition: Partition, offset: Offset, max: usize, wait: Duration) -> Fetch {
+        Fetch {
+            topic: self.topic.clone(),
+            partition,
+            offset,
+            max_events: max,
+            max_bytes: limits::FETCH_MAX_BYTES.saturating_sub(self.bytes).max(1),
+            wait,
+        }
+    }
+
+    fn take(&mut self, partition: Partition, fetched: Fetched) {
+        self.next.insert(partition, fetched.next);
+        for (offset, event) in fetched.events {
+            self.bytes += event.size_bytes();
+            self.page.push((partition, offset, event));
+        }
+    }
+
+    /// Reads what is there, without waiting.
+    async fn read(&mut self, app: &App, max: usize) -> Result<(), Problem> {
+        for (partition, offset) in self.next.clone() {
+            let left = max.saturating_sub(self.page.len());
+            let full = !self.page.is_empty() && self.bytes >= limits::FETCH_MAX_BYTES;
+            if left == 0 || full {
+                break;
+            }
+            let fetch = self.fetch_of(partition, offset, left, Duration::ZERO);
+            let fetched = app.bus.fetch(fetch).await?;
+            self.take(partition, fetched);
+        }
+        Ok(())
+    }
+
+    /// Waits until one of the partitions has an event, or the time is over.
+    async fn wait(&mut self, app: &App, max: usize, wait: Duration) -> Result<(), Problem> {
+        let mut waits: FuturesUnordered<_> = self
+            .next
+            .iter()
+            .map(|(partition, offset)| {
+                let fetch = self.fetch_of(*partition, *offset, max, wait);
+                let partition = *partition;
+                async move { (partition, app.bus.fetch(fetch).await) }
+            })
+            .collect();
+        while let Some((partition, fetched)) = waits.next().await {
+            let fetched = fetched?;
+            if !fetched.events.is_empty() {
+                drop(waits);
+                self.take(partition, fetched);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// `{"events":[{"partition","offset","event"}],"next":{"0":17}}`
+    fn into_json(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes + 64);
+        out.extend_from_slice(b"{\"events\":[");
+        for (n, (partition, offset, event)) in self.page.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            let head = format!("{comma}{{\"partition\":{partition},\"offset\":{offset},\"event\":");
+            out.extend_from_slice(head.as_bytes());
+            json::encode(event, &mut out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"],\"next\":{");
+        for (n, (partition, offset)) in self.next.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            out.extend_from_slice(format!("{comma}\"{partition}\":{offset}").as_bytes());
+        }
+        out.extend_from_slice(b"}}");
+        out
+    }
+}

@@ -1,0 +1,56 @@
+//! `/metrics`: what the server counts, and what the bus has, in the text form of OpenMetrics.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::problem::{Kind, Problem};
+use crate::app::App;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+
+/// All metrics.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let mut registry = Registry::with_prefix("tidemill");
+    add_topics(&app, &mut registry).await?;
+    let mut text = String::new();
+    let written = encode_registry(&mut text, app.metrics.registry())
+        .and_then(|()| encode_registry(&mut text, &registry))
+        .and_then(|()| encode_eof(&mut text));
+    match written {
+        Ok(()) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()),
+        Err(error) => Err(Problem::new(Kind::Internal, error.to_string())),
+    }
+}
+
+/// What each partition holds.
+async fn add_topics(app: &App, registry: &mut Registry) -> Result<(), Problem> {
+    let earliest = Family::<Labels, Gauge>::default();
+    let end = Family::<Labels, Gauge>::default();
+    for topic in app.bus.topics().await? {
+        for bounds in &topic.partitions {
+            let labels = vec![
+                ("topic", topic.topic.to_string()),
+                ("partition", bounds.partition.to_string()),
+            ];
+            set(&earliest, &labels, bounds.earliest.0);
+            set(&end, &labels, bounds.end.0);
+        }
+    }
+    registry.register("partition_earliest_offset", "First offset kept", earliest);
+    registry.register("partition_end_offset", "Offset of the next event", end);
+    Ok(())
+}
+
+fn set(family: &Family<Labels, Gauge>, labels: &Labels, value: u64) {
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    family.get_or_create(labels).set(value);
+}

@@ -1,0 +1,130 @@
+//! `POST /event`, the plain door: any JSON value becomes an event and is kept byte for byte.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::ORIGIN;
+use axum::response::Response;
+use bytes::Bytes;
+use tidemill_core::{Event, EventId, EventType, Source, TopicName};
+
+use super::answer::{Accepted, json};
+use super::body::{is_json, media_type};
+use super::problem::{Kind, Problem};
+use super::query::Query;
+use crate::app::App;
+use crate::envelope::{Envelope, Member};
+
+/// The topic of an event that names none.
+pub(crate) const DEFAULT_TOPIC: &str = "events";
+
+/// The type of an event that gives none.
+const DEFAULT_TYPE: &str = "event";
+
+/// The source of all events that come in here.
+const SOURCE: &str = "/event";
+
+/// Publishes the body and answers with its position once it is durable.
+pub(crate) async fn publish(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    check_media_type(request.headers())?;
+    let received = app.bodies.read(request.into_body()).await?;
+    let (topic, event) = event_of(&received.bytes)?;
+    let id = event.id().clone();
+    let positions = app.bus.publish(topic, vec![event]).await?;
+    let position = positions.into_iter().next();
+    let position = position
+        .ok_or_else(|| Problem::new(Kind::Internal, "the bus gave no position for the event"))?;
+    app.metrics.published(1);
+    Ok(json(&Accepted::new(&id, &position)))
+}
+
+/// JSON, or none stated. What `curl -d` states by itself is taken too, except from web pages,
+/// which could otherwise write here without the browser asking first.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = media_type(headers);
+    let from_page = headers.contains_key(ORIGIN);
+    match media_type.as_str() {
+        "" => Ok(()),
+        json if is_json(json) => Ok(()),
+        "application/x-www-form-urlencoded" if !from_page => Ok(()),
+        _ => Err(Problem::media_type("application/json")),
+    }
+}
+
+fn event_of(body: &Bytes) -> Result<(TopicName, Event), Problem> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let detail = format!("the body is not UTF-8 from byte {} on", error.valid_up_to());
+        Problem::new(Kind::InvalidJson, detail)
+    })?;
+    let envelope = Envelope::read(text).map_err(|error| {
+        let detail = format!("the body is not one JSON value: {error}");
+        Problem::new(Kind::InvalidJson, detail)
+    })?;
+    let topic = match envelope.target() {
+        Member::Absent => TopicName::new(DEFAULT_TOPIC)?,
+        Member::Text(name) => TopicName::new(name.as_str())?,
+        Member::Other => {
+            let detail = "\"topic\" (or \"room\") is a string that names a topic";
+            return Err(Problem::new(Kind::InvalidName, detail));
+        }
+    };
+    let given = match &envelope.ty {
+        Member::Text(name) => EventType::new(name.as_str()).ok(),
+        _ => None,
+    };
+    let ty = match given {
+        Some(ty) => ty,
+        None => EventType::new(DEFAULT_TYPE)?,
+    };
+    let id = EventId::new(uuid::Uuid::now_v7().to_string())?;
+    let event = Event::builder(id, Source::new(SOURCE)?, ty)
+        .time(jiff::Timestamp::now())
+        .data("application/json", body.clone())
+        .build()?;
+    Ok((topic, event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(body: &'static str) -> (TopicName, Event) {
+        event_of(&Bytes::from_static(body.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn topic_and_type_come_from_the_value() {
+        for (body, topic, ty) in [
+            ("17", "events", "event"),
+            (r#"{"type":"paid"}"#, "events", "paid"),
+            (r#"{"type":""}"#, "events", "event"),
+            (r#"{"type":"a\u0000b","room":"r"}"#, "r", "event"),
+            (r#"{"type":1,"topic":"orders"}"#, "orders", "event"),
+        ] {
+            let (found, event) = of(body);
+            assert_eq!(found, *topic, "{body}");
+            assert_eq!(*event.ty(), *ty, "{body}");
+            assert_eq!(event.data().unwrap(), body.as_bytes());
+        }
+    }
+
+    #[test]
+    fn wrong_bodies_are_told_apart() {
+        for (body, kind) in [
+            (&b"{"[..], Kind::InvalidJson),
+            (b"\"\xff\"", Kind::InvalidJson),
+            (br#"{"topic":"a b"}"#, Kind::InvalidName),
+            (br#"{"topic":7}"#, Kind::InvalidName),
+            (br#"{"room":""}"#, Kind::InvalidName),
+        ] {
+            let problem = event_of(&Bytes::copy_from_slice(body)).unwrap_err();
+            assert_eq!(problem.kind(), kind, "{}", String::from_utf8_lossy(body));
+        }
+    }
+}

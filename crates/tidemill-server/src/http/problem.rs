@@ -1,0 +1,282 @@
+//! RFC 9457 problem documents, and the one table that maps errors of the bus to HTTP.
+//!
+//! `type` is a URN that programs compare, `title` is the same for every problem of a type,
+//! `detail` says what happened and what to do.
+
+use std::borrow::Cow;
+
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tidemill_core::error::Unavailable;
+use tidemill_core::{FetchError, InvalidEvent, InvalidName, PublishError};
+
+/// The media type of a problem document.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Seconds after which a client may try again, where trying again can help.
+const RETRY_AFTER_SECONDS: u16 = 1;
+
+/// An answer that says what went wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    header: Option<(axum::http::HeaderName, HeaderValue)>,
+}
+
+/// Every kind of problem that a door answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The body is not JSON, or not UTF-8.
+    InvalidJson,
+    /// A query parameter is unknown, double or out of its bounds.
+    InvalidQuery,
+    /// No such path.
+    NotFound,
+    /// The path has other methods.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The offset is outside of what is kept.
+    OffsetOutOfRange,
+    /// The body or the event is too large.
+    TooLarge,
+    /// The content type is none of the accepted ones.
+    UnsupportedMediaType,
+    /// The event breaks a rule of CloudEvents.
+    InvalidEvent,
+    /// A name breaks the rules of its kind.
+    InvalidName,
+    /// No such topic.
+    UnknownTopic,
+    /// No such partition.
+    UnknownPartition,
+    /// The log is damaged at that place.
+    Damaged,
+    /// The bus takes no writes, or none now.
+    Unavailable,
+    /// It is not known whether the events were kept.
+    Indeterminate,
+    /// The answer took too long.
+    Timeout,
+    /// Anything else.
+    Internal,
+}
+
+impl Kind {
+    /// The status, the last part of the type's URN, and the title.
+    fn row(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::InvalidJson => (S::BAD_REQUEST, "invalid-json", "The body is not JSON"),
+            Self::InvalidQuery => (S::BAD_REQUEST, "invalid-query", "Wrong query parameter"),
+            Self::NotFound => (S::NOT_FOUND, "not-found", "No such path"),
+            Self::MethodNotAllowed => {
+                let title = "The path has other methods";
+                (S::METHOD_NOT_ALLOWED, "method-not-allowed", title)
+            }
+            Self::BodyTimeout => {
+                let title = "The body did not arrive in time";
+                (S::REQUEST_TIMEOUT, "body-timeout", title)
+            }
+            Self::OffsetOutOfRange => {
+                let title = "The offset is outside of what is kept";
+                (S::RANGE_NOT_SATISFIABLE, "offset-out-of-range", title)
+            }
+            Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
+            Self::UnsupportedMediaType => {
+                let title = "The content type is not accepted";
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title)
+            }
+            Self::InvalidEvent => (
+                S::UNPROCESSABLE_ENTITY,
+                "invalid-event",
+                "Not a valid event",
+            ),
+            Self::InvalidName => (S::UNPROCESSABLE_ENTITY, "invalid-name", "Not a valid name"),
+            Self::UnknownTopic => (S::NOT_FOUND, "unknown-topic", "No such topic"),
+            Self::UnknownPartition => (S::NOT_FOUND, "unknown-partition", "No such partition"),
+            Self::Damaged => {
+                let title = "The log is damaged there";
+                (S::INTERNAL_SERVER_ERROR, "damaged", title)
+            }
+            Self::Unavailable => {
+                let title = "The bus takes no writes now";
+                (S::SERVICE_UNAVAILABLE, "unavailable", title)
+            }
+            Self::Indeterminate => {
+                let title = "It is not known whether the events were kept";
+                (S::INTERNAL_SERVER_ERROR, "indeterminate", title)
+            }
+            Self::Timeout => (S::GATEWAY_TIMEOUT, "timeout", "The answer took too long"),
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong"),
+        }
+    }
+}
+
+/// The document's members, in the order of RFC 9457.
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl Problem {
+    /// A problem of this kind; `detail` says what happened and what to do.
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            header: None,
+        }
+    }
+
+    /// Which kind it is.
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The content type is not one of `accepted`.
+    pub(crate) fn media_type(accepted: &'static str) -> Self {
+        let detail = format!("send one of these content types: {accepted}");
+        let mut problem = Self::new(Kind::UnsupportedMediaType, detail);
+        problem.header = Some((ACCEPT, HeaderValue::from_static(accepted)));
+        problem
+    }
+
+    /// The path has only the methods `allowed`.
+    pub(crate) fn method(allowed: &'static str) -> Self {
+        let detail = format!("this path answers to {allowed}");
+        let mut problem = Self::new(Kind::MethodNotAllowed, detail);
+        problem.header = Some((ALLOW, HeaderValue::from_static(allowed)));
+        problem
+    }
+
+    /// A body or an event larger than `max_bytes`.
+    pub(crate) fn too_large(max_bytes: usize) -> Self {
+        Self::new(
+            Kind::TooLarge,
+            format!("at most {max_bytes} bytes are taken at once; send less"),
+        )
+    }
+
+    /// A wrong query parameter.
+    pub(crate) fn query(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::InvalidQuery, detail)
+    }
+
+    /// The same call may succeed a little later.
+    #[must_use]
+    pub(crate) fn retry_later(mut self) -> Self {
+        self.header = Some((RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)));
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, urn, title) = self.kind.row();
+        let document = Document {
+            r#type: format!("urn:tidemill:problem:{urn}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+        };
+        let body = serde_json::to_vec(&document).expect("texts and a number are always JSON");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<InvalidName> for Problem {
+    fn from(error: InvalidName) -> Self {
+        Self::new(Kind::InvalidName, error.to_string())
+    }
+}
+
+impl From<InvalidEvent> for Problem {
+    fn from(error: InvalidEvent) -> Self {
+        Self::new(Kind::InvalidEvent, error.to_string())
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        let problem = Self::new(Kind::Unavailable, error.to_string());
+        // A Retry-After on every 503: a restarted server is also worth another try.
+        problem.retry_later()
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let text = error.to_string();
+        match error {
+            PublishError::UnknownTopic(_) => Self::new(Kind::UnknownTopic, text),
+            PublishError::Invalid(invalid) => Self::new(Kind::InvalidEvent, invalid.to_string()),
+            PublishError::TooLarge { .. } => Self::new(Kind::TooLarge, text),
+            PublishError::Unavailable(why) => why.into(),
+            PublishError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
+            PublishError::Other(_) => Self::new(Kind::Internal, text),
+        }
+    }
+}
+
+impl From<FetchError> for Problem {
+    fn from(error: FetchError) -> Self {
+        let text = error.to_string();
+        match error {
+            FetchError::UnknownTopic(_) => Self::new(Kind::UnknownTopic, text),
+            FetchError::UnknownPartition { .. } => Self::new(Kind::UnknownPartition, text),
+            FetchError::OutOfRange { .. } => Self::new(Kind::OffsetOutOfRange, text),
+            FetchError::Damaged { .. } => Self::new(Kind::Damaged, text),
+            FetchError::Unavailable(why) => why.into(),
+            FetchError::Other(_) => Self::new(Kind::Internal, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_core::TopicName;
+
+    #[test]
+    fn publish_errors_have_their_statuses() {
+        let topic = TopicName::new("orders").unwrap();
+        let cases = [
+            (PublishError::UnknownTopic(topic), 404),
+            (PublishError::Invalid(InvalidEvent::Missing("id")), 422),
+            (
+                PublishError::TooLarge {
+                    size_bytes: 2,
+                    max_bytes: 1,
+                },
+                413,
+            ),
+            (Unavailable::Overloaded.into(), 503),
+            (Unavailable::Full("disk".into()).into(), 503),
+            (Unavailable::SyncFailed("io".into()).into(), 503),
+            (PublishError::Indeterminate("io".into()), 500),
+        ];
+        for (error, status) in cases {
+            let text = error.to_string();
+            let response = Problem::from(error).into_response();
+            assert_eq!(response.status().as_u16(), status, "{text}");
+            let retry = response.headers().contains_key(RETRY_AFTER);
+            assert_eq!(retry, status == 503, "{text}");
+            let content_type = response.headers().get(CONTENT_TYPE).unwrap();
+            assert_eq!(content_type, PROBLEM_JSON);
+        }
+    }
+}

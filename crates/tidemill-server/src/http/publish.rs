@@ -1,0 +1,92 @@
+//! `POST /v1/topics/{topic}/events`: CloudEvents over HTTP in the structured, the batched and the
+//! binary content mode (CloudEvents HTTP protocol binding 1.0.2).
+
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use bytes::Bytes;
+use tidemill_core::{Event, EventId, TopicName, json};
+
+use super::answer::{self, Accepted, AcceptedBatch};
+use super::binary;
+use super::body::media_type;
+use super::problem::{Kind, Problem};
+use super::query::Query;
+use crate::app::App;
+
+const ACCEPTED: &str = "application/cloudevents+json, application/cloudevents-batch+json";
+
+/// The content modes of CloudEvents over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Structured,
+    Batch,
+    Binary,
+}
+
+impl Mode {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        match media_type(headers).as_str() {
+            json::EVENT_CONTENT_TYPE => Ok(Self::Structured),
+            json::BATCH_CONTENT_TYPE => Ok(Self::Batch),
+            other if other.starts_with("application/cloudevents") => {
+                Err(Problem::media_type(ACCEPTED))
+            }
+            _ if binary::is_binary(headers) => Ok(Self::Binary),
+            _ => Err(Problem::media_type(
+                "application/cloudevents+json, application/cloudevents-batch+json, or any other \
+                 together with the headers ce-specversion, ce-id, ce-source and ce-type",
+            )),
+        }
+    }
+}
+
+/// Publishes the events of the body, all or none, and answers with their positions once they are
+/// durable.
+pub(crate) async fn publish(
+    State(app): State<Arc<App>>,
+    Path(topic): Path<String>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let topic = TopicName::new(topic)?;
+    let mode = Mode::of(request.headers())?;
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(body).await?;
+    let events = decode(mode, &parts.headers, &received.bytes)?;
+    let ids: Vec<EventId> = events.iter().map(|event| event.id().clone()).collect();
+    let positions = match events.is_empty() {
+        true => Vec::new(),
+        false => app.bus.publish(topic, events).await?,
+    };
+    app.metrics.published(positions.len() as u64);
+    let mut accepted = ids.iter().zip(&positions);
+    if mode == Mode::Batch {
+        return Ok(answer::json(&AcceptedBatch {
+            status: "success",
+            events: accepted.map(|(id, at)| Accepted::new(id, at)).collect(),
+        }));
+    }
+    match accepted.next() {
+        Some((id, at)) => Ok(answer::json(&Accepted::new(id, at))),
+        None => Err(Problem::new(
+            Kind::Internal,
+            "the bus gave no position for the event",
+        )),
+    }
+}
+
+fn decode(mode: Mode, headers: &HeaderMap, body: &Bytes) -> Result<Vec<Event>, Problem> {
+    let decoded = match mode {
+        Mode::Binary => return Ok(vec![binary::decode(headers, body)?]),
+        Mode::Structured => json::decode(body).map(|event| vec![event]),
+        Mode::Batch => json::decode_batch(body),
+    };
+    decoded.map_err(|error| match json::is_json(body) {
+        true => error.into(),
+        false => Problem::new(Kind::InvalidJson, error.to_string()),
+    })
+}

@@ -1,0 +1,28 @@
+//! The front doors of Tidemill: HTTP and Socket.IO on one port.
+//!
+//! ```text
+//! connections.rs  accepts, bounds, times out       knows no paths
+//! http/           one file a door                  knows no sockets
+//! socketio/       pushes what the log gets         knows no HTTP but its own
+//! app.rs          what they share                  knows no wire format
+//! ```
+//!
+//! The doors publish and read through the traits of `tidemill-core`; only those that create,
+//! delete and describe need the broker. This crate may not know how events are stored, and it
+//! never runs a handler. Every endpoint is described in `docs/HTTP.md`.
+
+mod app;
+mod config;
+mod connections;
+mod envelope;
+mod error;
+mod http;
+pub mod limits;
+mod metrics;
+mod server;
+mod socketio;
+mod stall;
+
+pub use config::Config;
+pub use error::ServeError;
+pub use server::Server;

@@ -1,0 +1,112 @@
+//! Every bound of the server, in one place. What a user may set is in `config.rs`; these are its
+//! defaults and the bounds that nobody needs to set.
+
+use std::time::Duration;
+
+/// Most connections at once, when nothing else is configured. The bound in force is lower where
+/// the process may not open so many files.
+pub const CONNECTIONS_MAX: usize = 10_000;
+
+/// Open files that connections leave to the log and to everything else.
+pub const FILES_RESERVED: usize = 256;
+
+/// Largest head of a request (request line and headers) in bytes; more is answered with 431.
+pub const HEAD_MAX_BYTES: usize = 32 * 1024;
+
+/// Most headers of a request; more is answered with 431.
+pub const HEADERS_MAX: usize = 100;
+
+/// Bytes that a connection buffers while it reads a request.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long a connection may take to send the head of its next request, and so also how long it
+/// may idle between two requests.
+pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a request may take to send its body; later it is answered with 408.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may take none of the bytes that wait for it; then it is closed.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a request may take as a whole, a long poll's waiting included; later it is answered
+/// with 504.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Largest body of a request in bytes, when nothing else is configured: one event of the largest
+/// size and its envelope.
+pub const BODY_MAX_BYTES: usize = tidemill_core::limits::EVENT_DATA_MAX_BYTES + 64 * 1024;
+
+/// Most bytes of request bodies in memory at once; a request beyond waits for its turn until
+/// [`BODY_READ_TIMEOUT`] has passed.
+pub const BODIES_TOTAL_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// Events that one fetch returns when it does not say how many.
+pub const FETCH_EVENTS_DEFAULT: usize = 100;
+
+/// Most events that one fetch may ask for.
+pub const FETCH_EVENTS_MAX: usize = 10_000;
+
+/// Bytes of events after which a fetch stops; at least one event is returned where there is one.
+pub const FETCH_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Longest wait of a long poll.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Most partitions that a fetch without `partition` reads at once.
+pub const FETCH_PARTITIONS_MAX: usize = 1_024;
+
+/// Most partitions of a topic that is created over HTTP.
+pub const PARTITIONS_MAX: u32 = 10_000;
+
+/// How long open requests get at shutdown to come to an end.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Most Socket.IO clients at once, when nothing else is configured.
+pub const SOCKETIO_CLIENTS_MAX: usize = 8_000;
+
+/// Most rooms of one Socket.IO client.
+pub const ROOMS_PER_CLIENT_MAX: usize = 256;
+
+/// Largest message that a Socket.IO client may send, in bytes.
+pub const SOCKETIO_MESSAGE_MAX_BYTES: usize = 64 * 1024;
+
+/// Most events that wait for one Socket.IO client; beyond, the client is given
+/// [`OUTBOX_PATIENCE`] and is then disconnected.
+pub const OUTBOX_MAX_EVENTS: usize = 8_192;
+
+/// Most bytes of events that wait for one Socket.IO client, one event always being allowed.
+pub const OUTBOX_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most bytes of events that wait for all Socket.IO clients together, an event that waits for
+/// several being counted once; beyond, the client with the most is disconnected.
+pub const OUTBOXES_TOTAL_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// How long the others wait in all for one Socket.IO client whose outbox is full, until the
+/// outbox has been emptied by half.
+pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Packets that the Socket.IO library holds for one client, behind our outbox.
+pub const ENGINE_BUFFER_PACKETS: usize = 16;
+
+/// First and longest wait before a packet is offered again to a client whose buffer is full.
+pub const ENGINE_RETRY: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_millis(50));
+
+/// How often the server asks whether a Socket.IO client is still there.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+
+/// How long the client may take to answer that.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Events that the Socket.IO feed reads from the log at once.
+pub const FEED_FETCH_EVENTS: usize = 1_024;
+
+/// Bytes of events that the Socket.IO feed reads from the log at once.
+pub const FEED_FETCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long the feed waits after an error before it reads again.
+pub const FEED_RETRY: Duration = Duration::from_millis(500);
+
+/// How long accepting pauses after an error such as too many open files.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);

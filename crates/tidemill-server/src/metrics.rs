@@ -1,0 +1,154 @@
+//! What the server counts about itself. What the broker counts is added by `http/metrics.rs` when
+//! it is asked for.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper ends of the buckets of request durations, in seconds.
+const DURATION_BUCKETS: [f64; 10] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 30.0,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: String,
+    path: String,
+    status: u16,
+}
+
+/// The server's counters and gauges.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Histogram,
+    published: Counter<u64, AtomicU64>,
+    /// Connections that are open now.
+    pub(crate) connections: Gauge,
+    /// Connections that were turned away at the bound.
+    pub(crate) connections_refused: Counter,
+    /// Connections that took none of their bytes for too long.
+    pub(crate) connections_stalled: Counter,
+    /// Socket.IO clients that are connected now.
+    pub(crate) clients: Gauge,
+    /// Socket.IO clients that were turned away at the bound.
+    pub(crate) clients_refused: Counter,
+    /// Socket.IO clients that were disconnected because they read too slowly.
+    pub(crate) clients_slow: Counter,
+    /// Events handed to Socket.IO clients, one for each client.
+    pub(crate) pushed: Counter,
+    /// Bytes of events that wait for Socket.IO clients.
+    pub(crate) waiting_bytes: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("tidemill");
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Histogram::new(DURATION_BUCKETS),
+            published: Counter::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            connections_stalled: Counter::default(),
+            clients: Gauge::default(),
+            clients_refused: Counter::default(),
+            clients_slow: Counter::default(),
+            pushed: Counter::default(),
+            waiting_bytes: Gauge::default(),
+            registry: Registry::default(),
+        };
+        metrics.register_http(&mut registry);
+        metrics.register_socketio(&mut registry);
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    fn register_http(&self, registry: &mut Registry) {
+        registry.register("http_requests", "Requests answered", self.requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from a request's head to its answer's head, long polls included",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "http_published_events",
+            "Events published over HTTP",
+            self.published.clone(),
+        );
+        registry.register(
+            "http_connections",
+            "Connections that are open",
+            self.connections.clone(),
+        );
+        registry.register(
+            "http_connections_refused",
+            "Connections turned away at the bound",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "http_connections_stalled",
+            "Connections closed because they took none of their bytes for too long",
+            self.connections_stalled.clone(),
+        );
+    }
+
+    fn register_socketio(&self, registry: &mut Registry) {
+        registry.register(
+            "socketio_clients",
+            "Socket.IO clients that are connected",
+            self.clients.clone(),
+        );
+        registry.register(
+            "socketio_clients_refused",
+            "Socket.IO clients turned away at the bound",
+            self.clients_refused.clone(),
+        );
+        registry.register(
+            "socketio_clients_slow",
+            "Socket.IO clients disconnected because they read too slowly",
+            self.clients_slow.clone(),
+        );
+        registry.register(
+            "socketio_pushed_events",
+            "Events handed to Socket.IO clients, one for each client",
+            self.pushed.clone(),
+        );
+        registry.register_with_unit(
+            "socketio_waiting",
+            "Size of the events that wait for Socket.IO clients",
+            Unit::Bytes,
+            self.waiting_bytes.clone(),
+        );
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, method: &str, path: &str, status: u16, took: Duration) {
+        let labels = RequestLabels {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            status,
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.observe(took.as_secs_f64());
+    }
+
+    /// Events were published over HTTP.
+    pub(crate) fn published(&self, events: u64) {
+        self.published.inc_by(events);
+    }
+
+    /// All of it, in the text form of OpenMetrics without its closing line.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}

@@ -1,0 +1,109 @@
+//! Puts the doors together: checks the settings, opens the port, runs until told to stop.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::middleware::from_fn_with_state;
+use tidemill_core::Bus;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::connections;
+use crate::error::ServeError;
+use crate::http::{self, body::Bodies};
+use crate::limits::SHUTDOWN_GRACE;
+use crate::metrics::Metrics;
+use crate::socketio::{self, Clients, Door, Feed};
+
+/// A server that holds its port and has not begun to answer.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Arc<App>,
+    closing: watch::Sender<bool>,
+    clients: Arc<Clients>,
+    feed: Feed,
+    config: Config,
+}
+
+impl Server {
+    /// Opens the port for the doors that need nothing but a bus: they publish, fetch and push.
+    ///
+    /// # Errors
+    /// The address can be reached by others and `insecure` is not set, it is taken, or the bus
+    /// cannot be followed.
+    pub async fn bind_bus(bus: Bus, config: Config) -> Result<Self, ServeError> {
+        config.check()?;
+        let listen = |source| ServeError::listen(config.http, source);
+        let listener = TcpListener::bind(config.http).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let metrics = Arc::new(Metrics::new());
+        let clients = Arc::new(Clients::new(Arc::clone(&metrics)));
+        let feed = Feed::begin(bus.clone(), Arc::clone(&clients)).await?;
+        let (closing, closed) = watch::channel(false);
+        let app = Arc::new(App {
+            bus,
+            metrics,
+            bodies: Bodies::new(config.body_max_bytes),
+            closing: closed,
+        });
+        Ok(Self {
+            listener,
+            address,
+            app,
+            closing,
+            clients,
+            feed,
+            config,
+        })
+    }
+
+    /// Where HTTP and Socket.IO listen.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown` resolves; then takes no more connections, ends long polls, gives
+    /// open requests [`SHUTDOWN_GRACE`], and closes what is left. The bus stays open.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self {
+            listener,
+            app,
+            closing,
+            clients,
+            feed,
+            config,
+            ..
+        } = self;
+        let (layer, io) = socketio::layer(&clients);
+        let door = Door::new(config.socketio_clients_max, Arc::clone(&app.metrics));
+        let router = http::router(&app)
+            .layer(layer)
+            .layer(from_fn_with_state(door, socketio::guard));
+        let feed = tokio::spawn(feed.run());
+        let stopping = async {
+            shutdown.await;
+            closing.send_replace(true);
+            // Long polls of Socket.IO end with their sessions.
+            tokio::spawn(async move { io.close().await });
+        };
+        let most = connections::connections_max(config.connections_max);
+        let metrics = Arc::clone(&app.metrics);
+        connections::serve(listener, router, metrics, most, stopping).await;
+        feed.abort();
+        let _ = feed.await;
+        tracing::debug!(grace = ?SHUTDOWN_GRACE, "the doors are closed");
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("http", &self.address)
+            .finish_non_exhaustive()
+    }
+}

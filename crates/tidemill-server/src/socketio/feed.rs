@@ -1,0 +1,166 @@
+//! Follows the log from its end on and hands each event to the clients that want it. Whoever
+//! published it, and through which door, makes no difference.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tidemill_core::error::Unavailable;
+use tidemill_core::{
+    Advanced, Bus, Event, Fetch, FetchError, Fetched, Offset, Partition, TopicName, Watch, json,
+};
+
+use super::clients::{Audience, Clients};
+use crate::envelope::{Envelope, Member};
+use crate::http::plain::DEFAULT_TOPIC;
+use crate::limits::{FEED_FETCH_BYTES, FEED_FETCH_EVENTS, FEED_RETRY};
+
+/// The reader behind all Socket.IO clients.
+pub(crate) struct Feed {
+    watch: Box<dyn Watch>,
+    reader: Reader,
+}
+
+struct Reader {
+    bus: Bus,
+    clients: Arc<Clients>,
+    /// Where to read on, for each partition that was met.
+    positions: HashMap<(TopicName, Partition), Offset>,
+}
+
+impl Feed {
+    /// Begins behind all that is durable now.
+    ///
+    /// # Errors
+    /// The bus cannot list or watch its topics.
+    pub(crate) async fn begin(bus: Bus, clients: Arc<Clients>) -> Result<Self, FetchError> {
+        // First the watch, then the ends: what comes in between is told of by the watch.
+        let watch = bus.watch()?;
+        let mut positions = HashMap::new();
+        for topic in bus.topics().await? {
+            for bounds in topic.partitions {
+                let key = (topic.topic.clone(), bounds.partition);
+                positions.insert(key, bounds.end);
+            }
+        }
+        let reader = Reader {
+            bus,
+            clients,
+            positions,
+        };
+        Ok(Self { watch, reader })
+    }
+
+    /// Runs until the bus is closed.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let advanced = match self.watch.next().await {
+                Ok(advanced) => advanced,
+                Err(FetchError::Unavailable(Unavailable::Closed)) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot watch the log for Socket.IO");
+                    tokio::time::sleep(FEED_RETRY).await;
+                    continue;
+                }
+            };
+            for partition in advanced {
+                self.reader.catch_up(partition).await;
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// Reads one partition up to its end.
+    async fn catch_up(&mut self, advanced: Advanced) {
+        let Advanced {
+            topic,
+            partition,
+            end,
+        } = advanced;
+        let key = (topic, partition);
+        let known = self.positions.get(&key).copied();
+        // A topic deleted and created again under the same name begins anew.
+        let mut position = known.filter(|position| *position < end).unwrap_or_default();
+        if known == Some(end) {
+            return;
+        }
+        while position < end && !self.clients.is_empty() {
+            match self.read(&key, position).await {
+                Ok(Some(next)) if next > position => position = next,
+                Ok(_) => break,
+                Err(retry) => tokio::time::sleep(retry).await,
+            }
+        }
+        self.positions.insert(key, position.max(end));
+    }
+
+    /// Reads from `position` on and tells where to go on; `None` where nothing can be read any
+    /// more, an error for how long to wait before the next try.
+    async fn read(
+        &self,
+        (topic, partition): &(TopicName, Partition),
+        position: Offset,
+    ) -> Result<Option<Offset>, Duration> {
+        let fetch = Fetch {
+            topic: topic.clone(),
+            partition: *partition,
+            offset: position,
+            max_events: FEED_FETCH_EVENTS,
+            max_bytes: FEED_FETCH_BYTES,
+            wait: Duration::ZERO,
+        };
+        match self.bus.fetch(fetch).await {
+            Ok(Fetched { events, next, .. }) => {
+                for (_, event) in events {
+                    self.deliver(topic, &event).await;
+                }
+                Ok(Some(next))
+            }
+            Err(FetchError::OutOfRange { earliest, .. }) => Ok(Some(earliest)),
+            Err(FetchError::Damaged { resume, why, .. }) => {
+                tracing::warn!(%topic, %partition, %why, "Socket.IO passes damaged events over");
+                Ok(Some(resume))
+            }
+            Err(
+                FetchError::UnknownTopic(_)
+                | FetchError::UnknownPartition { .. }
+                | FetchError::Unavailable(Unavailable::Closed),
+            ) => Ok(None),
+            Err(error) => {
+                tracing::warn!(%error, %topic, "cannot read the log for Socket.IO");
+                Err(FEED_RETRY)
+            }
+        }
+    }
+
+    async fn deliver(&self, topic: &TopicName, event: &Event) {
+        let (envelope, json) = text_of(event);
+        let public = topic.as_str() == DEFAULT_TOPIC && *envelope.target() == Member::Absent;
+        let audience = if public {
+            Audience::Everyone
+        } else {
+            Audience::Rooms([topic.as_str(), event.ty().as_str()])
+        };
+        self.clients.deliver(audience, json).await;
+    }
+}
+
+/// What clients get: the data as it is where it is JSON, else the whole event in the JSON form
+/// of CloudEvents.
+fn text_of(event: &Event) -> (Envelope, Box<RawValue>) {
+    if event.is_json()
+        && let Some(data) = event.data()
+        && let Ok(text) = std::str::from_utf8(data)
+        && let Ok(envelope) = Envelope::read(text)
+        && let Ok(json) = RawValue::from_string(text.trim().to_owned())
+    {
+        return (envelope, json);
+    }
+    let mut whole = Vec::new();
+    json::encode(event, &mut whole);
+    let whole = String::from_utf8(whole).expect("JSON is UTF-8");
+    let json = RawValue::from_string(whole).expect("an encoded event is JSON");
+    (Envelope::default(), json)
+}
