@@ -3,6 +3,14 @@
 //!
 //! May use nothing of Tidemill but the public interface of the crate `tidemill`.
 
+pub mod database;
+mod dice;
+pub mod events;
+pub mod inbox;
 pub mod limits;
 pub mod money;
+pub mod orders;
+pub mod payment;
 pub mod replay;
+pub mod service;
+pub mod stock;

@@ -42,6 +42,9 @@ pub const INBOX_QUEUE_MAX: usize = 1024;
 /// Inputs that share one commit of an inbox's database.
 pub const INBOX_COMMIT_MAX: usize = 256;
 
+/// Most orders or products in one answer.
+pub const LIST_MAX: i64 = 1000;
+
 const _: () = {
     let line = PRICE_MAX_PENCE as i128 * QUANTITY_MAX as i128;
     assert!(line * (ORDER_LINES_MAX as i128) < i64::MAX as i128);

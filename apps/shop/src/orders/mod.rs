@@ -1,0 +1,192 @@
+//! The order service: takes orders and credit notes in, leads each order from its creation to
+//! its end, and keeps its own copy of the prices. May not know what is in stock or what was paid
+//! but from events.
+
+mod desk;
+mod state;
+mod store;
+
+use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
+
+use self::state::Step;
+use crate::database::{DatabaseError, Place};
+use crate::events::{
+    CancelOrder, ConfirmOrder, CreateOrder, GetOrder, ListOrders, ListProducts, OrderAnswer,
+    OrderCancelled, OrderConfirmed, OrderCreated, OrderList, OrderPaid, OrderReturned,
+    OrderUpdated, PayOrder, PaymentFailed, PaymentRequested, PriceChanged, ProductList,
+    ReturnOrder, StockRefused, StockReserved,
+};
+use crate::inbox::Input;
+use crate::limits::LIST_MAX;
+use crate::service::{self, Handled, Service, emitted, patient};
+
+pub mod audit;
+
+/// The name of its group and of its database.
+pub const NAME: &str = "orders";
+
+emitted! {
+    OrderOut {
+        Created(OrderCreated),
+        RequestPayment(PaymentRequested),
+        Updated(OrderUpdated),
+        Confirmed(OrderConfirmed),
+        Cancelled(OrderCancelled),
+        Returned(OrderReturned),
+    }
+}
+
+type Recorded = service::Recorded<OrderOut, OrderAnswer>;
+type Out = Handled<OrderOut, OrderAnswer>;
+
+/// The service. Clones share its database.
+#[derive(Clone)]
+pub struct Orders {
+    service: Service,
+}
+
+impl Orders {
+    /// Opens its database. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Open`].
+    pub fn open(place: &Place) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            service: Service::open(place, NAME, store::SCHEMA)?,
+        })
+    }
+
+    /// Its database and its counts.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Its handlers, to be served as the group [`NAME`].
+    pub fn router(&self) -> Router {
+        Router::new()
+            .on(create.id("create").retry(patient()))
+            .on(take_back.id("take_back").retry(patient()))
+            .on(pay.id("pay").retry(patient()))
+            .on(confirm.id("confirm").retry(patient()))
+            .on(cancel.id("cancel").retry(patient()))
+            .on(price_changed.id("price_changed").retry(patient()))
+            .on(reserved.id("reserved").retry(patient()))
+            .on(refused.id("refused").retry(patient()))
+            .on(paid.id("paid").retry(patient()))
+            .on(payment_failed.id("payment_failed").retry(patient()))
+            .on(get.id("get"))
+            .on(list.id("list"))
+            .on(products.id("products"))
+            .with_state(self.clone())
+    }
+}
+
+async fn create(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(request): Data<CreateOrder>,
+) -> Out {
+    let work = move |on: &_| desk::create(on, &request);
+    orders.service.once(input, work).await
+}
+
+async fn take_back(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(request): Data<ReturnOrder>,
+) -> Out {
+    let work = move |on: &_| desk::take_back(on, &request);
+    orders.service.once(input, work).await
+}
+
+async fn pay(State(orders): State<Orders>, input: Input, Data(order): Data<PayOrder>) -> Out {
+    let work = move |on: &_| desk::request(on, order.order_id, Step::Pay, "payment is under way");
+    orders.service.once(input, work).await
+}
+
+async fn confirm(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(order): Data<ConfirmOrder>,
+) -> Out {
+    let done = "the order is confirmed";
+    let work = move |on: &_| desk::request(on, order.order_id, Step::Confirm, done);
+    orders.service.once(input, work).await
+}
+
+async fn cancel(State(orders): State<Orders>, input: Input, Data(order): Data<CancelOrder>) -> Out {
+    let done = "the order is cancelled";
+    let work = move |on: &_| desk::request(on, order.order_id, Step::Cancel, done);
+    orders.service.once(input, work).await
+}
+
+async fn price_changed(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(changed): Data<PriceChanged>,
+) -> Out {
+    let work = move |on: &_| desk::price(on, &changed);
+    orders.service.once(input, work).await
+}
+
+async fn reserved(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(stock): Data<StockReserved>,
+) -> Out {
+    let work = move |on: &_| desk::fact(on, stock.order_id, Step::Reserved);
+    orders.service.once(input, work).await
+}
+
+async fn refused(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(stock): Data<StockRefused>,
+) -> Out {
+    let work = move |on: &_| desk::fact(on, stock.order_id, Step::Refused(stock.reason));
+    orders.service.once(input, work).await
+}
+
+async fn paid(State(orders): State<Orders>, input: Input, Data(paid): Data<OrderPaid>) -> Out {
+    let work = move |on: &_| desk::fact(on, paid.order_id, Step::Paid);
+    orders.service.once(input, work).await
+}
+
+async fn payment_failed(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(failed): Data<PaymentFailed>,
+) -> Out {
+    let work = move |on: &_| desk::fact(on, failed.order_id, Step::PaymentFailed(failed.reason));
+    orders.service.once(input, work).await
+}
+
+// Questions change nothing, so they need no inbox.
+
+async fn get(
+    State(orders): State<Orders>,
+    Data(asked): Data<GetOrder>,
+) -> Result<Reply<OrderList>, Fail> {
+    let found = move |on: &_| {
+        let order = store::find(on, asked.order_id)?;
+        desk::show(on, order.into_iter().collect())
+    };
+    Ok(Reply(orders.service.read(found).await?))
+}
+
+async fn list(
+    State(orders): State<Orders>,
+    Data(asked): Data<ListOrders>,
+) -> Result<Reply<OrderList>, Fail> {
+    let found = move |on: &_| desk::show(on, store::of_user(on, asked.user_id, LIST_MAX)?);
+    Ok(Reply(orders.service.read(found).await?))
+}
+
+async fn products(
+    State(orders): State<Orders>,
+    Data(asked): Data<ListProducts>,
+) -> Result<Reply<ProductList>, Fail> {
+    let found = move |on: &_| desk::products(on, asked.after);
+    Ok(Reply(orders.service.read(found).await?))
+}

@@ -1,0 +1,96 @@
+//! The payment service: takes the money for orders and gives it back. Its card processor is a
+//! simulated one that declines every so many-th order. May not know stock, or how an order
+//! stands but from events.
+
+mod desk;
+
+use tidemill::{Data, Handler as _, Router, State};
+
+use crate::database::{DatabaseError, Place};
+use crate::events::{OrderCancelled, OrderPaid, OrderReturned, PaymentFailed, PaymentRequested};
+use crate::inbox::Input;
+use crate::service::{self, Handled, Service, Silence, emitted, patient};
+
+pub mod audit;
+
+/// The name of its group and of its database.
+pub const NAME: &str = "payment";
+
+emitted! {
+    PaymentOut {
+        Paid(OrderPaid),
+        Failed(PaymentFailed),
+    }
+}
+
+type Recorded = service::Recorded<PaymentOut, Silence>;
+type Out = Handled<PaymentOut, Silence>;
+
+/// The simulated card processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cards {
+    /// Declines about one order in so many, decided by the order's id alone; 0 declines none.
+    pub decline_one_in: u64,
+}
+
+/// The service. Clones share its database.
+#[derive(Clone)]
+pub struct Payment {
+    service: Service,
+    cards: Cards,
+}
+
+impl Payment {
+    /// Opens its database. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Open`].
+    pub fn open(place: &Place, cards: Cards) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            service: Service::open(place, NAME, desk::SCHEMA)?,
+            cards,
+        })
+    }
+
+    /// Its database and its counts.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Its handlers, to be served as the group [`NAME`].
+    pub fn router(&self) -> Router {
+        Router::new()
+            .on(charge.id("charge").retry(patient()))
+            .on(refund.id("refund").retry(patient()))
+            .on(credit.id("credit").retry(patient()))
+            .with_state(self.clone())
+    }
+}
+
+async fn charge(
+    State(payment): State<Payment>,
+    input: Input,
+    Data(asked): Data<PaymentRequested>,
+) -> Out {
+    let work = move |on: &_| desk::charge(on, payment.cards, asked);
+    payment.service.once(input, work).await
+}
+
+async fn refund(
+    State(payment): State<Payment>,
+    input: Input,
+    Data(order): Data<OrderCancelled>,
+) -> Out {
+    let work = move |on: &_| desk::refund(on, order.order_id);
+    payment.service.once(input, work).await
+}
+
+async fn credit(
+    State(payment): State<Payment>,
+    input: Input,
+    Data(note): Data<OrderReturned>,
+) -> Out {
+    let work = move |on: &_| desk::credit(on, &note);
+    payment.service.once(input, work).await
+}

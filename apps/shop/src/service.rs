@@ -1,0 +1,216 @@
+//! What the three services share: an inbox, a count of what they did, and the way from a
+//! delivery through the inbox to an outcome. Knows no service.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tidemill::outcome::Emission;
+use tidemill::{Delivery, Emit, Fail, FromEventParts, Reply, Retry};
+
+use crate::database::{DatabaseError, Place, WorkError};
+use crate::inbox::{Inbox, Input};
+
+/// What a handler gives for one input: kept in the inbox with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded<E, A> {
+    /// What is published.
+    pub events: Vec<E>,
+    /// The answer, if the input was a request.
+    pub answer: Option<A>,
+}
+
+impl<E, A> Recorded<E, A> {
+    /// Neither events nor an answer.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            events: Vec::new(),
+            answer: None,
+        }
+    }
+
+    /// One event.
+    #[must_use]
+    pub fn event(event: E) -> Self {
+        Self {
+            events: vec![event],
+            answer: None,
+        }
+    }
+}
+
+/// What handlers of the shop return.
+pub type Handled<E, A> = Result<(Emit<Vec<E>>, Option<Reply<A>>), Fail>;
+
+/// The answer of handlers that are asked nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Silence {}
+
+/// Counts of one service since its start.
+#[derive(Debug, Default)]
+struct Counts {
+    handled: AtomicU64,
+    published: AtomicU64,
+    again: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A reading of a service's counts since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counted {
+    /// Inputs handled.
+    pub handled: u64,
+    /// Events returned for them.
+    pub published: u64,
+    /// Inputs among them that had been handled before.
+    pub again: u64,
+    /// Calls that failed.
+    pub failed: u64,
+}
+
+impl std::ops::Add for Counted {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            handled: self.handled + other.handled,
+            published: self.published + other.published,
+            again: self.again + other.again,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+/// A service's database with its inbox and its counts. Clones share them.
+#[derive(Clone)]
+pub struct Service {
+    inbox: Inbox,
+    counts: Arc<Counts>,
+}
+
+impl Service {
+    /// Opens the database `name`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Open`].
+    pub fn open(place: &Place, name: &str, schema: &str) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            inbox: Inbox::open(place, name, schema)?,
+            counts: Arc::default(),
+        })
+    }
+
+    /// What it did since its start.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counted {
+            handled: read(&self.counts.handled),
+            published: read(&self.counts.published),
+            again: read(&self.counts.again),
+            failed: read(&self.counts.failed),
+        }
+    }
+
+    /// Handles an input once, see [`Inbox::once`], and gives its outputs to the bus.
+    ///
+    /// # Errors
+    /// A transient [`Fail`]: the database did not keep it, so the event is given again.
+    pub async fn once<E, A, F>(&self, input: Input, work: F) -> Handled<E, A>
+    where
+        E: Emission + Serialize + DeserializeOwned + Send + 'static,
+        A: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce(&Connection) -> Result<Recorded<E, A>, WorkError> + Send + 'static,
+    {
+        let given = match self.inbox.once(input, work).await {
+            Ok(given) => given,
+            Err(error) => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                return Err(error.into());
+            }
+        };
+        let Recorded { mut events, answer } = given.outputs;
+        if given.second_copy {
+            events.clear();
+        }
+        let published = events.len() as u64;
+        self.counts.handled.fetch_add(1, Ordering::Relaxed);
+        self.counts
+            .published
+            .fetch_add(published, Ordering::Relaxed);
+        self.counts
+            .again
+            .fetch_add(given.again.into(), Ordering::Relaxed);
+        Ok((Emit(events), answer.map(Reply)))
+    }
+
+    /// Reads; sees all that was handled before.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn read<T, F>(&self, work: F) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, WorkError> + Send + 'static,
+    {
+        self.inbox.read(work).await
+    }
+
+    /// Lets go of this handle and waits until the database is closed, which it is when the last
+    /// handle is gone.
+    pub async fn close(self) {
+        self.inbox.close().await;
+    }
+}
+
+/// A database that is busy or full comes back by itself: tried for as long as it takes, since a
+/// dead letter here would be an order that nobody goes on with.
+#[must_use]
+pub fn patient() -> Retry {
+    Retry::times(u32::MAX).backoff(Duration::from_millis(20), Duration::from_secs(2))
+}
+
+impl<S: Sync> FromEventParts<S> for Input {
+    type Rejection = Infallible;
+
+    async fn from_event_parts(delivery: &Delivery, _: &S) -> Result<Self, Infallible> {
+        Ok(Self {
+            source: delivery.event.source().as_str().to_owned(),
+            id: delivery.event.id().as_str().to_owned(),
+            place: delivery.position.to_string(),
+        })
+    }
+}
+
+/// Gives an enum of messages the means to be emitted: one variant, one message.
+macro_rules! emitted {
+    ($name:ident { $($variant:ident($message:ident),)+ }) => {
+        /// What this service may publish.
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $(
+                #[doc = concat!("See [`", stringify!($message), "`].")]
+                $variant($message),
+            )+
+        }
+
+        impl tidemill::outcome::Emission for $name {
+            fn outputs(outputs: &mut tidemill::outcome::Outputs) {
+                $(outputs.event::<$message>();)+
+            }
+
+            fn emit(self, stage: &mut tidemill::outcome::Stage<'_>) -> Result<(), tidemill::Fail> {
+                match self {
+                    $(Self::$variant(message) => tidemill::outcome::Emission::emit(message, stage),)+
+                }
+            }
+        }
+    };
+}
+pub(crate) use emitted;

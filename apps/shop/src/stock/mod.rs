@@ -1,0 +1,145 @@
+//! The stock service: holds pieces for orders, lets go of them, takes pieces back. May not know
+//! prices, payments, or how an order stands but from events.
+
+mod desk;
+
+use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
+
+use crate::database::{DatabaseError, Place};
+use crate::dice::mix;
+use crate::events::{
+    GetStock, OrderCancelled, OrderCreated, OrderReturned, PriceChanged, StockAnswer, StockRefused,
+    StockReleased, StockReserved,
+};
+use crate::inbox::Input;
+use crate::service::{self, Handled, Service, Silence, emitted, patient};
+
+pub mod audit;
+
+/// The name of its group and of its database.
+pub const NAME: &str = "stock";
+
+emitted! {
+    StockOut {
+        Reserved(StockReserved),
+        Refused(StockRefused),
+        Released(StockReleased),
+    }
+}
+
+type Recorded = service::Recorded<StockOut, Silence>;
+type Out = Handled<StockOut, Silence>;
+
+/// What lies on the shelf when a product is first seen: between `least` and `most` pieces,
+/// decided by the seed and the product alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Another seed, another distribution.
+    pub seed: u64,
+    /// Fewest pieces.
+    pub least: i64,
+    /// Most pieces; not below `least`.
+    pub most: i64,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            least: 500,
+            most: 5_000,
+        }
+    }
+}
+
+impl Opening {
+    /// The opening stock of one product.
+    #[must_use]
+    pub fn of(self, product_id: i64) -> i64 {
+        let width = self.most.saturating_sub(self.least).max(0).unsigned_abs() + 1;
+        let draw = mix(self.seed ^ mix(product_id.cast_unsigned()));
+        self.least + (draw % width).cast_signed()
+    }
+}
+
+/// The service. Clones share its database.
+#[derive(Clone)]
+pub struct Stock {
+    service: Service,
+    opening: Opening,
+}
+
+impl Stock {
+    /// Opens its database. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Open`].
+    pub fn open(place: &Place, opening: Opening) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            service: Service::open(place, NAME, desk::SCHEMA)?,
+            opening,
+        })
+    }
+
+    /// Its database and its counts.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Its handlers, to be served as the group [`NAME`].
+    pub fn router(&self) -> Router {
+        Router::new()
+            .on(price_changed.id("price_changed").retry(patient()))
+            .on(reserve.id("reserve").retry(patient()))
+            .on(release.id("release").retry(patient()))
+            .on(take_back.id("take_back").retry(patient()))
+            .on(get.id("get"))
+            .with_state(self.clone())
+    }
+}
+
+async fn price_changed(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(changed): Data<PriceChanged>,
+) -> Out {
+    let work = move |on: &_| {
+        desk::open(on, stock.opening, changed.product_id, &changed.sku)?;
+        Ok(Recorded::nothing())
+    };
+    stock.service.once(input, work).await
+}
+
+async fn reserve(State(stock): State<Stock>, input: Input, Data(order): Data<OrderCreated>) -> Out {
+    let opening = stock.opening;
+    let work = move |on: &_| desk::reserve(on, opening, order.order_id, &order.products);
+    stock.service.once(input, work).await
+}
+
+async fn release(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(order): Data<OrderCancelled>,
+) -> Out {
+    let work = move |on: &_| desk::release(on, order.order_id);
+    stock.service.once(input, work).await
+}
+
+async fn take_back(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(credit): Data<OrderReturned>,
+) -> Out {
+    let opening = stock.opening;
+    let work = move |on: &_| desk::take_back(on, opening, credit.order_id, &credit.products);
+    stock.service.once(input, work).await
+}
+
+async fn get(
+    State(stock): State<Stock>,
+    Data(asked): Data<GetStock>,
+) -> Result<Reply<StockAnswer>, Fail> {
+    let found = move |on: &_| desk::show(on, asked.product_id);
+    Ok(Reply(stock.service.read(found).await?))
+}
