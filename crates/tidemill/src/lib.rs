@@ -8,6 +8,7 @@ mod app;
 mod boxed;
 pub mod extract;
 pub mod handler;
+pub mod layer;
 pub mod limits;
 mod message;
 pub mod outcome;

@@ -1,18 +1,20 @@
 //! A finished router called as a dispatcher calls it, without a bus.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use support::{call, delivery, event};
 use tidemill::core::{Commit, Outcome};
 use tidemill::{
-    App, Attempt, Attributes, Bytes, Data, Decision, Delivery, Effects, Emit, Event, EventId,
-    EventType, ExtensionValue, Fail, FailClass, FromRef, GroupName, Handler as _, Json, Key,
-    Message, Offset, Outgoing, Partition, Position, Reply, Retry, Router, Source, State, Subject,
-    TopicName, Verdict, VerdictKind,
+    Attempt, Attributes, Bytes, Data, Decision, Delivery, Effects, Emit, Event, EventId,
+    ExtensionValue, Fail, FailClass, FromRef, Handler as _, Json, Key, Message, Outgoing, Position,
+    Reply, Retry, Router, Source, State, Subject, TopicName, Verdict, VerdictKind,
 };
 
 #[derive(Clone, Debug, PartialEq, Message, Serialize, Deserialize, JsonSchema)]
@@ -30,34 +32,6 @@ struct OrderCreated {
 )]
 struct OrderPaid {
     order_id: u64,
-}
-
-fn event(ty: &str, data: &str) -> Event {
-    Event::builder(
-        EventId::new("e1").unwrap(),
-        Source::new("/test").unwrap(),
-        EventType::new(ty.to_owned()).unwrap(),
-    )
-    .data("application/json", data.to_owned())
-    .build()
-    .unwrap()
-}
-
-fn delivery(event: Event) -> Delivery {
-    Delivery {
-        event: Arc::new(event),
-        position: Position {
-            topic: TopicName::new("orders").unwrap(),
-            partition: Partition(0),
-            offset: Offset(7),
-        },
-        attempt: Attempt(1),
-        group: GroupName::new("billing").unwrap(),
-    }
-}
-
-async fn call(app: &App, ty: &str, data: &str) -> Verdict {
-    app.call(delivery(event(ty, data))).await
 }
 
 fn failed(verdict: &Verdict) -> (FailClass, String, String) {

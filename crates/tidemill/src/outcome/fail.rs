@@ -25,6 +25,21 @@ pub enum FailClass {
 }
 
 impl FailClass {
+    /// The class of an error that came through layers: that of the [`Fail`] in it; tower's timeout
+    /// is a timeout, its load shedding an overload, everything else transient.
+    #[must_use]
+    pub fn of(error: &BoxError) -> Self {
+        if let Some(fail) = error.downcast_ref::<FailError>() {
+            fail.0.class
+        } else if error.is::<tower::timeout::error::Elapsed>() {
+            Self::Timeout
+        } else if error.is::<tower::load_shed::error::Overloaded>() {
+            Self::Overloaded
+        } else {
+            Self::Transient
+        }
+    }
+
     /// The class in a word, as a dead letter carries it.
     #[must_use]
     pub fn reason(self) -> &'static str {
@@ -117,22 +132,14 @@ impl Fail {
         &*self.source
     }
 
-    /// The error that a layer gave up with, put into a class: a [`Fail`] that a layer passed on
-    /// keeps its own, tower's timeout is [`FailClass::Timeout`], its load shedding
-    /// [`FailClass::Overloaded`], everything else transient.
+    /// The error that a layer gave up with, as a failure: a [`Fail`] that a layer passed on is
+    /// itself again, any other error gets its class from [`FailClass::of`].
     #[must_use]
     pub fn from_layer(error: BoxError) -> Self {
-        let error = match error.downcast::<FailError>() {
-            Ok(fail) => return fail.0,
-            Err(error) => error,
-        };
-        if error.is::<tower::timeout::error::Elapsed>() {
-            return Self::new(FailClass::Timeout, error);
+        match error.downcast::<FailError>() {
+            Ok(fail) => fail.0,
+            Err(error) => Self::new(FailClass::of(&error), error),
         }
-        if error.is::<tower::load_shed::error::Overloaded>() {
-            return Self::new(FailClass::Overloaded, error);
-        }
-        Self::transient(error)
     }
 
     /// The error and what caused it, in one line of at most `max_bytes`.
