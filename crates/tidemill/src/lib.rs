@@ -6,6 +6,7 @@ extern crate self as tidemill;
 
 mod app;
 mod boxed;
+mod bus;
 pub mod extract;
 pub mod handler;
 pub mod layer;
@@ -18,6 +19,7 @@ mod service;
 
 pub use app::{App, RetryAdvice, Verdict, VerdictKind};
 pub use boxed::{Route, RouteFuture};
+pub use bus::{AskError, BusExt, Publish, SendError};
 pub use extract::{Attributes, Data, FromEvent, FromEventParts, FromRef, Json, State};
 pub use handler::{Handler, Retry, check_handler};
 pub use message::{BoxError, CodecError, Message, MessageError, Outgoing};

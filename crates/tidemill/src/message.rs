@@ -98,13 +98,19 @@ pub enum MessageError {
 #[must_use]
 pub struct Outgoing<M> {
     pub(crate) message: M,
-    pub(crate) id: Option<EventId>,
-    pub(crate) source: Option<Source>,
-    pub(crate) subject: Option<Subject>,
-    pub(crate) time: Option<Timestamp>,
-    pub(crate) topic: Option<TopicName>,
-    pub(crate) key: Option<Key>,
-    pub(crate) extensions: Vec<(String, ExtensionValue)>,
+    pub(crate) envelope: Envelope,
+}
+
+/// What the sender of a message said about its event.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Envelope {
+    id: Option<EventId>,
+    source: Option<Source>,
+    subject: Option<Subject>,
+    time: Option<Timestamp>,
+    topic: Option<TopicName>,
+    key: Option<Key>,
+    extensions: Vec<(String, ExtensionValue)>,
 }
 
 impl<M> From<M> for Outgoing<M> {
@@ -118,55 +124,50 @@ impl<M> Outgoing<M> {
     pub fn new(message: M) -> Self {
         Self {
             message,
-            id: None,
-            source: None,
-            subject: None,
-            time: None,
-            topic: None,
-            key: None,
-            extensions: Vec::new(),
+            envelope: Envelope::default(),
         }
     }
 
     /// Under this event id, instead of one that is made.
     pub fn id(mut self, id: EventId) -> Self {
-        self.id = Some(id);
+        self.envelope.id = Some(id);
         self
     }
 
     /// From this source, instead of the message's or the sender's.
     pub fn source(mut self, source: Source) -> Self {
-        self.source = Some(source);
+        self.envelope.source = Some(source);
         self
     }
 
     /// About this subject.
     pub fn subject(mut self, subject: Subject) -> Self {
-        self.subject = Some(subject);
+        self.envelope.subject = Some(subject);
         self
     }
 
     /// Happened at this time, instead of now.
     pub fn time(mut self, time: Timestamp) -> Self {
-        self.time = Some(time);
+        self.envelope.time = Some(time);
         self
     }
 
     /// To this topic, instead of the message's.
     pub fn topic(mut self, topic: TopicName) -> Self {
-        self.topic = Some(topic);
+        self.envelope.topic = Some(topic);
         self
     }
 
     /// Under this key, instead of the message's.
     pub fn key(mut self, key: Key) -> Self {
-        self.key = Some(key);
+        self.envelope.key = Some(key);
         self
     }
 
     /// With this extension attribute.
     pub fn extension(mut self, name: impl Into<String>, value: ExtensionValue) -> Self {
-        self.extensions.push((name.into(), value));
+        let extensions = &mut self.envelope.extensions;
+        extensions.push((name.into(), value));
         self
     }
 
@@ -184,10 +185,11 @@ pub(crate) struct Defaults<'a> {
     pub(crate) now: Timestamp,
 }
 
-impl<M: Message> Outgoing<M> {
-    /// The topic and the event; `new_id` gives the id where none is set.
-    pub(crate) fn into_event(
+impl Envelope {
+    /// The topic and the event of `message`; `new_id` gives the id where none is set.
+    pub(crate) fn into_event<M: Message>(
         self,
+        message: &M,
         defaults: &Defaults<'_>,
         new_id: impl FnOnce() -> Result<EventId, InvalidName>,
     ) -> Result<(TopicName, Event), MessageError> {
@@ -195,7 +197,7 @@ impl<M: Message> Outgoing<M> {
             Some(topic) => topic,
             None => TopicName::new(ByteString::from_static(M::TOPIC))?,
         };
-        let key = match (self.key, self.message.key()) {
+        let key = match (self.key, message.key()) {
             (Some(key), _) => Some(key),
             (None, Some(text)) => Some(Key::new(text.into_owned())?),
             (None, None) => None,
@@ -206,7 +208,7 @@ impl<M: Message> Outgoing<M> {
         let content_type = ByteString::from_static(M::CONTENT_TYPE);
         let mut event = Event::builder(id, source, ty)
             .time(self.time.unwrap_or(defaults.now))
-            .data(content_type, self.message.encode()?);
+            .data(content_type, message.encode()?);
         if let Some(key) = key {
             event = event.key(&key);
         }

@@ -62,7 +62,8 @@ impl<'a> Stage<'a> {
             now: Timestamp::now(),
         };
         let new_id = || self.derived_id(&number.to_string());
-        let staged = message.into_event(&defaults, new_id);
+        let Outgoing { message, envelope } = message;
+        let staged = envelope.into_event(&message, &defaults, new_id);
         self.effects.events.push(staged.map_err(Fail::permanent)?);
         Ok(())
     }
