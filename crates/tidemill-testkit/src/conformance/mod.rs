@@ -177,6 +177,8 @@ checks! {
     }
     commit {
         returned_events_come_with_the_settlement needs |f| f.atomic_handler_commit,
+        a_refused_commit_leaves_the_right_to_settle
+            needs |f| f.atomic_handler_commit && f.event_max_bytes.is_some(),
         a_refused_effect_refuses_the_commit
             needs |f| f.atomic_handler_commit && f.event_max_bytes.is_some(),
     }

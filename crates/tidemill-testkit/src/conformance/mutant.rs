@@ -1,8 +1,8 @@
 //! Mutant buses: a wrapper around a sound bus that gets one thing wrong, so that each check of
 //! the suite can be shown to fail. May not know which bus it wraps.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_core::bus::{Advanced, TopicBounds, Watch};
@@ -36,6 +36,8 @@ pub enum Mutation {
     KeepsDropped,
     /// Every attempt is the first.
     ForgetsAttempts,
+    /// Every settlement spends the right, refused or not.
+    SpendsTheRight,
     /// A stale settlement is answered with success.
     AcceptsStale,
     /// The events of a commit are published before its settlement is decided.
@@ -331,7 +333,7 @@ fn wrapped(
         attempt: delivery.attempt,
     };
     let settler = MutantSettler {
-        held: std::sync::Mutex::new(Some(settlement)),
+        held: Arc::new(Mutex::new(Some(settlement))),
         bus: bus.clone(),
         mutation,
     };
@@ -340,19 +342,13 @@ fn wrapped(
 
 /// Stands between one settlement and its holder.
 struct MutantSettler {
-    held: std::sync::Mutex<Option<Settlement>>,
+    held: Arc<Mutex<Option<Settlement>>>,
     bus: Bus,
     mutation: Mutation,
 }
 
-impl MutantSettler {
-    fn take(&self) -> Option<Settlement> {
-        let mut held = self
-            .held
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        held.take()
-    }
+fn enter(held: &Mutex<Option<Settlement>>) -> MutexGuard<'_, Option<Settlement>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Settle for MutantSettler {
@@ -361,9 +357,9 @@ impl Settle for MutantSettler {
         _: Ticket,
         mut commit: Commit,
     ) -> BoxFuture<'static, Result<Vec<Position>, SettleError>> {
-        let (bus, mutation, held) = (self.bus.clone(), self.mutation, self.take());
+        let (bus, mutation, held) = (self.bus.clone(), self.mutation, Arc::clone(&self.held));
         Box::pin(async move {
-            let settlement = held.ok_or(SettleError::Stale)?;
+            let mut settlement = enter(&held).take().ok_or(SettleError::Stale)?;
             match mutation {
                 Mutation::ForgetsSettlements => return Ok(Vec::new()),
                 Mutation::DropsEffects => commit.effects = Default::default(),
@@ -388,15 +384,20 @@ impl Settle for MutantSettler {
                 }
                 _ => {}
             }
-            match settlement.settle(commit).await {
+            match settlement.try_settle(commit).await {
                 Err(SettleError::Stale) if mutation == Mutation::AcceptsStale => Ok(Vec::new()),
-                settled => settled,
+                settled => {
+                    if settled.is_err() && mutation != Mutation::SpendsTheRight {
+                        *enter(&held) = Some(settlement);
+                    }
+                    settled
+                }
             }
         })
     }
 
     fn abandon(&self, _: Ticket) {
-        let held = self.take();
+        let held = enter(&self.held).take();
         if self.mutation == Mutation::KeepsDropped {
             std::mem::forget(held);
         }

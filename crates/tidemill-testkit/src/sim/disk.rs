@@ -80,6 +80,14 @@ pub struct Counts {
     pub fate: Fate,
 }
 
+impl Counts {
+    /// How often a call failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.syncs_failed + self.writes_failed + self.writes_short + self.writes_full
+    }
+}
+
 #[derive(Debug)]
 struct World {
     names: Names,
@@ -90,6 +98,8 @@ struct World {
     /// Counts the deaths of the simulated process; handles of an earlier life are refused.
     life: u64,
     locked_in: Option<u64>,
+    /// Changes of the disk until its power goes, where that is set.
+    changes_left: Option<u64>,
 }
 
 /// The simulated disk. Clones are the same disk.
@@ -149,6 +159,7 @@ impl SimDisk {
             random: Random::new(seed),
             life: 0,
             locked_in: None,
+            changes_left: None,
         };
         Self {
             world: Arc::new(Mutex::new(world)),
@@ -195,10 +206,18 @@ impl SimDisk {
     fn next_life(&self, world: &mut World) -> SimDisk {
         world.life += 1;
         world.locked_in = None;
+        world.changes_left = None;
         SimDisk {
             world: Arc::clone(&self.world),
             life: world.life,
         }
+    }
+
+    /// Lets everything fail after so many changes of the disk (writes, syncs, names), as when
+    /// the power goes in the middle of something that does not return: a recovery. `None`
+    /// takes that back.
+    pub fn fail_after(&self, changes: Option<u64>) {
+        enter_any(&self.world).changes_left = changes;
     }
 
     /// Flips one random bit of what is durable in the file `path`. False when there is none.
@@ -259,7 +278,20 @@ impl World {
         max.saturating_sub(self.used_bytes()).min(wanted)
     }
 
+    /// Counts one change.
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            Some(0) => Err(injected("injected: the power is gone")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn write(&mut self, number: Number, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change()?;
         if self.random.chance(self.faults.write_failure) {
             self.counts.writes_failed += 1;
             return Err(injected("injected: the write failed"));
@@ -293,6 +325,7 @@ impl World {
     }
 
     fn sync(&mut self, number: Number) -> io::Result<()> {
+        self.change()?;
         let inode = self.files.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
         if self.random.chance(self.faults.sync_failure) {
             inode.sync_fails(&mut self.random);
@@ -322,6 +355,7 @@ impl SimDisk {
 impl Disk for SimDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut world = self.enter()?;
+        world.change()?;
         let number = world.names.create(path)?;
         world.files.insert(number, Inode::default());
         Ok(self.file(number))
@@ -337,19 +371,26 @@ impl Disk for SimDisk {
     }
 
     fn make_dir(&self, dir: &str) -> io::Result<()> {
-        self.enter()?.names.make_dir(dir)
+        let mut world = self.enter()?;
+        world.change()?;
+        world.names.make_dir(dir)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.enter()?.names.rename(from, to)
+        let mut world = self.enter()?;
+        world.change()?;
+        world.names.rename(from, to)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.enter()?.names.remove(path)
+        let mut world = self.enter()?;
+        world.change()?;
+        world.names.remove(path)
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut world = self.enter()?;
+        world.change()?;
         let failure = world.faults.sync_failure;
         if world.random.chance(failure) {
             world.counts.syncs_failed += 1;
@@ -397,6 +438,7 @@ impl DiskFile for SimFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         let mut world = enter(&self.world, self.life)?;
+        world.change()?;
         let inode = world.files.get_mut(&self.number);
         inode.ok_or(io::ErrorKind::NotFound)?.truncate(len as usize);
         Ok(())
