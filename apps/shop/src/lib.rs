@@ -3,6 +3,7 @@
 //!
 //! May use nothing of Tidemill but the public interface of the crate `tidemill`.
 
+pub mod balance;
 pub mod database;
 mod dice;
 pub mod events;
@@ -13,4 +14,6 @@ pub mod orders;
 pub mod payment;
 pub mod replay;
 pub mod service;
+pub mod shop;
+pub mod source;
 pub mod stock;

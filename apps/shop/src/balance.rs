@@ -1,0 +1,202 @@
+//! The closing account: whether orders, stock and money of the three databases add up. Reads the
+//! services' accounts; changes nothing, and no service knows of it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::database::DatabaseError;
+use crate::events::OrderStatus;
+use crate::orders::audit::{OrderRow, OrdersAccount};
+use crate::payment::audit::PaymentAccount;
+use crate::shop::Shop;
+use crate::stock::audit::StockAccount;
+
+/// Most complaints that are kept; all are counted.
+const COMPLAINTS_MAX: usize = 20;
+
+/// What the three databases say together. Money in pence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Orders that ended well.
+    pub confirmed: u64,
+    /// Orders that were given up.
+    pub cancelled: u64,
+    /// Orders and credit notes that were never begun.
+    pub rejected: u64,
+    /// Credit notes taken in.
+    pub returned: u64,
+    /// Orders that wait for their buyer.
+    pub by_hand: u64,
+    /// Orders and credit notes that should have ended by themselves and have not.
+    pub unfinished: u64,
+    /// Lines of credit notes that were matched to a purchase.
+    pub matched_lines: i64,
+    /// The worth of the confirmed orders.
+    pub sold_pence: i64,
+    /// Taken from buyers, and given back since for cancelled orders.
+    pub captured_pence: i64,
+    /// Given back for cancelled orders.
+    pub refunded_pence: i64,
+    /// Given for credit notes.
+    pub credited_pence: i64,
+    /// Pieces on all shelves at first.
+    pub opening_pieces: i64,
+    /// Pieces held for orders.
+    pub held_pieces: i64,
+    /// Pieces that came back.
+    pub returned_pieces: i64,
+    /// Pieces that can be ordered.
+    pub available_pieces: i64,
+    /// What does not add up; empty when all does. At most twenty.
+    pub complaints: Vec<String>,
+}
+
+impl Balance {
+    /// Draws the account of a shop. Its memory follows the number of orders.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn of(shop: &Shop) -> Result<Self, DatabaseError> {
+        let orders = shop.orders.account().await?;
+        let stock = shop.stock.account().await?;
+        let payment = shop.payment.account().await?;
+        let mut balance = Self {
+            matched_lines: orders.matched_lines,
+            ..Self::default()
+        };
+        balance.count(&orders);
+        balance.money(&orders, &payment);
+        balance.pieces(&orders, &stock);
+        Ok(balance)
+    }
+
+    /// Whether everything adds up and every order that goes on by itself has ended.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        self.complaints.is_empty() && self.unfinished == 0
+    }
+
+    fn complain(&mut self, complaint: String) {
+        if self.complaints.len() < COMPLAINTS_MAX {
+            self.complaints.push(complaint);
+        }
+    }
+
+    fn count(&mut self, account: &OrdersAccount) {
+        for order in account.orders.values() {
+            let count = match order.status {
+                OrderStatus::Confirmed => &mut self.confirmed,
+                OrderStatus::Cancelled => &mut self.cancelled,
+                OrderStatus::Rejected => &mut self.rejected,
+                OrderStatus::Returned => &mut self.returned,
+                _ if order.immediate => &mut self.unfinished,
+                _ => &mut self.by_hand,
+            };
+            *count += 1;
+            if order.status == OrderStatus::Confirmed {
+                self.sold_pence += order.worth_pence;
+            }
+        }
+    }
+
+    fn money(&mut self, orders: &OrdersAccount, payment: &PaymentAccount) {
+        for (id, order) in &orders.orders {
+            let paid = payment.payments.get(id);
+            let kept = paid
+                .filter(|p| p.captured)
+                .map(|p| p.amount_pence - p.refunded_pence);
+            let (expected, given) = match (order.credit, order.status) {
+                (true, _) => (None, kept),
+                (false, OrderStatus::Confirmed | OrderStatus::PendingConfirmation) => {
+                    (Some(order.worth_pence), kept)
+                }
+                (false, OrderStatus::PendingPayment) => continue,
+                (false, _) => (None, kept.filter(|pence| *pence != 0)),
+            };
+            if expected != given {
+                self.complain(format!(
+                    "order {id}: {expected:?} pence expected, {given:?} kept by the payment"
+                ));
+            }
+            self.credit(*id, order, payment);
+        }
+        for (id, paid) in payment.payments.iter().filter(|(_, p)| p.captured) {
+            self.captured_pence += paid.amount_pence;
+            self.refunded_pence += paid.refunded_pence;
+            if !orders.orders.contains_key(id) {
+                self.complain(format!("a payment for the order {id} that nobody knows"));
+            }
+        }
+        self.credited_pence = payment.credits.values().sum();
+        if self.unfinished + self.by_hand == 0
+            && self.captured_pence - self.refunded_pence != self.sold_pence
+        {
+            self.complain(format!(
+                "{} pence were sold, {} captured and {} refunded",
+                self.sold_pence, self.captured_pence, self.refunded_pence
+            ));
+        }
+    }
+
+    fn credit(&mut self, id: i64, order: &OrderRow, payment: &PaymentAccount) {
+        let due =
+            (order.credit && order.status == OrderStatus::Returned).then_some(order.worth_pence);
+        let given = payment.credits.get(&id).copied();
+        if due != given {
+            self.complain(format!(
+                "credit note {id}: {due:?} pence due, {given:?} given"
+            ));
+        }
+    }
+
+    fn pieces(&mut self, orders: &OrdersAccount, stock: &StockAccount) {
+        let mut held: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut returned: BTreeMap<i64, i64> = BTreeMap::new();
+        for ((id, product), pieces) in &orders.pieces {
+            let Some(order) = orders.orders.get(id) else {
+                self.complain(format!("lines of the order {id} that nobody knows"));
+                continue;
+            };
+            if !stock.shelf.contains_key(product) {
+                continue;
+            }
+            if order.credit && order.status == OrderStatus::Returned {
+                *returned.entry(*product).or_default() += pieces;
+            }
+            let due = match order.status {
+                OrderStatus::Confirmed | OrderStatus::PendingConfirmation if !order.credit => {
+                    Some(*pieces)
+                }
+                OrderStatus::PendingPayment => continue,
+                _ => None,
+            };
+            let there = stock.held.get(&(*id, *product)).copied();
+            if due != there {
+                self.complain(format!(
+                    "order {id}, product {product}: {due:?} pieces due, {there:?} held"
+                ));
+            }
+        }
+        for ((id, product), pieces) in &stock.held {
+            *held.entry(*product).or_default() += pieces;
+            if !orders.pieces.contains_key(&(*id, *product)) {
+                self.complain(format!("pieces held for the order {id} that nobody knows"));
+            }
+        }
+        for (product, shelf) in &stock.shelf {
+            let held = held.get(product).copied().unwrap_or(0);
+            let back = returned.get(product).copied().unwrap_or(0);
+            let expected = shelf.opening - held + shelf.returned;
+            if shelf.available != expected || shelf.available < 0 || shelf.returned != back {
+                self.complain(format!(
+                    "product {product}: {shelf:?}, {held} held and {back} returned"
+                ));
+            }
+            self.opening_pieces += shelf.opening;
+            self.held_pieces += held;
+            self.returned_pieces += shelf.returned;
+            self.available_pieces += shelf.available;
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The tables of the source of orders: the products with their newest price, which invoices were
+//! taken in, and what is still to be published. All in one transaction, so that after `kill -9`
+//! the same events go out under the same ids.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use crate::database::WorkError;
+use crate::dice::mix;
+use crate::events::{Checkout, CreateOrder, PriceChanged, ReturnOrder, Wanted, buyer};
+use crate::limits::TRAFFIC_ORDER_ID_FIRST;
+use crate::money::Pence;
+use crate::replay::Invoice;
+
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS products (
+        product_id INTEGER PRIMARY KEY,
+        sku TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS prices (
+        product_id INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        price_pence INTEGER NOT NULL,
+        PRIMARY KEY (product_id, version)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS taken (order_id INTEGER PRIMARY KEY);
+    CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, request TEXT NOT NULL);";
+
+/// What a source publishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// A price, before the order that uses it.
+    Price(PriceChanged),
+    /// An invoice.
+    Create(CreateOrder),
+    /// A credit note.
+    Return(ReturnOrder),
+}
+
+/// A request that is to be published, and its place in the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place.
+    pub seq: i64,
+    /// The request.
+    pub request: Request,
+}
+
+/// Everything that is still to be published, oldest first.
+pub(super) fn waiting(on: &Connection) -> Result<Vec<Waiting>, WorkError> {
+    let mut find = on.prepare_cached("SELECT seq, request FROM outbox ORDER BY seq")?;
+    let mut rows = find.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(1)?;
+        all.push(Waiting {
+            seq: row.get(0)?,
+            request: serde_json::from_str(&text)?,
+        });
+    }
+    Ok(all)
+}
+
+/// Everything up to this place was published.
+pub(super) fn published(on: &Connection, through: i64) -> Result<(), WorkError> {
+    on.prepare_cached("DELETE FROM outbox WHERE seq <= ?1")?
+        .execute([through])?;
+    Ok(())
+}
+
+/// Takes invoices in: those known already give nothing.
+pub(super) fn take(on: &Connection, invoices: &[Invoice]) -> Result<Vec<Waiting>, WorkError> {
+    let mut all = Vec::new();
+    for invoice in invoices {
+        let order_id = invoice.number.order_id();
+        let mut insert = on.prepare_cached("INSERT OR IGNORE INTO taken VALUES (?1)")?;
+        if insert.execute([order_id])? == 0 {
+            continue;
+        }
+        let mut products = Vec::with_capacity(invoice.lines.len());
+        for line in &invoice.lines {
+            let is_credit = invoice.number.is_credit();
+            let (product, changed) = price(on, (&line.sku, &line.name), line.price, is_credit)?;
+            if let Some(changed) = changed {
+                all.push(put(on, Request::Price(changed))?);
+            }
+            products.push(Wanted {
+                quantity: line.quantity,
+                ..product
+            });
+        }
+        let user_id = invoice.customer;
+        let buyer = buyer(user_id, order_id);
+        let request = match invoice.number.is_credit() {
+            true => Request::Return(ReturnOrder {
+                order_id,
+                user_id,
+                buyer,
+                products,
+            }),
+            false => Request::Create(CreateOrder {
+                order_id: Some(order_id),
+                user_id,
+                buyer,
+                products,
+                checkout: Checkout::Immediate,
+            }),
+        };
+        all.push(put(on, request)?);
+    }
+    Ok(all)
+}
+
+/// The product and the version of this price; also the event that sets it, if it is a new one.
+///
+/// An order is sold at the newest price, so another one makes a new version. A credit note may
+/// give back an older price: it names the newest version that had it.
+fn price(
+    on: &Connection,
+    (sku, name): (&str, &str),
+    price: Pence,
+    is_credit: bool,
+) -> Result<(Wanted, Option<PriceChanged>), WorkError> {
+    let mut find =
+        on.prepare_cached("SELECT product_id, version, name FROM products WHERE sku = ?1")?;
+    let row: Option<(i64, i64, String)> = find
+        .query_row([sku], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (product_id, newest, known_name) = match row {
+        Some(row) => row,
+        None => {
+            on.prepare_cached("INSERT INTO products (sku, name, version) VALUES (?1, ?2, 0)")?
+                .execute([sku, name])?;
+            (on.last_insert_rowid(), 0, name.to_owned())
+        }
+    };
+    let wanted = |version| Wanted {
+        product_id,
+        quantity: 0,
+        price_version: Some(version),
+    };
+    let mut same = on.prepare_cached(
+        "SELECT max(version) FROM prices WHERE product_id = ?1 AND price_pence = ?2",
+    )?;
+    let version: Option<i64> = same.query_row([product_id, price.0], |row| row.get(0))?;
+    if let Some(version) = version
+        && (version == newest || is_credit)
+    {
+        return Ok((wanted(version), None));
+    }
+    let version = newest + 1;
+    on.prepare_cached("UPDATE products SET version = ?2 WHERE product_id = ?1")?
+        .execute([product_id, version])?;
+    on.prepare_cached("INSERT INTO prices VALUES (?1, ?2, ?3)")?
+        .execute(params![product_id, version, price.0])?;
+    let changed = PriceChanged {
+        product_id,
+        version,
+        sku: sku.to_owned(),
+        name: known_name,
+        price_pence: price,
+    };
+    Ok((wanted(version), Some(changed)))
+}
+
+fn put(on: &Connection, request: Request) -> Result<Waiting, WorkError> {
+    on.prepare_cached("INSERT INTO outbox (request) VALUES (?1)")?
+        .execute([serde_json::to_string(&request)?])?;
+    Ok(Waiting {
+        seq: on.last_insert_rowid(),
+        request,
+    })
+}
+
+/// The bounds of generated traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mix {
+    pub(super) seed: u64,
+    pub(super) products: i64,
+    pub(super) users: u64,
+    pub(super) lines_max: u64,
+    pub(super) quantity_max: u64,
+}
+
+/// The next `count` orders of the generated traffic, with the prices they need.
+pub(super) fn generate(on: &Connection, mixed: Mix, count: u64) -> Result<Vec<Waiting>, WorkError> {
+    let mut newest = on.prepare_cached("SELECT max(order_id) FROM taken WHERE order_id >= ?1")?;
+    let newest: Option<i64> = newest.query_row([TRAFFIC_ORDER_ID_FIRST], |row| row.get(0))?;
+    let first = newest.map_or(TRAFFIC_ORDER_ID_FIRST, |id| id + 1);
+    let mut all = Vec::new();
+    for order_id in (first..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        on.prepare_cached("INSERT INTO taken VALUES (?1)")?
+            .execute([order_id])?;
+        let draw = |n: u64| mix(mixed.seed ^ mix(order_id.cast_unsigned()) ^ mix(n));
+        let mut products = Vec::new();
+        for line in 0..1 + draw(0) % mixed.lines_max {
+            let number = draw(3 * line + 1) % mixed.products.unsigned_abs();
+            let (product, changed) = generated_price(on, number, draw(3 * line + 2))?;
+            if let Some(changed) = changed {
+                all.push(put(on, Request::Price(changed))?);
+            }
+            products.push(Wanted {
+                quantity: 1 + (draw(3 * line + 3) % mixed.quantity_max).cast_signed(),
+                ..product
+            });
+        }
+        let user_id = Some(1 + (draw(u64::MAX) % mixed.users).cast_signed());
+        let request = CreateOrder {
+            order_id: Some(order_id),
+            user_id,
+            buyer: buyer(user_id, order_id),
+            products,
+            checkout: Checkout::Immediate,
+        };
+        all.push(put(on, Request::Create(request))?);
+    }
+    Ok(all)
+}
+
+/// One line in two hundred changes the price of its product.
+fn generated_price(
+    on: &Connection,
+    number: u64,
+    draw: u64,
+) -> Result<(Wanted, Option<PriceChanged>), WorkError> {
+    let sku = format!("T{number:05}");
+    let mut find = on.prepare_cached(
+        "SELECT p.product_id, p.version, q.price_pence FROM products p
+         JOIN prices q ON q.product_id = p.product_id AND q.version = p.version
+         WHERE p.sku = ?1",
+    )?;
+    let row: Option<(i64, i64, i64)> = find
+        .query_row([&sku], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let pence = match row {
+        Some((_, _, pence)) if !draw.is_multiple_of(200) => pence,
+        Some((_, _, pence)) => 50 + (pence + 7) % 5_000,
+        None => 100 + (draw % 2_000).cast_signed(),
+    };
+    price(on, (&sku, &format!("THING {number}")), Pence(pence), false)
+}
