@@ -65,7 +65,7 @@ pub(crate) fn read(input: &DeriveInput) -> Result<Attributes, Error> {
 
 fn missing(input: &DeriveInput, what: &str, meaning: &str) -> Error {
     let span = match input.attrs.iter().find(|a| a.path().is_ident("message")) {
-        Some(attribute) => syn::spanned::Spanned::span(attribute),
+        Some(attribute) => syn::spanned::Spanned::span(attribute.path()),
         None => Span::call_site(),
     };
     let text = format!(

@@ -1,11 +1,13 @@
-//! `#[derive(Message)]`: what ties a Rust type to an event type.
+//! `#[derive(Message)]`: what ties a Rust type to an event type; and `#[handler]`, with which the
+//! compiler says what is wrong with a handler.
 //!
 //! This crate may not know anything of the workspace: it writes paths into `::tidemill`.
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, parse_macro_input};
+use syn::{DeriveInput, ItemFn, parse_macro_input};
 
 mod attributes;
+mod handler;
 mod message;
 
 /// Makes a type the data of one event type.
@@ -34,4 +36,28 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
     message::expand(&input)
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
+}
+
+/// Lets the compiler say exactly what is wrong with a handler. Changes nothing: the function
+/// stays as it is, and works without it too.
+///
+/// A mistake in a handler is otherwise reported where it is added to a router, and there only as
+/// "is not a handler". With `#[handler]` each argument, the return value and the future are
+/// checked where they stand. Extractors that need a certain state are checked with
+/// `#[handler(state = Shop)]`; without it the type in `State<...>` is taken as the state.
+///
+/// ```ignore
+/// #[tidemill::handler]
+/// async fn charge(State(shop): State<Shop>, Data(order): Data<OrderCreated>) -> Result<(), Fail> {
+///     Ok(())
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn handler(arguments: TokenStream, input: TokenStream) -> TokenStream {
+    let arguments = parse_macro_input!(arguments as handler::Arguments);
+    let original = proc_macro2::TokenStream::from(input.clone());
+    let function = parse_macro_input!(input as ItemFn);
+    let checks =
+        handler::checks(&function, &arguments).unwrap_or_else(syn::Error::into_compile_error);
+    quote::quote! { #original #checks }.into()
 }

@@ -21,12 +21,12 @@ pub use app::{App, RetryAdvice, Verdict, VerdictKind};
 pub use boxed::{Route, RouteFuture};
 pub use bus::{AskError, BusExt, Publish, SendError};
 pub use extract::{Attributes, Data, FromEvent, FromEventParts, FromRef, Json, State};
-pub use handler::{Handler, Retry, check_handler};
+pub use handler::{Handler, Retry};
 pub use message::{BoxError, CodecError, Message, MessageError, Outgoing};
 pub use outcome::{Emit, Fail, FailClass, FailError, IntoOutcome, Reply};
 pub use policy::{ByClass, Decision, FailedAttempt, FailurePolicy};
 pub use router::{BuildError, HandlerInfo, Router};
-pub use tidemill_macros::Message;
+pub use tidemill_macros::{Message, handler};
 
 pub use bytes::Bytes;
 pub use tidemill_core as core;

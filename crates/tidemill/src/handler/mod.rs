@@ -26,6 +26,9 @@ pub use retry::Retry;
 /// [`FromEvent`](crate::FromEvent), the return value [`IntoOutcome`]; arguments and future are
 /// [`Send`].
 ///
+/// Where the compiler says "is not a handler", put [`#[tidemill::handler]`](macro@crate::handler)
+/// on the function to learn why.
+///
 /// The methods of this trait name and bound a handler where it is added:
 ///
 /// ```
@@ -42,7 +45,8 @@ pub use retry::Retry;
             parts (`State<S>`, `Subject`, `Key`, ...), the last one may consume the event \
             (`Data<T>`, `Json<T>`, `Event`, ...), and it returns an outcome: `()`, `Emit<M>`, \
             `Reply<T>`, or a `Result` of one with `Fail` or any error",
-    note = "`tidemill::check_handler(&handler)`, written on a line of its own, often says more"
+    note = "put `#[tidemill::handler]` on the function: the compiler then says which argument or \
+            return value is wrong"
 )]
 pub trait Handler<T, S>: Clone + Send + Sync + Sized + 'static {
     /// What kind of event it expects.
@@ -109,19 +113,4 @@ pub trait Handler<T, S>: Clone + Send + Sync + Sized + 'static {
     {
         Configured::new(self).layer(layer)
     }
-}
-
-/// Does nothing but compile when `handler` is one, with state `S`: a place to ask the compiler
-/// what is wrong with a handler.
-///
-/// ```
-/// # use tidemill::{check_handler, Subject};
-/// async fn greet(subject: Subject) {}
-///
-/// check_handler::<_, _, ()>(&greet);
-/// ```
-pub fn check_handler<H, T, S>(_: &H)
-where
-    H: Handler<T, S>,
-{
 }
