@@ -4,6 +4,7 @@
 
 pub(crate) mod bus;
 pub(crate) mod http;
+pub(crate) mod socketio;
 
 use std::net::SocketAddr;
 
@@ -50,6 +51,23 @@ impl Running {
         self.stop.take();
         (&mut self.task).await.unwrap();
     }
+}
+
+/// Tries to open a server that never runs.
+pub(crate) async fn bind(address: SocketAddr, insecure: bool) -> Result<SocketAddr, String> {
+    let mut config = Config::at(address);
+    config.insecure = insecure;
+    let server = Server::bind_bus(bus::in_memory(), config).await;
+    server
+        .map(|server| server.http_addr())
+        .map_err(|error| error.to_string())
+}
+
+/// Bytes of memory that this process holds; 0 where the system does not tell.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
 impl Drop for Running {

@@ -1,0 +1,174 @@
+//! Socket.IO seen from the wire: bytes, bounds, slow readers.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::socketio::SocketIo;
+use support::{Running, resident_bytes};
+use tokio_tungstenite::tungstenite::Error;
+
+#[tokio::test]
+async fn events_of_any_door_arrive_byte_for_byte() {
+    let server = Running::start().await;
+    let client = server.client();
+    client.event("{\"before\":true}").await;
+    let mut reader = SocketIo::connect(server.address).await;
+    for text in [
+        "{ \"n\": 12345678901234567890123,\n\t\"x\": 1.10, \"e\": \"\\u00e9\" }",
+        "[1, 2]",
+        "\"2\"",
+        "null",
+    ] {
+        client.event(text).await;
+        assert_eq!(reader.event().await, text);
+    }
+    let structured = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a": 1}}"#;
+    let path = "/v1/topics/events/events";
+    client
+        .post(path, "application/cloudevents+json", structured)
+        .await;
+    assert_eq!(reader.event().await, "{\"a\": 1}");
+    let bytes = structured.replace("\"data\":{\"a\": 1}", "\"data_base64\":\"/wA=\"");
+    let bytes = bytes.replace("\"id\"", "\"datacontenttype\":\"image/png\",\"id\"");
+    client
+        .post(path, "application/cloudevents+json", bytes)
+        .await;
+    let whole = reader.event().await;
+    assert!(whole.contains("\"data_base64\":\"/wA=\""), "{whole}");
+}
+
+#[tokio::test]
+async fn the_confirmation_comes_before_the_events_of_the_room() {
+    let server = Running::start().await;
+    let mut reader = SocketIo::connect(server.address).await;
+    reader
+        .send(r#"4217["subscribe",{ "n": 12345678901234567890123, "room": "a"}]"#)
+        .await;
+    let ack = reader.text().await.unwrap();
+    assert_eq!(ack, r#"4317[{"status":"success","room":"a"}]"#);
+    assert_eq!(
+        reader.event().await,
+        r#"{ "n": 12345678901234567890123, "room": "a"}"#
+    );
+    server
+        .client()
+        .event("{\"topic\":\"b\",\"type\":\"a\"}")
+        .await;
+    assert_eq!(reader.event().await, "{\"topic\":\"b\",\"type\":\"a\"}");
+    // Without an acknowledgement asked for there is only the echo.
+    reader.send(r#"42["unsubscribe","x",{"room":"a"}]"#).await;
+    assert_eq!(reader.event().await, r#"{"room":"a"}"#);
+    reader.send(r#"420["subscribe",{"rom":"a"}]"#).await;
+    let refused = reader.text().await.unwrap();
+    assert!(
+        refused.starts_with(r#"430[{"status":"error","message":"#),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_in_the_default_topic_that_names_it_is_for_its_rooms() {
+    let server = Running::start().await;
+    let mut inside = SocketIo::connect(server.address).await;
+    let mut outside = SocketIo::connect(server.address).await;
+    inside.send(r#"42["subscribe",{"room":"events"}]"#).await;
+    inside.event().await;
+    server.client().event("{\"topic\":\"events\"}").await;
+    server.client().event("{\"all\":1}").await;
+    assert_eq!(inside.event().await, "{\"topic\":\"events\"}");
+    assert_eq!(inside.event().await, "{\"all\":1}");
+    assert_eq!(outside.event().await, "{\"all\":1}");
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_and_their_places_are_given_back() {
+    let server = Running::with(|config| config.socketio_clients_max = 2).await;
+    let handshake = "/socket.io/?EIO=4&transport=polling";
+    let first = SocketIo::connect(server.address).await;
+    assert_eq!(server.client().get(handshake).await.status, 200);
+    match SocketIo::open(server.address).await {
+        Err(Error::Http(refused)) => {
+            assert_eq!(refused.status(), 503);
+            assert!(refused.headers().contains_key("retry-after"));
+        }
+        _ => panic!("a third session was taken"),
+    }
+    drop(first);
+    let again = async {
+        while SocketIo::open(server.address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn messages_that_are_too_large_end_only_their_own_session() {
+    let server = Running::start().await;
+    let mut large = SocketIo::connect(server.address).await;
+    let mut other = SocketIo::connect(server.address).await;
+    let room = "x".repeat(100_000);
+    large
+        .send(&format!(r#"420["subscribe",{{"room":"{room}"}}]"#))
+        .await;
+    while let Some(text) = large.text().await {
+        assert!(!text.contains("success"), "{text:.80}");
+    }
+    server.client().event("1").await;
+    assert_eq!(other.event().await, "1");
+}
+
+/// Bytes of all events together: far more than the kernel and an outbox hold for one reader.
+const FLOOD_EVENTS: usize = 1_000;
+const FLOOD_EVENT_BYTES: usize = 64 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_is_disconnected_and_the_others_get_everything() {
+    let server = Running::start().await;
+    let client = server.client();
+    let mut stuck = SocketIo::connect(server.address).await;
+    let mut reader = SocketIo::connect(server.address).await;
+    let before = resident_bytes();
+    let text = |n: usize| format!("\"{n:05}{}\"", "x".repeat(FLOOD_EVENT_BYTES));
+    let reading = tokio::spawn(async move {
+        for n in 0..FLOOD_EVENTS {
+            let got = reader.event().await;
+            assert_eq!(got[1..6], format!("{n:05}"));
+        }
+        reader
+    });
+    for n in 0..FLOOD_EVENTS {
+        assert_eq!(client.event(text(n)).await.status, 200);
+    }
+    let mut reader = reading.await.unwrap();
+    let stored = (FLOOD_EVENTS * FLOOD_EVENT_BYTES) as u64;
+    let grown = resident_bytes().saturating_sub(before + stored);
+    println!("a stuck reader: {} KiB beside the log", grown / 1024);
+    assert!(grown < 128 * 1024 * 1024, "{grown} bytes");
+    let metrics = client.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tidemill_socketio_clients_slow_total 1"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("tidemill_socketio_clients 1"), "{metrics}");
+
+    // It reads again, and is told after what was on its way that it is disconnected.
+    let mut last = String::new();
+    let mut events = 0;
+    while let Some(text) = stuck.text().await {
+        events += usize::from(text.starts_with("42"));
+        last = text;
+        if last == "41" {
+            break;
+        }
+    }
+    assert_eq!(last, "41");
+    assert!(events < FLOOD_EVENTS, "{events}");
+    client.event("\"after\"").await;
+    assert_eq!(reader.event().await, "\"after\"");
+}
