@@ -24,7 +24,8 @@ use crate::stall::StallGuard;
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\n\
     content-length: 165\r\n\r\n\
-    {\"type\":\"urn:tidemill:problem:unavailable\",\"title\":\"Too many connections\",\"status\":503,\
+    {\"type\":\"urn:tidemill:problem:unavailable\",\"title\":\"Too many connections\",\
+    \"status\":503,\
     \"detail\":\"all connections are taken; close some of yours, or try again later\"}";
 
 /// How many connections a process with this bound on open files may hold.
