@@ -4,18 +4,32 @@
 //! This crate may not know: the meaning of a payload, an async runtime, the wall clock, or,
 //! outside of [`driver`], threads and files.
 
-#![allow(dead_code)] // recovery and the driver use the rest, and follow next
-
 pub mod batch;
 pub mod disk;
 mod draft;
+pub mod driver;
 pub mod error;
+pub mod io;
 mod journal;
 pub mod limits;
+pub mod log;
 pub mod machine;
+pub mod options;
+pub mod reader;
+mod recovery;
+mod segment;
+mod snapshot;
+mod superblock;
+mod tail;
+mod view;
 
 pub use batch::{Batch, BatchBuilder, BatchError};
 pub use disk::{Disk, DiskFile, DiskLock};
 pub use draft::Draft;
 pub use error::{CommitError, OpenError, ReadError};
+pub use io::{Action, Files, Io, IoFailure, IoId, Lane};
+pub use log::{Health, Log, Outcome, Step};
 pub use machine::{Demand, Effect, LoadError, Lsn, Machine, Now, PartitionId};
+pub use options::{FlushPolicy, Options};
+pub use reader::{Bounds, DiskRead, Read, Reader};
+pub use superblock::FORMAT_VERSION;

@@ -5,5 +5,8 @@
 //! keeps account of the files. It may not know what an effect means, or call a disk while the
 //! log runs.
 
+pub(crate) mod commit;
 pub(crate) mod entry;
 pub(crate) mod group;
+pub(crate) mod scan;
+pub(crate) mod writer;

@@ -1,0 +1,175 @@
+//! A folder of the operating system.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile, DiskLock};
+
+/// Pieces that one call of the operating system takes (`IOV_MAX` of Linux).
+const PIECES_MAX: usize = 1024;
+
+/// A folder. It is made when it is first needed.
+#[derive(Clone, Debug)]
+pub struct FileDisk {
+    root: PathBuf,
+}
+
+impl FileDisk {
+    /// The folder at this path.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            root: path.as_ref().to_owned(),
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    fn open_with(&self, path: &str, new: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(new)
+            .open(self.path(path))?;
+        Ok(Arc::new(RealFile {
+            file,
+            cursor: Mutex::new(()),
+        }))
+    }
+}
+
+impl Disk for FileDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.open_with(path, true)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.open_with(path, false)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path(dir))? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        fs::create_dir_all(self.path(dir))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let path = self.path(path);
+        match fs::symlink_metadata(&path)?.is_dir() {
+            true => fs::remove_dir(path),
+            false => fs::remove_file(path),
+        }
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        File::open(self.path(dir))?.sync_all()
+    }
+
+    fn lock(&self) -> io::Result<DiskLock> {
+        fs::create_dir_all(&self.root)?;
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.path("lock"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Who holds it is a courtesy: without it the answer is the same.
+                let _ = file.read_to_string(&mut holder);
+                let folder = self.root.display();
+                let why = match holder.trim() {
+                    "" => format!("{folder} is open in another process"),
+                    pid if pid == process::id().to_string() => {
+                        format!("{folder} is open in this process already (pid {pid})")
+                    }
+                    pid => format!("{folder} is open in the process with pid {pid}"),
+                };
+                return Err(io::Error::new(ErrorKind::WouldBlock, why));
+            }
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", process::id())?;
+        Ok(DiskLock::new(file))
+    }
+}
+
+/// An open file.
+struct RealFile {
+    file: File,
+    /// Held while the file's cursor is in use: writes go where it points, reads do not.
+    cursor: Mutex<()>,
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, position + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {
+        if let [piece] = pieces {
+            return self.file.write_all_at(piece, position);
+        }
+        let _cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(position))?;
+        for pieces in pieces.chunks(PIECES_MAX) {
+            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut rest = slices.as_mut_slice();
+            IoSlice::advance_slices(&mut rest, 0);
+            while !rest.is_empty() {
+                match file.write_vectored(rest) {
+                    Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                    Ok(count) => IoSlice::advance_slices(&mut rest, count),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+}

@@ -1,0 +1,160 @@
+//! The handle on an open log.
+
+use std::fmt;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+use tidemill_core::error::Unavailable;
+
+use super::Observer;
+use super::clock::Clock;
+use super::inbox::{Inbox, NotTaken};
+use super::threads::{LogThread, Submission, background};
+use crate::disk::DiskLock;
+use crate::error::{CommitError, OpenError};
+use crate::io::Files;
+use crate::limits::SUBMISSIONS_MAX;
+use crate::log::{Health, Log, Outcome};
+use crate::machine::Machine;
+use crate::reader::Reader;
+
+/// An open log. Clones share it; when the last one is dropped without [`Handle::close`], what
+/// was submitted is still done, and the log ends by itself.
+pub struct Handle<M: Machine>(Arc<Inner<M>>);
+
+struct Inner<M: Machine> {
+    inbox: Arc<Inbox<Submission<M>>>,
+    reader: Reader,
+    epoch: u64,
+    /// Written by the log's thread, read without a lock.
+    health: Arc<ArcSwap<Health>>,
+    /// Taken by the first to close, who waits for them.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl<M: Machine> Handle<M> {
+    pub(super) fn start(
+        log: Log<M, super::threads::Done<M>>,
+        reader: Reader,
+        files: Arc<Files>,
+        clock: Clock,
+        lock: DiskLock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, OpenError> {
+        let inbox = Arc::new(Inbox::new());
+        let health = Arc::new(ArcSwap::from_pointee(log.health()));
+        let epoch = log.epoch();
+        let (sender, steps) = mpsc::channel();
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let start = OpenError::io("start the log's threads");
+        let (their_files, their_inbox) = (files.clone(), inbox.clone());
+        let worker = named("tidemill-segments")
+            .spawn(move || background::<M>(&steps, &their_files, &their_inbox));
+        let thread = LogThread {
+            log,
+            inbox: inbox.clone(),
+            files,
+            clock,
+            observer,
+            health: health.clone(),
+            background: sender,
+            lock,
+        };
+        let threads = worker.and_then(|worker| {
+            let log = named("tidemill-log").spawn(move || thread.run())?;
+            Ok(vec![log, worker])
+        });
+        Ok(Self(Arc::new(Inner {
+            inbox,
+            reader,
+            epoch,
+            health,
+            threads: Mutex::new(threads.map_err(start)?),
+        })))
+    }
+
+    /// Hands in an operation. `done` is called exactly once, on the log's thread or, where too
+    /// much waits ([`SUBMISSIONS_MAX`]) or the log is closed, at once on this one: it must be
+    /// short and must not block. Operations of one thread are sealed in their order.
+    pub fn submit(&self, operation: M::Operation, done: impl FnOnce(Outcome<M>) + Send + 'static) {
+        let submission = Submission {
+            operation,
+            done: Box::new(done),
+        };
+        let refused = match self.0.inbox.push(submission, SUBMISSIONS_MAX) {
+            Ok(()) => return,
+            Err(NotTaken::Full(submission)) => (submission, Unavailable::Overloaded),
+            Err(NotTaken::Closed(submission)) => (submission, Unavailable::Closed),
+        };
+        let (submission, why) = refused;
+        (submission.done)(Err(CommitError::Unavailable(why)));
+    }
+
+    /// Reads what is committed.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.0.reader
+    }
+
+    /// Whether the log takes writes.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::clone(&self.0.health.load())
+    }
+
+    /// The incarnation: how often this log was opened, this time included.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    /// Does what was submitted, makes a checkpoint, gives the disk free. Blocks until then.
+    /// Reads go on afterwards. Must not be called from a receipt's callback.
+    pub fn close(&self) {
+        self.0.inbox.close();
+        self.0.join();
+    }
+}
+
+impl<M: Machine> Inner<M> {
+    fn join(&self) {
+        // Held while waiting, so that every caller returns after the end.
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log has panicked");
+            }
+        }
+    }
+}
+
+impl<M: Machine> Drop for Inner<M> {
+    fn drop(&mut self) {
+        self.inbox.close();
+        let threads = self
+            .threads
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let own = thread::current().id();
+        // The last handle may be held by a receipt's callback: the threads end by themselves.
+        if threads.iter().all(|thread| thread.thread().id() != own) {
+            self.join();
+        }
+    }
+}
+
+impl<M: Machine> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M: Machine> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,152 @@
+//! What waits for a thread: a bounded queue of operations, ends of background steps, and
+//! whether to close.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::io::{IoFailure, IoId};
+
+/// What the log's thread has to look at.
+pub(super) struct Inbox<T> {
+    state: Mutex<State<T>>,
+    /// Rung when something came in while the thread slept.
+    bell: Condvar,
+}
+
+/// Everything under the one lock; it is held for a push or a swap, never while something runs.
+struct State<T> {
+    arrivals: Arrivals<T>,
+    closed: bool,
+    sleeping: bool,
+}
+
+/// What came in since the last look.
+pub(super) struct Arrivals<T> {
+    /// Things to do, in order.
+    pub(super) items: VecDeque<T>,
+    /// Background steps that have ended.
+    pub(super) finished: Vec<(IoId, Result<(), IoFailure>)>,
+    /// Close was called.
+    pub(super) closing: bool,
+}
+
+impl<T> Default for Arrivals<T> {
+    fn default() -> Self {
+        Self {
+            items: VecDeque::new(),
+            finished: Vec::new(),
+            closing: false,
+        }
+    }
+}
+
+/// Why something was not taken.
+pub(super) enum NotTaken<T> {
+    /// Too much waits.
+    Full(T),
+    /// The thread is gone, or going.
+    Closed(T),
+}
+
+impl<T> Inbox<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                arrivals: Arrivals::default(),
+                closed: false,
+                sleeping: false,
+            }),
+            bell: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing that runs under the lock can leave the queues half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State<T>)) {
+        let mut state = self.lock();
+        change(&mut state);
+        if std::mem::take(&mut state.sleeping) {
+            drop(state);
+            self.bell.notify_one();
+        }
+    }
+
+    /// Adds something to do, unless `max` wait already.
+    pub(super) fn push(&self, item: T, max: usize) -> Result<(), NotTaken<T>> {
+        let mut refused = None;
+        self.change(|state| {
+            if state.closed || state.arrivals.closing {
+                refused = Some(NotTaken::Closed(item));
+            } else if state.arrivals.items.len() >= max {
+                refused = Some(NotTaken::Full(item));
+            } else {
+                state.arrivals.items.push_back(item);
+            }
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    pub(super) fn finished(&self, id: IoId, result: Result<(), IoFailure>) {
+        self.change(|state| state.arrivals.finished.push((id, result)));
+    }
+
+    /// Nothing more is taken.
+    pub(super) fn close(&self) {
+        self.change(|state| state.arrivals.closing = true);
+    }
+
+    /// The thread is gone; answers what it did not see.
+    pub(super) fn abandon(&self) -> VecDeque<T> {
+        let mut state = self.lock();
+        state.closed = true;
+        std::mem::take(&mut state.arrivals.items)
+    }
+
+    /// Takes what came in, without waiting.
+    pub(super) fn take(&self) -> Arrivals<T> {
+        Self::swap(&mut self.lock())
+    }
+
+    fn swap(state: &mut State<T>) -> Arrivals<T> {
+        let closing = state.arrivals.closing;
+        let taken = std::mem::take(&mut state.arrivals);
+        state.arrivals.closing = closing;
+        taken
+    }
+
+    /// Takes what came in; waits for it, `at_most` that long.
+    pub(super) fn wait(&self, at_most: Option<Duration>, was_closing: bool) -> Arrivals<T> {
+        let mut state = self.lock();
+        let is_empty = |state: &State<T>| {
+            let arrivals = &state.arrivals;
+            arrivals.items.is_empty()
+                && arrivals.finished.is_empty()
+                && arrivals.closing == was_closing
+        };
+        while is_empty(&state) {
+            state.sleeping = true;
+            match at_most {
+                None => {
+                    state = self
+                        .bell
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(at_most) => {
+                    let waited = self.bell.wait_timeout(state, at_most);
+                    let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    state = again;
+                    if timeout.timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        state.sleeping = false;
+        Self::swap(&mut state)
+    }
+}

@@ -1,0 +1,116 @@
+//! The two threads.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::Observer;
+use super::clock::Clock;
+use super::inbox::{Arrivals, Inbox};
+use crate::disk::DiskLock;
+use crate::io::{Files, Io, Lane};
+use crate::log::{Health, Log, Outcome, Step};
+use crate::machine::Machine;
+
+/// What is called when an operation has ended.
+pub(super) type Done<M> = Box<dyn FnOnce(Outcome<M>) + Send>;
+
+/// An operation on its way to the log.
+pub(super) struct Submission<M: Machine> {
+    pub(super) operation: M::Operation,
+    pub(super) done: Done<M>,
+}
+
+/// What the log's thread works with.
+pub(super) struct LogThread<M: Machine> {
+    pub(super) log: Log<M, Done<M>>,
+    pub(super) inbox: Arc<Inbox<Submission<M>>>,
+    pub(super) files: Arc<Files>,
+    pub(super) clock: Clock,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) health: Arc<ArcSwap<Health>>,
+    /// The background's thread; at most one step is on its way.
+    pub(super) background: mpsc::Sender<Io>,
+    /// Held as long as the log may write.
+    pub(super) lock: DiskLock,
+}
+
+impl<M: Machine> LogThread<M> {
+    /// Runs until the log has ended.
+    pub(super) fn run(mut self) {
+        let mut closing = false;
+        loop {
+            self.log.tick(self.clock.now());
+            match self.log.poll() {
+                Step::Io(io) if io.lane == Lane::Journal => {
+                    let result = io.run(&self.files);
+                    self.log.finish(io.id, result);
+                    let arrivals = self.inbox.take();
+                    self.take(arrivals, &mut closing);
+                }
+                Step::Io(io) => {
+                    self.background
+                        .send(io)
+                        .expect("the background's thread ends after this one");
+                }
+                Step::Done { token, outcome } => token(outcome),
+                Step::Advanced { id, end } => self.observer.advanced(id, end),
+                Step::Failed(why) => {
+                    tracing::error!(%why, "the log takes no more writes");
+                    self.show_health();
+                    self.observer.failed(&why);
+                }
+                Step::Idle { wake_at } => {
+                    self.show_health();
+                    let now = self.clock.now().monotonic;
+                    let at_most = wake_at.map(|at| at.saturating_sub(now));
+                    let at_most = at_most.map(|wait| wait.max(Duration::from_micros(50)));
+                    let arrivals = self.inbox.wait(at_most, closing);
+                    self.take(arrivals, &mut closing);
+                }
+                Step::Closed => break,
+            }
+        }
+        drop(self.lock);
+        for left in self.inbox.abandon() {
+            self.log.submit(left.operation, left.done);
+        }
+        while let Step::Done { token, outcome } = self.log.poll() {
+            token(outcome);
+        }
+    }
+
+    fn take(&mut self, arrivals: Arrivals<Submission<M>>, closing: &mut bool) {
+        for (id, result) in arrivals.finished {
+            self.log.finish(id, result);
+        }
+        for submission in arrivals.items {
+            self.log.submit(submission.operation, submission.done);
+        }
+        if arrivals.closing && !*closing {
+            *closing = true;
+            self.log.close();
+        }
+    }
+
+    fn show_health(&self) {
+        let health = self.log.health();
+        if **self.health.load() != health {
+            self.health.store(Arc::new(health));
+        }
+    }
+}
+
+/// Runs the background's steps until the log's thread is gone.
+pub(super) fn background<M: Machine>(
+    steps: &mpsc::Receiver<Io>,
+    files: &Files,
+    inbox: &Inbox<Submission<M>>,
+) {
+    for io in steps {
+        let result = io.run(files);
+        inbox.finished(io.id, result);
+    }
+}

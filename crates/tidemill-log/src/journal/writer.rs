@@ -1,0 +1,313 @@
+//! The account of the journal's files: where the next commit goes, which files are ready, which
+//! wait for the head to pass, and where every commit since the head begins.
+//!
+//! It says what is to be written; it never writes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::commit::CommitHeader;
+use crate::limits::{BLOCK_BYTES, JOURNAL_RESERVE_BYTES};
+use crate::machine::{Demand, Lsn};
+use crate::options::Options;
+
+/// The folder of journal files.
+pub(crate) const JOURNAL_DIR: &str = "journal";
+
+/// The path of a journal file.
+pub(crate) fn journal_path(number: u32) -> Arc<str> {
+    format!("{JOURNAL_DIR}/{number:010}.journal").into()
+}
+
+/// The number of the journal file with this name.
+pub(crate) fn journal_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".journal")?;
+    (digits.len() == 10).then(|| digits.parse().ok()).flatten()
+}
+
+/// A journal file whose bytes were all written once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalFile {
+    pub(crate) number: u32,
+    pub(crate) size_bytes: u64,
+}
+
+/// Where scanning begins: a commit, or the place for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: u32,
+    pub(crate) lap: u64,
+    pub(crate) offset: u64,
+    /// The number of the first entry there.
+    pub(crate) first: Lsn,
+    /// The checksum of the commit before.
+    pub(crate) previous_crc: u32,
+}
+
+/// A new journal file while it is filled with zeros.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Making {
+    pub(crate) file: JournalFile,
+    pub(crate) zeroed_bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct JournalWriter {
+    pub(crate) id: Uuid,
+    pub(crate) epoch: u64,
+    current: JournalFile,
+    lap: u64,
+    position: u64,
+    previous_crc: u32,
+    /// The last file may hold commits that were not synced.
+    pub(crate) unsynced: bool,
+    spares: VecDeque<JournalFile>,
+    /// Full files that the head has not passed, by lap.
+    passed: VecDeque<(u64, JournalFile)>,
+    pub(crate) making: Option<Making>,
+    /// Files that are to be removed.
+    pub(crate) shed: Vec<Arc<str>>,
+    next_number: u32,
+    next_size_bytes: u64,
+    /// Every commit from the head on.
+    index: VecDeque<Place>,
+    /// Bytes of all files, the one being made included.
+    total_bytes: u64,
+    /// Bytes of commits from the head on.
+    pub(crate) used_bytes: u64,
+    file_max_bytes: u64,
+    max_bytes: u64,
+}
+
+/// What recovery hands over.
+#[derive(Debug)]
+pub(crate) struct JournalStart {
+    pub(crate) id: Uuid,
+    pub(crate) epoch: u64,
+    pub(crate) current: JournalFile,
+    pub(crate) lap: u64,
+    pub(crate) position: u64,
+    pub(crate) previous_crc: u32,
+    pub(crate) index: VecDeque<Place>,
+    pub(crate) spares: Vec<JournalFile>,
+    pub(crate) next_number: u32,
+}
+
+/// What to do with a commit that was placed.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    /// The header, without the group's own fields.
+    pub(crate) header: CommitHeader,
+    pub(crate) path: Arc<str>,
+    /// A file that must be synced before.
+    pub(crate) sync_first: Option<Arc<str>>,
+}
+
+/// Whether there is room in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Now.
+    Yes,
+    /// Once a file was made, or the head has moved.
+    Later,
+    /// Not under the journal's bound.
+    Never,
+}
+
+impl JournalWriter {
+    pub(crate) fn new(start: JournalStart, options: &Options) -> Self {
+        let spare_bytes: u64 = start.spares.iter().map(|file| file.size_bytes).sum();
+        Self {
+            id: start.id,
+            epoch: start.epoch,
+            current: start.current,
+            lap: start.lap,
+            position: start.position,
+            previous_crc: start.previous_crc,
+            unsynced: false,
+            spares: start.spares.into(),
+            passed: VecDeque::new(),
+            making: None,
+            shed: Vec::new(),
+            next_number: start.next_number,
+            next_size_bytes: options.journal_file_first_bytes,
+            index: start.index,
+            total_bytes: spare_bytes + start.current.size_bytes,
+            used_bytes: start.position,
+            file_max_bytes: options.journal_file_max_bytes,
+            max_bytes: options.journal_max_bytes,
+        }
+    }
+
+    /// Whether a commit of `bytes` (padded) has room that nothing else can take. Such a commit
+    /// lies in one file.
+    pub(crate) fn room(&self, bytes: u64, demand: Demand) -> Room {
+        let left = self.current.size_bytes.saturating_sub(self.position);
+        let spare: u64 = self.spares.iter().map(|file| file.size_bytes).sum();
+        let reserve = if demand.appends {
+            JOURNAL_RESERVE_BYTES
+        } else {
+            0
+        };
+        let fits = bytes <= left || self.spares.iter().any(|file| bytes <= file.size_bytes);
+        if fits && bytes + reserve <= left + spare {
+            Room::Yes
+        } else if bytes + reserve > self.max_bytes {
+            Room::Never
+        } else {
+            Room::Later
+        }
+    }
+
+    /// The file that is being made. Begins one where `wanted` bytes wait for room, or where the
+    /// current file is half full and none is ready, and the bound allows it.
+    pub(crate) fn make(&mut self, wanted: Option<u64>) -> Option<Making> {
+        let soon = self.spares.is_empty() && 2 * self.position > self.current.size_bytes;
+        if self.making.is_none() && (soon || wanted.is_some()) {
+            let least = wanted.unwrap_or_default() + JOURNAL_RESERVE_BYTES;
+            let least = least.next_multiple_of(BLOCK_BYTES as u64);
+            let size_bytes = self
+                .next_size_bytes
+                .max(if wanted.is_some() { least } else { 0 });
+            while wanted.is_some() && self.total_bytes + size_bytes > self.max_bytes {
+                // None of those that are ready is large enough.
+                let file = self.spares.pop_front_if(|file| file.size_bytes < least)?;
+                self.total_bytes -= file.size_bytes;
+                self.shed.push(journal_path(file.number));
+            }
+            if self.total_bytes + size_bytes > self.max_bytes {
+                return None;
+            }
+            self.total_bytes += size_bytes;
+            let file = JournalFile {
+                number: self.next_number,
+                size_bytes,
+            };
+            self.next_number += 1;
+            self.next_size_bytes = (2 * self.next_size_bytes).min(self.file_max_bytes);
+            self.making = Some(Making {
+                file,
+                zeroed_bytes: 0,
+            });
+        }
+        self.making
+    }
+
+    /// The file being made has `bytes` more; answers whether it is done.
+    pub(crate) fn made(&mut self, bytes: u64) {
+        if let Some(making) = &mut self.making {
+            making.zeroed_bytes += bytes;
+            if making.zeroed_bytes >= making.file.size_bytes {
+                self.spares.push_back(making.file);
+                self.making = None;
+            }
+        }
+    }
+
+    /// Takes the place for a commit of `bytes` (padded) whose first entry is `first`.
+    pub(crate) fn place(&mut self, bytes: u64, first: Lsn, synced_through: Lsn) -> Placed {
+        let mut sync_first = None;
+        if self.position + bytes > self.current.size_bytes
+            && let Some(at) = self.spares.iter().position(|file| bytes <= file.size_bytes)
+            && let Some(next) = self.spares.remove(at)
+        {
+            if self.unsynced {
+                sync_first = Some(journal_path(self.current.number));
+            }
+            self.passed.push_back((self.lap, self.current));
+            self.current = next;
+            self.lap += 1;
+            self.position = 0;
+        }
+        let place = Place {
+            file: self.current.number,
+            lap: self.lap,
+            offset: self.position,
+            first,
+            previous_crc: self.previous_crc,
+        };
+        self.index.push_back(place);
+        Placed {
+            header: CommitHeader {
+                journal: self.id,
+                lap: self.lap,
+                file: self.current.number,
+                offset: self.position,
+                first,
+                count: 0,
+                synced_through,
+                previous_crc: self.previous_crc,
+                epoch: self.epoch,
+                length: 0,
+            },
+            path: self.current_path(),
+            sync_first,
+        }
+    }
+
+    /// The commit that was placed has this length and checksum.
+    pub(crate) fn advance(&mut self, bytes: u64, crc: u32) {
+        self.position += bytes;
+        self.used_bytes += bytes;
+        self.previous_crc = crc;
+        self.unsynced = true;
+        let grown = self.position.saturating_sub(self.current.size_bytes);
+        self.current.size_bytes += grown;
+        self.total_bytes += grown;
+    }
+
+    /// The path of the file that commits go to.
+    pub(crate) fn current_path(&self) -> Arc<str> {
+        journal_path(self.current.number)
+    }
+
+    /// The place from which recovery must read so that it sees entry `lsn`, the next one to be
+    /// sealed included.
+    pub(crate) fn place_of(&self, lsn: Lsn, next: Lsn) -> Place {
+        if lsn < next {
+            let after = self.index.partition_point(|place| place.first <= lsn);
+            if let Some(place) = after.checked_sub(1).and_then(|at| self.index.get(at)) {
+                return *place;
+            }
+        }
+        Place {
+            file: self.current.number,
+            lap: self.lap,
+            offset: self.position,
+            first: next,
+            previous_crc: self.previous_crc,
+        }
+    }
+
+    /// The head is durably here: files before it are ready again. Answers those that are too
+    /// many and are to be removed.
+    pub(crate) fn moved_head(&mut self, head: Place) -> Vec<Arc<str>> {
+        while self
+            .index
+            .front()
+            .is_some_and(|place| place.first < head.first)
+        {
+            self.index.pop_front();
+        }
+        let mut removed = Vec::new();
+        while let Some((_, file)) = self.passed.pop_front_if(|(lap, _)| *lap < head.lap) {
+            if self.total_bytes > self.max_bytes {
+                self.total_bytes -= file.size_bytes;
+                removed.push(journal_path(file.number));
+            } else {
+                self.spares.push_back(file);
+            }
+        }
+        let passed: u64 = self.passed.iter().map(|(_, file)| file.size_bytes).sum();
+        let here: u64 = if head.lap == self.lap {
+            self.position - head.offset
+        } else {
+            (passed + self.position).saturating_sub(head.offset)
+        };
+        self.used_bytes = here;
+        removed
+    }
+}

@@ -1,0 +1,98 @@
+//! Background steps: removals, new journal files, segments, checkpoints. At most one at a time.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use super::Log;
+use super::checkpoint::CheckpointJob;
+use super::partition::Written;
+use super::store::Scope;
+use crate::io::Action;
+use crate::journal::writer::{JOURNAL_DIR, Making, journal_path};
+use crate::limits::ZERO_PIECE_BYTES;
+use crate::machine::Machine;
+
+/// What is under way in the background.
+#[derive(Debug)]
+pub(super) enum BackgroundJob {
+    Remove,
+    Zero { bytes: u64 },
+    Segments(Vec<Written>),
+    Checkpoint(CheckpointJob),
+}
+
+impl<M: Machine, T> Log<M, T> {
+    /// The next thing for the background's lane.
+    pub(super) fn background_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
+        if let Some(removal) = self.removals.pop_front() {
+            return Some((BackgroundJob::Remove, vec![removal]));
+        }
+        if !self.may_write() {
+            return None;
+        }
+        let making = self.journal.make(self.want_room);
+        self.removals
+            .extend(self.journal.shed.drain(..).map(Action::Remove));
+        if let Some(making) = making {
+            return Some(zero(making));
+        }
+        let full_tail = self.store.tail_bytes > self.options.tail_max_bytes / 2;
+        let scope = if full_tail {
+            Scope::Oldest
+        } else {
+            Scope::Ready
+        };
+        if let Some((parts, actions)) = self.store.next_write(self.synced, scope) {
+            return Some((BackgroundJob::Segments(parts), actions));
+        }
+        if full_tail && self.synced < self.committed {
+            self.want_sync = true;
+        }
+        let step = self.checkpoint_step();
+        if step.is_none() && self.checkpoint.is_none() {
+            // There is nothing to try again with, so the next operation shall try.
+            self.full = None;
+        }
+        step
+    }
+
+    pub(super) fn finished_background(&mut self, job: BackgroundJob) {
+        let wrote = !matches!(job, BackgroundJob::Remove);
+        match job {
+            BackgroundJob::Remove => {}
+            BackgroundJob::Zero { bytes } => self.journal.made(bytes),
+            BackgroundJob::Segments(parts) => self.store.wrote(&parts),
+            BackgroundJob::Checkpoint(job) => self.finished_checkpoint(job),
+        }
+        if wrote && self.full.take().is_some() {
+            tracing::info!("there is space again");
+        }
+    }
+}
+
+fn zero(making: Making) -> (BackgroundJob, Vec<Action>) {
+    const ZEROS_BYTES: usize = 64 * 1024;
+    static ZEROS: OnceLock<Bytes> = OnceLock::new();
+    let zeros = ZEROS.get_or_init(|| Bytes::from(vec![0; ZEROS_BYTES]));
+    let path = journal_path(making.file.number);
+    let left = making.file.size_bytes - making.zeroed_bytes;
+    let bytes = left.min(ZERO_PIECE_BYTES as u64);
+    let mut actions = Vec::new();
+    if making.zeroed_bytes == 0 {
+        actions.push(Action::Create(path.clone()));
+    }
+    let whole = bytes as usize / ZEROS_BYTES;
+    let mut pieces = vec![zeros.clone(); whole];
+    pieces.push(zeros.slice(..bytes as usize % ZEROS_BYTES));
+    actions.push(Action::Write {
+        path: path.clone(),
+        position: making.zeroed_bytes,
+        pieces,
+    });
+    if bytes == left {
+        actions.push(Action::Sync(path));
+        actions.push(Action::SyncDir(JOURNAL_DIR.into()));
+    }
+    (BackgroundJob::Zero { bytes }, actions)
+}

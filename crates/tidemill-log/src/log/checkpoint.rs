@@ -1,0 +1,174 @@
+//! Checkpoints: the oldest partitions are written out and synced, a snapshot is taken, both
+//! superblocks name it, and the journal's head moves.
+//!
+//! A checkpoint is fuzzy: commits go on meanwhile, and what they add is in the journal behind
+//! the new head.
+
+use super::Log;
+use super::background::BackgroundJob;
+use super::store::Scope;
+use crate::io::Action;
+use crate::journal::writer::Place;
+use crate::limits::CHECKPOINT_PARTITIONS_MAX;
+use crate::machine::{Lsn, Machine, PartitionId};
+use crate::snapshot::{SnapshotWriter, snapshot_path};
+use crate::superblock::Superblock;
+
+/// A checkpoint that is under way.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    partitions: Vec<PartitionId>,
+    /// What of them is to be written.
+    through: Lsn,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Segments are written.
+    Writing,
+    /// Segments are being synced.
+    Syncing,
+    /// The snapshot is to be taken.
+    Snapshot,
+    /// The snapshot of everything up to this entry is being written.
+    Snapshotting(Lsn),
+    /// The superblocks are to name it.
+    Naming(Lsn),
+}
+
+/// What a checkpoint has under way in the background.
+#[derive(Debug)]
+pub(super) enum CheckpointJob {
+    Sync,
+    Snapshot,
+    Superblock(Superblock),
+}
+
+impl<M: Machine, T> Log<M, T> {
+    fn checkpoint_is_due(&self) -> bool {
+        let pressed = self.want_room.is_some();
+        let long = self.journal.used_bytes >= self.options.checkpoint_after_bytes;
+        let more = self.snapshot_lsn < self.committed || self.store.oldest_dirty().is_some();
+        more && (pressed || long || self.closing && self.queue.is_empty())
+    }
+
+    /// The next step of the checkpoint under way, or of one that is due.
+    pub(super) fn checkpoint_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
+        if self.checkpoint.is_none() {
+            if !self.checkpoint_is_due() {
+                return None;
+            }
+            let through = self.committed;
+            self.checkpoint = Some(Checkpoint {
+                partitions: self.store.dirty(through, CHECKPOINT_PARTITIONS_MAX),
+                through,
+                stage: Stage::Writing,
+            });
+        }
+        let checkpoint = self.checkpoint.as_mut()?;
+        match checkpoint.stage {
+            Stage::Writing => {
+                if self.synced < checkpoint.through {
+                    self.want_sync = true;
+                    return None;
+                }
+                let scope = Scope::Only(&checkpoint.partitions);
+                if let Some((parts, actions)) = self.store.next_write(checkpoint.through, scope) {
+                    return Some((BackgroundJob::Segments(parts), actions));
+                }
+                if self
+                    .store
+                    .has_unwritten(&checkpoint.partitions, checkpoint.through)
+                {
+                    // A new segment is being journaled.
+                    return None;
+                }
+                checkpoint.stage = Stage::Syncing;
+                let actions = self.store.sync(&checkpoint.partitions);
+                Some((BackgroundJob::Checkpoint(CheckpointJob::Sync), actions))
+            }
+            Stage::Snapshot => {
+                checkpoint.stage = Stage::Snapshotting(self.committed);
+                let actions = self.snapshot();
+                Some((BackgroundJob::Checkpoint(CheckpointJob::Snapshot), actions))
+            }
+            Stage::Naming(lsn) => self.name_snapshot(lsn),
+            Stage::Syncing | Stage::Snapshotting(_) => None,
+        }
+    }
+
+    /// All chunks are dumped at one moment: everything committed is in them, and nothing else.
+    fn snapshot(&mut self) -> Vec<Action> {
+        let mut writer = SnapshotWriter::new(self.committed);
+        for index in 0.. {
+            let Some(chunk) = self.machine.dump(index) else {
+                break;
+            };
+            writer.machine(chunk);
+        }
+        for partition in self.store.partitions.values() {
+            writer.partition(&partition.table_entry());
+        }
+        writer.finish(self.superblock.snapshot + 1)
+    }
+
+    fn name_snapshot(&mut self, lsn: Lsn) -> Option<(BackgroundJob, Vec<Action>)> {
+        // A snapshot must not know more than the journal keeps through a power cut.
+        if self.synced < lsn {
+            self.want_sync = true;
+            return None;
+        }
+        let needed = self
+            .store
+            .oldest_dirty()
+            .map_or(lsn.next(), |old| old.min(lsn.next()));
+        let mut superblock = Superblock {
+            snapshot: self.superblock.snapshot + 1,
+            head: self.journal.place_of(needed, self.next),
+            durable_through: self.synced,
+            ..self.superblock
+        };
+        let actions = superblock.write();
+        Some((
+            BackgroundJob::Checkpoint(CheckpointJob::Superblock(superblock)),
+            actions,
+        ))
+    }
+
+    pub(super) fn finished_checkpoint(&mut self, job: CheckpointJob) {
+        let Some(mut checkpoint) = self.checkpoint.take() else {
+            return;
+        };
+        match job {
+            CheckpointJob::Sync => {
+                self.store.synced(&checkpoint.partitions);
+                checkpoint.stage = Stage::Snapshot;
+                self.checkpoint = Some(checkpoint);
+            }
+            CheckpointJob::Snapshot => {
+                if let Stage::Snapshotting(lsn) = checkpoint.stage {
+                    checkpoint.stage = Stage::Naming(lsn);
+                    self.checkpoint = Some(checkpoint);
+                }
+            }
+            CheckpointJob::Superblock(superblock) => {
+                if let Stage::Naming(lsn) = checkpoint.stage {
+                    self.snapshot_lsn = lsn;
+                }
+                self.moved_head(superblock.head);
+                if self.superblock.snapshot > 0 {
+                    let old = snapshot_path(self.superblock.snapshot);
+                    self.removals.push_back(Action::Remove(old));
+                }
+                self.superblock = superblock;
+            }
+        }
+    }
+
+    fn moved_head(&mut self, head: Place) {
+        let removed = self.journal.moved_head(head);
+        self.removals
+            .extend(removed.into_iter().map(Action::Remove));
+    }
+}

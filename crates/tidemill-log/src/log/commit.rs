@@ -1,0 +1,111 @@
+//! What happens when a commit has ended: readers and the machine's durable state get it, then
+//! the receipts are handed out.
+
+use tidemill_core::error::Unavailable;
+
+use super::{Log, Outcome, Step};
+use crate::error::CommitError;
+use crate::io::{Action, IoFailure};
+use crate::journal::group::{Group, Sealed};
+use crate::machine::{Effect, Lsn, Machine};
+use crate::segment::partition_dir;
+
+/// An operation that was sealed or refused.
+pub(super) struct Ended<M: Machine, T> {
+    pub(super) token: T,
+    pub(super) outcome: Outcome<M>,
+}
+
+/// What is under way on the journal's lane.
+pub(super) enum JournalJob<M: Machine, T> {
+    /// A commit.
+    Group {
+        group: Group,
+        ended: Vec<Ended<M, T>>,
+        /// Its own sync is part of it.
+        synced: bool,
+        /// A sync of everything before is part of it.
+        previous_synced: bool,
+        marker: bool,
+    },
+    /// A sync alone.
+    Sync { through: Lsn },
+}
+
+impl<M: Machine, T> Log<M, T> {
+    pub(super) fn committed_job(&mut self, job: JournalJob<M, T>) {
+        match job {
+            JournalJob::Sync { through } => {
+                self.journal.unsynced = false;
+                self.synced_through(through);
+            }
+            JournalJob::Group {
+                group,
+                ended,
+                synced,
+                previous_synced,
+                marker,
+            } => {
+                if previous_synced {
+                    self.synced_through(self.committed);
+                }
+                self.committed = group.last();
+                if synced {
+                    self.journal.unsynced = false;
+                    self.synced_through(group.last());
+                }
+                self.apply(&group);
+                self.marked = marker;
+                self.last_commit_at = self.now.monotonic;
+                self.hand_out(ended);
+            }
+        }
+    }
+
+    fn synced_through(&mut self, lsn: Lsn) {
+        self.synced = self.synced.max(lsn);
+        self.last_sync_at = self.now.monotonic;
+        self.want_sync = false;
+    }
+
+    /// Nothing of the group is certain: its write or its sync failed.
+    pub(super) fn failed_job(&mut self, job: JournalJob<M, T>, failure: &IoFailure) {
+        if let JournalJob::Group { ended, .. } = job {
+            for Ended { token, outcome } in ended {
+                let outcome = match outcome {
+                    Ok(_) => Err(CommitError::Indeterminate(failure.to_string())),
+                    // It was decided on what may be lost.
+                    Err(CommitError::Refused(_)) => Err(CommitError::Unavailable(
+                        Unavailable::SyncFailed(failure.to_string()),
+                    )),
+                    other => other,
+                };
+                self.steps.push_back(Step::Done { token, outcome });
+            }
+        }
+        self.fail(&failure.to_string());
+    }
+
+    fn apply(&mut self, group: &Group) {
+        for (lsn, part) in &group.parts {
+            match part {
+                Sealed::Effect { kind, range } => {
+                    let bytes = group.buffer.get(range.clone()).unwrap_or_default();
+                    self.machine.apply(*lsn, Effect { kind: *kind, bytes });
+                }
+                Sealed::Create(id) => self.store.create(*id),
+                Sealed::Delete(id) => {
+                    if self.store.delete(*id) {
+                        self.removals
+                            .push_back(Action::RemoveDir(partition_dir(*id)));
+                    }
+                }
+                Sealed::Segment { id, base } => self.store.add_segment(*id, *base),
+                Sealed::Records { id, batch } => self.store.append(*lsn, *id, batch),
+            }
+        }
+        for (id, end) in self.store.show() {
+            self.steps.push_back(Step::Advanced { id, end });
+        }
+    }
+}

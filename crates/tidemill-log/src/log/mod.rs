@@ -1,0 +1,400 @@
+//! The log as a state machine that never calls the disk, the clock or a thread: operations come
+//! in by [`Log::submit`], time by [`Log::tick`], and [`Log::poll`] says what is to be done.
+//!
+//! One commit is under way at a time, and beside it one background step. What a group of
+//! operations does to readers and to the machine's durable state happens when its commit has
+//! ended as the flush policy asks, before any of its receipts is handed out.
+
+mod background;
+mod checkpoint;
+mod commit;
+mod partition;
+mod seal;
+mod store;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_core::Offset;
+use tidemill_core::error::Unavailable;
+
+use crate::draft::Ends;
+use crate::error::CommitError;
+use crate::io::{Action, Files, Io, IoFailure, IoId, Lane};
+use crate::journal::writer::JournalWriter;
+use crate::limits::{FULL_RETRY_AFTER, MARKER_AFTER, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX};
+use crate::machine::{Demand, Lsn, Machine, Now, PartitionId};
+use crate::options::{FlushPolicy, Options};
+use crate::reader::Reader;
+use crate::superblock::Superblock;
+
+use background::BackgroundJob;
+use checkpoint::Checkpoint;
+use commit::JournalJob;
+pub(crate) use store::Store;
+
+/// How one operation ended.
+pub type Outcome<M> = Result<<M as Machine>::Receipt, CommitError<<M as Machine>::Refusal>>;
+
+/// What [`Log::poll`] wants done.
+pub enum Step<M: Machine, T> {
+    /// Run this and report its end with [`Log::finish`].
+    Io(Io),
+    /// An operation has ended.
+    Done {
+        /// What was given with it.
+        token: T,
+        /// How.
+        outcome: Outcome<M>,
+    },
+    /// Readers see a partition up to here.
+    Advanced {
+        /// The partition.
+        id: PartitionId,
+        /// Its high watermark.
+        end: Offset,
+    },
+    /// The log takes no more writes until it is opened again. Reads go on.
+    Failed(Unavailable),
+    /// Nothing until something is submitted or finished, or until this monotonic time.
+    Idle {
+        /// When to call [`Log::tick`] and [`Log::poll`] at the latest.
+        wake_at: Option<Duration>,
+    },
+    /// Everything has ended after [`Log::close`].
+    Closed,
+}
+
+/// Whether the log takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ready,
+    /// There is no space for records; reads, and operations without records, go on. It ends by
+    /// itself when there is space.
+    Full(String),
+    /// It takes nothing until it is opened again; reads go on.
+    ReadOnly(Unavailable),
+}
+
+struct Waiting<O, T> {
+    operation: O,
+    demand: Demand,
+    token: T,
+}
+
+/// There was no space.
+struct Full {
+    why: String,
+    retry_at: Duration,
+}
+
+/// The log. `T` is whatever the caller wants back when its operation ends.
+pub struct Log<M: Machine, T> {
+    options: Options,
+    now: Now,
+    machine: M,
+    /// Partitions' next offsets as sealed.
+    ends: Ends,
+    store: Store,
+    journal: JournalWriter,
+    superblock: Superblock,
+    queue: VecDeque<Waiting<M::Operation, T>>,
+    queue_bytes: usize,
+    /// The number of the next entry to be sealed.
+    next: Lsn,
+    /// Every entry up to here satisfies the flush policy.
+    committed: Lsn,
+    /// Every entry up to here is synced.
+    synced: Lsn,
+    /// Counts what was handed out.
+    ios: u64,
+    journal_io: Option<(IoId, JournalJob<M, T>)>,
+    background_io: Option<(IoId, BackgroundJob)>,
+    checkpoint: Option<Checkpoint>,
+    /// The newest snapshot holds everything up to here.
+    snapshot_lsn: Lsn,
+    /// Paths to be removed.
+    removals: VecDeque<Action>,
+    steps: VecDeque<Step<M, T>>,
+    /// An operation waits for this much room in the journal.
+    want_room: Option<u64>,
+    /// Something in the background waits for a sync of the journal.
+    want_sync: bool,
+    /// The last commit is a marker, or nothing was committed yet.
+    marked: bool,
+    last_commit_at: Duration,
+    last_sync_at: Duration,
+    full: Option<Full>,
+    failed: Option<Unavailable>,
+    closing: bool,
+}
+
+/// What recovery hands over.
+pub(crate) struct Recovered<M> {
+    pub(crate) options: Options,
+    pub(crate) now: Now,
+    pub(crate) machine: M,
+    pub(crate) store: Store,
+    pub(crate) journal: JournalWriter,
+    pub(crate) superblock: Superblock,
+    pub(crate) next: Lsn,
+    pub(crate) snapshot_lsn: Lsn,
+}
+
+impl<M: Machine, T> Log<M, T> {
+    pub(crate) fn new(recovered: Recovered<M>) -> Self {
+        let last = Lsn(recovered.next.0 - 1);
+        Self {
+            options: recovered.options,
+            now: recovered.now,
+            machine: recovered.machine,
+            ends: recovered.store.ends(),
+            store: recovered.store,
+            journal: recovered.journal,
+            superblock: recovered.superblock,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            next: recovered.next,
+            committed: last,
+            synced: last,
+            ios: 0,
+            journal_io: None,
+            background_io: None,
+            checkpoint: None,
+            snapshot_lsn: recovered.snapshot_lsn,
+            removals: VecDeque::new(),
+            steps: VecDeque::new(),
+            want_room: None,
+            want_sync: false,
+            marked: true,
+            last_commit_at: recovered.now.monotonic,
+            last_sync_at: recovered.now.monotonic,
+            full: None,
+            failed: None,
+            closing: false,
+        }
+    }
+
+    /// Hands in an operation. Its end comes as [`Step::Done`] with `token`; at once as
+    /// [`Unavailable::Overloaded`] where too much waits already
+    /// ([`SUBMISSIONS_MAX`], [`SUBMISSION_BYTES_MAX`]).
+    pub fn submit(&mut self, operation: M::Operation, token: T) {
+        let refused = if let Some(why) = &self.failed {
+            Some(why.clone())
+        } else if self.closing {
+            Some(Unavailable::Closed)
+        } else {
+            None
+        };
+        if let Some(why) = refused {
+            return self.refuse(token, why);
+        }
+        let demand = M::demand(&operation);
+        let bytes = self.queue_bytes.saturating_add(demand.bytes);
+        let too_many = self.queue.len() >= SUBMISSIONS_MAX;
+        if too_many || (bytes > SUBMISSION_BYTES_MAX && !self.queue.is_empty()) {
+            return self.refuse(token, Unavailable::Overloaded);
+        }
+        self.queue_bytes = bytes;
+        self.queue.push_back(Waiting {
+            operation,
+            demand,
+            token,
+        });
+    }
+
+    fn refuse(&mut self, token: T, why: Unavailable) {
+        let outcome = Err(CommitError::Unavailable(why));
+        self.steps.push_back(Step::Done { token, outcome });
+    }
+
+    fn pop_waiting(&mut self) -> Option<Waiting<M::Operation, T>> {
+        let waiting = self.queue.pop_front()?;
+        self.queue_bytes = self.queue_bytes.saturating_sub(waiting.demand.bytes);
+        Some(waiting)
+    }
+
+    /// Says what time it is. Time never goes back: an earlier monotonic time is ignored.
+    pub fn tick(&mut self, now: Now) {
+        if now.monotonic >= self.now.monotonic {
+            self.now = now;
+        }
+    }
+
+    /// Says what is to be done next. To be called until it answers [`Step::Idle`] or
+    /// [`Step::Closed`].
+    pub fn poll(&mut self) -> Step<M, T> {
+        if let Some(step) = self.steps.pop_front() {
+            return step;
+        }
+        if self.failed.is_none()
+            && let Some(io) = self.next_io()
+        {
+            return io;
+        }
+        if let Some(step) = self.steps.pop_front() {
+            return step;
+        }
+        if self.closing && self.has_ended() {
+            return Step::Closed;
+        }
+        Step::Idle {
+            wake_at: self.wake_at(),
+        }
+    }
+
+    fn next_io(&mut self) -> Option<Step<M, T>> {
+        if let Some(io) = self.next_journal_io() {
+            return Some(io);
+        }
+        if self.background_io.is_none()
+            && let Some((job, actions)) = self.background_step()
+        {
+            let (id, io) = self.io(Lane::Background, actions);
+            self.background_io = Some((id, job));
+            return Some(io);
+        }
+        // The background may have asked for a segment or a sync of the journal.
+        self.next_journal_io()
+    }
+
+    fn next_journal_io(&mut self) -> Option<Step<M, T>> {
+        if self.journal_io.is_some() {
+            return None;
+        }
+        let (job, actions) = self.journal_step()?;
+        let (id, io) = self.io(Lane::Journal, actions);
+        self.journal_io = Some((id, job));
+        Some(io)
+    }
+
+    fn io(&mut self, lane: Lane, actions: Vec<Action>) -> (IoId, Step<M, T>) {
+        self.ios += 1;
+        let id = IoId(self.ios);
+        (id, Step::Io(Io { id, lane, actions }))
+    }
+
+    /// Reports the end of an [`Io`]. One that is not under way is ignored.
+    pub fn finish(&mut self, id: IoId, result: Result<(), IoFailure>) {
+        if let Some((_, job)) = self.journal_io.take_if(|(own, _)| *own == id) {
+            match result {
+                Ok(()) => self.committed_job(job),
+                Err(failure) => self.failed_job(job, &failure),
+            }
+        } else if let Some((_, job)) = self.background_io.take_if(|(own, _)| *own == id) {
+            match result {
+                Ok(()) => self.finished_background(job),
+                Err(failure) if failure.is_full() => self.background_full(&job, &failure),
+                Err(failure) => self.fail(&failure.to_string()),
+            }
+        }
+    }
+
+    /// Ends the log: what was submitted is still done, a checkpoint is made, then
+    /// [`Log::poll`] answers [`Step::Closed`].
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether the log takes writes.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match (&self.failed, &self.full) {
+            (Some(why), _) => Health::ReadOnly(why.clone()),
+            (None, Some(full)) => Health::Full(full.why.clone()),
+            (None, None) => Health::Ready,
+        }
+    }
+
+    /// A reader of what is committed, with its own open files.
+    #[must_use]
+    pub fn reader(&self, files: Arc<Files>) -> Reader {
+        Reader::new(self.store.registry.clone(), files)
+    }
+
+    /// The incarnation: how often this log was opened, this time included.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.journal.epoch
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// A sync failed, or a write where there was space: nothing more is written.
+    fn fail(&mut self, why: &str) {
+        if self.failed.is_some() {
+            return;
+        }
+        let why = Unavailable::SyncFailed(why.to_owned());
+        self.failed = Some(why.clone());
+        self.steps.push_back(Step::Failed(why.clone()));
+        while let Some(waiting) = self.pop_waiting() {
+            self.refuse(waiting.token, why.clone());
+        }
+    }
+
+    fn background_full(&mut self, job: &BackgroundJob, failure: &IoFailure) {
+        self.checkpoint = None;
+        if let BackgroundJob::Segments(parts) = job {
+            self.store.requeue(parts);
+        }
+        self.full = Some(Full {
+            why: failure.to_string(),
+            retry_at: self.now.monotonic + FULL_RETRY_AFTER,
+        });
+    }
+
+    /// Whether background writes are to be tried: not while a full disk was seen just now.
+    fn may_write(&self) -> bool {
+        self.full
+            .as_ref()
+            .is_none_or(|full| full.retry_at <= self.now.monotonic)
+    }
+
+    fn has_ended(&self) -> bool {
+        let idle = self.journal_io.is_none() && self.background_io.is_none();
+        let done = self.queue.is_empty() && self.checkpoint.is_none() && self.is_clean();
+        idle && (self.failed.is_some() || self.full.is_some() || done)
+    }
+
+    /// Whether the newest snapshot and synced segments hold everything.
+    fn is_clean(&self) -> bool {
+        self.snapshot_lsn >= self.committed && self.store.oldest_dirty().is_none()
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let journal_waits = self.journal_io.is_none();
+        let marker = (journal_waits && !self.marked).then_some(self.last_commit_at + MARKER_AFTER);
+        let sync = match self.options.flush {
+            FlushPolicy::Interval(every) if journal_waits && self.synced < self.committed => {
+                Some(self.last_sync_at + every)
+            }
+            _ => None,
+        };
+        let full = self.full.as_ref().filter(|_| self.background_io.is_none());
+        let retry = full.map(|full| full.retry_at);
+        [marker, sync, retry].into_iter().flatten().min()
+    }
+}
+
+impl<M: Machine, T> fmt::Debug for Log<M, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("next", &self.next)
+            .field("committed", &self.committed)
+            .field("synced", &self.synced)
+            .field("partitions", &self.store.partitions.len())
+            .field("waiting", &self.queue.len())
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! One partition: its tail, what waits to be written to its segments, and how far these are
+//! written and synced.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_core::Offset;
+
+use crate::batch::Batch;
+use crate::io::Action;
+use crate::machine::{Lsn, PartitionId};
+use crate::segment::sidecar::{LINE_BYTES, Line};
+use crate::segment::{Extent, Segment, TOPICS_DIR, partition_dir, topic_dir};
+use crate::snapshot::TableEntry;
+use crate::tail::TailWriter;
+use crate::view::View;
+
+/// Incarnations that a partition remembers.
+const EPOCHS_MAX: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PartitionState {
+    pub(crate) id: PartitionId,
+    pub(crate) view: Arc<View>,
+    tail: TailWriter,
+    /// The offset after the last record in the tail.
+    pub(crate) end: Offset,
+    /// Committed batches that are not in a segment.
+    pub(crate) pending: VecDeque<(Lsn, Batch)>,
+    pub(crate) pending_bytes: usize,
+    pub(crate) segments: Vec<Segment>,
+    /// The first entry whose records are not in a synced segment.
+    pub(crate) dirty_from: Option<Lsn>,
+    /// A new segment was asked for and is not journaled yet.
+    pub(crate) wished: bool,
+    /// It is among those with enough to write.
+    pub(crate) queued: bool,
+    /// It has records that readers do not see yet.
+    pub(crate) unseen: bool,
+    /// The folders' names were synced since the last segment was made.
+    names_synced: bool,
+    epochs: Vec<(u64, Offset)>,
+}
+
+/// What one partition has to be written, and how far it reaches then.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) id: PartitionId,
+    base: Offset,
+    batches: usize,
+    to: Extent,
+}
+
+/// What a partition can write now.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// Nothing: all is written, or waits for a sync of the journal.
+    Nothing,
+    /// A new segment must be journaled first.
+    NeedsSegment { base: Offset, roll: bool },
+    /// This.
+    Write(Written, Vec<Action>, usize),
+}
+
+impl PartitionState {
+    /// An empty partition.
+    pub(crate) fn new(id: PartitionId) -> Self {
+        Self::from_table(&TableEntry {
+            id,
+            earliest: Offset(0),
+            epochs: Vec::new(),
+            segments: Vec::new(),
+        })
+    }
+
+    /// A partition as a snapshot has it.
+    pub(crate) fn from_table(entry: &TableEntry) -> Self {
+        let (writer, tail) = TailWriter::new();
+        let end = entry
+            .segments
+            .last()
+            .map_or(entry.earliest, |(_, at)| at.end);
+        let view = Arc::new(View::new(entry.id, tail, entry.earliest, end));
+        let segments: Vec<_> = entry
+            .segments
+            .iter()
+            .map(|(base, at)| Segment::with_extent(entry.id, *base, *at, true))
+            .collect();
+        view.grow(segments.iter().map(|segment| segment.written.bytes).sum());
+        view.publish(&segments);
+        Self {
+            id: entry.id,
+            view,
+            tail: writer,
+            end,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            segments,
+            dirty_from: None,
+            wished: false,
+            queued: false,
+            unseen: false,
+            names_synced: true,
+            epochs: entry.epochs.clone(),
+        }
+    }
+
+    /// How a snapshot has the partition: what is synced of it.
+    pub(crate) fn table_entry(&self) -> TableEntry {
+        let synced = |segment: &&Segment| segment.synced.bytes > 0;
+        TableEntry {
+            id: self.id,
+            earliest: self.view.earliest(),
+            epochs: self.epochs.clone(),
+            segments: self
+                .segments
+                .iter()
+                .take_while(synced)
+                .map(|segment| (segment.base, segment.synced))
+                .collect(),
+        }
+    }
+
+    /// Takes committed records. Readers see them after [`View::set_end`].
+    pub(crate) fn push(&mut self, lsn: Lsn, batch: &Batch, epoch: u64) {
+        if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
+            if self.epochs.len() == EPOCHS_MAX {
+                self.epochs.remove(0);
+            }
+            self.epochs.push((epoch, batch.base_offset()));
+        }
+        self.end = batch.next_offset();
+        self.tail.push(batch.clone());
+        self.view.grow(batch.size_bytes() as u64);
+        self.pending_bytes += batch.size_bytes();
+        self.pending.push_back((lsn, batch.clone()));
+    }
+
+    /// What is written next: entries up to `synced`, at most `budget_bytes` (or one batch).
+    pub(crate) fn plan(&self, synced: Lsn, budget_bytes: usize, segment_max_bytes: u64) -> Plan {
+        let ready = |(lsn, _): &&(Lsn, Batch)| *lsn <= synced;
+        let Some((_, first)) = self.pending.front().filter(ready) else {
+            return Plan::Nothing;
+        };
+        let fits = |at: &Extent, batch: &Batch| {
+            at.bytes == 0 || at.bytes + batch.size_bytes() as u64 <= segment_max_bytes
+        };
+        let Some(active) = self
+            .segments
+            .last()
+            .filter(|last| fits(&last.written, first))
+        else {
+            return Plan::NeedsSegment {
+                base: first.base_offset(),
+                roll: !self.segments.is_empty(),
+            };
+        };
+        let mut to = active.written;
+        let mut pieces = Vec::new();
+        let mut lines = Vec::new();
+        let mut bytes = 0;
+        for (_, batch) in self.pending.iter().take_while(ready) {
+            let size_bytes = batch.size_bytes();
+            if !fits(&to, batch) || (bytes > 0 && bytes + size_bytes > budget_bytes) {
+                break;
+            }
+            let position = u32::try_from(to.bytes).expect("segments are bounded below 4 GiB");
+            Line::of(batch, position).put(&mut lines);
+            pieces.push(batch.as_bytes().clone());
+            bytes += size_bytes;
+            to = Extent {
+                end: batch.next_offset(),
+                bytes: to.bytes + size_bytes as u64,
+                lines: to.lines + 1,
+            };
+        }
+        let written = Written {
+            id: self.id,
+            base: active.base,
+            batches: pieces.len(),
+            to,
+        };
+        Plan::Write(written, write(active, self.id, pieces, lines), bytes)
+    }
+
+    /// What [`PartitionState::plan`] said was done: readers find it in the segment, then the
+    /// tail is freed. Answers the freed bytes.
+    pub(crate) fn wrote(&mut self, written: &Written) -> usize {
+        let Some(active) = self
+            .segments
+            .last_mut()
+            .filter(|last| last.base == written.base)
+        else {
+            return 0;
+        };
+        if !active.exists {
+            active.exists = true;
+            self.names_synced = false;
+        }
+        active.written = written.to;
+        let freed = self
+            .pending
+            .drain(..written.batches.min(self.pending.len()));
+        let freed = freed.map(|(_, batch)| batch.size_bytes()).sum();
+        self.pending_bytes -= freed;
+        self.view.publish(&self.segments);
+        self.tail.release(&self.view.tail, written.to.end);
+        freed
+    }
+
+    /// What makes everything written so far durable.
+    pub(crate) fn sync(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let dirty = |segment: &&Segment| segment.written != segment.synced;
+        for segment in self.segments.iter().rev().take_while(dirty) {
+            actions.push(Action::Sync(segment.log_path.clone()));
+            actions.push(Action::Sync(segment.sum_path.clone()));
+        }
+        if !self.names_synced {
+            actions.push(Action::SyncDir(partition_dir(self.id)));
+            actions.push(Action::SyncDir(topic_dir(self.id)));
+            actions.push(Action::SyncDir(TOPICS_DIR.into()));
+        }
+        actions
+    }
+
+    /// What [`PartitionState::sync`] said was done, and nothing was written meanwhile.
+    pub(crate) fn was_synced(&mut self) {
+        self.names_synced = true;
+        for segment in &mut self.segments {
+            segment.synced = segment.written;
+        }
+        self.dirty_from = self.pending.front().map(|(lsn, _)| *lsn);
+    }
+}
+
+fn write(active: &Segment, id: PartitionId, pieces: Vec<Bytes>, lines: Vec<u8>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if !active.exists {
+        actions.push(Action::MakeDir(partition_dir(id)));
+        actions.push(Action::Create(active.log_path.clone()));
+        actions.push(Action::Create(active.sum_path.clone()));
+    }
+    actions.push(Action::Write {
+        path: active.log_path.clone(),
+        position: active.written.bytes,
+        pieces,
+    });
+    actions.push(Action::Write {
+        path: active.sum_path.clone(),
+        position: u64::from(active.written.lines) * LINE_BYTES as u64,
+        pieces: vec![Bytes::from(lines)],
+    });
+    actions
+}

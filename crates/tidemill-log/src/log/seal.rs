@@ -1,0 +1,179 @@
+//! Sealing: what waits becomes a group, its entries get their LSNs and its records their
+//! offsets, and the group becomes one commit.
+
+use tidemill_core::error::Unavailable;
+
+use super::commit::{Ended, JournalJob};
+use super::{Log, Step};
+use crate::draft::Draft;
+use crate::error::CommitError;
+use crate::io::Action;
+use crate::journal::commit::{Commit, padded};
+use crate::journal::group::GroupBuilder;
+use crate::journal::writer::Room;
+use crate::limits::{GROUP_BYTES, GROUP_OPERATIONS, MARKER_AFTER};
+use crate::machine::{Demand, Lsn, Machine};
+use crate::options::{Fault, FlushPolicy};
+
+/// What to do with the operation that waits first.
+enum Admission {
+    Seal,
+    Wait,
+    Refuse(Unavailable),
+}
+
+impl<M: Machine, T> Log<M, T> {
+    /// The next thing for the journal's lane.
+    pub(super) fn journal_step(&mut self) -> Option<(JournalJob<M, T>, Vec<Action>)> {
+        if self.sync_is_due() {
+            let through = self.committed;
+            let actions = vec![Action::Sync(self.journal.current_path())];
+            return Some((JournalJob::Sync { through }, actions));
+        }
+        let mut group = GroupBuilder::new(self.next);
+        self.seal_segments(&mut group);
+        let ended = self.seal_waiting(&mut group);
+        if group.is_empty() {
+            self.hand_out(ended);
+            if self.marked || self.now.monotonic < self.last_commit_at + MARKER_AFTER {
+                return None;
+            }
+            group.begin();
+            group.marker();
+            group.keep();
+            return Some(self.commit(group, Vec::new(), true));
+        }
+        Some(self.commit(group, ended, false))
+    }
+
+    /// New segments are journaled before their files are made.
+    fn seal_segments(&mut self, group: &mut GroupBuilder) {
+        while let Some(wish) = self.store.wishes.pop_front() {
+            if self.store.is_wished(&wish) {
+                group.begin();
+                group.segment(wish.id, wish.base, wish.roll);
+                group.keep();
+            }
+        }
+    }
+
+    fn seal_waiting(&mut self, group: &mut GroupBuilder) -> Vec<Ended<M, T>> {
+        let mut ended = Vec::new();
+        self.want_room = None;
+        while group.size_bytes() < GROUP_BYTES && ended.len() < GROUP_OPERATIONS {
+            let Some(demand) = self.queue.front().map(|waiting| waiting.demand) else {
+                break;
+            };
+            let admission = self.admit(demand, group);
+            if matches!(admission, Admission::Wait) {
+                break;
+            }
+            let Some(waiting) = self.pop_waiting() else {
+                break;
+            };
+            let outcome = match admission {
+                Admission::Refuse(why) => Err(CommitError::Unavailable(why)),
+                _ => {
+                    let mut draft = Draft::new(group, &mut self.ends);
+                    match self.machine.seal(waiting.operation, self.now, &mut draft) {
+                        Ok(receipt) => {
+                            draft.keep();
+                            Ok(receipt)
+                        }
+                        Err(refusal) => {
+                            draft.forget();
+                            Err(CommitError::Refused(refusal))
+                        }
+                    }
+                }
+            };
+            ended.push(Ended {
+                token: waiting.token,
+                outcome,
+            });
+        }
+        ended
+    }
+
+    /// Space is reserved before sealing: afterwards only a fatal error is possible.
+    fn admit(&mut self, demand: Demand, group: &GroupBuilder) -> Admission {
+        if demand.appends {
+            if let Some(full) = &self.full {
+                return Admission::Refuse(Unavailable::Full(full.why.clone()));
+            }
+            let held = self.store.tail_bytes + group.size_bytes();
+            if held > 0 && held.saturating_add(demand.bytes) > self.options.tail_max_bytes {
+                return Admission::Wait;
+            }
+        }
+        let bytes = padded(group.size_bytes().saturating_add(demand.bytes)) as u64;
+        match self.journal.room(bytes, demand) {
+            Room::Yes => Admission::Seal,
+            Room::Later if !group.is_empty() => Admission::Wait,
+            Room::Later => match &self.full {
+                Some(full) => Admission::Refuse(Unavailable::Full(full.why.clone())),
+                None => {
+                    self.want_room = Some(bytes);
+                    Admission::Wait
+                }
+            },
+            Room::Never => Admission::Refuse(Unavailable::Full(format!(
+                "the operation needs {bytes} bytes, more than the journal may have"
+            ))),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        group: GroupBuilder,
+        mut ended: Vec<Ended<M, T>>,
+        marker: bool,
+    ) -> (JournalJob<M, T>, Vec<Action>) {
+        let group = group.finish();
+        let length: usize = group.pieces.iter().map(bytes::Bytes::len).sum();
+        let placed = self
+            .journal
+            .place(padded(length) as u64, group.first, self.synced);
+        let commit = Commit::of_group(placed.header, &group);
+        self.journal.advance(commit.padded_bytes, commit.crc);
+        self.next = Lsn(group.last().0 + 1);
+        let mut actions = Vec::with_capacity(3);
+        let previous_synced = placed.sync_first.is_some();
+        actions.extend(placed.sync_first.map(Action::Sync));
+        actions.push(Action::Write {
+            path: placed.path.clone(),
+            position: placed.header.offset,
+            pieces: commit.pieces,
+        });
+        let synced = self.options.flush == FlushPolicy::EveryCommit;
+        if synced && !self.options.has(Fault::SkipSync) {
+            actions.push(Action::Sync(placed.path));
+        }
+        if self.options.has(Fault::AcknowledgeEarly) {
+            self.hand_out(std::mem::take(&mut ended));
+        }
+        let job = JournalJob::Group {
+            group,
+            ended,
+            synced,
+            previous_synced,
+            marker,
+        };
+        (job, actions)
+    }
+
+    pub(super) fn hand_out(&mut self, ended: Vec<Ended<M, T>>) {
+        self.steps.extend(ended.into_iter().map(|ended| Step::Done {
+            token: ended.token,
+            outcome: ended.outcome,
+        }));
+    }
+
+    fn sync_is_due(&self) -> bool {
+        let due = match self.options.flush {
+            FlushPolicy::EveryCommit | FlushPolicy::Os => false,
+            FlushPolicy::Interval(every) => self.now.monotonic >= self.last_sync_at + every,
+        };
+        self.synced < self.committed && (due || self.want_sync || self.closing)
+    }
+}

@@ -1,0 +1,291 @@
+//! All partitions, and which of them have something to write or to sync.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tidemill_core::Offset;
+
+use super::partition::{PartitionState, Plan, Written};
+use crate::batch::Batch;
+use crate::draft::Ends;
+use crate::io::Action;
+use crate::limits::SEGMENT_STEP_BYTES;
+use crate::machine::{Lsn, PartitionId};
+use crate::options::Options;
+use crate::segment::Segment;
+use crate::snapshot::TableEntry;
+use crate::view::Registry;
+
+/// A segment that is to be journaled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    pub(crate) id: PartitionId,
+    pub(crate) base: Offset,
+    pub(crate) roll: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) partitions: HashMap<PartitionId, PartitionState>,
+    /// Partitions with records that are in no synced segment, by the oldest such entry.
+    dirty: BTreeSet<(Lsn, PartitionId)>,
+    /// Partitions with enough to write.
+    ready: VecDeque<PartitionId>,
+    /// Partitions with records that readers do not see yet.
+    unseen: Vec<PartitionId>,
+    /// Segments to be journaled.
+    pub(crate) wishes: VecDeque<Wish>,
+    /// Bytes of all tails.
+    pub(crate) tail_bytes: usize,
+    epoch: u64,
+    write_after_bytes: usize,
+    segment_max_bytes: u64,
+}
+
+/// Which partitions a write is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    /// Those with enough to write.
+    Ready,
+    /// Those that hold the journal's head, oldest first.
+    Oldest,
+    /// These.
+    Only(&'a [PartitionId]),
+}
+
+impl Store {
+    pub(crate) fn new(options: &Options, epoch: u64) -> Self {
+        Self {
+            registry: Arc::new(Registry::new()),
+            partitions: HashMap::new(),
+            dirty: BTreeSet::new(),
+            ready: VecDeque::new(),
+            unseen: Vec::new(),
+            wishes: VecDeque::new(),
+            tail_bytes: 0,
+            epoch,
+            write_after_bytes: options.segment_write_after_bytes,
+            segment_max_bytes: options.segment_max_bytes,
+        }
+    }
+
+    pub(crate) fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// Every partition's next offset.
+    pub(crate) fn ends(&self) -> Ends {
+        self.partitions
+            .iter()
+            .map(|(id, partition)| (*id, partition.end))
+            .collect()
+    }
+
+    /// Takes a partition from a snapshot.
+    pub(crate) fn load(&mut self, entry: &TableEntry) {
+        self.insert(PartitionState::from_table(entry));
+    }
+
+    /// Makes an empty partition, unless it is there.
+    pub(crate) fn create(&mut self, id: PartitionId) {
+        if !self.partitions.contains_key(&id) {
+            self.insert(PartitionState::new(id));
+        }
+    }
+
+    fn insert(&mut self, partition: PartitionState) {
+        self.registry.insert(partition.view.clone());
+        self.partitions.insert(partition.id, partition);
+    }
+
+    /// Forgets a partition; answers whether it was there.
+    pub(crate) fn delete(&mut self, id: PartitionId) -> bool {
+        let Some(partition) = self.partitions.remove(&id) else {
+            return false;
+        };
+        self.registry.remove(id);
+        self.tail_bytes -= partition.pending_bytes;
+        if let Some(lsn) = partition.dirty_from {
+            self.dirty.remove(&(lsn, id));
+        }
+        true
+    }
+
+    /// Appends committed records. Those that are there already, and those of a partition that
+    /// is not, are passed over: at recovery both are known from a snapshot.
+    pub(crate) fn append(&mut self, lsn: Lsn, id: PartitionId, batch: &Batch) {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        if batch.base_offset() < partition.end {
+            return;
+        }
+        partition.push(lsn, batch, self.epoch);
+        self.tail_bytes += batch.size_bytes();
+        if partition.dirty_from.is_none() {
+            partition.dirty_from = Some(lsn);
+            self.dirty.insert((lsn, id));
+        }
+        if !partition.unseen {
+            partition.unseen = true;
+            self.unseen.push(id);
+        }
+        self.queue(id);
+    }
+
+    fn queue(&mut self, id: PartitionId) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            let enough = partition.pending_bytes >= self.write_after_bytes;
+            if enough && !partition.queued && !partition.wished {
+                partition.queued = true;
+                self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// Shows readers what was appended; answers the partitions and their ends.
+    pub(crate) fn show(&mut self) -> Vec<(PartitionId, Offset)> {
+        let mut shown = Vec::with_capacity(self.unseen.len());
+        for id in self.unseen.drain(..) {
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                partition.unseen = false;
+                partition.view.set_end(partition.end);
+                shown.push((id, partition.end));
+            }
+        }
+        shown
+    }
+
+    /// Whether a segment is still to be journaled.
+    pub(crate) fn is_wished(&self, wish: &Wish) -> bool {
+        self.partitions
+            .get(&wish.id)
+            .is_some_and(|partition| partition.wished)
+    }
+
+    /// A segment was journaled: its files may be made.
+    pub(crate) fn add_segment(&mut self, id: PartitionId, base: Offset) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.wished = false;
+            let end = partition.segments.last().map(|segment| segment.written.end);
+            if end.is_none_or(|end| end <= base) {
+                partition.segments.push(Segment::new(id, base));
+            }
+        }
+        self.queue(id);
+    }
+
+    /// The next write of segments, of as many partitions as one step takes. Wishes for new
+    /// segments are noted on the way.
+    pub(crate) fn next_write(
+        &mut self,
+        synced: Lsn,
+        scope: Scope<'_>,
+    ) -> Option<(Vec<Written>, Vec<Action>)> {
+        let candidates: Vec<PartitionId> = match scope {
+            Scope::Ready => {
+                for id in &self.ready {
+                    if let Some(partition) = self.partitions.get_mut(id) {
+                        partition.queued = false;
+                    }
+                }
+                self.ready.drain(..).collect()
+            }
+            Scope::Oldest => self.dirty.iter().map(|(_, id)| *id).collect(),
+            Scope::Only(ids) => ids.to_vec(),
+        };
+        let mut parts = Vec::new();
+        let mut actions = Vec::new();
+        let mut budget = SEGMENT_STEP_BYTES;
+        for id in candidates {
+            let Some(partition) = self.partitions.get_mut(&id) else {
+                continue;
+            };
+            if budget > 0 {
+                match partition.plan(synced, budget, self.segment_max_bytes) {
+                    Plan::Nothing => {}
+                    Plan::NeedsSegment { base, roll } => {
+                        if !partition.wished {
+                            partition.wished = true;
+                            self.wishes.push_back(Wish { id, base, roll });
+                        }
+                    }
+                    Plan::Write(written, more, bytes) => {
+                        budget = budget.saturating_sub(bytes);
+                        parts.push(written);
+                        actions.extend(more);
+                        continue;
+                    }
+                }
+            }
+            if matches!(scope, Scope::Ready) && budget == 0 {
+                self.queue(id);
+            }
+        }
+        (!parts.is_empty()).then_some((parts, actions))
+    }
+
+    /// What was planned is written.
+    pub(crate) fn wrote(&mut self, parts: &[Written]) {
+        for written in parts {
+            if let Some(partition) = self.partitions.get_mut(&written.id) {
+                self.tail_bytes -= partition.wrote(written);
+            }
+            self.queue(written.id);
+        }
+    }
+
+    /// What was planned could not be written: it waits again.
+    pub(crate) fn requeue(&mut self, parts: &[Written]) {
+        for written in parts {
+            self.queue(written.id);
+        }
+    }
+
+    /// The first entry with records that are in no synced segment.
+    pub(crate) fn oldest_dirty(&self) -> Option<Lsn> {
+        self.dirty.first().map(|(lsn, _)| *lsn)
+    }
+
+    /// Up to `max` partitions with such records up to `through`, oldest first.
+    pub(crate) fn dirty(&self, through: Lsn, max: usize) -> Vec<PartitionId> {
+        let old = self.dirty.iter().take_while(|(lsn, _)| *lsn <= through);
+        old.take(max).map(|(_, id)| *id).collect()
+    }
+
+    /// Whether one of these has something up to `through` that is not written.
+    pub(crate) fn has_unwritten(&self, ids: &[PartitionId], through: Lsn) -> bool {
+        ids.iter()
+            .filter_map(|id| self.partitions.get(id))
+            .any(|partition| {
+                partition
+                    .pending
+                    .front()
+                    .is_some_and(|(lsn, _)| *lsn <= through)
+            })
+    }
+
+    /// What makes the written segments of these durable.
+    pub(crate) fn sync(&self, ids: &[PartitionId]) -> Vec<Action> {
+        let known = ids.iter().filter_map(|id| self.partitions.get(id));
+        known.flat_map(PartitionState::sync).collect()
+    }
+
+    /// The written segments of these are durable.
+    pub(crate) fn synced(&mut self, ids: &[PartitionId]) {
+        for id in ids {
+            let Some(partition) = self.partitions.get_mut(id) else {
+                continue;
+            };
+            if let Some(lsn) = partition.dirty_from {
+                self.dirty.remove(&(lsn, *id));
+            }
+            partition.was_synced();
+            if let Some(lsn) = partition.dirty_from {
+                self.dirty.insert((lsn, *id));
+            }
+        }
+    }
+}

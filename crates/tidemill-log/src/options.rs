@@ -1,0 +1,131 @@
+//! What a user may change about a log, with defaults from [`crate::limits`].
+
+use std::time::Duration;
+
+use crate::error::OpenError;
+use crate::limits::{
+    BLOCK_BYTES, CHECKPOINT_AFTER_BYTES, JOURNAL_FILE_FIRST_BYTES, JOURNAL_FILE_MAX_BYTES,
+    JOURNAL_MAX_BYTES, JOURNAL_RESERVE_BYTES, SEGMENT_MAX_BYTES, SEGMENT_WRITE_AFTER_BYTES,
+    TAIL_MAX_BYTES,
+};
+
+/// When an operation is acknowledged and readers see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlushPolicy {
+    /// When its commit is synced. Neither a killed process nor a power cut loses what was
+    /// acknowledged.
+    #[default]
+    EveryCommit,
+    /// When its commit is written; the journal is synced this often, where something was
+    /// written. A killed process loses nothing that was acknowledged, a power cut what came
+    /// after the last sync.
+    Interval(Duration),
+    /// When its commit is written; the operating system decides when it reaches the media. A
+    /// killed process loses nothing that was acknowledged, a power cut everything since the
+    /// last checkpoint.
+    Os,
+}
+
+/// A fault planted at its real site, for tests of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A commit's sync is left out.
+    SkipSync,
+    /// Operations are acknowledged when their group is sealed.
+    AcknowledgeEarly,
+    /// Recovery takes what it reads from the page cache for durable and does not sync the
+    /// journal's surviving tail again.
+    TrustPageCache,
+}
+
+/// The settings of a log. Begin with [`Options::default`] and change fields.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When an operation is acknowledged.
+    pub flush: FlushPolicy,
+    /// Size in bytes of a new log's first journal file; later ones are twice as large each.
+    pub journal_file_first_bytes: u64,
+    /// Size in bytes at which journal files stop growing.
+    pub journal_file_max_bytes: u64,
+    /// Bytes of all journal files together.
+    pub journal_max_bytes: u64,
+    /// Journal bytes behind the last checkpoint at which the next one begins.
+    pub checkpoint_after_bytes: u64,
+    /// Bytes of all partitions' in-memory tails together; publishes wait at this bound.
+    pub tail_max_bytes: usize,
+    /// Bytes at which a segment is rolled.
+    pub segment_max_bytes: u64,
+    /// Bytes of a partition that wait in its tail before they are written to its segment.
+    pub segment_write_after_bytes: usize,
+    fault: Option<Fault>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            flush: FlushPolicy::EveryCommit,
+            journal_file_first_bytes: JOURNAL_FILE_FIRST_BYTES,
+            journal_file_max_bytes: JOURNAL_FILE_MAX_BYTES,
+            journal_max_bytes: JOURNAL_MAX_BYTES,
+            checkpoint_after_bytes: CHECKPOINT_AFTER_BYTES,
+            tail_max_bytes: TAIL_MAX_BYTES,
+            segment_max_bytes: SEGMENT_MAX_BYTES,
+            segment_write_after_bytes: SEGMENT_WRITE_AFTER_BYTES,
+            fault: None,
+        }
+    }
+}
+
+impl Options {
+    /// Settings for a disk in memory of `max_bytes`: journal and tails stay small beside it.
+    #[must_use]
+    pub fn in_memory(max_bytes: u64) -> Self {
+        let part = |divisor: u64, least: u64, most: u64| {
+            let bytes = (max_bytes / divisor).clamp(least, most);
+            bytes - bytes % BLOCK_BYTES as u64
+        };
+        Self {
+            journal_file_first_bytes: part(64, 64 * 1024, 1024 * 1024),
+            journal_file_max_bytes: part(32, 64 * 1024, 4 * 1024 * 1024),
+            journal_max_bytes: part(4, 1024 * 1024, 64 * 1024 * 1024),
+            checkpoint_after_bytes: part(16, 256 * 1024, 8 * 1024 * 1024),
+            tail_max_bytes: part(8, 256 * 1024, 16 * 1024 * 1024) as usize,
+            ..Self::default()
+        }
+    }
+
+    /// Plants a fault.
+    #[cfg(feature = "planted-faults")]
+    #[must_use]
+    pub fn with_fault(mut self, fault: Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// Whether this fault was planted; never without the feature.
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let wrong = |name, value, why| Err(OpenError::Option { name, value, why });
+        let block = BLOCK_BYTES as u64;
+        for (name, value) in [
+            ("journal_file_first_bytes", self.journal_file_first_bytes),
+            ("journal_file_max_bytes", self.journal_file_max_bytes),
+        ] {
+            if value < 4 * block || !value.is_multiple_of(block) {
+                return wrong(name, value, "it must be a multiple of 4096, 16384 or more");
+            }
+        }
+        if self.journal_max_bytes < 3 * self.journal_file_first_bytes + JOURNAL_RESERVE_BYTES {
+            let why = "it must hold three first journal files and 256 KiB";
+            return wrong("journal_max_bytes", self.journal_max_bytes, why);
+        }
+        if self.segment_max_bytes == 0 || self.segment_max_bytes > 2 * 1024 * 1024 * 1024 {
+            let why = "it must be between 1 byte and 2 GiB";
+            return wrong("segment_max_bytes", self.segment_max_bytes, why);
+        }
+        Ok(())
+    }
+}

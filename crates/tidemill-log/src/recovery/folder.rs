@@ -1,0 +1,191 @@
+//! Brings the folder in line with what was recovered: segments are cut to what was synced of
+//! them, what is ours and no longer needed is removed, what is unknown is put aside.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use super::replay::Replayed;
+use super::{Opening, list};
+use crate::error::OpenError;
+use crate::io::Action;
+use crate::journal::writer::{JOURNAL_DIR, journal_number};
+use crate::log::Store;
+use crate::segment::sidecar::LINE_BYTES;
+use crate::segment::{Segment, TOPICS_DIR, partition_dir};
+use crate::snapshot::{SNAPSHOTS_DIR, snapshot_number, snapshot_path};
+use crate::superblock::is_superblock;
+
+/// Where unknown files go.
+const ASIDE_DIR: &str = "aside";
+/// The file that carries the lock of a disk that has one.
+pub(crate) const LOCK_FILE: &str = "lock";
+
+pub(super) struct Folder<'a> {
+    pub(super) opening: &'a Opening<'a>,
+}
+
+impl Folder<'_> {
+    pub(super) fn tidy(
+        &self,
+        store: &Store,
+        replayed: &Replayed,
+        snapshot: u64,
+        epoch: u64,
+    ) -> Result<(), OpenError> {
+        self.top(epoch)?;
+        self.journal(epoch)?;
+        self.snapshots(snapshot, epoch)?;
+        self.topics(store, replayed, epoch)?;
+        self.segments(store, replayed, epoch)
+    }
+
+    fn top(&self, epoch: u64) -> Result<(), OpenError> {
+        let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR, ASIDE_DIR, LOCK_FILE];
+        for name in list(self.opening.disk(), "")? {
+            if !dirs.contains(&name.as_str()) && !is_superblock(&name) {
+                self.aside(&name, epoch)?;
+            }
+        }
+        let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR];
+        let actions: Vec<_> = dirs
+            .iter()
+            .map(|dir| Action::MakeDir((*dir).into()))
+            .collect();
+        self.opening.run("make the data folder", &actions)
+    }
+
+    fn journal(&self, epoch: u64) -> Result<(), OpenError> {
+        for name in list(self.opening.disk(), JOURNAL_DIR)? {
+            if journal_number(&name).is_none() {
+                self.aside(&format!("{JOURNAL_DIR}/{name}"), epoch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshots(&self, current: u64, epoch: u64) -> Result<(), OpenError> {
+        for name in list(self.opening.disk(), SNAPSHOTS_DIR)? {
+            match snapshot_number(&name) {
+                Some(number) if number == current => {}
+                Some(number) => {
+                    let path = snapshot_path(number);
+                    self.opening
+                        .run(&format!("remove {path}"), &[Action::Remove(path.clone())])?;
+                }
+                None => self.aside(&format!("{SNAPSHOTS_DIR}/{name}"), epoch)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn topics(&self, store: &Store, replayed: &Replayed, epoch: u64) -> Result<(), OpenError> {
+        for id in &replayed.deleted {
+            if !store.partitions.contains_key(id) {
+                let dir = partition_dir(*id);
+                self.opening
+                    .run(&format!("remove {dir}"), &[Action::RemoveDir(dir.clone())])?;
+            }
+        }
+        let known: HashSet<String> = store
+            .partitions
+            .keys()
+            .map(|id| id.topic.to_string())
+            .collect();
+        for name in list(self.opening.disk(), TOPICS_DIR)? {
+            if known.contains(&name) {
+                continue;
+            }
+            let path = format!("{TOPICS_DIR}/{name}");
+            // An empty folder is what the last deleted partition of a topic leaves.
+            let is_empty = self
+                .opening
+                .disk()
+                .list(&path)
+                .is_ok_and(|names| names.is_empty());
+            if is_empty {
+                self.opening
+                    .run(&format!("remove {path}"), &[Action::RemoveDir(path.into())])?;
+            } else {
+                self.aside(&path, epoch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only partitions with records in the journal's tail can have more in their segments than
+    /// was synced.
+    fn segments(&self, store: &Store, replayed: &Replayed, epoch: u64) -> Result<(), OpenError> {
+        let dirty = store
+            .partitions
+            .values()
+            .filter(|partition| partition.dirty_from.is_some());
+        for partition in dirty {
+            let dir = partition_dir(partition.id);
+            let mut known = HashSet::new();
+            for segment in &partition.segments {
+                known.insert(segment.log_path.to_string());
+                known.insert(segment.sum_path.to_string());
+            }
+            if let Some(last) = partition.segments.last() {
+                self.cut(&last.log_path, last.synced.bytes)?;
+                self.cut(
+                    &last.sum_path,
+                    u64::from(last.synced.lines) * LINE_BYTES as u64,
+                )?;
+            }
+            let begun = replayed.begun.iter().filter(|(id, _)| *id == partition.id);
+            let ours: HashSet<Arc<str>> = begun
+                .map(|(id, base)| Segment::new(*id, *base))
+                .flat_map(|segment| [segment.log_path, segment.sum_path])
+                .collect();
+            for name in list(self.opening.disk(), &dir)? {
+                let path = format!("{dir}/{name}");
+                if known.contains(&path) {
+                    continue;
+                }
+                match ours.get(path.as_str()) {
+                    Some(path) => self
+                        .opening
+                        .run(&format!("remove {path}"), &[Action::Remove(path.clone())])?,
+                    None => self.aside(&path, epoch)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts a file to the length that was synced. A shorter one has lost something: that shows
+    /// when it is read.
+    fn cut(&self, path: &Arc<str>, length: u64) -> Result<(), OpenError> {
+        let cut = || -> io::Result<()> {
+            let file = self.opening.files.get(path)?;
+            let found = file.len()?;
+            if found > length {
+                file.truncate(length)?;
+            } else if found < length {
+                tracing::error!(%path, found, length, "a segment is shorter than it was");
+            }
+            Ok(())
+        };
+        match cut() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                tracing::error!(%path, length, "a segment is missing");
+                let create = Action::Create(path.clone());
+                self.opening.run(&format!("make {path}"), &[create])
+            }
+            other => other.map_err(OpenError::io(format!("cut {path}"))),
+        }
+    }
+
+    fn aside(&self, path: &str, epoch: u64) -> Result<(), OpenError> {
+        let to = format!("{ASIDE_DIR}/{epoch}-{}", path.replace('/', "_"));
+        tracing::warn!(%path, %to, "an unknown file is put aside");
+        let moved = self
+            .opening
+            .disk()
+            .make_dir(ASIDE_DIR)
+            .and_then(|()| self.opening.disk().rename(path, &to));
+        moved.map_err(OpenError::io(format!("put {path} aside")))
+    }
+}

@@ -1,0 +1,180 @@
+//! The fresh journal file of an opening: a copy of the surviving tail under a new journal id,
+//! then the entry of the opening. Never in place: that could tear what was acknowledged.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Opening, first_place};
+use crate::disk::DiskFile;
+use crate::error::OpenError;
+use crate::io::Action;
+use crate::journal::commit::{Commit, CommitHeader, padded};
+use crate::journal::group::GroupBuilder;
+use crate::journal::scan::{Found, read_payload};
+use crate::journal::writer::{JOURNAL_DIR, JournalFile, JournalStart, Place, journal_path};
+use crate::limits::BLOCK_BYTES;
+use crate::machine::{Lsn, Now};
+use crate::options::Fault;
+
+/// Room that a fresh file has behind the tail, so that the first commits need no other.
+const ROOM_BYTES: u64 = 16 * BLOCK_BYTES as u64;
+
+/// See the module.
+pub(super) struct FreshJournal<'a> {
+    opening: &'a Opening<'a>,
+    found: &'a Found,
+    file: Arc<dyn DiskFile>,
+    number: u32,
+    size_bytes: u64,
+    /// Bytes of the file that were written at some time.
+    filled_bytes: u64,
+    place: Option<Place>,
+    lap: u64,
+    epoch: u64,
+    index: VecDeque<Place>,
+}
+
+impl<'a> FreshJournal<'a> {
+    /// Begins in a file that the old journal does not need, or in a new one.
+    pub(super) fn begin(
+        opening: &'a Opening<'a>,
+        found: &'a Found,
+        tail_bytes: u64,
+        lap: u64,
+        epoch: u64,
+    ) -> Result<Self, OpenError> {
+        let number = found.keys().next_back().map_or(1, |last| last + 1);
+        let least = tail_bytes + ROOM_BYTES;
+        let size_bytes = least.max(opening.options.journal_file_first_bytes);
+        let path = journal_path(number);
+        opening.run(&format!("make {path}"), &[Action::Create(path.clone())])?;
+        let file = opening
+            .files
+            .get(&path)
+            .map_err(OpenError::io(format!("open {path}")))?;
+        Ok(Self {
+            opening,
+            found,
+            file,
+            number,
+            size_bytes,
+            filled_bytes: 0,
+            place: None,
+            lap,
+            epoch,
+            index: VecDeque::new(),
+        })
+    }
+
+    fn what(&self) -> String {
+        format!("write {}", journal_path(self.number))
+    }
+
+    /// Copies a commit of the old journal; answers its entries.
+    pub(super) fn copy(&mut self, old: &CommitHeader) -> Result<Bytes, OpenError> {
+        let payload = read_payload(self.found, old)
+            .map_err(OpenError::io(format!("read {}", journal_path(old.file))))?;
+        self.write(
+            old.first,
+            old.count,
+            old.epoch,
+            std::slice::from_ref(&payload),
+        )?;
+        Ok(payload)
+    }
+
+    /// Writes the entry of this opening, with the number `lsn`.
+    pub(super) fn epoch(&mut self, lsn: Lsn, now: Now) -> Result<(), OpenError> {
+        let mut group = GroupBuilder::new(lsn);
+        group.begin();
+        group.epoch(self.epoch, now.wall.as_millisecond());
+        group.keep();
+        self.write(lsn, 1, self.epoch, &group.finish().pieces)
+    }
+
+    fn write(
+        &mut self,
+        first: Lsn,
+        count: u32,
+        epoch: u64,
+        payload: &[Bytes],
+    ) -> Result<(), OpenError> {
+        let place = self
+            .place
+            .unwrap_or(first_place(self.number, self.lap, first));
+        let oldest = self.index.front().map_or(first, |place| place.first);
+        let length: usize = payload.iter().map(Bytes::len).sum();
+        let header = CommitHeader {
+            journal: self.opening.seed,
+            lap: self.lap,
+            file: self.number,
+            offset: place.offset,
+            first,
+            count,
+            // Nothing of the copy is durable before all of it is; then the superblock says so.
+            synced_through: Lsn(oldest.0 - 1),
+            previous_crc: place.previous_crc,
+            epoch,
+            length: u32::try_from(length).expect("commits are bounded"),
+        };
+        let commit = Commit::new(&header, payload);
+        let what = self.what();
+        self.file
+            .write_at(place.offset, &commit.pieces)
+            .map_err(OpenError::io(what))?;
+        self.index.push_back(place);
+        self.filled_bytes = place.offset + padded(length) as u64;
+        self.place = Some(Place {
+            offset: self.filled_bytes,
+            first: header.next(),
+            previous_crc: commit.crc,
+            ..place
+        });
+        Ok(())
+    }
+
+    /// Fills the rest with zeros and makes the file durable.
+    pub(super) fn finish(self) -> Result<JournalStart, OpenError> {
+        let zeros = Bytes::from(vec![0; 16 * BLOCK_BYTES]);
+        let mut at = self.filled_bytes;
+        let zero = |at: u64| -> io::Result<u64> {
+            let length = (self.size_bytes - at).min(zeros.len() as u64);
+            self.file.write_at(at, &[zeros.slice(..length as usize)])?;
+            Ok(at + length)
+        };
+        while at < self.size_bytes {
+            at = zero(at).map_err(OpenError::io(self.what()))?;
+        }
+        if !self.opening.options.has(Fault::TrustPageCache) {
+            self.file.sync_data().map_err(OpenError::io(self.what()))?;
+        }
+        let sync = Action::SyncDir(JOURNAL_DIR.into());
+        self.opening.run(&self.what(), &[sync])?;
+        let place = self.place.expect("the epoch's entry was written");
+        let spares = self
+            .found
+            .iter()
+            .filter(|(_, (_, size))| *size >= ROOM_BYTES);
+        let spares = spares.map(|(number, (_, size))| JournalFile {
+            number: *number,
+            size_bytes: size - size % BLOCK_BYTES as u64,
+        });
+        Ok(JournalStart {
+            id: self.opening.seed,
+            epoch: self.epoch,
+            current: JournalFile {
+                number: self.number,
+                size_bytes: self.size_bytes.max(self.filled_bytes),
+            },
+            lap: self.lap,
+            position: self.filled_bytes,
+            previous_crc: place.previous_crc,
+            index: self.index,
+            spares: spares.collect(),
+            next_number: self.number + 1,
+        })
+    }
+}

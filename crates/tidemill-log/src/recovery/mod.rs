@@ -1,0 +1,268 @@
+//! Opens a log: superblock, snapshot, journal, segments, in this order.
+//!
+//! It trusts no cached page: what the journal's surviving tail holds is copied into a fresh
+//! journal file, synced and named in the superblock before anything is served, and segments
+//! are cut to what was synced of them. Its cost follows the tail, not the size of the log.
+
+mod folder;
+mod fresh;
+mod replay;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::disk::{Disk, read_exact_at};
+use crate::error::OpenError;
+use crate::io::{Action, Files, run_all};
+use crate::journal::scan::{Found, Scan};
+use crate::journal::writer::{JOURNAL_DIR, JournalWriter, Place, journal_number, journal_path};
+use crate::log::{Log, Recovered, Store};
+use crate::machine::{Lsn, Machine, Now};
+use crate::options::Options;
+use crate::segment::TOPICS_DIR;
+use crate::snapshot::{self, SNAPSHOTS_DIR, Snapshot, snapshot_path};
+use crate::superblock::{self, Superblock};
+
+use folder::Folder;
+use fresh::FreshJournal;
+use replay::Replay;
+
+impl<M: Machine, T> Log<M, T> {
+    /// Opens the log that is on a disk, or makes one there. Whoever calls holds the disk's
+    /// lock. `seed` must differ each time: it names this opening's journal.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong and what to do.
+    pub fn recover(
+        files: &Files,
+        options: Options,
+        machine: M,
+        now: Now,
+        seed: Uuid,
+    ) -> Result<Self, OpenError> {
+        options.check()?;
+        let opening = Opening {
+            files,
+            options,
+            now,
+            seed,
+        };
+        match superblock::read(files.disk().as_ref())? {
+            None => opening.create(machine),
+            Some(superblock) => opening.reopen(machine, superblock),
+        }
+    }
+}
+
+struct Opening<'a> {
+    files: &'a Files,
+    options: Options,
+    now: Now,
+    seed: Uuid,
+}
+
+impl Opening<'_> {
+    fn disk(&self) -> &dyn Disk {
+        self.files.disk().as_ref()
+    }
+
+    fn run(&self, what: &str, actions: &[Action]) -> Result<(), OpenError> {
+        run_all(actions, self.files).map_err(|failure| OpenError::io(what)(failure.error))
+    }
+
+    fn create<M: Machine, T>(self, mut machine: M) -> Result<Log<M, T>, OpenError> {
+        for dir in [TOPICS_DIR, SNAPSHOTS_DIR] {
+            if !list(self.disk(), dir)?.is_empty() {
+                return Err(OpenError::Superblock(format!(
+                    "there are none, but {dir}/ has data"
+                )));
+            }
+        }
+        let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR];
+        let mut actions: Vec<_> = dirs
+            .iter()
+            .map(|dir| Action::MakeDir((*dir).into()))
+            .collect();
+        actions.push(Action::SyncDir("".into()));
+        self.run("make the data folder", &actions)?;
+        let found = Found::new();
+        let mut fresh = FreshJournal::begin(&self, &found, 0, 1, 1)?;
+        fresh.epoch(Lsn(1), self.now)?;
+        let start = fresh.finish()?;
+        let head = start.index.front().copied();
+        let mut superblock = Superblock {
+            sequence: 0,
+            log: self.seed,
+            journal: self.seed,
+            epoch: 1,
+            snapshot: 0,
+            head: head.expect("the epoch's entry was written"),
+            durable_through: Lsn(1),
+        };
+        self.run("write the superblocks", &superblock.create())?;
+        machine.recovered();
+        Ok(Log::new(Recovered {
+            store: Store::new(&self.options, 1),
+            journal: JournalWriter::new(start, &self.options),
+            options: self.options,
+            now: self.now,
+            machine,
+            superblock,
+            next: Lsn(2),
+            snapshot_lsn: Lsn(0),
+        }))
+    }
+
+    fn reopen<M: Machine, T>(
+        self,
+        mut machine: M,
+        old: Superblock,
+    ) -> Result<Log<M, T>, OpenError> {
+        let snapshot = self.snapshot(old.snapshot)?;
+        let snapshot_lsn = snapshot.lsn;
+        let mut store = Store::new(&self.options, old.epoch);
+        for chunk in &snapshot.machine {
+            machine.load(chunk)?;
+        }
+        for entry in &snapshot.table {
+            store.load(entry);
+        }
+        let found = self.journal_files()?;
+        let scan = Scan {
+            files: &found,
+            journal: old.journal,
+        };
+        let scanned = scan.run(old.head, old.durable_through)?;
+
+        let bytes = scanned
+            .commits
+            .iter()
+            .map(|commit| commit.padded_bytes())
+            .sum();
+        let epoch = scanned
+            .commits
+            .iter()
+            .map(|commit| commit.epoch)
+            .fold(old.epoch, u64::max)
+            + 1;
+        let mut fresh = FreshJournal::begin(&self, &found, bytes, scanned.lap + 1, epoch)?;
+        let mut replay = Replay::new(&mut machine, &mut store, snapshot_lsn);
+        for header in &scanned.commits {
+            let payload = fresh.copy(header)?;
+            replay.commit(header, payload)?;
+        }
+        let replayed = replay.finish();
+        fresh.epoch(scanned.next, self.now)?;
+        let start = fresh.finish()?;
+
+        let mut superblock = Superblock {
+            journal: self.seed,
+            epoch,
+            head: start
+                .index
+                .front()
+                .copied()
+                .expect("the epoch's entry was written"),
+            durable_through: scanned.next,
+            ..old
+        };
+        self.name(&mut superblock)?;
+        let folder = Folder { opening: &self };
+        folder.tidy(&store, &replayed, superblock.snapshot, epoch)?;
+        store.set_epoch(epoch);
+        store.show();
+        machine.recovered();
+        Ok(Log::new(Recovered {
+            store,
+            journal: JournalWriter::new(start, &self.options),
+            options: self.options,
+            now: self.now,
+            machine,
+            superblock,
+            next: scanned.next.next(),
+            snapshot_lsn,
+        }))
+    }
+
+    fn snapshot(&self, number: u64) -> Result<Snapshot, OpenError> {
+        if number == 0 {
+            return Ok(Snapshot {
+                lsn: Lsn(0),
+                machine: Vec::new(),
+                table: Vec::new(),
+            });
+        }
+        let path = snapshot_path(number);
+        let damaged = |why: String| OpenError::Snapshot {
+            path: path.to_string(),
+            why,
+        };
+        let read = || -> std::io::Result<Bytes> {
+            let file = self.disk().open(&path)?;
+            let length = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+            read_exact_at(file.as_ref(), 0, length)
+        };
+        let bytes = read().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => damaged("it is missing".to_owned()),
+            _ => OpenError::io(format!("read {path}"))(error),
+        })?;
+        snapshot::decode(bytes).map_err(damaged)
+    }
+
+    fn journal_files(&self) -> Result<Found, OpenError> {
+        let mut found = Found::new();
+        for number in list(self.disk(), JOURNAL_DIR)?
+            .iter()
+            .filter_map(|name| journal_number(name))
+        {
+            let path = journal_path(number);
+            let file = self
+                .disk()
+                .open(&path)
+                .map_err(OpenError::io(format!("open {path}")))?;
+            let size = file.len().map_err(OpenError::io(format!("read {path}")))?;
+            found.insert(number, (file, size));
+        }
+        Ok(found)
+    }
+
+    /// Writes both superblocks. The second file may be missing, when the first opening ended
+    /// early: then the first must be durable before the second begins to be.
+    fn name(&self, superblock: &mut Superblock) -> Result<(), OpenError> {
+        let what = "write the superblocks";
+        for path in superblock::PATHS {
+            let path: Arc<str> = path.into();
+            match self.disk().open(&path) {
+                Ok(file) => file.sync_data().map_err(OpenError::io(what))?,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let sync = Action::SyncDir("".into());
+                    self.run(what, &[sync.clone(), Action::Create(path), sync])?;
+                }
+                Err(error) => return Err(OpenError::io(what)(error)),
+            }
+        }
+        self.run(what, &superblock.write())
+    }
+}
+
+/// The names in a folder; none where there is no folder.
+fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, OpenError> {
+    match disk.list(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(OpenError::io(format!("list {dir}/"))),
+    }
+}
+
+/// A journal file's place, for the first commit of a fresh journal.
+fn first_place(file: u32, lap: u64, first: Lsn) -> Place {
+    Place {
+        file,
+        lap,
+        offset: 0,
+        first,
+        previous_crc: 0,
+    }
+}

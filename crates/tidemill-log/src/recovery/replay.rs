@@ -1,0 +1,99 @@
+//! Replays the journal's entries: it applies, it never decides.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use tidemill_core::Offset;
+
+use crate::error::OpenError;
+use crate::journal::commit::CommitHeader;
+use crate::journal::entry::{EntryError, Part, decode};
+use crate::log::Store;
+use crate::machine::{Effect, Lsn, Machine, PartitionId};
+
+/// See the module.
+pub(super) struct Replay<'a, M> {
+    machine: &'a mut M,
+    store: &'a mut Store,
+    /// The snapshot holds everything up to here, except records of segments.
+    snapshot: Lsn,
+    replayed: Replayed,
+}
+
+/// What a replay leaves to be tidied up.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    /// Segments that were begun; those that are in no table hold nothing that the journal
+    /// does not hold.
+    pub(super) begun: HashSet<(PartitionId, Offset)>,
+    /// Partitions that were deleted; some of their files may be there still.
+    pub(super) deleted: HashSet<PartitionId>,
+}
+
+impl<'a, M: Machine> Replay<'a, M> {
+    pub(super) fn new(machine: &'a mut M, store: &'a mut Store, snapshot: Lsn) -> Self {
+        Self {
+            machine,
+            store,
+            snapshot,
+            replayed: Replayed::default(),
+        }
+    }
+
+    /// Replays one commit.
+    pub(super) fn commit(
+        &mut self,
+        header: &CommitHeader,
+        payload: Bytes,
+    ) -> Result<(), OpenError> {
+        self.store.set_epoch(header.epoch);
+        decode(payload, header.count, header.first, |lsn, parts| {
+            parts.into_iter().try_for_each(|part| self.part(lsn, part))
+        })
+        .map_err(|(lsn, why)| OpenError::Entry { lsn, why })
+    }
+
+    pub(super) fn finish(self) -> Replayed {
+        self.replayed
+    }
+
+    fn part(&mut self, lsn: Lsn, part: Part) -> Result<(), EntryError> {
+        let in_snapshot = lsn <= self.snapshot;
+        match part {
+            Part::Epoch { .. } | Part::Marker => {}
+            Part::PartitionCreate(id) if !in_snapshot => self.store.create(id),
+            Part::PartitionDelete(id) => {
+                self.replayed.deleted.insert(id);
+                if !in_snapshot {
+                    self.store.delete(id);
+                }
+            }
+            Part::SegmentCreate { id, base } => {
+                self.replayed.begun.insert((id, base));
+            }
+            Part::Records { id, batch } => {
+                let end = self
+                    .store
+                    .partitions
+                    .get(&id)
+                    .map(|partition| partition.end);
+                if end.is_some_and(|end| end < batch.base_offset()) {
+                    let base = batch.base_offset();
+                    return Err(format!(
+                        "records of partition {id} begin at {base}, but those before are missing"
+                    ));
+                }
+                self.store.append(lsn, id, &batch);
+            }
+            Part::Effect { kind, bytes } if !in_snapshot => {
+                let effect = Effect {
+                    kind,
+                    bytes: &bytes,
+                };
+                self.machine.apply(lsn, effect);
+            }
+            Part::PartitionCreate(_) | Part::Effect { .. } => {}
+        }
+        Ok(())
+    }
+}

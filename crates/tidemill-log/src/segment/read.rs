@@ -1,0 +1,215 @@
+//! Reads batches from a segment, checking everything: the line's checksum, the header's, the
+//! batch's own, and that offsets and positions follow each other without a gap.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_core::Offset;
+
+use super::SegmentView;
+use super::sidecar::{LINE_BYTES, Line, header_crc};
+use crate::batch::Batch;
+use crate::disk::{DiskFile, read_exact_at};
+use crate::error::ReadError;
+use crate::io::Files;
+use crate::limits::DISK_READ_MAX_BYTES;
+use crate::machine::PartitionId;
+
+/// Lines that are read at once.
+const LINES_AT_ONCE: u32 = 512;
+
+/// One look into one segment.
+pub(crate) struct SegmentRead<'a> {
+    pub(crate) id: PartitionId,
+    pub(crate) segment: &'a SegmentView,
+    pub(crate) files: &'a Files,
+}
+
+/// Why a look ended without the batch it was for.
+enum Stop {
+    Error(ReadError),
+    /// The line with this number is unreadable.
+    Line(u32),
+}
+
+impl SegmentRead<'_> {
+    /// Batches from the one that holds `offset` on, until `max_bytes` are reached.
+    ///
+    /// # Errors
+    /// As [`ReadError`] has them; damage after at least one good batch ends the answer before
+    /// it.
+    pub(crate) fn run(&self, offset: Offset, max_bytes: usize) -> Result<Vec<Batch>, ReadError> {
+        let sums = self.open(&self.segment.sum_path)?;
+        let first = match self.find(sums.as_ref(), offset) {
+            Ok(first) => first,
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Line(number)) => return self.around_line(sums.as_ref(), number, offset),
+        };
+        let lines = self.run_of_lines(sums.as_ref(), first, max_bytes)?;
+        let Some(line) = lines.first() else {
+            return self.around_line(sums.as_ref(), first, offset);
+        };
+        let log = self.open(&self.segment.log_path)?;
+        let length: u64 = lines.iter().map(|line| u64::from(line.size_bytes)).sum();
+        let length = usize::try_from(length).expect("a run of lines is bounded");
+        let why = "the file ends too early".to_owned();
+        let Ok(bytes) = read_exact_at(log.as_ref(), u64::from(line.position), length) else {
+            return Err(self.damaged(sums.as_ref(), first, offset, why));
+        };
+        let mut batches = Vec::with_capacity(lines.len());
+        let (mut rest, mut expected) = (bytes, line.base);
+        for (line, number) in lines.iter().zip(first..) {
+            match check(line, &mut rest, expected) {
+                Ok(batch) if batch.last_offset() < offset && batches.is_empty() => {
+                    let why = "batches are missing".to_owned();
+                    return Err(self.damaged(sums.as_ref(), number, offset, why));
+                }
+                Ok(batch) => {
+                    expected = batch.next_offset();
+                    batches.push(batch);
+                }
+                Err(why) if batches.is_empty() => {
+                    let from = offset.max(line.base);
+                    return Err(self.damaged(sums.as_ref(), number, from, why));
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(batches)
+    }
+
+    fn open(&self, path: &Arc<str>) -> Result<Arc<dyn DiskFile>, ReadError> {
+        self.files.get(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => ReadError::Gone(self.id),
+            _ => ReadError::Io {
+                path: path.to_string(),
+                source,
+            },
+        })
+    }
+
+    /// The number of the last line whose batch begins at or before `offset`.
+    fn find(&self, sums: &dyn DiskFile, offset: Offset) -> Result<u32, Stop> {
+        let (mut low, mut high) = (0, self.segment.written.lines);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match self.lines(sums, middle, 1).map_err(Stop::Error)?.first() {
+                Some(Some(line)) if line.base <= offset => low = middle,
+                Some(Some(_)) => high = middle,
+                _ => return Err(Stop::Line(middle)),
+            }
+        }
+        Ok(low)
+    }
+
+    /// Up to `count` lines from number `first` on; `None` for one that is damaged or missing.
+    fn lines(
+        &self,
+        sums: &dyn DiskFile,
+        first: u32,
+        count: u32,
+    ) -> Result<Vec<Option<Line>>, ReadError> {
+        let count = count.min(self.segment.written.lines.saturating_sub(first));
+        let mut bytes = vec![0; count as usize * LINE_BYTES];
+        let position = u64::from(first) * LINE_BYTES as u64;
+        let read = sums
+            .read_at(position, &mut bytes)
+            .map_err(|source| ReadError::Io {
+                path: self.segment.sum_path.to_string(),
+                source,
+            })?;
+        let whole = bytes.get(..read).unwrap_or_default();
+        let mut lines: Vec<_> = whole.chunks_exact(LINE_BYTES).map(Line::get).collect();
+        lines.resize(count as usize, None);
+        Ok(lines)
+    }
+
+    /// Good lines from `first` on that lie one after the other, up to `max_bytes` of batches.
+    fn run_of_lines(
+        &self,
+        sums: &dyn DiskFile,
+        first: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Line>, ReadError> {
+        let max_bytes = max_bytes.min(DISK_READ_MAX_BYTES) as u64;
+        let mut run: Vec<Line> = Vec::new();
+        let mut bytes = 0;
+        for line in self.lines(sums, first, LINES_AT_ONCE)? {
+            let Some(line) = line else { break };
+            let end = u64::from(line.position) + u64::from(line.size_bytes);
+            let follows = run.last().is_none_or(|last| {
+                last.position + last.size_bytes == line.position && last.base < line.base
+            });
+            let wanted = run.is_empty() || bytes + u64::from(line.size_bytes) <= max_bytes;
+            if !follows || !wanted || end > self.segment.written.bytes {
+                break;
+            }
+            bytes += u64::from(line.size_bytes);
+            run.push(line);
+        }
+        Ok(run)
+    }
+
+    /// Line `number` is unreadable: goes through all lines to see whether `offset` lies in the
+    /// damage, and reads on from the good ones where it does not.
+    fn around_line(
+        &self,
+        sums: &dyn DiskFile,
+        number: u32,
+        offset: Offset,
+    ) -> Result<Vec<Batch>, ReadError> {
+        let lines = self.lines(sums, 0, self.segment.written.lines)?;
+        let before = lines
+            .iter()
+            .flatten()
+            .take_while(|line| line.base <= offset)
+            .last();
+        if let Some(line) = before {
+            let log = self.open(&self.segment.log_path)?;
+            let position = u64::from(line.position);
+            if let Ok(mut bytes) = read_exact_at(log.as_ref(), position, line.size_bytes as usize)
+                && let Ok(batch) = check(line, &mut bytes, line.base)
+                && batch.last_offset() >= offset
+            {
+                return Ok(vec![batch]);
+            }
+        }
+        let after = lines.iter().flatten().find(|line| line.base > offset);
+        Err(ReadError::Damaged {
+            id: self.id,
+            offset,
+            resume: after.map_or(self.segment.written.end, |line| line.base),
+            why: format!("line {number} of {} is unreadable", self.segment.sum_path),
+        })
+    }
+
+    /// The batch of line `number` is unreadable from `offset` on.
+    fn damaged(&self, sums: &dyn DiskFile, number: u32, offset: Offset, why: String) -> ReadError {
+        let next = self.lines(sums, number + 1, LINES_AT_ONCE);
+        let next = next
+            .ok()
+            .and_then(|lines| lines.into_iter().flatten().next());
+        ReadError::Damaged {
+            id: self.id,
+            offset,
+            resume: next.map_or(self.segment.written.end, |line| line.base),
+            why: format!("{}: {why}", self.segment.log_path),
+        }
+    }
+}
+
+/// Takes the line's batch from the front of `bytes`.
+fn check(line: &Line, bytes: &mut Bytes, expected: Offset) -> Result<Batch, String> {
+    if bytes.len() < line.size_bytes as usize {
+        return Err("the file ends too early".to_owned());
+    }
+    let own = bytes.split_to(line.size_bytes as usize);
+    if header_crc(&own) != line.header_crc {
+        return Err("the batch header's checksum does not hold".to_owned());
+    }
+    let (batch, rest) = Batch::parse(own).map_err(|error| error.to_string())?;
+    if batch.base_offset() != line.base || line.base != expected || !rest.is_empty() {
+        return Err("the batch is not the one that belongs here".to_owned());
+    }
+    Ok(batch)
+}

@@ -1,0 +1,328 @@
+//! Snapshots: the machine's durable state and the log's own table of partitions and segments,
+//! in chunks, each with the LSN that it holds everything up to. Layout: `FORMAT.md`.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes};
+use tidemill_core::Offset;
+
+use crate::io::Action;
+use crate::journal::entry::{get_partition, put_partition};
+use crate::limits::{SNAPSHOT_CHUNK_MAX_BYTES, TABLE_CHUNK_BYTES};
+use crate::machine::{Lsn, PartitionId};
+use crate::segment::Extent;
+
+/// The folder of snapshots.
+pub(crate) const SNAPSHOTS_DIR: &str = "snapshots";
+
+const MAGIC: [u8; 4] = *b"TMSC";
+const CHUNK_HEADER_BYTES: usize = 32;
+/// The checksum covers everything after itself.
+const CRC_COVERS_FROM: usize = 8;
+
+const KIND_MACHINE: u16 = 1;
+const KIND_TABLE: u16 = 2;
+const KIND_FOOTER: u16 = 0xffff;
+/// The flag of a chunk that who does not know its kind may skip.
+const FLAG_SKIPPABLE: u16 = 1;
+
+/// The path of a snapshot.
+pub(crate) fn snapshot_path(number: u64) -> Arc<str> {
+    format!("{SNAPSHOTS_DIR}/{number:020}.snapshot").into()
+}
+
+/// The number of the snapshot with this name.
+pub(crate) fn snapshot_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".snapshot")?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+/// A partition in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableEntry {
+    pub(crate) id: PartitionId,
+    pub(crate) earliest: Offset,
+    /// Every incarnation that wrote to it, with its first offset.
+    pub(crate) epochs: Vec<(u64, Offset)>,
+    /// Its segments in order: base offset and what is synced of it.
+    pub(crate) segments: Vec<(Offset, Extent)>,
+}
+
+impl TableEntry {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_partition(out, self.id);
+        out.put_u64_le(self.earliest.0);
+        out.put_u32_le(self.epochs.len() as u32);
+        out.put_u32_le(self.segments.len() as u32);
+        for (epoch, start) in &self.epochs {
+            out.put_u64_le(*epoch);
+            out.put_u64_le(start.0);
+        }
+        for (base, at) in &self.segments {
+            out.put_u64_le(base.0);
+            out.put_u64_le(at.end.0);
+            out.put_u64_le(at.bytes);
+            out.put_u32_le(at.lines);
+            out.put_u32_le(0);
+        }
+    }
+
+    fn get(bytes: &mut Bytes) -> Option<Self> {
+        let id = get_partition(bytes)?;
+        if bytes.len() < 16 {
+            return None;
+        }
+        let earliest = Offset(bytes.get_u64_le());
+        let epoch_count = bytes.get_u32_le() as usize;
+        let segment_count = bytes.get_u32_le() as usize;
+        let needed = epoch_count
+            .checked_mul(16)?
+            .checked_add(segment_count.checked_mul(32)?)?;
+        if bytes.len() < needed {
+            return None;
+        }
+        let epochs = (0..epoch_count)
+            .map(|_| (bytes.get_u64_le(), Offset(bytes.get_u64_le())))
+            .collect();
+        let segments = (0..segment_count)
+            .map(|_| {
+                let base = Offset(bytes.get_u64_le());
+                let at = Extent {
+                    end: Offset(bytes.get_u64_le()),
+                    bytes: bytes.get_u64_le(),
+                    lines: bytes.get_u32_le(),
+                };
+                bytes.advance(4);
+                (base, at)
+            })
+            .collect();
+        Some(Self {
+            id,
+            earliest,
+            epochs,
+            segments,
+        })
+    }
+}
+
+/// A snapshot while it is written. All of its chunks hold everything up to `lsn`.
+#[derive(Debug)]
+pub(crate) struct SnapshotWriter {
+    lsn: Lsn,
+    pieces: Vec<Bytes>,
+    chunks: u32,
+    table: Vec<u8>,
+}
+
+impl SnapshotWriter {
+    pub(crate) fn new(lsn: Lsn) -> Self {
+        Self {
+            lsn,
+            pieces: Vec::new(),
+            chunks: 0,
+            table: Vec::new(),
+        }
+    }
+
+    /// Adds a chunk of the machine's.
+    pub(crate) fn machine(&mut self, chunk: Vec<u8>) {
+        assert!(
+            chunk.len() <= SNAPSHOT_CHUNK_MAX_BYTES,
+            "a chunk of the machine's snapshot has {} bytes, more than {SNAPSHOT_CHUNK_MAX_BYTES}",
+            chunk.len()
+        );
+        self.chunk(KIND_MACHINE, Bytes::from(chunk));
+    }
+
+    /// Adds a partition to the table.
+    pub(crate) fn partition(&mut self, entry: &TableEntry) {
+        entry.put(&mut self.table);
+        if self.table.len() >= TABLE_CHUNK_BYTES {
+            self.end_table();
+        }
+    }
+
+    fn end_table(&mut self) {
+        if !self.table.is_empty() {
+            let chunk = std::mem::take(&mut self.table);
+            self.chunk(KIND_TABLE, Bytes::from(chunk));
+        }
+    }
+
+    fn chunk(&mut self, kind: u16, payload: Bytes) {
+        let mut header = Vec::with_capacity(CHUNK_HEADER_BYTES);
+        header.put_slice(&MAGIC);
+        header.put_u32_le(0);
+        header.put_u16_le(kind);
+        header.put_u16_le(0);
+        header.put_u32_le(u32::try_from(payload.len()).expect("chunks are bounded"));
+        header.put_u64_le(self.lsn.0);
+        header.put_u32_le(self.chunks);
+        header.put_u32_le(0);
+        let crc = crc32c::crc32c(header.get(CRC_COVERS_FROM..).unwrap_or_default());
+        let crc = crc32c::crc32c_append(crc, &payload);
+        for (to, byte) in header.iter_mut().skip(4).zip(crc.to_le_bytes()) {
+            *to = byte;
+        }
+        self.pieces.push(Bytes::from(header));
+        self.pieces.push(payload);
+        self.chunks += 1;
+    }
+
+    /// What writes the snapshot and makes it durable.
+    pub(crate) fn finish(mut self, number: u64) -> Vec<Action> {
+        self.end_table();
+        let mut footer = Vec::new();
+        footer.put_u32_le(self.chunks);
+        footer.put_u32_le(0);
+        self.chunk(KIND_FOOTER, Bytes::from(footer));
+        let path = snapshot_path(number);
+        vec![
+            Action::Create(path.clone()),
+            Action::Write {
+                path: path.clone(),
+                position: 0,
+                pieces: self.pieces,
+            },
+            Action::Sync(path),
+            Action::SyncDir(SNAPSHOTS_DIR.into()),
+        ]
+    }
+}
+
+/// A snapshot that was read back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Every chunk holds everything up to here.
+    pub(crate) lsn: Lsn,
+    pub(crate) machine: Vec<Bytes>,
+    pub(crate) table: Vec<TableEntry>,
+}
+
+/// Reads a snapshot back. The error says what is wrong with it.
+pub(crate) fn decode(mut bytes: Bytes) -> Result<Snapshot, String> {
+    let mut machine = Vec::new();
+    let mut table = Vec::new();
+    let mut snapshot_lsn = None;
+    for index in 0.. {
+        let (kind, flags, lsn, payload) = take_chunk(&mut bytes, index)?;
+        if *snapshot_lsn.get_or_insert(lsn) != lsn {
+            return Err(format!("chunk {index} is of another moment than the first"));
+        }
+        match kind {
+            KIND_MACHINE => machine.push(payload),
+            KIND_TABLE => read_table(payload, &mut table)
+                .ok_or_else(|| format!("chunk {index} is no table of partitions"))?,
+            KIND_FOOTER if payload.len() == 8 && payload.clone().get_u32_le() == index => break,
+            KIND_FOOTER => return Err("the footer counts other chunks".to_owned()),
+            _ if flags & FLAG_SKIPPABLE != 0 => {}
+            _ => {
+                return Err(format!(
+                    "chunk {index} has kind {kind}, use a newer version"
+                ));
+            }
+        }
+    }
+    if !bytes.is_empty() {
+        return Err(format!("{} bytes follow the footer", bytes.len()));
+    }
+    Ok(Snapshot {
+        lsn: snapshot_lsn.unwrap_or_default(),
+        machine,
+        table,
+    })
+}
+
+fn read_table(mut payload: Bytes, table: &mut Vec<TableEntry>) -> Option<()> {
+    while !payload.is_empty() {
+        table.push(TableEntry::get(&mut payload)?);
+    }
+    Some(())
+}
+
+fn take_chunk(bytes: &mut Bytes, index: u32) -> Result<(u16, u16, Lsn, Bytes), String> {
+    let cut = || format!("it ends inside of chunk {index}");
+    if bytes.len() < CHUNK_HEADER_BYTES {
+        return Err(cut());
+    }
+    let covered_head = bytes.slice(CRC_COVERS_FROM..CHUNK_HEADER_BYTES);
+    let mut header = bytes.split_to(CHUNK_HEADER_BYTES);
+    let mut magic = [0; 4];
+    header.copy_to_slice(&mut magic);
+    let crc = header.get_u32_le();
+    let kind = header.get_u16_le();
+    let flags = header.get_u16_le();
+    let length = header.get_u32_le() as usize;
+    let lsn = Lsn(header.get_u64_le());
+    let number = header.get_u32_le();
+    if magic != MAGIC || length > bytes.len() {
+        return Err(cut());
+    }
+    let payload = bytes.split_to(length);
+    let actual = crc32c::crc32c_append(crc32c::crc32c(&covered_head), &payload);
+    if actual != crc || number != index {
+        return Err(format!("the checksum of chunk {index} does not hold"));
+    }
+    Ok((kind, flags, lsn, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_core::{Partition, TopicId};
+    use uuid::Uuid;
+
+    fn written() -> (Bytes, Vec<TableEntry>) {
+        let entry = |topic| TableEntry {
+            id: PartitionId {
+                topic: TopicId(Uuid::from_u128(topic)),
+                partition: Partition(3),
+            },
+            earliest: Offset(1),
+            epochs: vec![(1, Offset(0)), (4, Offset(9))],
+            segments: vec![(
+                Offset(0),
+                Extent {
+                    end: Offset(12),
+                    bytes: 900,
+                    lines: 4,
+                },
+            )],
+        };
+        let table = vec![entry(1), entry(2)];
+        let mut writer = SnapshotWriter::new(Lsn(77));
+        writer.machine(b"first".to_vec());
+        writer.machine(b"second".to_vec());
+        for entry in &table {
+            writer.partition(entry);
+        }
+        let bytes = writer
+            .finish(1)
+            .into_iter()
+            .find_map(|action| match action {
+                Action::Write { pieces, .. } => Some(pieces.concat()),
+                _ => None,
+            });
+        (Bytes::from(bytes.unwrap()), table)
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_as_it_was_written() {
+        let (bytes, table) = written();
+        let read = decode(bytes).unwrap();
+        assert_eq!(read.lsn, Lsn(77));
+        assert_eq!(read.machine, vec!["first".as_bytes(), "second".as_bytes()]);
+        assert_eq!(read.table, table);
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte_of_a_snapshot_is_seen() {
+        let (bytes, _) = written();
+        for at in 0..bytes.len() {
+            assert!(decode(bytes.slice(..at)).is_err(), "a cut at {at}");
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= 4;
+            assert!(decode(Bytes::from(flipped)).is_err(), "a flip at {at}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The root of trust: two small files, written in turn, each of which alone says where
+//! everything begins. Layout: `FORMAT.md`.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes};
+use uuid::Uuid;
+
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::io::Action;
+use crate::journal::writer::Place;
+use crate::limits::BLOCK_BYTES;
+use crate::machine::Lsn;
+
+/// The format that this program writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 0;
+
+const MAGIC: [u8; 8] = *b"TIDEMILL";
+pub(crate) const PATHS: [&str; 2] = ["superblock.0", "superblock.1"];
+/// Where the checksum lies; it covers everything before and after itself, in every version.
+const CRC_AT: usize = 12;
+const CRC_BYTES: usize = 4;
+
+/// What a superblock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Superblock {
+    /// Of two valid ones, the higher counts.
+    pub(crate) sequence: u64,
+    /// The log's identity, for good.
+    pub(crate) log: Uuid,
+    /// The journal since the last opening.
+    pub(crate) journal: Uuid,
+    /// The incarnation: counts the openings.
+    pub(crate) epoch: u64,
+    /// The newest snapshot; 0 for none.
+    pub(crate) snapshot: u64,
+    /// Where the journal's head is.
+    pub(crate) head: Place,
+    /// Every entry up to this one was synced when this was written.
+    pub(crate) durable_through: Lsn,
+}
+
+impl Superblock {
+    fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(BLOCK_BYTES);
+        out.put_slice(&MAGIC);
+        out.put_u32_le(FORMAT_VERSION);
+        out.put_u32_le(0);
+        out.put_u64_le(self.sequence);
+        out.put_slice(self.log.as_bytes());
+        out.put_slice(self.journal.as_bytes());
+        out.put_u64_le(self.epoch);
+        out.put_u64_le(self.snapshot);
+        out.put_u64_le(self.head.lap);
+        out.put_u64_le(self.head.offset);
+        out.put_u64_le(self.head.first.0);
+        out.put_u32_le(self.head.file);
+        out.put_u32_le(self.head.previous_crc);
+        out.put_u64_le(self.durable_through.0);
+        out.resize(BLOCK_BYTES, 0);
+        let crc = checksum(&out);
+        for (to, byte) in out.iter_mut().skip(CRC_AT).zip(crc.to_le_bytes()) {
+            *to = byte;
+        }
+        Bytes::from(out)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Refused> {
+        let whole = bytes.len() == BLOCK_BYTES && bytes.starts_with(&MAGIC);
+        let mut rest = bytes.get(MAGIC.len()..).unwrap_or_default();
+        if !whole {
+            return Err(Refused::Unreadable);
+        }
+        let version = rest.get_u32_le();
+        if rest.get_u32_le() != checksum(bytes) {
+            return Err(Refused::Unreadable);
+        }
+        if version > FORMAT_VERSION {
+            return Err(Refused::Newer(version));
+        }
+        let uuid = |rest: &mut &[u8]| {
+            let mut bytes = [0; 16];
+            rest.copy_to_slice(&mut bytes);
+            Uuid::from_bytes(bytes)
+        };
+        let sequence = rest.get_u64_le();
+        let log = uuid(&mut rest);
+        let journal = uuid(&mut rest);
+        let epoch = rest.get_u64_le();
+        let snapshot = rest.get_u64_le();
+        let lap = rest.get_u64_le();
+        let offset = rest.get_u64_le();
+        let first = Lsn(rest.get_u64_le());
+        let file = rest.get_u32_le();
+        let previous_crc = rest.get_u32_le();
+        let durable_through = Lsn(rest.get_u64_le());
+        let head = Place {
+            file,
+            lap,
+            offset,
+            first,
+            previous_crc,
+        };
+        Ok(Self {
+            sequence,
+            log,
+            journal,
+            epoch,
+            snapshot,
+            head,
+            durable_through,
+        })
+    }
+
+    /// What makes this the newest superblock, in both files: the next number in its own turn
+    /// and the one after that in the other, so that one damaged file is never a loss. After
+    /// the first of them is durable, nothing that only the older one names is needed.
+    pub(crate) fn write(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for _ in PATHS {
+            self.sequence += 1;
+            let path: Arc<str> = path_of(self.sequence).into();
+            actions.push(Action::Write {
+                path: path.clone(),
+                position: 0,
+                pieces: vec![self.encode()],
+            });
+            actions.push(Action::Sync(path));
+        }
+        actions
+    }
+
+    /// As [`Superblock::write`] for a new log, whose files are not there yet. The second one
+    /// begins to be when the first is durable.
+    pub(crate) fn create(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for action in self.write() {
+            if let Action::Write { path, .. } = &action {
+                actions.push(Action::Create(path.clone()));
+            }
+            let sync = action.is_sync();
+            actions.push(action);
+            if sync {
+                actions.push(Action::SyncDir("".into()));
+            }
+        }
+        actions
+    }
+}
+
+fn path_of(sequence: u64) -> &'static str {
+    let [even, odd] = PATHS;
+    // A new log's first number is 1, and its file is the first one.
+    if sequence % 2 == 1 { even } else { odd }
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let before = crc32c::crc32c(bytes.get(..CRC_AT).unwrap_or_default());
+    crc32c::crc32c_append(before, bytes.get(CRC_AT + CRC_BYTES..).unwrap_or_default())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    Unreadable,
+    Newer(u32),
+}
+
+/// Whether a file of the top folder is a superblock.
+pub(crate) fn is_superblock(name: &str) -> bool {
+    PATHS.contains(&name)
+}
+
+/// The newest superblock; `None` where there never was one.
+///
+/// # Errors
+/// [`OpenError::NewerFormat`] where one of them is newer than this program,
+/// [`OpenError::Superblock`] where both are unreadable.
+pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Superblock>, OpenError> {
+    let mut newest: Option<Superblock> = None;
+    let mut found = 0;
+    for path in PATHS {
+        let file = match disk.open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(OpenError::io(format!("open {path}")))?,
+        };
+        found += 1;
+        let mut bytes = vec![0; BLOCK_BYTES];
+        let read = file
+            .read_at(0, &mut bytes)
+            .map_err(OpenError::io(format!("read {path}")))?;
+        bytes.truncate(read);
+        match Superblock::decode(&bytes) {
+            Ok(block) if newest.is_none_or(|other| other.sequence < block.sequence) => {
+                newest = Some(block);
+            }
+            Ok(_) => {}
+            Err(Refused::Newer(version)) => {
+                return Err(OpenError::NewerFormat {
+                    found: version,
+                    supported: FORMAT_VERSION,
+                });
+            }
+            Err(Refused::Unreadable) => {
+                tracing::warn!(path, "a superblock is unreadable, the other one is asked");
+            }
+        }
+    }
+    // The second file begins to be once the first is durable: where only one is there and
+    // unreadable, the log was never made to its end.
+    match newest {
+        None if found > 1 => Err(OpenError::Superblock(PATHS.join(" and "))),
+        other => Ok(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_byte_of_a_superblock_is_seen() {
+        let block = Superblock {
+            sequence: 9,
+            log: Uuid::from_u128(1),
+            journal: Uuid::from_u128(2),
+            epoch: 3,
+            snapshot: 4,
+            head: Place {
+                file: 5,
+                lap: 6,
+                offset: 7,
+                first: Lsn(8),
+                previous_crc: 9,
+            },
+            durable_through: Lsn(10),
+        };
+        let bytes = block.encode();
+        assert_eq!(Superblock::decode(&bytes), Ok(block));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= 0x40;
+            assert_eq!(Superblock::decode(&flipped), Err(Refused::Unreadable));
+        }
+        let mut newer = bytes.to_vec();
+        newer[8] = 1;
+        let crc = checksum(&newer).to_le_bytes();
+        newer[CRC_AT..CRC_AT + CRC_BYTES].copy_from_slice(&crc);
+        assert_eq!(Superblock::decode(&newer), Err(Refused::Newer(1)));
+    }
+}

@@ -1,0 +1,217 @@
+//! A small machine for the log's tests, and ways to drive a log and look into it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+use tidemill_core::{Offset, Partition, TopicId};
+use tidemill_log::driver::{self, Handle};
+use tidemill_log::{
+    Batch, BatchBuilder, CommitError, Demand, Disk, Draft, Effect, LoadError, Lsn, Machine, Now,
+    OpenError, Options, Outcome, PartitionId, Read, Reader,
+};
+use uuid::Uuid;
+
+/// What the tests ask for.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    Create(PartitionId),
+    Delete(PartitionId),
+    /// Publishes one batch of these values.
+    Publish(PartitionId, Vec<Vec<u8>>),
+    /// Sets a register.
+    Set(u64, u64),
+    /// Publishes and sets as one entry.
+    Both(PartitionId, Vec<u8>, u64, u64),
+    /// Does a little, then refuses.
+    Refuse(PartitionId),
+    /// Answers what a register is sealed as.
+    Get(u64),
+}
+
+/// Registers, and whatever partitions are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Registers {
+    sealed: BTreeMap<u64, u64>,
+    pub durable: BTreeMap<u64, u64>,
+    pub applied: Lsn,
+}
+
+fn batch(values: &[Vec<u8>]) -> Batch {
+    let mut builder = BatchBuilder::new();
+    for value in values {
+        builder
+            .push(1, None, Some(value), std::iter::empty())
+            .unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+impl Registers {
+    fn set(&mut self, key: u64, value: u64, draft: &mut Draft<'_>) {
+        self.sealed.insert(key, value);
+        let bytes: Vec<u8> = [key.to_le_bytes(), value.to_le_bytes()].concat();
+        draft.effect(7, &bytes);
+    }
+}
+
+impl Machine for Registers {
+    type Operation = Operation;
+    /// The base offset of what was published, or a register.
+    type Receipt = u64;
+    type Refusal = &'static str;
+
+    fn demand(operation: &Operation) -> Demand {
+        let (bytes, appends) = match operation {
+            Operation::Publish(_, values) => (
+                values.iter().map(|value| value.len() + 32).sum::<usize>() + 256,
+                true,
+            ),
+            Operation::Both(_, value, ..) => (value.len() + 256, true),
+            _ => (256, false),
+        };
+        Demand { bytes, appends }
+    }
+
+    fn seal(
+        &mut self,
+        operation: Operation,
+        _: Now,
+        draft: &mut Draft<'_>,
+    ) -> Result<u64, &'static str> {
+        match operation {
+            Operation::Create(id) => draft.create_partition(id),
+            Operation::Delete(id) => draft.delete_partition(id),
+            Operation::Publish(id, values) => {
+                let base = draft
+                    .append(id, batch(&values))
+                    .ok_or("unknown partition")?;
+                return Ok(base.0);
+            }
+            Operation::Set(key, value) => self.set(key, value, draft),
+            Operation::Both(id, bytes, key, value) => {
+                let base = draft
+                    .append(id, batch(&[bytes]))
+                    .ok_or("unknown partition")?;
+                self.set(key, value, draft);
+                return Ok(base.0);
+            }
+            Operation::Refuse(id) => {
+                draft.append(id, batch(&[vec![1]]));
+                draft.effect(7, &[0; 16]);
+                draft.create_partition(partition(999, 9));
+                return Err("refused as asked");
+            }
+            Operation::Get(key) => return Ok(self.sealed.get(&key).copied().unwrap_or_default()),
+        }
+        Ok(0)
+    }
+
+    fn apply(&mut self, lsn: Lsn, effect: Effect<'_>) {
+        assert_eq!(effect.kind, 7);
+        assert!(
+            lsn >= self.applied,
+            "effects come in the order of their entries"
+        );
+        self.applied = lsn;
+        let (key, value) = effect.bytes.split_at(8);
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        self.durable.insert(number(key), number(value));
+    }
+
+    fn dump(&self, index: u32) -> Option<Vec<u8>> {
+        let chunks: Vec<_> = self.durable.iter().collect();
+        let chunk = chunks.chunks(10).nth(index as usize)?;
+        let words = chunk.iter().flat_map(|(key, value)| [**key, **value]);
+        Some(words.flat_map(u64::to_le_bytes).collect())
+    }
+
+    fn load(&mut self, chunk: &[u8]) -> Result<(), LoadError> {
+        for pair in chunk.chunks(16) {
+            let (key, value) = pair.split_at_checked(8).ok_or(LoadError("cut".into()))?;
+            let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+            self.durable.insert(number(key), number(value));
+        }
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        self.sealed = self.durable.clone();
+    }
+}
+
+/// A partition of a topic with this number.
+pub(crate) fn partition(topic: u128, number: u32) -> PartitionId {
+    PartitionId {
+        topic: TopicId(Uuid::from_u128(topic)),
+        partition: Partition(number),
+    }
+}
+
+pub(crate) fn open(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+) -> Result<Handle<Registers>, OpenError> {
+    driver::open(
+        disk.clone(),
+        options.clone(),
+        Registers::default(),
+        Arc::new(()),
+    )
+}
+
+/// Submits; the outcome comes through the receiver.
+pub(crate) fn submit(
+    log: &Handle<Registers>,
+    operation: Operation,
+) -> Receiver<Outcome<Registers>> {
+    let (sender, receiver) = mpsc::channel();
+    log.submit(operation, move |outcome| sender.send(outcome).unwrap());
+    receiver
+}
+
+/// Submits and waits.
+pub(crate) fn run(log: &Handle<Registers>, operation: Operation) -> Outcome<Registers> {
+    submit(log, operation).recv().unwrap()
+}
+
+pub(crate) fn ok(log: &Handle<Registers>, operation: Operation) -> u64 {
+    run(log, operation).unwrap()
+}
+
+pub(crate) fn publish(log: &Handle<Registers>, id: PartitionId, value: &[u8]) -> u64 {
+    ok(log, Operation::Publish(id, vec![value.to_vec()]))
+}
+
+pub(crate) type Refused = CommitError<&'static str>;
+
+/// Everything in a partition, by offset, read in pieces of `max_bytes`.
+pub(crate) fn read_all(reader: &Reader, id: PartitionId, max_bytes: usize) -> Vec<(u64, Vec<u8>)> {
+    let mut records = Vec::new();
+    let mut offset = reader.bounds(id).unwrap().earliest;
+    loop {
+        let batches = match reader.read(id, offset, max_bytes) {
+            Read::Batches(batches) => batches,
+            Read::Disk(read) => read.run().unwrap(),
+            Read::AtEnd => return records,
+            other => panic!("read at {offset} answered {other:?}"),
+        };
+        assert!(!batches.is_empty(), "a read below the end gives something");
+        for batch in batches {
+            for record in batch.records() {
+                let record = record.unwrap();
+                if record.offset >= offset {
+                    records.push((record.offset.0, record.value.unwrap().to_vec()));
+                }
+            }
+            offset = batch.next_offset();
+        }
+    }
+}
+
+pub(crate) fn end(log: &Handle<Registers>, id: PartitionId) -> Option<Offset> {
+    log.reader().bounds(id).map(|bounds| bounds.end)
+}

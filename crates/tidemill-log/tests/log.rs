@@ -1,0 +1,253 @@
+//! The log through its driver, on a disk in memory and on a real one.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Operation, Refused, end, ok, open, partition, publish, read_all, run, submit};
+use tidemill_core::Offset;
+use tidemill_core::error::Unavailable;
+use tidemill_log::driver::{FileDisk, MemoryDisk};
+use tidemill_log::{CommitError, Disk, FlushPolicy, OpenError, Options, Read};
+
+fn memory() -> Arc<dyn Disk> {
+    Arc::new(MemoryDisk::new(256 * 1024 * 1024))
+}
+
+/// Both disks, and what keeps the real one's folder.
+fn disks() -> Vec<(Arc<dyn Disk>, Option<tempfile::TempDir>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let real: Arc<dyn Disk> = Arc::new(FileDisk::new(folder.path()));
+    vec![(memory(), None), (real, Some(folder))]
+}
+
+fn small() -> Options {
+    let mut options = Options::default();
+    options.journal_file_first_bytes = 64 * 1024;
+    options.journal_file_max_bytes = 256 * 1024;
+    options.journal_max_bytes = 2 * 1024 * 1024;
+    options.checkpoint_after_bytes = 256 * 1024;
+    options.segment_max_bytes = 200 * 1024;
+    options.segment_write_after_bytes = 16 * 1024;
+    options
+}
+
+fn value(number: u64, size: usize) -> Vec<u8> {
+    let mut value = number.to_le_bytes().to_vec();
+    value.resize(size.max(8), number as u8);
+    value
+}
+
+#[test]
+fn what_was_published_is_read_before_and_after_a_reopening() {
+    for (disk, _folder) in disks() {
+        let id = partition(1, 0);
+        let log = open(&disk, &Options::default()).unwrap();
+        assert!(matches!(log.reader().read(id, Offset(0), 1), Read::Unknown));
+        ok(&log, Operation::Create(id));
+        assert!(matches!(log.reader().read(id, Offset(0), 1), Read::AtEnd));
+        for number in 0..20 {
+            assert_eq!(publish(&log, id, &value(number, 100)), number);
+        }
+        let read = read_all(log.reader(), id, 1000);
+        assert_eq!(read.len(), 20);
+        assert!(matches!(
+            log.reader().read(id, Offset(21), 1),
+            Read::OutOfRange(_)
+        ));
+        log.close();
+        assert_eq!(read_all(log.reader(), id, 1000), read);
+        drop(log);
+
+        let log = open(&disk, &Options::default()).unwrap();
+        assert_eq!(log.epoch(), 2);
+        assert_eq!(read_all(log.reader(), id, 1000), read);
+        assert_eq!(publish(&log, id, &value(20, 10)), 20);
+        assert_eq!(read_all(log.reader(), id, 1).len(), 21);
+    }
+}
+
+#[test]
+fn effects_survive_with_and_without_a_snapshot() {
+    for close in [false, true] {
+        for (disk, _folder) in disks() {
+            let log = open(&disk, &Options::default()).unwrap();
+            for number in 0..100 {
+                ok(&log, Operation::Set(number, number * 3));
+            }
+            if close {
+                log.close();
+            }
+            drop(log);
+            let log = open(&disk, &Options::default()).unwrap();
+            for number in 0..100 {
+                assert_eq!(ok(&log, Operation::Get(number)), number * 3);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_operation_leaves_nothing_behind() {
+    let disk = memory();
+    let id = partition(1, 0);
+    let log = open(&disk, &Options::default()).unwrap();
+    ok(&log, Operation::Create(id));
+    publish(&log, id, b"before");
+    let refused = run(&log, Operation::Refuse(id));
+    assert_eq!(refused, Err(CommitError::Refused("refused as asked")));
+    assert_eq!(publish(&log, id, b"after"), 1);
+    assert_eq!(end(&log, partition(999, 9)), None);
+    assert_eq!(read_all(log.reader(), id, 1000).len(), 2);
+}
+
+#[test]
+fn a_second_open_is_refused_and_names_the_holder() {
+    for (disk, folder) in disks() {
+        let log = open(&disk, &Options::default()).unwrap();
+        let refused = open(&disk, &Options::default()).unwrap_err();
+        assert!(matches!(refused, OpenError::Locked(_)), "{refused}");
+        if folder.is_some() {
+            let pid = std::process::id().to_string();
+            assert!(refused.to_string().contains(&pid), "{refused}");
+        }
+        log.close();
+        open(&disk, &Options::default()).unwrap();
+    }
+}
+
+#[test]
+fn the_journal_is_used_again_over_many_laps() {
+    for (disk, _folder) in disks() {
+        let id = partition(1, 0);
+        let mut next = 0;
+        for _ in 0..3 {
+            let log = open(&disk, &small()).unwrap();
+            if next == 0 {
+                ok(&log, Operation::Create(id));
+            }
+            for _ in 0..1500 {
+                let size = 50 + (next as usize * 37) % 5000;
+                assert_eq!(publish(&log, id, &value(next, size)), next);
+                next += 1;
+            }
+            let read = read_all(log.reader(), id, 100_000);
+            assert_eq!(read.len() as u64, next);
+            assert!(
+                read.iter()
+                    .all(|(at, bytes)| bytes.starts_with(&at.to_le_bytes()))
+            );
+            log.close();
+        }
+        let files = disk.list("journal").unwrap();
+        let sizes = files
+            .iter()
+            .map(|name| disk.open(&format!("journal/{name}")).unwrap().len());
+        let total: u64 = sizes.map(Result::unwrap).sum();
+        assert!(
+            total <= small().journal_max_bytes + 512 * 1024,
+            "{total} bytes of journal"
+        );
+        let segments = disk.list(&format!("topics/{}/0", id.topic)).unwrap();
+        assert!(segments.len() > 4, "segments were rolled: {segments:?}");
+    }
+}
+
+#[test]
+fn everything_survives_an_end_without_close_under_load() {
+    for (disk, _folder) in disks() {
+        let ids: Vec<_> = (0..7).map(|number| partition(5, number)).collect();
+        let log = open(&disk, &small()).unwrap();
+        for id in &ids {
+            ok(&log, Operation::Create(*id));
+        }
+        let waiting: Vec<_> = (0..3000u64)
+            .map(|number| {
+                let id = ids[number as usize % ids.len()];
+                submit(&log, Operation::Publish(id, vec![value(number, 700)]))
+            })
+            .collect();
+        let offsets: Vec<_> = waiting
+            .iter()
+            .map(|end| end.recv().unwrap().unwrap())
+            .collect();
+        drop(log);
+        let log = open(&disk, &small()).unwrap();
+        for (number, offset) in offsets.iter().enumerate() {
+            let id = ids[number % ids.len()];
+            let all = read_all(log.reader(), id, 1 << 20);
+            assert_eq!(all[*offset as usize].1, value(number as u64, 700));
+            if number > 100 {
+                break;
+            }
+        }
+        for id in &ids {
+            let all = read_all(log.reader(), *id, 1 << 20);
+            let count = offsets.len() / ids.len();
+            assert!(all.len() == count || all.len() == count + 1);
+        }
+    }
+}
+
+#[test]
+fn a_deleted_partition_is_gone_with_its_files() {
+    for (disk, _folder) in disks() {
+        let (id, other) = (partition(1, 0), partition(2, 0));
+        let log = open(&disk, &small()).unwrap();
+        for id in [id, other] {
+            ok(&log, Operation::Create(id));
+            for number in 0..200 {
+                publish(&log, id, &value(number, 1000));
+            }
+        }
+        ok(&log, Operation::Delete(id));
+        assert!(matches!(log.reader().read(id, Offset(0), 1), Read::Unknown));
+        let refused: Refused = run(&log, Operation::Publish(id, vec![vec![1]])).unwrap_err();
+        assert_eq!(refused, CommitError::Refused("unknown partition"));
+        log.close();
+        drop(log);
+        let log = open(&disk, &small()).unwrap();
+        assert_eq!(end(&log, id), None);
+        assert_eq!(read_all(log.reader(), other, 1 << 20).len(), 200);
+        let topics = disk.list("topics").unwrap();
+        assert_eq!(topics, vec![other.topic.to_string()]);
+    }
+}
+
+#[test]
+fn both_relaxed_policies_keep_everything_when_the_log_is_closed() {
+    for flush in [
+        FlushPolicy::Interval(std::time::Duration::from_millis(2)),
+        FlushPolicy::Os,
+    ] {
+        for (disk, _folder) in disks() {
+            let mut options = small();
+            options.flush = flush;
+            let id = partition(1, 0);
+            let log = open(&disk, &options).unwrap();
+            ok(&log, Operation::Create(id));
+            for number in 0..2000 {
+                assert_eq!(publish(&log, id, &value(number, 900)), number);
+            }
+            log.close();
+            drop(log);
+            let log = open(&disk, &options).unwrap();
+            assert_eq!(read_all(log.reader(), id, 1 << 20).len(), 2000);
+        }
+    }
+}
+
+#[test]
+fn a_closed_log_refuses_and_still_reads() {
+    let id = partition(1, 0);
+    let log = open(&memory(), &Options::default()).unwrap();
+    ok(&log, Operation::Create(id));
+    publish(&log, id, b"kept");
+    log.close();
+    let refused = run(&log, Operation::Publish(id, vec![vec![1]]));
+    assert_eq!(refused, Err(CommitError::Unavailable(Unavailable::Closed)));
+    assert_eq!(read_all(log.reader(), id, 100), vec![(0, b"kept".to_vec())]);
+    log.close();
+}
