@@ -74,6 +74,14 @@ pub struct Cursor {
     above: VecDeque<Range<u64>>,
 }
 
+/// A settlement that a cursor can hold.
+struct Plan {
+    /// What is to be settled.
+    range: Range<u64>,
+    /// The ranges, by their places, that it touches or overlaps.
+    touched: Range<usize>,
+}
+
 impl Cursor {
     /// Everything before `position` is settled, nothing else.
     #[must_use]
@@ -128,24 +136,36 @@ impl Cursor {
     ///
     /// # Errors
     /// [`Full`] where `bounds` would be passed; nothing changed then. Never for a range that
-    /// holds the position and does not reach beyond the window.
+    /// begins at the position or before it.
     pub fn settle(&mut self, range: Range<Offset>, bounds: CursorBounds) -> Result<bool, Full> {
+        let Some(plan) = self.plan(range, bounds)? else {
+            return Ok(false);
+        };
+        self.merge(plan.range, plan.touched);
+        Ok(true)
+    }
+
+    /// What [`Cursor::settle`] would answer; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Cursor::settle`].
+    pub fn check(&self, range: Range<Offset>, bounds: CursorBounds) -> Result<bool, Full> {
+        Ok(self.plan(range, bounds)?.is_some())
+    }
+
+    /// What of `range` is to be settled, and which ranges it touches or overlaps.
+    fn plan(&self, range: Range<Offset>, bounds: CursorBounds) -> Result<Option<Plan>, Full> {
         let start = range.start.0.max(self.position);
         let end = range.end.0;
         if start >= end {
-            return Ok(false);
+            return Ok(None);
         }
-        // The ranges that touch or overlap [start, end).
         let first = self.above.partition_point(|have| have.end < start);
         let last = self.above.partition_point(|have| have.start <= end);
         if start > self.position {
-            if last == first + 1
-                && self
-                    .above
-                    .get(first)
-                    .is_some_and(|have| have.start <= start && end <= have.end)
-            {
-                return Ok(false);
+            let holds = |have: &Range<u64>| have.start <= start && end <= have.end;
+            if self.above.get(first).is_some_and(holds) {
+                return Ok(None);
             }
             if end - self.position > bounds.window_max {
                 return Err(Full::Window {
@@ -161,8 +181,10 @@ impl Cursor {
                 });
             }
         }
-        self.merge(start..end, first..last);
-        Ok(true)
+        Ok(Some(Plan {
+            range: start..end,
+            touched: first..last,
+        }))
     }
 
     /// Puts `range` in the place of the `touched` ones, which it is joined with.

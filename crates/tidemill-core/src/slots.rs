@@ -64,6 +64,12 @@ impl Slots {
         self.members.iter().map(|(member, count)| (*member, *count))
     }
 
+    /// How many slots are, or are to become, a member's.
+    #[must_use]
+    pub fn held_by(&self, member: MemberId) -> u32 {
+        self.members.get(&member).copied().unwrap_or_default()
+    }
+
     /// Who may be given events of `slot`; `None` while it is moving, or without members.
     #[must_use]
     pub fn owner(&self, slot: Slot) -> Option<MemberId> {

@@ -78,8 +78,7 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// A permanent [`Fail`] when it cannot be written.
     pub fn reply<T: Serialize>(&mut self, reply: &T) -> Result<(), Fail> {
-        let event = self.reply_event(reply).map_err(Fail::permanent)?;
-        self.effects.reply = Some(Box::new(event));
+        self.effects.reply = Some(self.reply_event(reply).map_err(Fail::permanent)?);
         Ok(())
     }
 

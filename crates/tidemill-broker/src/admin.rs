@@ -1,0 +1,269 @@
+//! Topics and groups for those who run the broker: list, create, delete, seek.
+
+use tidemill_core::cursor::Cursor;
+use tidemill_core::{GroupName, Offset, Order, Partition, TopicId, TopicName};
+use tidemill_log::{CommitError, PartitionId};
+use uuid::Uuid;
+
+use crate::broker::{Broker, Inner};
+use crate::error::{GroupError, TopicError};
+use crate::info::{GroupInfo, GroupPartitionInfo, PartitionInfo, TopicInfo};
+use crate::machine::{GroupState, Operation, Receipt, Refusal, SeekTo, Topic};
+
+/// How a topic is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreateTopic {
+    /// How many partitions it has, from 1 to
+    /// [`TOPIC_PARTITIONS_MAX`](crate::limits::TOPIC_PARTITIONS_MAX); never changes.
+    pub partitions: u32,
+}
+
+impl Default for CreateTopic {
+    fn default() -> Self {
+        Self { partitions: 1 }
+    }
+}
+
+impl Broker {
+    /// Makes a topic. Resolves when that is durable.
+    ///
+    /// # Errors
+    /// [`TopicError::Exists`], and where it has too many or no partitions.
+    pub async fn create_topic(
+        &self,
+        name: TopicName,
+        how: CreateTopic,
+    ) -> Result<TopicInfo, TopicError> {
+        let topic = Topic {
+            id: TopicId(Uuid::now_v7()),
+            partitions: how.partitions,
+        };
+        let operation = Operation::CreateTopic {
+            name: name.clone(),
+            topic,
+        };
+        self.inner.submit(operation).await?;
+        Ok(topic_info(&self.inner, &name, topic))
+    }
+
+    /// Deletes a topic with all its events, and every group's position in it. Members that
+    /// read it are told. Resolves when that is durable.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`].
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), TopicError> {
+        let name = name.clone();
+        if let Receipt::Topic(topic) = self.inner.submit(Operation::DeleteTopic { name }).await? {
+            let groups: Vec<_> = self.inner.groups().values().cloned().collect();
+            for group in groups {
+                group.topic_gone(topic.id);
+            }
+            self.inner.listening.forget(|id, _| id.topic != topic.id);
+        }
+        Ok(())
+    }
+
+    /// The topics, sorted by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicInfo> {
+        let catalog = self.inner.durable.catalog();
+        let infos = catalog
+            .iter()
+            .map(|(name, topic)| topic_info(&self.inner, name, topic));
+        infos.collect()
+    }
+
+    /// One topic.
+    #[must_use]
+    pub fn topic(&self, name: &TopicName) -> Option<TopicInfo> {
+        let topic = self.inner.durable.catalog().topic(name)?;
+        Some(topic_info(&self.inner, name, topic))
+    }
+
+    /// The groups, sorted by name.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupInfo> {
+        let state = self.inner.durable.state();
+        let names: Vec<_> = state.group_names().map(|(name, _)| name.clone()).collect();
+        drop(state);
+        names.iter().filter_map(|name| self.group(name)).collect()
+    }
+
+    /// One group.
+    #[must_use]
+    pub fn group(&self, name: &GroupName) -> Option<GroupInfo> {
+        let inner = &self.inner;
+        let state = inner.durable.state();
+        let kept = state
+            .group_id(name)
+            .and_then(|id| state.group(id))
+            .cloned()?;
+        drop(state);
+        let live = inner.groups().get(name).cloned();
+        let mut info = GroupInfo {
+            name: name.clone(),
+            kind: kept.kind,
+            topics: Vec::new(),
+            order: None,
+            generation: Default::default(),
+            members: Vec::new(),
+            slots: 0,
+            partitions: kept_partitions(inner, &kept),
+        };
+        if let Some(group) = live {
+            let overview = group.overview();
+            info.order = Some(order_name(overview.order));
+            info.generation = overview.generation;
+            info.topics = overview.topics;
+            info.members = overview.members;
+            info.slots = overview.slots;
+            for live in overview.partitions {
+                let same = |have: &&mut GroupPartitionInfo| {
+                    have.topic == live.topic && have.partition == live.partition
+                };
+                if let Some(have) = info.partitions.iter_mut().find(same) {
+                    have.in_flight = live.in_flight;
+                    have.damage = live.damage;
+                    // Only what is there to be read can be held back.
+                    have.paused = live.paused.filter(|_| live.end < have.end);
+                }
+            }
+        }
+        if info.topics.is_empty() {
+            info.topics = info
+                .partitions
+                .iter()
+                .map(|have| have.topic.clone())
+                .collect();
+            info.topics.dedup();
+        }
+        Some(info)
+    }
+
+    /// Deletes a group with its positions. Its members are told. Resolves when that is durable.
+    ///
+    /// # Errors
+    /// [`GroupError::Unknown`].
+    pub async fn delete_group(&self, name: &GroupName) -> Result<(), GroupError> {
+        let group = name.clone();
+        match self.inner.submit(Operation::DeleteGroup { group }).await {
+            Ok(_) => {}
+            Err(CommitError::Refused(Refusal::UnknownGroup)) => {
+                return Err(GroupError::Unknown(name.clone()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let live = self.inner.groups().remove(name);
+        if let Some(live) = live {
+            live.group_gone();
+        }
+        Ok(())
+    }
+
+    /// Sets a group's position in a partition, forward or back: everything before it is
+    /// settled, nothing else. What its members have of the partition becomes stale. Answers
+    /// the new position when it is durable.
+    ///
+    /// # Errors
+    /// [`GroupError::Unknown`], and [`GroupError::NotRead`] where it has no position there.
+    pub async fn seek(
+        &self,
+        name: &GroupName,
+        topic: &TopicName,
+        partition: Partition,
+        to: SeekTo,
+    ) -> Result<Offset, GroupError> {
+        let unknown = || GroupError::Unknown(name.clone());
+        let not_read = || GroupError::NotRead {
+            group: name.clone(),
+            topic: topic.clone(),
+            partition,
+        };
+        let group = self
+            .inner
+            .durable
+            .state()
+            .group_id(name)
+            .ok_or_else(unknown)?;
+        let found = self
+            .inner
+            .durable
+            .catalog()
+            .topic(topic)
+            .ok_or_else(not_read)?;
+        let partition = PartitionId {
+            topic: found.id,
+            partition,
+        };
+        let live = self.inner.groups().get(name).cloned();
+        let seeking = live.as_ref().and_then(|live| live.begin_seek(partition));
+        let operation = Operation::Seek {
+            group,
+            partition,
+            to,
+        };
+        match self.inner.submit(operation).await {
+            Ok(Receipt::Position(position)) => {
+                if let Some(seeking) = seeking {
+                    seeking.done(position);
+                }
+                Ok(position)
+            }
+            Ok(_) => Err(GroupError::Other("the broker answered otherwise".into())),
+            Err(CommitError::Refused(Refusal::UnknownGroup)) => Err(unknown()),
+            Err(CommitError::Refused(Refusal::UnknownPartition(_))) => Err(not_read()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn topic_info(inner: &Inner, name: &TopicName, topic: Topic) -> TopicInfo {
+    let partitions = topic.partition_ids().map(|id| {
+        let bounds = inner.handle.reader().bounds(id);
+        PartitionInfo {
+            partition: id.partition,
+            earliest: bounds.map_or(Offset(0), |bounds| bounds.earliest),
+            end: bounds.map_or(Offset(0), |bounds| bounds.end),
+            size_bytes: bounds.map_or(0, |bounds| bounds.size_bytes),
+        }
+    });
+    TopicInfo {
+        name: name.clone(),
+        id: topic.id,
+        partitions: partitions.collect(),
+    }
+}
+
+/// A group's durable positions, sorted by topic and partition.
+fn kept_partitions(inner: &Inner, kept: &GroupState) -> Vec<GroupPartitionInfo> {
+    let catalog = inner.durable.catalog();
+    let one = |(id, cursor): (&PartitionId, &Cursor)| {
+        let bounds = inner.handle.reader().bounds(*id);
+        let end = bounds.map_or(Offset(0), |bounds| bounds.end);
+        let earliest = bounds.map_or(Offset(0), |bounds| bounds.earliest);
+        let from = cursor.position().max(earliest);
+        let settled_above = cursor.settled_above();
+        Some(GroupPartitionInfo {
+            topic: catalog.name(id.topic)?.clone(),
+            partition: id.partition,
+            position: cursor.position(),
+            settled_above,
+            end,
+            lag: end.0.saturating_sub(from.0).saturating_sub(settled_above),
+            in_flight: 0,
+            paused: None,
+            damage: None,
+        })
+    };
+    let mut all: Vec<_> = kept.cursors.iter().filter_map(one).collect();
+    all.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    all
+}
+
+fn order_name(order: Order) -> &'static str {
+    match order {
+        Order::PerKey => "per_key",
+        Order::PerPartition => "per_partition",
+        Order::None => "none",
+    }
+}

@@ -1,0 +1,241 @@
+//! The handle on an open broker, and what its parts share.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidemill_core::{Bus, Event, GroupName, PublishError, TopicId, TopicName};
+use tidemill_log::driver::Handle;
+use tidemill_log::{CommitError, OpenError};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::builder::{Builder, Settings};
+use crate::encode::{Places, sort};
+use crate::group::Group;
+use crate::inbox::Inboxes;
+use crate::info::Health;
+use crate::machine::{Append, BrokerMachine, Durable, Operation, Receipt, Refusal, Topic};
+use crate::metrics::{Counters, Metrics};
+use crate::watch::{Closed, Listening};
+
+/// An embedded broker. Clones share it; when the last one is gone it closes by itself, in the
+/// background. It is a [`Publisher`](tidemill_core::Publisher) and a
+/// [`Subscriber`](tidemill_core::Subscriber).
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the parts of a broker share. Members and settlements hold it too: a broker is open as
+/// long as somebody uses it.
+pub(crate) struct Inner {
+    pub(crate) handle: Handle<BrokerMachine>,
+    pub(crate) durable: Arc<Durable>,
+    pub(crate) listening: Arc<Listening>,
+    pub(crate) settings: Settings,
+    pub(crate) counters: Counters,
+    pub(crate) inboxes: Arc<Inboxes>,
+    pub(crate) closed: Closed,
+    /// The groups that had members since the broker was opened. Locked for a look-up.
+    groups: Mutex<HashMap<GroupName, Arc<Group>>>,
+    /// Where the next event without a key goes.
+    round: AtomicU32,
+    opened: Instant,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        handle: Handle<BrokerMachine>,
+        durable: Arc<Durable>,
+        listening: Arc<Listening>,
+        settings: Settings,
+    ) -> Self {
+        // Names made by an older process, or another broker, are never met again.
+        let inboxes = Inboxes::new(&Uuid::now_v7().simple().to_string());
+        Self {
+            handle,
+            durable,
+            listening,
+            settings,
+            counters: Counters::default(),
+            inboxes: Arc::new(inboxes),
+            closed: Arc::new(AtomicBool::new(false)),
+            groups: Mutex::default(),
+            round: AtomicU32::new(0),
+            opened: Instant::now(),
+        }
+    }
+
+    /// The time since the broker was opened; for waiting.
+    pub(crate) fn now(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    pub(crate) fn groups(&self) -> MutexGuard<'_, HashMap<GroupName, Arc<Group>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic as it is to be made by its first use.
+    pub(crate) fn fresh_topic(&self) -> Topic {
+        Topic {
+            id: TopicId(Uuid::now_v7()),
+            partitions: self.settings.default_partitions,
+        }
+    }
+
+    /// Has the log do something, and waits until it is durable. Dropped before that, it is done
+    /// all the same.
+    pub(crate) async fn submit(
+        &self,
+        operation: Operation,
+    ) -> Result<Receipt, CommitError<Refusal>> {
+        let (sender, receiver) = oneshot::channel();
+        self.handle.submit(operation, move |answer| {
+            // Nobody may wait any longer.
+            let _ = sender.send(answer);
+        });
+        receiver.await.unwrap_or_else(|_| {
+            let why = "the broker was dropped before it answered";
+            Err(CommitError::Indeterminate(why.into()))
+        })
+    }
+
+    /// Events for one topic as records: for the topic as it is, or (if `create`) as it is to be
+    /// made.
+    pub(crate) fn encode(
+        &self,
+        name: &TopicName,
+        create: bool,
+        events: &[Event],
+    ) -> Result<(Append, Places), PublishError> {
+        let route = match self.durable.catalog().topic(name) {
+            Some(topic) => topic,
+            None if create => self.fresh_topic(),
+            None => return Err(PublishError::UnknownTopic(name.clone())),
+        };
+        let round = || self.round.fetch_add(1, Ordering::Relaxed);
+        let now_ms = Timestamp::now().as_millisecond();
+        let event_max_bytes = self.settings.event_max_bytes;
+        let sorted = sort(events.iter(), route, event_max_bytes, now_ms, round)?;
+        let (batches, places) = sorted.split(name.clone());
+        let append = Append {
+            topic: name.clone(),
+            route,
+            create,
+            batches,
+        };
+        Ok((append, places))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Closing waits for the disk, and this may be an async worker.
+        let handle = self.handle.clone();
+        let name = "tidemill-close".to_owned();
+        let spawned = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || handle.close());
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "could not close in the background; what is durable is kept");
+        }
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    pub(crate) fn of(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Settings, then [`Builder::open`].
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Opens the broker whose data is in this folder, which is made where there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong with the folder, and what to do.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        Self::builder().path(path).open().await
+    }
+
+    /// A broker that keeps everything in memory and is gone with the process. It refuses writes
+    /// when it has [`IN_MEMORY_MAX_BYTES`](crate::limits::IN_MEMORY_MAX_BYTES).
+    ///
+    /// # Panics
+    /// Where the process can start no more threads.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let opened = Self::builder().open_blocking();
+        opened.expect("an empty disk in memory has nothing that could be wrong")
+    }
+
+    /// The handle that programs use.
+    #[must_use]
+    pub fn bus(&self) -> Bus {
+        Bus::new(self.clone())
+    }
+
+    /// Whether it takes writes.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Health::Closed;
+        }
+        match self.inner.handle.health() {
+            tidemill_log::Health::Ready => Health::Ready,
+            tidemill_log::Health::Full(why) => Health::Full(why),
+            tidemill_log::Health::ReadOnly(why) => Health::ReadOnly(why.to_string()),
+        }
+    }
+
+    /// How many times the data was opened, this time included; also the epoch of its leader.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.inner.handle.epoch()
+    }
+
+    /// What it did since it was opened.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.inner.counters.snapshot()
+    }
+
+    /// Takes nothing more in, waits until everything that was taken in is durable, writes a
+    /// checkpoint and lets the data go. Members and long polls are told. Closing twice is
+    /// closing once.
+    pub async fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.listening.wake_all();
+        let handle = self.inner.handle.clone();
+        // It waits for the disk. A panic in it was told on its own thread.
+        let _ = tokio::task::spawn_blocking(move || handle.close()).await;
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! How a broker is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tidemill_core::limits::EVENT_DATA_MAX_BYTES;
+use tidemill_log::driver::{self, FileDisk, MemoryDisk};
+use tidemill_log::{Disk, FlushPolicy, OpenError, Options};
+
+use crate::broker::{Broker, Inner};
+use crate::limits::{IN_MEMORY_MAX_BYTES, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX};
+use crate::machine::BrokerMachine;
+use crate::watch::Listening;
+
+/// Where the data is.
+#[derive(Clone)]
+enum Place {
+    Path(PathBuf),
+    Memory { max_bytes: u64 },
+    Disk(Arc<dyn Disk>),
+}
+
+/// What the broker does by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) auto_create_topics: bool,
+    pub(crate) default_partitions: u32,
+    pub(crate) event_max_bytes: usize,
+}
+
+/// Settings of a broker. Made by [`Broker::builder`]; without a place it is in memory.
+#[derive(Clone)]
+#[must_use]
+pub struct Builder {
+    place: Place,
+    settings: Settings,
+    flush: FlushPolicy,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            place: Place::Memory {
+                max_bytes: IN_MEMORY_MAX_BYTES,
+            },
+            settings: Settings {
+                auto_create_topics: true,
+                default_partitions: 1,
+                event_max_bytes: EVENT_DATA_MAX_BYTES,
+            },
+            flush: FlushPolicy::EveryCommit,
+        }
+    }
+
+    /// Keeps the data in this folder, which is made where there is none.
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.place = Place::Path(path.into());
+        self
+    }
+
+    /// Keeps the data in memory; with this many bytes used, writes are refused.
+    pub fn in_memory(mut self, max_bytes: u64) -> Self {
+        self.place = Place::Memory { max_bytes };
+        self
+    }
+
+    /// Keeps the data on this disk: for simulated and special ones.
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.place = Place::Disk(disk);
+        self
+    }
+
+    /// When a write is acknowledged; every commit is synced unless told otherwise.
+    pub fn flush(mut self, policy: FlushPolicy) -> Self {
+        self.flush = policy;
+        self
+    }
+
+    /// Whether a topic is made by its first use; it is unless told otherwise.
+    pub fn auto_create_topics(mut self, on: bool) -> Self {
+        self.settings.auto_create_topics = on;
+        self
+    }
+
+    /// How many partitions a topic has that is made by its first use: 1 unless told otherwise,
+    /// at most [`TOPIC_PARTITIONS_MAX`].
+    pub fn default_partitions(mut self, count: u32) -> Self {
+        self.settings.default_partitions = count.clamp(1, TOPIC_PARTITIONS_MAX);
+        self
+    }
+
+    /// Largest data of one event in bytes: 16 MiB unless told otherwise, and no more than one
+    /// publish may have.
+    pub fn event_max_bytes(mut self, max: usize) -> Self {
+        self.settings.event_max_bytes = max.min(PUBLISH_MAX_BYTES);
+        self
+    }
+
+    /// Opens the broker, and recovers what is there.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(self) -> Result<Broker, OpenError> {
+        // Recovery reads and writes: not on an async worker.
+        let opened = tokio::task::spawn_blocking(move || self.open_blocking());
+        match opened.await {
+            Ok(opened) => opened,
+            Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+            Err(cancelled) => Err(OpenError::Io {
+                what: "open the broker".into(),
+                source: std::io::Error::other(cancelled),
+            }),
+        }
+    }
+
+    /// Opens the broker on this thread, and blocks it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_blocking(self) -> Result<Broker, OpenError> {
+        let mut options = Options::default();
+        let disk: Arc<dyn Disk> = match self.place {
+            Place::Path(path) => Arc::new(FileDisk::new(path)),
+            Place::Disk(disk) => disk,
+            Place::Memory { max_bytes } => {
+                options = Options::in_memory(max_bytes);
+                Arc::new(MemoryDisk::new(max_bytes))
+            }
+        };
+        options.flush = self.flush;
+        let (machine, durable) = BrokerMachine::new();
+        let listening = Arc::new(Listening::default());
+        let observer = Arc::clone(&listening);
+        let handle = driver::open(disk, options, machine, observer)?;
+        let inner = Inner::new(handle, durable, listening, self.settings);
+        Ok(Broker::of(inner))
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("settings", &self.settings)
+            .field("flush", &self.flush)
+            .finish_non_exhaustive()
+    }
+}

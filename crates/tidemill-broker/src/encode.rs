@@ -1,0 +1,130 @@
+//! Events into record batches: which partition each goes to, and at which place of its batch it
+//! lies. May not know the log beyond the batch, nor what is done with it.
+
+use std::collections::BTreeMap;
+
+use tidemill_core::binding::Encoded;
+use tidemill_core::partition::partition_of;
+use tidemill_core::{Event, Offset, Partition, Position, PublishError, TopicName};
+use tidemill_log::{Batch, BatchBuilder, BatchError};
+
+use crate::limits::PUBLISH_MAX_BYTES;
+use crate::machine::Topic;
+
+/// Events sorted into one batch a partition.
+#[derive(Debug)]
+pub(crate) struct Sorted {
+    pub(crate) batches: Vec<(Partition, Batch)>,
+    /// For each event its batch's index and its place in the batch.
+    places: Vec<(usize, u64)>,
+}
+
+impl Sorted {
+    /// Where the events are, in their order, when the batches have these base offsets.
+    pub(crate) fn positions<'a>(
+        places: &'a Places,
+        bases: &'a [Offset],
+    ) -> impl Iterator<Item = Position> + 'a {
+        places.places.iter().filter_map(|(batch, place)| {
+            Some(Position {
+                topic: places.topic.clone(),
+                partition: *places.partitions.get(*batch)?,
+                offset: bases.get(*batch)?.plus(*place),
+            })
+        })
+    }
+
+    /// The batches, and what is needed to tell the events' positions later.
+    pub(crate) fn split(self, topic: TopicName) -> (Vec<(Partition, Batch)>, Places) {
+        let places = Places {
+            topic,
+            partitions: self
+                .batches
+                .iter()
+                .map(|(partition, _)| *partition)
+                .collect(),
+            places: self.places,
+        };
+        (self.batches, places)
+    }
+}
+
+/// Where events lie in their batches.
+#[derive(Debug)]
+pub(crate) struct Places {
+    topic: TopicName,
+    partitions: Vec<Partition>,
+    places: Vec<(usize, u64)>,
+}
+
+/// Sorts events into batches, one a partition, each in the events' order. A key goes to its
+/// partition; `round` gives the next number for an event without one.
+///
+/// # Errors
+/// [`PublishError::TooLarge`] where an event's data has more than `event_max_bytes`, or all
+/// together more than one publish may have.
+pub(crate) fn sort<'a>(
+    events: impl Iterator<Item = &'a Event>,
+    topic: Topic,
+    event_max_bytes: usize,
+    timestamp_ms: i64,
+    mut round: impl FnMut() -> u32,
+) -> Result<Sorted, PublishError> {
+    let mut builders: Vec<(Partition, BatchBuilder)> = Vec::new();
+    let mut index: BTreeMap<Partition, usize> = BTreeMap::new();
+    let mut places = Vec::new();
+    let mut total_bytes = 0;
+    for event in events {
+        let data_bytes = event.data().map_or(0, bytes::Bytes::len);
+        too_large(data_bytes, event_max_bytes)?;
+        total_bytes += event.size_bytes();
+        too_large(total_bytes, PUBLISH_MAX_BYTES)?;
+        let partition = match event.key() {
+            Some(key) => partition_of(key.as_bytes(), topic.partitions),
+            None => Partition(round() % topic.partitions.max(1)),
+        };
+        let at = *index.entry(partition).or_insert_with(|| {
+            builders.push((partition, BatchBuilder::new()));
+            builders.len() - 1
+        });
+        let Some((_, builder)) = builders.get_mut(at) else {
+            continue;
+        };
+        let record = Encoded::new(event);
+        places.push((at, u64::from(builder.record_count())));
+        builder
+            .push(timestamp_ms, record.key(), record.value(), record.headers())
+            .map_err(refused)?;
+    }
+    let finished = builders
+        .into_iter()
+        .map(|(partition, builder)| Ok((partition, builder.finish().map_err(refused)?)));
+    let batches: Result<Vec<_>, PublishError> = finished.collect();
+    Ok(Sorted {
+        batches: batches?,
+        places,
+    })
+}
+
+fn too_large(size_bytes: usize, max_bytes: usize) -> Result<(), PublishError> {
+    if size_bytes <= max_bytes {
+        return Ok(());
+    }
+    Err(PublishError::TooLarge {
+        size_bytes,
+        max_bytes,
+    })
+}
+
+fn refused(error: BatchError) -> PublishError {
+    match error {
+        BatchError::TooLarge {
+            size_bytes,
+            max_bytes,
+        } => PublishError::TooLarge {
+            size_bytes,
+            max_bytes,
+        },
+        other => PublishError::Other(other.to_string()),
+    }
+}

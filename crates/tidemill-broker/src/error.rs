@@ -1,0 +1,78 @@
+//! One error type an operation, each text saying what happened and what to do next.
+
+use thiserror::Error;
+use tidemill_core::error::Unavailable;
+use tidemill_core::{GroupName, Partition, TopicName};
+use tidemill_log::CommitError;
+pub use tidemill_log::OpenError;
+
+use crate::machine::Refusal;
+
+/// Why a topic was not made or deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TopicError {
+    /// There is one of this name.
+    #[error("the topic {0} exists already; delete it first, or use another name")]
+    Exists(TopicName),
+    /// There is none of this name.
+    #[error("unknown topic {0}; create it first")]
+    Unknown(TopicName),
+    /// A bound would be passed.
+    #[error("{0}")]
+    Limit(String),
+    /// Nothing was written.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The write began but its sync failed.
+    #[error("it is not known whether the change was kept ({0}); check after a restart")]
+    Indeterminate(String),
+}
+
+/// Why a group was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum GroupError {
+    /// There is none of this name.
+    #[error("unknown group {0}; it is made by the first subscription")]
+    Unknown(GroupName),
+    /// The group does not read this partition.
+    #[error("group {group} has no position in partition {partition} of {topic}; subscribe first")]
+    NotRead {
+        /// The group.
+        group: GroupName,
+        /// The topic.
+        topic: TopicName,
+        /// The part of it.
+        partition: Partition,
+    },
+    /// Nothing was written.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The write began but its sync failed.
+    #[error("it is not known whether the change was kept ({0}); check after a restart")]
+    Indeterminate(String),
+    /// The broker said no for another reason.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<CommitError<Refusal>> for TopicError {
+    fn from(error: CommitError<Refusal>) -> Self {
+        match error {
+            CommitError::Unavailable(why) => Self::Unavailable(why),
+            CommitError::Indeterminate(why) => Self::Indeterminate(why),
+            CommitError::Refused(Refusal::TopicExists(name)) => Self::Exists(name),
+            CommitError::Refused(Refusal::UnknownTopic(name)) => Self::Unknown(name),
+            CommitError::Refused(other) => Self::Limit(other.to_string()),
+        }
+    }
+}
+
+impl From<CommitError<Refusal>> for GroupError {
+    fn from(error: CommitError<Refusal>) -> Self {
+        match error {
+            CommitError::Unavailable(why) => Self::Unavailable(why),
+            CommitError::Indeterminate(why) => Self::Indeterminate(why),
+            CommitError::Refused(other) => Self::Other(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Reading by offset, outside of any group, with a long poll on the high watermark.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidemill_core::error::Unavailable;
+use tidemill_core::{Fetch, FetchError, Fetched, Offset};
+use tidemill_log::{Batch, PartitionId, Read, ReadError};
+use tokio::time::Instant;
+
+use crate::broker::Inner;
+use crate::decode::{Want, decode};
+use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, READ_MAX_BYTES};
+use crate::metrics::add;
+
+/// Reads; waits for the first event as long as the fetch says.
+pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, FetchError> {
+    let id = partition_id(&inner, &fetch)?;
+    let deadline = Instant::now().checked_add(fetch.wait);
+    let advanced = inner.listening.poll(id);
+    loop {
+        let waiting = advanced.notified();
+        tokio::pin!(waiting);
+        // From here on an advance is not missed, whether it comes before or after the look.
+        waiting.as_mut().enable();
+        if inner.closed.load(Ordering::Acquire) {
+            return Err(Unavailable::Closed.into());
+        }
+        let fetched = read(&inner, id, &fetch).await?;
+        if !fetched.events.is_empty() || fetched.next > fetch.offset || fetch.max_events == 0 {
+            add(&inner.counters.fetched_events, fetched.events.len());
+            return Ok(fetched);
+        }
+        match deadline {
+            Some(deadline) if deadline <= Instant::now() => return Ok(fetched),
+            // In time or too late: look once more.
+            Some(deadline) => drop(tokio::time::timeout_at(deadline, waiting).await),
+            None => waiting.await,
+        }
+    }
+}
+
+fn partition_id(inner: &Inner, fetch: &Fetch) -> Result<PartitionId, FetchError> {
+    let topic = inner.durable.catalog().topic(&fetch.topic);
+    let topic = topic.ok_or_else(|| FetchError::UnknownTopic(fetch.topic.clone()))?;
+    if fetch.partition.0 >= topic.partitions {
+        return Err(FetchError::UnknownPartition {
+            topic: fetch.topic.clone(),
+            partition: fetch.partition,
+            count: topic.partitions,
+        });
+    }
+    Ok(PartitionId {
+        topic: topic.id,
+        partition: fetch.partition,
+    })
+}
+
+/// Everything there is now, up to the fetch's bounds.
+async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, FetchError> {
+    let events_max = fetch.max_events.min(FETCH_MAX_EVENTS);
+    let bytes_max = fetch.max_bytes.clamp(1, FETCH_MAX_BYTES);
+    let unknown = || FetchError::UnknownTopic(fetch.topic.clone());
+    let bounds = inner.handle.reader().bounds(id).ok_or_else(unknown)?;
+    let mut fetched = Fetched {
+        events: Vec::new(),
+        next: fetch.offset,
+        end: bounds.end,
+    };
+    let mut bytes = 0;
+    while fetched.events.len() < events_max && bytes < bytes_max {
+        let want = Want {
+            from: fetched.next,
+            events_max: events_max - fetched.events.len(),
+            bytes_max: bytes_max - bytes,
+        };
+        let batches = match read_batches(inner, id, want.from).await {
+            Ok(Some(batches)) => batches,
+            Ok(None) => break,
+            // What was read before the trouble is given first.
+            Err(_) if !fetched.events.is_empty() => break,
+            Err(error) => return Err(error.into_fetch(fetch)),
+        };
+        let decoded = decode(&batches, &fetch.topic, id, want);
+        if let Some(why) = decoded.damage
+            && decoded.events.is_empty()
+            && fetched.events.is_empty()
+        {
+            return Err(FetchError::Damaged {
+                offset: want.from,
+                resume: decoded.next,
+                why,
+            });
+        }
+        if decoded.next <= want.from {
+            break;
+        }
+        bytes += decoded
+            .events
+            .iter()
+            .map(|(_, e)| e.size_bytes())
+            .sum::<usize>();
+        fetched.events.extend(decoded.events);
+        fetched.next = decoded.next;
+        fetched.end = fetched.end.max(decoded.next);
+    }
+    Ok(fetched)
+}
+
+/// Why batches could not be read.
+enum Trouble {
+    OutOfRange { earliest: Offset, end: Offset },
+    Unknown,
+    Read(ReadError),
+    Lost,
+}
+
+impl Trouble {
+    fn into_fetch(self, fetch: &Fetch) -> FetchError {
+        match self {
+            Self::OutOfRange { earliest, end } => FetchError::OutOfRange {
+                offset: fetch.offset,
+                earliest,
+                end,
+            },
+            Self::Unknown | Self::Read(ReadError::Gone(_)) => {
+                FetchError::UnknownTopic(fetch.topic.clone())
+            }
+            Self::Read(ReadError::Damaged {
+                offset,
+                resume,
+                why,
+                ..
+            }) => FetchError::Damaged {
+                offset,
+                resume,
+                why,
+            },
+            Self::Read(error @ ReadError::Io { .. }) => FetchError::Other(error.to_string()),
+            Self::Lost => Unavailable::Closed.into(),
+        }
+    }
+}
+
+async fn read_batches(
+    inner: &Inner,
+    id: PartitionId,
+    from: Offset,
+) -> Result<Option<Vec<Batch>>, Trouble> {
+    match inner.handle.reader().read(id, from, READ_MAX_BYTES) {
+        Read::Batches(batches) => Ok(Some(batches)),
+        Read::AtEnd => Ok(None),
+        Read::OutOfRange(bounds) => Err(Trouble::OutOfRange {
+            earliest: bounds.earliest,
+            end: bounds.end,
+        }),
+        Read::Unknown => Err(Trouble::Unknown),
+        Read::Disk(read) => {
+            add(&inner.counters.disk_reads, 1);
+            let run = tokio::task::spawn_blocking(move || read.run()).await;
+            run.map_err(|_| Trouble::Lost)?
+                .map(Some)
+                .map_err(Trouble::Read)
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Consumer groups: the shell around the pure delivery state. It reads the log for its members,
+//! waits for them, and commits what they settle.
+//!
+//! Invariant: nothing waits while the state is locked, and nothing is read or decoded then.
+
+mod core;
+mod flow;
+mod held;
+mod member;
+mod overview;
+mod queue;
+mod settle;
+mod settler;
+mod work;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidemill_core::cursor::Cursor;
+use tidemill_core::slots::MemberId;
+use tidemill_core::{Generation, GroupName, Order, SettleError, Ticket, TopicId, TopicName};
+use tidemill_log::{PartitionId, Read, ReadError};
+use tokio::sync::Notify;
+
+use self::core::Core;
+pub(crate) use self::member::Member;
+use self::queue::FlowIndex;
+use self::settle::{Begun, Ended};
+use self::work::{Loaded, ReadPlan, Taken};
+use crate::broker::Inner;
+use crate::decode::{Want, decode};
+use crate::info::{GroupPartitionInfo, MemberInfo};
+use crate::limits::{GROUP_MEMBERS_MAX, GROUP_SLOTS, READ_MAX_BYTES};
+use crate::machine::{GroupId, Operation, Topic};
+use crate::metrics::add;
+use crate::watch::Bell;
+
+/// How long a partition that the disk would not read is left alone.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Reads that one look for work makes at most before it takes what there is.
+const READS_MAX: usize = 64;
+
+/// A group with the deliveries of this process.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: GroupName,
+    pub(crate) id: GroupId,
+    bell: Arc<Bell>,
+    locked: Mutex<Locked>,
+}
+
+#[derive(Debug)]
+struct Locked {
+    core: Core,
+    /// How each member is woken.
+    notifies: HashMap<MemberId, Arc<Notify>>,
+}
+
+impl Locked {
+    /// Wakes who has something to look at, but for one that looks right now.
+    fn wake(&mut self, but: Option<MemberId>) {
+        while let Some(member) = self.core.wake.pop_first() {
+            if Some(member) != but
+                && let Some(notify) = self.notifies.get(&member)
+            {
+                notify.notify_one();
+            }
+        }
+    }
+}
+
+/// Why a member was not taken in.
+#[derive(Debug)]
+pub(crate) enum JoinRefused {
+    /// The members that are there keep another order.
+    Order(Order),
+    /// There are too many.
+    Members,
+}
+
+/// A group as it is now.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    pub(crate) order: Order,
+    pub(crate) generation: Generation,
+    pub(crate) topics: Vec<TopicName>,
+    pub(crate) members: Vec<MemberInfo>,
+    pub(crate) slots: u32,
+    pub(crate) partitions: Vec<GroupPartitionInfo>,
+}
+
+impl Group {
+    /// A group without members. Its generations begin above `generation`.
+    pub(crate) fn new(name: GroupName, id: GroupId, order: Order, generation: Generation) -> Self {
+        Self {
+            name,
+            id,
+            bell: Arc::new(Bell::default()),
+            locked: Mutex::new(Locked {
+                core: Core::new(order, generation),
+                notifies: HashMap::new(),
+            }),
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a member in.
+    pub(crate) fn join(
+        &self,
+        inner: &Inner,
+        order: Order,
+        topics: Vec<(TopicName, Topic, Vec<Cursor>)>,
+    ) -> Result<(MemberId, Arc<Notify>), JoinRefused> {
+        let mut locked = self.locked();
+        if let Some(have) = locked.core.order_in_use().filter(|have| *have != order) {
+            return Err(JoinRefused::Order(have));
+        }
+        if locked.notifies.len() >= GROUP_MEMBERS_MAX {
+            return Err(JoinRefused::Members);
+        }
+        let ids: Vec<_> = topics.iter().map(|(_, topic, _)| *topic).collect();
+        let member = locked.core.join(order, topics);
+        let notify = Arc::new(Notify::new());
+        locked.notifies.insert(member, Arc::clone(&notify));
+        self.bell.set(locked.notifies.values().cloned().collect());
+        let partitions = ids.into_iter().flat_map(Topic::partition_ids);
+        inner.listening.listen(partitions, &self.bell);
+        locked.wake(None);
+        Ok((member, notify))
+    }
+
+    /// Lets a member go.
+    pub(crate) fn leave(&self, inner: &Inner, member: MemberId) {
+        let mut locked = self.locked();
+        locked.core.leave(member);
+        locked.notifies.remove(&member);
+        self.bell.set(locked.notifies.values().cloned().collect());
+        locked.wake(None);
+        if locked.notifies.is_empty() {
+            inner
+                .listening
+                .forget(|_, bell| !Arc::ptr_eq(bell, &self.bell));
+        }
+    }
+
+    /// Reads what a member could have, then gives it at most `credit` events.
+    fn take(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, credit: usize) -> Taken {
+        for _ in 0..READS_MAX {
+            let mut locked = self.locked();
+            if locked.core.ready(member) >= credit {
+                break;
+            }
+            let reader = inner.handle.reader();
+            let end = |id| reader.bounds(id).map(|bounds| bounds.end);
+            let Some(plan) = locked.core.plan_read(member, end) else {
+                break;
+            };
+            drop(locked);
+            self.read(inner, member, plan);
+        }
+        let mut locked = self.locked();
+        let taken = locked.core.take(&self.name, member, credit, inner.now());
+        locked.wake(Some(member));
+        taken
+    }
+
+    /// Makes one read: at once where the records are in memory, else on a thread that may
+    /// block.
+    fn read(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, plan: ReadPlan) {
+        match inner
+            .handle
+            .reader()
+            .read(plan.id, plan.offset, READ_MAX_BYTES)
+        {
+            Read::Batches(batches) => {
+                let loaded = self.decode(&batches, &plan, inner);
+                self.loaded(inner, &plan, loaded, Some(member));
+            }
+            Read::Disk(read) => {
+                add(&inner.counters.disk_reads, 1);
+                let (group, inner) = (Arc::clone(self), Arc::clone(inner));
+                tokio::task::spawn_blocking(move || match read.run() {
+                    Ok(batches) => {
+                        let loaded = group.decode(&batches, &plan, &inner);
+                        group.loaded(&inner, &plan, loaded, None);
+                    }
+                    Err(error) => group.unreadable(&inner, plan, error),
+                });
+            }
+            Read::OutOfRange(bounds) if plan.offset < bounds.earliest => {
+                let loaded = Loaded {
+                    next: bounds.earliest,
+                    ..Loaded::default()
+                };
+                self.loaded(inner, &plan, loaded, Some(member));
+            }
+            Read::Unknown => {
+                let mut locked = self.locked();
+                locked.core.topic_gone(plan.id.topic);
+                locked.wake(None);
+            }
+            Read::OutOfRange(_) | Read::AtEnd => self.locked().core.unread(&plan),
+        }
+    }
+
+    fn decode(&self, batches: &[tidemill_log::Batch], plan: &ReadPlan, inner: &Inner) -> Loaded {
+        let catalog = inner.durable.catalog();
+        let want = Want {
+            from: plan.offset,
+            events_max: plan.events_max,
+            bytes_max: usize::MAX,
+        };
+        let Some(topic) = catalog.name(plan.id.topic) else {
+            // Deleted meanwhile; what was read is of no use.
+            return Loaded {
+                next: plan.offset,
+                ..Loaded::default()
+            };
+        };
+        let decoded = decode(batches, topic, plan.id, want);
+        Loaded {
+            events: decoded.events,
+            next: decoded.next,
+            damage: decoded.damage,
+        }
+    }
+
+    /// Takes in what was read, and has passed offsets settled in the background.
+    fn loaded(&self, inner: &Inner, plan: &ReadPlan, loaded: Loaded, member: Option<MemberId>) {
+        if let Some(damage) = &loaded.damage {
+            add(&inner.counters.damaged_reads, 1);
+            tracing::error!(group = %self.name, %damage, "passed what cannot be read");
+        }
+        let mut locked = self.locked();
+        let passed = locked.core.loaded(plan, loaded);
+        locked.wake(member);
+        drop(locked);
+        for range in passed {
+            add(
+                &inner.counters.passed,
+                (range.end.0 - range.start.0) as usize,
+            );
+            let operation = Operation::Pass {
+                group: self.id,
+                partition: plan.id,
+                range,
+            };
+            // Where this is not kept, they are passed again after a restart.
+            inner.handle.submit(operation, |_| {});
+        }
+    }
+
+    /// The disk did not give what it should have.
+    fn unreadable(self: &Arc<Self>, inner: &Arc<Inner>, plan: ReadPlan, error: ReadError) {
+        let why = error.to_string();
+        match error {
+            ReadError::Damaged { resume, .. } => {
+                let loaded = Loaded {
+                    next: resume.max(plan.offset.next()),
+                    damage: Some(why),
+                    ..Loaded::default()
+                };
+                self.loaded(inner, &plan, loaded, None);
+            }
+            ReadError::Gone(_) => {
+                let mut locked = self.locked();
+                locked.core.topic_gone(plan.id.topic);
+                locked.wake(None);
+            }
+            ReadError::Io { .. } => {
+                add(&inner.counters.damaged_reads, 1);
+                tracing::error!(group = %self.name, %why, "cannot read, trying again");
+                self.locked().core.note_damage(plan.flow, why);
+                let group = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep(READ_AGAIN_AFTER).await;
+                    let mut locked = group.locked();
+                    locked.core.unread(&plan);
+                    locked.core.wake_all();
+                    locked.wake(None);
+                });
+            }
+        }
+    }
+
+    fn begin_settle(&self, ticket: &Ticket) -> Result<Begun, SettleError> {
+        self.locked().core.begin_settle(ticket)
+    }
+
+    fn end_settle(&self, partition: PartitionId, ticket: &Ticket, ended: Ended) {
+        let mut locked = self.locked();
+        locked.core.end_settle(partition, ticket, ended);
+        locked.wake(None);
+    }
+
+    /// Gives an attempt back, to be tried again when `due` if that is given. Answers whether
+    /// the ticket was not stale.
+    fn retry(&self, ticket: &Ticket, due: Option<Duration>) -> bool {
+        let mut locked = self.locked();
+        let partition = locked.core.partition_id(&ticket.position);
+        let retried = partition.is_some_and(|id| locked.core.retry(id, ticket, due));
+        locked.wake(None);
+        retried
+    }
+
+    /// Makes everything in flight of a partition stale, and stops its reads.
+    pub(crate) fn begin_seek(&self, partition: PartitionId) -> Option<SeekGuard<'_>> {
+        let mut locked = self.locked();
+        let flow = locked.core.flow_index(partition)?;
+        locked.core.begin_seek(flow);
+        locked.wake(None);
+        Some(SeekGuard {
+            group: self,
+            flow,
+            cursor: None,
+        })
+    }
+
+    /// A topic was deleted.
+    pub(crate) fn topic_gone(&self, topic: TopicId) {
+        let mut locked = self.locked();
+        locked.core.topic_gone(topic);
+        locked.wake(None);
+    }
+
+    /// The group was deleted.
+    pub(crate) fn group_gone(&self) {
+        let mut locked = self.locked();
+        locked.core.group_gone();
+        locked.wake(None);
+    }
+
+    /// The group as it is now, with the partitions of the topics that somebody reads or read.
+    pub(crate) fn overview(&self) -> Overview {
+        let locked = self.locked();
+        let core = &locked.core;
+        Overview {
+            order: core.order,
+            generation: core.generation,
+            topics: core.topics(),
+            members: core.member_infos(),
+            slots: match core.order {
+                Order::PerKey => GROUP_SLOTS,
+                _ => 0,
+            },
+            partitions: core.partition_infos(),
+        }
+    }
+}
+
+/// A seek under way; dropped, the partition goes on from where it is then.
+pub(crate) struct SeekGuard<'a> {
+    group: &'a Group,
+    flow: FlowIndex,
+    cursor: Option<Cursor>,
+}
+
+impl SeekGuard<'_> {
+    /// The position is durable.
+    pub(crate) fn done(mut self, position: tidemill_core::Offset) {
+        self.cursor = Some(Cursor::at(position));
+    }
+}
+
+impl Drop for SeekGuard<'_> {
+    fn drop(&mut self) {
+        let mut locked = self.group.locked();
+        locked.core.end_seek(self.flow, self.cursor.take());
+        locked.wake(None);
+    }
+}

@@ -1,0 +1,197 @@
+//! Taking events back: settled, to be tried again, or withdrawn by a seek.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_core::cursor::Cursor;
+use tidemill_core::{Event, SettleError, Ticket};
+use tidemill_log::PartitionId;
+
+use super::core::{Core, Seen};
+use super::flow::InFlight;
+use super::held::Lane;
+use super::queue::{FlowIndex, Item};
+
+/// An attempt whose settlement began.
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    pub(super) partition: PartitionId,
+    pub(super) event: Arc<Event>,
+}
+
+/// How a settlement that began has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The event is settled and that is durable.
+    Settled,
+    /// Nothing was kept: its holder may try again, or abandon it.
+    Refused,
+    /// Nobody knows: the event stays where it is until a restart.
+    Unknown,
+}
+
+impl Core {
+    /// The attempt is to be settled: from now on nobody can take it back.
+    ///
+    /// # Errors
+    /// [`SettleError::Stale`], or another where it is being settled already.
+    pub(super) fn begin_settle(&mut self, ticket: &Ticket) -> Result<Begun, SettleError> {
+        let partition = self.partition_id(&ticket.position);
+        let partition = partition.ok_or(SettleError::Stale)?;
+        let (_, flight) = self.flight(partition, ticket).ok_or(SettleError::Stale)?;
+        if flight.settling {
+            let why = "this attempt is being settled already; wait for the first answer";
+            return Err(SettleError::Other(why.into()));
+        }
+        flight.settling = true;
+        let event = Arc::clone(&flight.item.event);
+        Ok(Begun { partition, event })
+    }
+
+    /// A settlement that began has ended.
+    pub(super) fn end_settle(&mut self, partition: PartitionId, ticket: &Ticket, ended: Ended) {
+        match ended {
+            Ended::Unknown => {}
+            Ended::Refused => {
+                let Some((_, flight)) = self.flight(partition, ticket) else {
+                    return;
+                };
+                flight.settling = false;
+                let (member, abandoned) = (flight.member, flight.abandoned);
+                if abandoned || !self.members.contains_key(&member) {
+                    self.retry(partition, ticket, None);
+                }
+            }
+            Ended::Settled => {
+                let Some(item) = self.take_flight(partition, ticket) else {
+                    return;
+                };
+                self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
+                let Some(flow) = self.flows.get_mut(item.flow.0) else {
+                    return;
+                };
+                let place = flow.topic_index;
+                let full = flow.room() == 0;
+                flow.settle(item.offset..item.offset.next());
+                if full && flow.room() > 0 {
+                    self.wake_topic(place);
+                }
+            }
+        }
+    }
+
+    /// The attempt is given up: the event is given out again, not before `due` if that is
+    /// given. Answers whether the ticket was not stale.
+    pub(super) fn retry(
+        &mut self,
+        partition: PartitionId,
+        ticket: &Ticket,
+        due: Option<Duration>,
+    ) -> bool {
+        match self.flight(partition, ticket) {
+            Some((_, flight)) if flight.settling => {
+                flight.abandoned = true;
+                return false;
+            }
+            Some(_) => {}
+            None => return false,
+        }
+        match self.take_flight(partition, ticket) {
+            Some(item) => {
+                self.give_back(item.again(), due);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn flight(
+        &mut self,
+        partition: PartitionId,
+        ticket: &Ticket,
+    ) -> Option<(FlowIndex, &mut InFlight)> {
+        let index = *self.flow_of.get(&partition)?;
+        let flow = self.flows.get_mut(index.0)?;
+        let flight = flow.in_flight.get_mut(&ticket.position.offset)?;
+        let same =
+            flight.generation == ticket.generation && flight.item.attempt == ticket.attempt.0;
+        same.then_some((index, flight))
+    }
+
+    /// Takes an attempt out of flight, and lets its slot move if it was the last one.
+    fn take_flight(&mut self, partition: PartitionId, ticket: &Ticket) -> Option<Item> {
+        let (index, _) = self.flight(partition, ticket)?;
+        let flow = self.flows.get_mut(index.0)?;
+        let flight = flow.in_flight.remove(&ticket.position.offset)?;
+        let place = flow.topic_index;
+        self.slot_returned(place, flight.item.slot);
+        Some(flight.item)
+    }
+
+    fn give_back(&mut self, item: Item, due: Option<Duration>) {
+        let Some(place) = self.flows.get(item.flow.0).map(|flow| flow.topic_index) else {
+            return;
+        };
+        if self.is_alone(place) {
+            self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
+            let attempt = item.attempt;
+            let seen = Seen { attempt, due };
+            self.seen.insert((item.flow, item.offset), seen);
+            if let Some(flow) = self.flows.get_mut(item.flow.0) {
+                flow.next_read = flow.next_read.min(item.offset);
+            }
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(item.flow.0) {
+            flow.waiting += 1;
+        }
+        match due {
+            Some(due) => {
+                let lane = Lane::of(&item, self.order);
+                self.held.delay(item, lane, due);
+                // Whoever waits has a new time to look at.
+                self.wake_topic(place);
+            }
+            None => self.route(item),
+        }
+    }
+
+    /// A partition's position is about to be set: what waits is forgotten, what is in flight
+    /// becomes stale, and nothing is read until [`Core::end_seek`].
+    pub(super) fn begin_seek(&mut self, index: FlowIndex) {
+        drop(self.withdraw(index));
+        self.seen.retain(|(flow, _), _| *flow != index);
+        self.generation.0 += 1;
+        let Some(flow) = self.flows.get_mut(index.0) else {
+            return;
+        };
+        flow.seeking = true;
+        let place = flow.topic_index;
+        let flights: Vec<_> = flow
+            .in_flight
+            .drain()
+            .map(|(_, flight)| flight.item)
+            .collect();
+        flow.rewind();
+        for item in flights {
+            self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
+            self.slot_returned(place, item.slot);
+        }
+    }
+
+    /// The position is `cursor` now; `None`: it could not be set, and is where it was.
+    pub(super) fn end_seek(&mut self, index: FlowIndex, cursor: Option<Cursor>) {
+        if let Some(flow) = self.flows.get_mut(index.0) {
+            let cursor = cursor.unwrap_or_else(|| flow.cursor.clone());
+            flow.restart(cursor);
+            flow.seeking = false;
+            let place = flow.topic_index;
+            self.wake_topic(place);
+        }
+    }
+
+    /// A partition's place in the list.
+    pub(super) fn flow_index(&self, partition: PartitionId) -> Option<FlowIndex> {
+        self.flow_of.get(&partition).copied()
+    }
+}

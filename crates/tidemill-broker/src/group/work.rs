@@ -1,0 +1,260 @@
+//! Giving events out: what is read next, and what a member takes.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_core::slots::MemberId;
+use tidemill_core::{Attempt, Delivery, Event, GroupName, Offset, Position, Ticket};
+use tidemill_log::PartitionId;
+
+use super::core::Core;
+use super::flow::InFlight;
+use super::held::Lane;
+use super::queue::{FlowIndex, Item};
+use crate::limits::{GROUP_MEMORY_MAX_BYTES, READ_AHEAD_LOW_EVENTS};
+
+/// A read of the log that a group asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReadPlan {
+    pub(super) flow: FlowIndex,
+    pub(super) id: PartitionId,
+    pub(super) offset: Offset,
+    /// Most events to take from what is read.
+    pub(super) events_max: usize,
+    /// Which state of the partition this is for.
+    pub(super) epoch: u64,
+}
+
+/// What a read of the log gave.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// The events, ascending.
+    pub(super) events: Vec<(Offset, Arc<Event>)>,
+    /// Where to read on.
+    pub(super) next: Offset,
+    /// Why some offsets in between could not be read.
+    pub(super) damage: Option<String>,
+}
+
+/// What a member's look for work gave.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Deliveries and their tickets.
+    Given(Vec<(Delivery, Ticket)>),
+    /// Nothing yet; look again when this time comes, if nothing wakes it before.
+    Nothing { due: Option<Duration> },
+    /// The group or a topic of the member's was deleted.
+    Gone,
+}
+
+impl Core {
+    /// Gives a member at most `credit` of the events that are its, lowest first.
+    pub(super) fn take(
+        &mut self,
+        group: &GroupName,
+        member: MemberId,
+        credit: usize,
+        now: Duration,
+    ) -> Taken {
+        for item in self.held.release(now, self.order) {
+            self.route(item);
+        }
+        match self.members.get(&member) {
+            None => return Taken::Gone,
+            Some(member) if member.gone => return Taken::Gone,
+            Some(_) => {}
+        }
+        let mut given = Vec::new();
+        while given.len() < credit {
+            let Some(item) = self.next_item(member) else {
+                break;
+            };
+            if let Some(item) = self.held.keep_behind(item, self.order) {
+                given.extend(self.give(group, member, item));
+            }
+        }
+        if given.is_empty() {
+            let due = self.held.next_due();
+            return Taken::Nothing { due };
+        }
+        Taken::Given(given)
+    }
+
+    /// The lowest of a member's own items and those that any member may have.
+    fn next_item(&mut self, id: MemberId) -> Option<Item> {
+        let member = self.members.get_mut(&id)?;
+        let own = member.queue.first();
+        let mut best = None;
+        for place in &member.topics {
+            let first = self
+                .shares
+                .get(*place)
+                .and_then(|share| share.shared.first());
+            let lowest = best.map(|(first, _)| first).or(own);
+            if let Some(first) = first
+                && lowest.is_none_or(|lowest| first < lowest)
+            {
+                best = Some((first, *place));
+            }
+        }
+        match best {
+            Some((_, place)) => self.shares.get_mut(place)?.shared.pop(),
+            None => member.queue.pop(),
+        }
+    }
+
+    fn give(
+        &mut self,
+        group: &GroupName,
+        member: MemberId,
+        item: Item,
+    ) -> Option<(Delivery, Ticket)> {
+        let flow = self.flows.get_mut(item.flow.0)?;
+        let attempt = Attempt(item.attempt);
+        let position = Position {
+            topic: flow.topic.clone(),
+            partition: flow.id.partition,
+            offset: item.offset,
+        };
+        let ticket = Ticket {
+            position: position.clone(),
+            generation: self.generation,
+            attempt,
+        };
+        let delivery = Delivery {
+            event: Arc::clone(&item.event),
+            position,
+            attempt,
+            group: group.clone(),
+        };
+        flow.waiting = flow.waiting.saturating_sub(1);
+        if let Some((slot, share)) = item.slot.zip(self.shares.get_mut(flow.topic_index)) {
+            share.slots.given(slot);
+        }
+        let flight = InFlight {
+            item,
+            member,
+            generation: self.generation,
+            settling: false,
+            abandoned: false,
+        };
+        flow.in_flight.insert(flight.item.offset, flight);
+        Some((delivery, ticket))
+    }
+
+    /// The next partition to be read for a member, if there is one with something new (`end`
+    /// tells how far they reach) and room for it. Nobody else reads it until
+    /// [`Core::loaded`] or [`Core::unread`].
+    pub(super) fn plan_read(
+        &mut self,
+        member: MemberId,
+        end: impl Fn(PartitionId) -> Option<Offset>,
+    ) -> Option<ReadPlan> {
+        if self.held_bytes >= GROUP_MEMORY_MAX_BYTES {
+            return None;
+        }
+        let topics = &self.members.get(&member)?.topics;
+        let count = self.flows.len();
+        for step in 0..count {
+            let at = (self.next_flow + step) % count;
+            let Some(flow) = self.flows.get_mut(at) else {
+                continue;
+            };
+            let busy = flow.reading || flow.seeking || flow.waiting >= READ_AHEAD_LOW_EVENTS;
+            if busy || !topics.contains(&flow.topic_index) {
+                continue;
+            }
+            let events_max = flow.room();
+            if events_max == 0 || end(flow.id).is_none_or(|end| end <= flow.next_read) {
+                continue;
+            }
+            flow.reading = true;
+            self.next_flow = at + 1;
+            return Some(ReadPlan {
+                flow: FlowIndex(at),
+                id: flow.id,
+                offset: flow.next_read,
+                events_max,
+                epoch: flow.epoch,
+            });
+        }
+        None
+    }
+
+    /// A read gave nothing.
+    pub(super) fn unread(&mut self, plan: &ReadPlan) {
+        if let Some(flow) = self.flows.get_mut(plan.flow.0)
+            && flow.epoch == plan.epoch
+        {
+            flow.reading = false;
+        }
+    }
+
+    /// Takes in what was read. Answers the offsets that were passed and hold no event: they are
+    /// settled, and that is to be made durable.
+    pub(super) fn loaded(&mut self, plan: &ReadPlan, loaded: Loaded) -> Vec<Range<Offset>> {
+        let mut passed = Vec::new();
+        let Some(flow) = self.flows.get_mut(plan.flow.0) else {
+            return passed;
+        };
+        if flow.epoch != plan.epoch {
+            return passed;
+        }
+        flow.reading = false;
+        flow.damage = loaded.damage.or(flow.damage.take());
+        let mut expected = plan.offset;
+        flow.next_read = loaded.next.max(expected);
+        let place = flow.topic_index;
+        for (offset, event) in loaded.events {
+            self.pass(plan.flow, expected..offset, &mut passed);
+            expected = offset.next();
+            self.take_in(plan.flow, offset, event);
+        }
+        self.pass(plan.flow, expected..loaded.next, &mut passed);
+        if !passed.is_empty() {
+            self.wake_topic(place);
+        }
+        passed
+    }
+
+    fn pass(&mut self, index: FlowIndex, gap: Range<Offset>, passed: &mut Vec<Range<Offset>>) {
+        if gap.is_empty() {
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(index.0) {
+            flow.settle(gap.clone());
+            passed.push(gap);
+        }
+    }
+
+    fn take_in(&mut self, index: FlowIndex, offset: Offset, event: Arc<Event>) {
+        let slot = self.slot_for(index, &event);
+        let Some(flow) = self.flows.get_mut(index.0) else {
+            return;
+        };
+        if flow.cursor.is_settled(offset) || flow.in_flight.contains_key(&offset) {
+            return;
+        }
+        let seen = self.seen.remove(&(index, offset));
+        let item = Item {
+            sequence: self.next_sequence,
+            flow: index,
+            offset,
+            size_bytes: event.size_bytes(),
+            event,
+            attempt: seen.map_or(1, |seen| seen.attempt),
+            slot,
+        };
+        self.next_sequence += 1;
+        flow.waiting += 1;
+        self.held_bytes += item.size_bytes;
+        match seen.and_then(|seen| seen.due) {
+            Some(due) => {
+                let lane = Lane::of(&item, self.order);
+                self.held.delay(item, lane, due);
+            }
+            None => self.route(item),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The embedded broker: topics, publish, fetch, request and reply, and consumer groups, all on
+//! one journal.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = tidemill_broker::Broker::open("./data").await?;
+//! let bus = broker.bus();
+//! # let _ = bus;
+//! broker.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This crate may not know: HTTP, the types of any wire protocol, or what is in an event's data.
+
+mod admin;
+mod broker;
+mod builder;
+mod catalog;
+mod decode;
+mod encode;
+mod error;
+mod fetch;
+mod group;
+mod inbox;
+mod info;
+pub mod limits;
+mod machine;
+mod metrics;
+mod publish;
+mod subscribe;
+mod watch;
+
+pub use broker::Broker;
+pub use builder::Builder;
+pub use error::{GroupError, OpenError, TopicError};
+pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo, TopicInfo};
+pub use machine::{GroupKind, SeekTo};
+pub use metrics::Metrics;
+pub use tidemill_log::FlushPolicy;
+
+pub use admin::CreateTopic;

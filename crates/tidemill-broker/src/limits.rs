@@ -1,0 +1,73 @@
+//! Every bound of the broker, in one place. What a user may change is in [`crate::Builder`],
+//! whose defaults are here.
+
+/// Most topics of one broker.
+pub const TOPICS_MAX: usize = 16 * 1024;
+
+/// Most partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 1024;
+
+/// Most partitions of all topics together.
+pub const PARTITIONS_MAX: usize = 64 * 1024;
+
+/// Most consumer groups of one broker.
+pub const GROUPS_MAX: usize = 16 * 1024;
+
+/// Most topics of one subscription.
+pub const SUBSCRIPTION_TOPICS_MAX: usize = 1024;
+
+/// Most bytes of durable state that one group may need: its positions and settled ranges.
+pub const GROUP_STATE_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most members of one group at a time.
+pub const GROUP_MEMBERS_MAX: usize = 1024;
+
+/// Key slots of a group in a topic; the work of a topic is shared in this many parts.
+pub const GROUP_SLOTS: u32 = 256;
+
+/// Events of one partition that a group reads ahead of what its members take.
+pub const READ_AHEAD_EVENTS: usize = 2048;
+
+/// A partition is read on when fewer of its events than this wait for a member.
+pub const READ_AHEAD_LOW_EVENTS: usize = 512;
+
+/// Most bytes that one read of the log asks for.
+pub const READ_MAX_BYTES: usize = 1024 * 1024;
+
+/// Most bytes of events that a group holds in memory, waiting and in flight; one event is held
+/// however large it is.
+pub const GROUP_MEMORY_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most events that one pull takes.
+pub const PULL_MAX_EVENTS: usize = 4096;
+
+/// Most events of one publish.
+pub const PUBLISH_MAX_EVENTS: usize = 64 * 1024;
+
+/// Most bytes of the events of one publish: one batch must hold them.
+pub const PUBLISH_MAX_BYTES: usize = 24 * 1024 * 1024;
+
+/// Most events that a handler may stage with one settlement.
+pub const EFFECTS_MAX_EVENTS: usize = 4096;
+
+/// Most requests that wait for their replies at a time.
+pub const INBOXES_MAX: usize = 64 * 1024;
+
+/// Most events of one fetch.
+pub const FETCH_MAX_EVENTS: usize = 64 * 1024;
+
+/// Most bytes of one fetch.
+pub const FETCH_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most bytes of one chunk of a snapshot, but for a single entry that is larger.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
+
+/// Size of `Broker::in_memory()` in bytes, after which it refuses writes.
+pub const IN_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How many times a publish is sorted into partitions anew because its topic changed meanwhile.
+pub const REROUTES_MAX: usize = 8;
+
+const _: () = assert!(READ_AHEAD_LOW_EVENTS < READ_AHEAD_EVENTS);
+const _: () = assert!(READ_AHEAD_EVENTS < tidemill_core::limits::CURSOR_RANGES_MAX);
+const _: () = assert!(PUBLISH_MAX_BYTES < tidemill_log::limits::BATCH_MAX_BYTES);

@@ -1,0 +1,166 @@
+//! The broker as the log's [`Machine`]: gives the journal its meaning.
+//!
+//! Seal decides on the sealed state, so that a second settlement is refused while the first is
+//! still being synced; apply changes the durable state, which readers see. Pure: no clock, no
+//! randomness, no tokio; ids come in with the operations. It may not know members, tickets or
+//! deliveries: those end with the process, and belong to `group`.
+
+mod effect;
+mod operation;
+mod seal;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tidemill_core::varint;
+use tidemill_log::{Demand, Draft, Effect, LoadError, Lsn, Machine, Now};
+
+pub use self::operation::SeekTo;
+pub(crate) use self::operation::{Append, JoinTopic, Operation, Receipt, Refusal};
+pub use self::state::GroupKind;
+pub(crate) use self::state::{GroupId, GroupState, State, Topic};
+
+use self::effect::Change;
+use crate::catalog::Catalog;
+use crate::limits::SNAPSHOT_CHUNK_BYTES;
+
+/// The durable state as the rest of the broker reads it.
+#[derive(Debug, Default)]
+pub(crate) struct Durable {
+    /// Everything, for the rare questions about groups. The log's thread takes this lock for
+    /// each effect; whoever else does keeps it no longer than a copy of one group takes.
+    state: Mutex<State>,
+    /// The topics alone, replaced when one comes or goes: every publish and fetch reads it, so
+    /// nobody waits for it.
+    catalog: ArcSwap<Catalog>,
+}
+
+impl Durable {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // A panic cannot leave the state half changed in a way that a restart would not have.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    fn publish_catalog(&self) {
+        let catalog = Catalog::of(&self.state());
+        self.catalog.store(Arc::new(catalog));
+    }
+}
+
+/// The machine that the log drives.
+#[derive(Debug)]
+pub(crate) struct BrokerMachine {
+    sealed: State,
+    durable: Arc<Durable>,
+    /// Recovery has ended: the catalog is kept up to date from now on.
+    live: bool,
+}
+
+impl BrokerMachine {
+    /// An empty machine and the durable state that it will show.
+    pub(crate) fn new() -> (Self, Arc<Durable>) {
+        let durable = Arc::new(Durable::default());
+        let machine = Self {
+            sealed: State::default(),
+            durable: Arc::clone(&durable),
+            live: false,
+        };
+        (machine, durable)
+    }
+
+    fn apply_durable(&self, change: Change) {
+        let topics = matches!(
+            change,
+            Change::TopicCreated { .. } | Change::TopicDeleted { .. }
+        );
+        self.durable.state().apply(change);
+        if topics && self.live {
+            self.durable.publish_catalog();
+        }
+    }
+}
+
+impl Machine for BrokerMachine {
+    type Operation = Operation;
+    type Receipt = Receipt;
+    type Refusal = Refusal;
+
+    fn demand(operation: &Operation) -> Demand {
+        seal::demand(operation)
+    }
+
+    fn seal(
+        &mut self,
+        operation: Operation,
+        _now: Now,
+        draft: &mut Draft<'_>,
+    ) -> Result<Receipt, Refusal> {
+        seal::seal(&mut self.sealed, operation, draft)
+    }
+
+    fn apply(&mut self, lsn: Lsn, effect: Effect<'_>) {
+        match Change::decode(effect.kind, effect.bytes) {
+            Ok(change) => self.apply_durable(change),
+            // The journal's checksum held, so this is an effect of another version.
+            Err(why) => panic!("the journal's entry {lsn} cannot be applied: {why}"),
+        }
+    }
+
+    fn dump(&self, index: u32) -> Option<Vec<u8>> {
+        dump(&self.durable.state(), index)
+    }
+
+    fn load(&mut self, chunk: &[u8]) -> Result<(), LoadError> {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let (change, after) = take_change(rest).map_err(LoadError)?;
+            self.apply_durable(change);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        self.sealed = self.durable.state().clone();
+        self.live = true;
+        self.durable.publish_catalog();
+    }
+}
+
+/// Chunk `index` of a snapshot: changes that make the state out of an empty one, each as its
+/// kind, its length (varints) and its bytes.
+fn dump(state: &State, index: u32) -> Option<Vec<u8>> {
+    let mut chunk = Vec::new();
+    let mut bytes = Vec::new();
+    let mut number = 0;
+    for change in state.changes() {
+        if chunk.len() >= SNAPSHOT_CHUNK_BYTES {
+            if number == index {
+                return Some(chunk);
+            }
+            number += 1;
+            chunk.clear();
+        }
+        bytes.clear();
+        let kind = change.encode(&mut bytes);
+        varint::put(&mut chunk, u64::from(kind));
+        varint::put(&mut chunk, bytes.len() as u64);
+        chunk.extend_from_slice(&bytes);
+    }
+    (number == index).then_some(chunk)
+}
+
+fn take_change(chunk: &[u8]) -> Result<(Change, &[u8]), String> {
+    let short = || String::from("a change ends too early");
+    let (kind, rest) = varint::take(chunk).ok_or_else(short)?;
+    let (length, rest) = varint::take(rest).ok_or_else(short)?;
+    let length = usize::try_from(length).map_err(|_| short())?;
+    let (bytes, rest) = rest.split_at_checked(length).ok_or_else(short)?;
+    let kind = u16::try_from(kind).map_err(|_| format!("the kind {kind} is unknown"))?;
+    Ok((Change::decode(kind, bytes)?, rest))
+}

@@ -1,0 +1,126 @@
+//! What the machine is asked, and what it answers.
+
+use std::ops::Range;
+
+use thiserror::Error;
+use tidemill_core::cursor::{Cursor, Full};
+use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
+use tidemill_log::{Batch, PartitionId};
+
+use super::state::{GroupId, Topic};
+
+/// Records for one topic, sorted into partitions already.
+#[derive(Clone, Debug)]
+pub(crate) struct Append {
+    /// Where to.
+    pub(crate) topic: TopicName,
+    /// The topic as the batches were sorted for, or as it is to be made.
+    pub(crate) route: Topic,
+    /// Whether the topic is made where there is none.
+    pub(crate) create: bool,
+    /// The records, at most one batch a partition.
+    pub(crate) batches: Vec<(Partition, Batch)>,
+}
+
+/// A topic that a group joins.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinTopic {
+    pub(crate) name: TopicName,
+    /// The topic as it is to be made where there is none; `None`: it is not made.
+    pub(crate) create: Option<Topic>,
+}
+
+/// Where a group's position is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeekTo {
+    /// The oldest offset there ever was; what is not kept any more is passed.
+    Beginning,
+    /// After the newest event.
+    End,
+    /// This offset.
+    Offset(Offset),
+}
+
+/// What is asked of the machine.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    CreateTopic {
+        name: TopicName,
+        topic: Topic,
+    },
+    DeleteTopic {
+        name: TopicName,
+    },
+    Publish(Append),
+    /// Settles offsets of a group and appends what was staged, whole or not at all.
+    Commit {
+        group: GroupId,
+        settled: Vec<(PartitionId, Range<Offset>)>,
+        appends: Vec<Append>,
+    },
+    /// Settles what can never be delivered; settled twice is no error.
+    Pass {
+        group: GroupId,
+        partition: PartitionId,
+        range: Range<Offset>,
+    },
+    /// Makes the group where there is none, and its positions where they are missing.
+    Join {
+        group: GroupName,
+        topics: Vec<JoinTopic>,
+        start: Start,
+    },
+    DeleteGroup {
+        group: GroupName,
+    },
+    Seek {
+        group: GroupId,
+        partition: PartitionId,
+        to: SeekTo,
+    },
+}
+
+/// The answer when an operation is durable.
+#[derive(Debug)]
+pub(crate) enum Receipt {
+    /// Nothing more to say.
+    Done,
+    /// The topic that is there now.
+    Topic(Topic),
+    /// The base offsets of each append's batches, in their order.
+    Appended(Vec<Vec<Offset>>),
+    /// The group with its position in every partition of its topics.
+    Joined {
+        group: GroupId,
+        topics: Vec<(TopicName, Topic, Vec<Cursor>)>,
+    },
+    /// The group's position.
+    Position(Offset),
+}
+
+/// The answer when an operation is not done.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Refusal {
+    #[error("unknown topic {0}; create it first")]
+    UnknownTopic(TopicName),
+    #[error("the topic {0} exists already")]
+    TopicExists(TopicName),
+    /// The topic has another number of partitions by now: sort again.
+    #[error("the topic {topic} has {} partitions by now; try again", .now.partitions)]
+    Rerouted { topic: TopicName, now: Topic },
+    #[error("there is no such group")]
+    UnknownGroup,
+    #[error("the group does not read partition {0}")]
+    UnknownPartition(PartitionId),
+    /// One of the offsets is settled already.
+    #[error("it is settled already")]
+    Stale,
+    #[error("the group is at its bound: {0}")]
+    Full(#[from] Full),
+    #[error("there are {max} {what} already; delete one first")]
+    TooMany { what: &'static str, max: usize },
+    #[error("a topic has 1 to {max} partitions, not {asked}")]
+    Partitions { asked: u32, max: u32 },
+    #[error("the group's positions need more than {max_bytes} bytes; read fewer topics with it")]
+    GroupState { max_bytes: usize },
+}

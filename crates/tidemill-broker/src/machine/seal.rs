@@ -1,0 +1,338 @@
+//! The decisions: each operation against the sealed state. Everything is checked before anything
+//! is changed, so that a refusal leaves no trace.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use tidemill_core::cursor::{Cursor, CursorBounds};
+use tidemill_core::{GroupName, Offset, Start, TopicName};
+use tidemill_log::{Demand, Draft, PartitionId};
+
+use super::effect::Change;
+use super::operation::{Append, JoinTopic, Operation, Receipt, Refusal, SeekTo};
+use super::state::{GroupId, GroupKind, GroupState, State, Topic};
+use crate::limits::{
+    GROUP_STATE_MAX_BYTES, GROUPS_MAX, PARTITIONS_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
+};
+
+/// Bytes that an effect or a partition needs of the journal at most, without texts and ranges.
+const SMALL_BYTES: usize = 160;
+
+pub(super) fn demand(operation: &Operation) -> Demand {
+    let created = |topic: Topic| SMALL_BYTES * (topic.partitions as usize + 1) + 256;
+    let append = |append: &Append| {
+        let batches = append.batches.iter();
+        let records: usize = batches.map(|(_, batch)| batch.as_bytes().len() + 128).sum();
+        records
+            + if append.create {
+                created(append.route)
+            } else {
+                0
+            }
+    };
+    let (bytes, appends) = match operation {
+        Operation::CreateTopic { topic, .. } => (created(*topic), true),
+        Operation::DeleteTopic { .. } => (SMALL_BYTES * (TOPIC_PARTITIONS_MAX as usize + 1), false),
+        Operation::Publish(one) => (append(one), true),
+        Operation::Commit {
+            settled, appends, ..
+        } => {
+            let records: usize = appends.iter().map(append).sum();
+            (
+                SMALL_BYTES * (settled.len() + 1) + records,
+                !appends.is_empty(),
+            )
+        }
+        Operation::Join { topics, .. } => {
+            let one = |topic: &JoinTopic| {
+                // A topic that exists may have more partitions than one that would be made.
+                let made = topic.create.map_or(0, |topic| topic.partitions);
+                SMALL_BYTES * 2 * (made.max(TOPIC_PARTITIONS_MAX) as usize + 2)
+            };
+            (topics.iter().map(one).sum::<usize>() + 512, true)
+        }
+        Operation::Pass { .. } | Operation::DeleteGroup { .. } | Operation::Seek { .. } => {
+            (SMALL_BYTES * 2, false)
+        }
+    };
+    Demand { bytes, appends }
+}
+
+pub(super) fn seal(
+    state: &mut State,
+    operation: Operation,
+    draft: &mut Draft<'_>,
+) -> Result<Receipt, Refusal> {
+    let mut decision = Decision {
+        state,
+        draft,
+        changes: Vec::new(),
+        made: BTreeMap::new(),
+    };
+    let receipt = decision.decide(operation)?;
+    let Decision { changes, .. } = decision;
+    let mut bytes = Vec::new();
+    for change in changes {
+        bytes.clear();
+        let kind = change.encode(&mut bytes);
+        draft.effect(kind, &bytes);
+        state.apply(change);
+    }
+    Ok(receipt)
+}
+
+/// One operation while it is decided: what it would change is kept aside.
+struct Decision<'a, 'd> {
+    state: &'a State,
+    draft: &'a mut Draft<'d>,
+    changes: Vec<Change>,
+    /// Topics that this operation makes.
+    made: BTreeMap<TopicName, Topic>,
+}
+
+impl Decision<'_, '_> {
+    fn decide(&mut self, operation: Operation) -> Result<Receipt, Refusal> {
+        match operation {
+            Operation::CreateTopic { name, topic } => {
+                if self.topic(&name).is_some() {
+                    return Err(Refusal::TopicExists(name));
+                }
+                self.create_topic(name, topic).map(Receipt::Topic)
+            }
+            Operation::DeleteTopic { name } => self.delete_topic(name),
+            Operation::Publish(append) => {
+                let bases = self.append(append)?;
+                Ok(Receipt::Appended(vec![bases]))
+            }
+            Operation::Commit {
+                group,
+                settled,
+                appends,
+            } => {
+                for (partition, range) in settled {
+                    self.settle(group, partition, range)?;
+                }
+                let bases: Result<Vec<_>, _> =
+                    appends.into_iter().map(|a| self.append(a)).collect();
+                Ok(Receipt::Appended(bases?))
+            }
+            Operation::Pass {
+                group,
+                partition,
+                range,
+            } => {
+                self.cursor(group, partition)?;
+                self.changes.push(Change::Settled {
+                    group,
+                    partition,
+                    range,
+                });
+                Ok(Receipt::Done)
+            }
+            Operation::Join {
+                group,
+                topics,
+                start,
+            } => self.join(group, topics, start),
+            Operation::DeleteGroup { group } => {
+                let id = self.state.group_id(&group).ok_or(Refusal::UnknownGroup)?;
+                self.changes.push(Change::GroupDeleted { id });
+                Ok(Receipt::Done)
+            }
+            Operation::Seek {
+                group,
+                partition,
+                to,
+            } => self.seek(group, partition, to),
+        }
+    }
+
+    fn topic(&self, name: &TopicName) -> Option<Topic> {
+        let made = self.made.get(name).copied();
+        made.or_else(|| self.state.topic(name))
+    }
+
+    fn cursor(&self, group: GroupId, partition: PartitionId) -> Result<&Cursor, Refusal> {
+        let group = self.state.group(group).ok_or(Refusal::UnknownGroup)?;
+        let cursor = group.cursors.get(&partition);
+        cursor.ok_or(Refusal::UnknownPartition(partition))
+    }
+
+    fn create_topic(&mut self, name: TopicName, topic: Topic) -> Result<Topic, Refusal> {
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&topic.partitions) {
+            return Err(Refusal::Partitions {
+                asked: topic.partitions,
+                max: TOPIC_PARTITIONS_MAX,
+            });
+        }
+        if self.state.topics.len() + self.made.len() >= TOPICS_MAX {
+            let (what, max) = ("topics", TOPICS_MAX);
+            return Err(Refusal::TooMany { what, max });
+        }
+        let made: usize = self
+            .made
+            .values()
+            .map(|topic| topic.partitions as usize)
+            .sum();
+        let partitions = self.state.partition_count() + made + topic.partitions as usize;
+        if partitions > PARTITIONS_MAX {
+            let (what, max) = ("partitions", PARTITIONS_MAX);
+            return Err(Refusal::TooMany { what, max });
+        }
+        for id in topic.partition_ids() {
+            self.draft.create_partition(id);
+        }
+        self.changes.push(Change::TopicCreated {
+            id: topic.id,
+            partitions: topic.partitions,
+            name: name.clone(),
+        });
+        self.made.insert(name, topic);
+        Ok(topic)
+    }
+
+    fn delete_topic(&mut self, name: TopicName) -> Result<Receipt, Refusal> {
+        let topic = self.topic(&name).ok_or(Refusal::UnknownTopic(name))?;
+        for id in topic.partition_ids() {
+            self.draft.delete_partition(id);
+        }
+        self.changes.push(Change::TopicDeleted { id: topic.id });
+        Ok(Receipt::Topic(topic))
+    }
+
+    fn append(&mut self, append: Append) -> Result<Vec<Offset>, Refusal> {
+        let topic = match self.topic(&append.topic) {
+            Some(topic) if topic.partitions != append.route.partitions => {
+                return Err(Refusal::Rerouted {
+                    topic: append.topic,
+                    now: topic,
+                });
+            }
+            Some(topic) => topic,
+            None if append.create => self.create_topic(append.topic.clone(), append.route)?,
+            None => return Err(Refusal::UnknownTopic(append.topic)),
+        };
+        let mut bases = Vec::with_capacity(append.batches.len());
+        for (partition, batch) in append.batches {
+            let id = PartitionId {
+                topic: topic.id,
+                partition,
+            };
+            let base = self.draft.append(id, batch);
+            bases.push(base.ok_or(Refusal::UnknownPartition(id))?);
+        }
+        Ok(bases)
+    }
+
+    fn settle(
+        &mut self,
+        group: GroupId,
+        partition: PartitionId,
+        range: Range<Offset>,
+    ) -> Result<(), Refusal> {
+        let cursor = self.cursor(group, partition)?;
+        let unsettled = cursor.next_unsettled(range.start);
+        if unsettled != range.start {
+            return Err(Refusal::Stale);
+        }
+        cursor.check(range.clone(), CursorBounds::default())?;
+        let size_bytes = self.state.group(group).map_or(0, GroupState::size_bytes);
+        if size_bytes > GROUP_STATE_MAX_BYTES && range.start > cursor.position() {
+            return Err(Refusal::GroupState {
+                max_bytes: GROUP_STATE_MAX_BYTES,
+            });
+        }
+        self.changes.push(Change::Settled {
+            group,
+            partition,
+            range,
+        });
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        group: GroupName,
+        topics: Vec<JoinTopic>,
+        start: Start,
+    ) -> Result<Receipt, Refusal> {
+        let id = match self.state.group_id(&group) {
+            Some(id) => id,
+            None => self.create_group(group)?,
+        };
+        let mut joined = Vec::with_capacity(topics.len());
+        let mut new_bytes = 0;
+        for JoinTopic { name, create } in topics {
+            let topic = match (self.topic(&name), create) {
+                (Some(topic), _) => topic,
+                (None, Some(topic)) => self.create_topic(name.clone(), topic)?,
+                (None, None) => return Err(Refusal::UnknownTopic(name)),
+            };
+            let mut cursors = Vec::with_capacity(topic.partitions as usize);
+            for partition in topic.partition_ids() {
+                if let Ok(cursor) = self.cursor(id, partition) {
+                    cursors.push(cursor.clone());
+                    continue;
+                }
+                let at = match start {
+                    Start::Beginning => Offset(0),
+                    Start::End => self.draft.end(partition).unwrap_or_default(),
+                    Start::At(offset) => offset,
+                };
+                let cursor = Cursor::at(at);
+                new_bytes += GroupState::CURSOR_BYTES;
+                self.changes.push(Change::CursorSet {
+                    group: id,
+                    partition,
+                    cursor: cursor.clone(),
+                });
+                cursors.push(cursor);
+            }
+            joined.push((name, topic, cursors));
+        }
+        let have = self.state.group(id).map_or(0, GroupState::size_bytes);
+        if new_bytes > 0 && have + new_bytes > GROUP_STATE_MAX_BYTES {
+            return Err(Refusal::GroupState {
+                max_bytes: GROUP_STATE_MAX_BYTES,
+            });
+        }
+        Ok(Receipt::Joined {
+            group: id,
+            topics: joined,
+        })
+    }
+
+    fn create_group(&mut self, name: GroupName) -> Result<GroupId, Refusal> {
+        if self.state.group_count() >= GROUPS_MAX {
+            let (what, max) = ("groups", GROUPS_MAX);
+            return Err(Refusal::TooMany { what, max });
+        }
+        let id = self.state.next_group();
+        self.changes.push(Change::GroupCreated {
+            id,
+            kind: GroupKind::Native,
+            name,
+        });
+        Ok(id)
+    }
+
+    fn seek(
+        &mut self,
+        group: GroupId,
+        partition: PartitionId,
+        to: SeekTo,
+    ) -> Result<Receipt, Refusal> {
+        self.cursor(group, partition)?;
+        let position = match to {
+            SeekTo::Beginning => Offset(0),
+            SeekTo::End => self.draft.end(partition).unwrap_or_default(),
+            SeekTo::Offset(offset) => offset,
+        };
+        self.changes.push(Change::CursorSet {
+            group,
+            partition,
+            cursor: Cursor::at(position),
+        });
+        Ok(Receipt::Position(position))
+    }
+}

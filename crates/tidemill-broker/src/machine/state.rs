@@ -1,0 +1,234 @@
+//! The broker's state: topics, groups and their positions. Held twice by the machine, sealed
+//! and durable; changed only by [`Change`]s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use tidemill_core::cursor::{Cursor, CursorBounds};
+use tidemill_core::{GroupName, Offset, Partition, TopicId, TopicName};
+use tidemill_log::PartitionId;
+
+use super::effect::Change;
+
+/// The identity of a group: a group deleted and made again under its name has another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GroupId(pub(crate) u64);
+
+/// What sort of members a group has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupKind {
+    /// Members of this broker's own protocol, which share the work by key slots.
+    Native,
+}
+
+impl GroupKind {
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Self::Native => 0,
+        }
+    }
+
+    pub(crate) fn from_number(number: u64) -> Result<Self, String> {
+        match number {
+            0 => Ok(Self::Native),
+            1 => Err(reserved("Kafka classic")),
+            2 => Err(reserved("Kafka consumer")),
+            3 => Err(reserved("share")),
+            4 => Err(reserved("AMQP queue")),
+            _ => Err(format!("the group kind {number} is unknown")),
+        }
+    }
+}
+
+fn reserved(kind: &str) -> String {
+    format!("groups of the kind {kind} are not supported by this version; use a newer one")
+}
+
+/// A topic's identity and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    pub(crate) partitions: u32,
+}
+
+impl Topic {
+    pub(crate) fn partition_ids(self) -> impl Iterator<Item = PartitionId> {
+        (0..self.partitions).map(move |number| PartitionId {
+            topic: self.id,
+            partition: Partition(number),
+        })
+    }
+}
+
+/// A group's durable state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupState {
+    pub(crate) name: GroupName,
+    pub(crate) kind: GroupKind,
+    pub(crate) cursors: BTreeMap<PartitionId, Cursor>,
+    /// Settled ranges of all cursors together.
+    ranges: usize,
+}
+
+impl GroupState {
+    /// Bytes that one more cursor without ranges needs.
+    pub(crate) const CURSOR_BYTES: usize = size_of::<PartitionId>() + size_of::<Cursor>();
+
+    /// Roughly how many bytes this needs in memory.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.name.as_str().len()
+            + self.cursors.len() * Self::CURSOR_BYTES
+            + self.ranges * size_of::<Range<Offset>>()
+    }
+
+    /// Changes one cursor, and keeps the number of ranges.
+    fn change(&mut self, partition: PartitionId, change: impl FnOnce(&mut Cursor)) {
+        if let Some(cursor) = self.cursors.get_mut(&partition) {
+            let before = cursor.range_count();
+            change(cursor);
+            self.ranges = (self.ranges + cursor.range_count()).saturating_sub(before);
+        }
+    }
+}
+
+/// Topics, groups and positions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) topics: BTreeMap<TopicName, Topic>,
+    names: HashMap<TopicId, TopicName>,
+    groups: HashMap<GroupId, GroupState>,
+    group_ids: BTreeMap<GroupName, GroupId>,
+    next_group: GroupId,
+}
+
+impl State {
+    pub(crate) fn topic(&self, name: &TopicName) -> Option<Topic> {
+        self.topics.get(name).copied()
+    }
+
+    pub(crate) fn partition_count(&self) -> usize {
+        self.topics
+            .values()
+            .map(|topic| topic.partitions as usize)
+            .sum()
+    }
+
+    pub(crate) fn group(&self, id: GroupId) -> Option<&GroupState> {
+        self.groups.get(&id)
+    }
+
+    pub(crate) fn group_id(&self, name: &GroupName) -> Option<GroupId> {
+        self.group_ids.get(name).copied()
+    }
+
+    pub(crate) fn group_names(&self) -> impl Iterator<Item = (&GroupName, GroupId)> {
+        self.group_ids.iter().map(|(name, id)| (name, *id))
+    }
+
+    pub(crate) fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The id of the next group; 0 is none.
+    pub(crate) fn next_group(&self) -> GroupId {
+        self.next_group.max(GroupId(1))
+    }
+
+    /// Makes a change. One that names what is not there (any more) changes nothing.
+    pub(crate) fn apply(&mut self, change: Change) {
+        match change {
+            Change::TopicCreated {
+                id,
+                partitions,
+                name,
+            } => {
+                self.names.insert(id, name.clone());
+                self.topics.insert(name, Topic { id, partitions });
+            }
+            Change::TopicDeleted { id } => {
+                if let Some(name) = self.names.remove(&id) {
+                    self.topics.remove(&name);
+                }
+                for group in self.groups.values_mut() {
+                    group.cursors.retain(|partition, _| partition.topic != id);
+                    group.ranges = group.cursors.values().map(Cursor::range_count).sum();
+                }
+            }
+            Change::GroupCreated { id, kind, name } => {
+                self.next_group = self.next_group.max(GroupId(id.0 + 1));
+                self.group_ids.insert(name.clone(), id);
+                self.groups.entry(id).or_insert_with(|| GroupState {
+                    name,
+                    kind,
+                    cursors: BTreeMap::new(),
+                    ranges: 0,
+                });
+            }
+            Change::GroupDeleted { id } => {
+                if let Some(group) = self.groups.remove(&id) {
+                    self.group_ids.remove(&group.name);
+                }
+            }
+            Change::CursorSet {
+                group,
+                partition,
+                cursor,
+            } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.cursors.entry(partition).or_default();
+                    group.change(partition, |have| *have = cursor);
+                }
+            }
+            Change::Settled {
+                group,
+                partition,
+                range,
+            } => {
+                // The bounds were checked when this was sealed.
+                let bounds = CursorBounds {
+                    ranges_max: usize::MAX,
+                    window_max: u64::MAX,
+                };
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.change(partition, |cursor| {
+                        let settled = cursor.settle(range, bounds);
+                        settled.expect("a cursor without bounds takes everything");
+                    });
+                }
+            }
+            Change::NextGroup { id } => self.next_group = self.next_group.max(id),
+        }
+    }
+
+    /// The changes that make this state out of an empty one.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change> + '_ {
+        let topics = self
+            .topics
+            .iter()
+            .map(|(name, topic)| Change::TopicCreated {
+                id: topic.id,
+                partitions: topic.partitions,
+                name: name.clone(),
+            });
+        let groups = self.group_ids.iter().flat_map(|(name, id)| {
+            let group = self.groups.get(id);
+            let created = group.map(|group| Change::GroupCreated {
+                id: *id,
+                kind: group.kind,
+                name: name.clone(),
+            });
+            let cursors = group.into_iter().flat_map(|group| &group.cursors);
+            let cursors = cursors.map(|(partition, cursor)| Change::CursorSet {
+                group: *id,
+                partition: *partition,
+                cursor: cursor.clone(),
+            });
+            created.into_iter().chain(cursors)
+        });
+        let next = Change::NextGroup {
+            id: self.next_group,
+        };
+        std::iter::once(next).chain(topics).chain(groups)
+    }
+}

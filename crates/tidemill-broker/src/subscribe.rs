@@ -1,0 +1,155 @@
+//! Reading: members of groups, fetches and watches, as core's trait has them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidemill_core::bus::Support;
+use tidemill_core::error::Unavailable;
+use tidemill_core::{
+    BoxFuture, Fetch, FetchError, Fetched, Generation, GroupMember, GroupName, Guarantees, Order,
+    PartitionBounds, SubscribeError, Subscriber, Subscription, TopicBounds, Watch,
+};
+use tidemill_log::CommitError;
+
+use crate::broker::{Broker, Inner};
+use crate::group::{Group, JoinRefused, Member};
+use crate::limits::{GROUP_MEMBERS_MAX, SUBSCRIPTION_TOPICS_MAX};
+use crate::machine::{GroupId, JoinTopic, Operation, Receipt, Refusal};
+
+impl Subscriber for Broker {
+    fn guarantees(&self) -> Guarantees {
+        Guarantees {
+            at_least_once: Support::Native,
+            order_per_key: Support::Native,
+            atomic_handler_commit: Support::Native,
+            replay: Support::Native,
+        }
+    }
+
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxFuture<'static, Result<Box<dyn GroupMember>, SubscribeError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let member = subscribe(inner, subscription).await?;
+            Ok(Box::new(member) as Box<dyn GroupMember>)
+        })
+    }
+
+    fn fetch(&self, fetch: Fetch) -> BoxFuture<'static, Result<Fetched, FetchError>> {
+        Box::pin(crate::fetch::fetch(Arc::clone(&self.inner), fetch))
+    }
+
+    fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicBounds>, FetchError>> {
+        let broker = self.clone();
+        Box::pin(async move {
+            let topics = Broker::topics(&broker)
+                .into_iter()
+                .map(|topic| TopicBounds {
+                    topic: topic.name,
+                    partitions: topic
+                        .partitions
+                        .iter()
+                        .map(|partition| PartitionBounds {
+                            partition: partition.partition,
+                            earliest: partition.earliest,
+                            end: partition.end,
+                        })
+                        .collect(),
+                });
+            Ok(topics.collect())
+        })
+    }
+
+    fn watch(&self) -> Result<Box<dyn Watch>, FetchError> {
+        let inner = &self.inner;
+        if inner.closed.load(Ordering::Acquire) {
+            return Err(Unavailable::Closed.into());
+        }
+        let (durable, closed) = (Arc::clone(&inner.durable), Arc::clone(&inner.closed));
+        Ok(Box::new(inner.listening.watch(durable, closed)))
+    }
+}
+
+async fn subscribe(
+    inner: Arc<Inner>,
+    subscription: Subscription,
+) -> Result<Member, SubscribeError> {
+    if inner.closed.load(Ordering::Acquire) {
+        return Err(Unavailable::Closed.into());
+    }
+    let Subscription {
+        mut topics,
+        group,
+        order,
+        start,
+    } = subscription;
+    topics.sort_unstable();
+    topics.dedup();
+    if topics.is_empty() || topics.len() > SUBSCRIPTION_TOPICS_MAX {
+        let why = format!("a subscription has 1 to {SUBSCRIPTION_TOPICS_MAX} topics");
+        return Err(SubscribeError::Other(why));
+    }
+    let create = inner.settings.auto_create_topics;
+    let topics = topics.into_iter().map(|name| JoinTopic {
+        name,
+        create: create.then(|| inner.fresh_topic()),
+    });
+    let operation = Operation::Join {
+        group: group.clone(),
+        topics: topics.collect(),
+        start,
+    };
+    let (id, topics) = match inner.submit(operation).await {
+        Ok(Receipt::Joined { group, topics }) => (group, topics),
+        Ok(_) => {
+            return Err(SubscribeError::Other(
+                "the broker answered otherwise".into(),
+            ));
+        }
+        Err(error) => return Err(subscribe_error(error)),
+    };
+    let shared = group_of(&inner, group.clone(), id, order);
+    let joined = shared.join(&inner, order, topics);
+    let (member, notify) = joined.map_err(|refused| join_error(group, order, refused))?;
+    Ok(Member::new(inner, shared, member, notify))
+}
+
+/// The group of this identity; one made anew under its name takes the place of the old one.
+fn group_of(inner: &Inner, name: GroupName, id: GroupId, order: Order) -> Arc<Group> {
+    let mut groups = inner.groups();
+    if let Some(group) = groups.get(&name) {
+        if group.id == id {
+            return Arc::clone(group);
+        }
+        group.group_gone();
+    }
+    // Above every generation of an earlier opening, and of an earlier group of this name.
+    let generation = Generation((inner.handle.epoch() << 40) | (id.0 << 20));
+    let group = Arc::new(Group::new(name.clone(), id, order, generation));
+    groups.insert(name, Arc::clone(&group));
+    group
+}
+
+fn join_error(group: GroupName, order: Order, refused: JoinRefused) -> SubscribeError {
+    let why = match refused {
+        JoinRefused::Order(have) => format!(
+            "its members keep the order {have:?}, this one asks for {order:?}; use one order, or \
+             another group"
+        ),
+        JoinRefused::Members => format!("it has {GROUP_MEMBERS_MAX} members already"),
+    };
+    SubscribeError::GroupConflict { group, why }
+}
+
+fn subscribe_error(error: CommitError<Refusal>) -> SubscribeError {
+    match error {
+        CommitError::Unavailable(why) => SubscribeError::Unavailable(why),
+        CommitError::Refused(Refusal::UnknownTopic(topic)) => SubscribeError::UnknownTopic(topic),
+        CommitError::Refused(other) => SubscribeError::Other(other.to_string()),
+        CommitError::Indeterminate(why) => SubscribeError::Other(format!(
+            "it is not known whether the group was kept ({why}); check after a restart"
+        )),
+    }
+}

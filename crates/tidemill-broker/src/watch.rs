@@ -1,0 +1,196 @@
+//! Who is told when a partition has new durable events: groups, long polls, watchers. The log
+//! calls in from its own thread, so nothing here is held for longer than a look-up.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use tidemill_core::bus::{Advanced, BoxFuture, Watch};
+use tidemill_core::error::Unavailable;
+use tidemill_core::{FetchError, Offset};
+use tidemill_log::PartitionId;
+use tidemill_log::driver::Observer;
+use tokio::sync::Notify;
+
+use crate::machine::Durable;
+
+/// The members of a group, as the log's thread wakes them.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    members: RwLock<Vec<Arc<Notify>>>,
+}
+
+impl Bell {
+    /// Replaces who is woken.
+    pub(crate) fn set(&self, members: Vec<Arc<Notify>>) {
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+    }
+
+    /// Wakes every member, or the next time that it waits.
+    pub(crate) fn ring(&self) {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.iter().for_each(|member| member.notify_one());
+    }
+}
+
+#[derive(Debug, Default)]
+struct Listeners {
+    /// Long polls of this partition; woken all together.
+    polls: Arc<Notify>,
+    groups: Vec<Arc<Bell>>,
+}
+
+/// What one [`Watch`] has not told of yet.
+#[derive(Debug, Default)]
+struct Unread {
+    /// One entry a partition at most.
+    ends: Mutex<HashMap<PartitionId, Offset>>,
+    notify: Notify,
+}
+
+/// Everybody who waits for partitions to advance.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    /// Only partitions that somebody listens to.
+    partitions: RwLock<HashMap<PartitionId, Listeners>>,
+    watches: Mutex<Vec<Weak<Unread>>>,
+    /// How many watches there may be, so that the usual case of none costs nothing.
+    watch_count: AtomicUsize,
+    /// Woken when the broker closes or its log fails.
+    all: Arc<Notify>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Listening {
+    /// What is notified when this partition advances.
+    pub(crate) fn poll(&self, id: PartitionId) -> Arc<Notify> {
+        let mut partitions = self
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&partitions.entry(id).or_default().polls)
+    }
+
+    /// Rings `bell` when one of these partitions advances.
+    pub(crate) fn listen(&self, ids: impl Iterator<Item = PartitionId>, bell: &Arc<Bell>) {
+        let mut partitions = self
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            let groups = &mut partitions.entry(id).or_default().groups;
+            if !groups.iter().any(|have| Arc::ptr_eq(have, bell)) {
+                groups.push(Arc::clone(bell));
+            }
+        }
+    }
+
+    /// These partitions are gone, or nobody of `bell` reads them any longer.
+    pub(crate) fn forget(&self, keep: impl Fn(PartitionId, &Arc<Bell>) -> bool) {
+        let mut partitions = self
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        partitions.retain(|id, listeners| {
+            listeners.groups.retain(|bell| keep(*id, bell));
+            // A poll that waits holds the notification, too.
+            !listeners.groups.is_empty() || Arc::strong_count(&listeners.polls) > 1
+        });
+    }
+
+    /// Wakes everybody: what they wait for will not come.
+    pub(crate) fn wake_all(&self) {
+        let partitions = self
+            .partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for listeners in partitions.values() {
+            listeners.polls.notify_waiters();
+            listeners.groups.iter().for_each(|bell| bell.ring());
+        }
+        for watch in lock(&self.watches).iter().filter_map(Weak::upgrade) {
+            watch.notify.notify_one();
+        }
+        self.all.notify_waiters();
+    }
+
+    /// Begins to watch every partition.
+    pub(crate) fn watch(self: &Arc<Self>, durable: Arc<Durable>, closed: Closed) -> BrokerWatch {
+        let unread = Arc::new(Unread::default());
+        let mut watches = lock(&self.watches);
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.push(Arc::downgrade(&unread));
+        self.watch_count.store(watches.len(), Ordering::Release);
+        BrokerWatch {
+            unread,
+            durable,
+            closed,
+        }
+    }
+}
+
+impl Observer for Listening {
+    fn advanced(&self, id: PartitionId, end: Offset) {
+        let partitions = self
+            .partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(listeners) = partitions.get(&id) {
+            listeners.polls.notify_waiters();
+            listeners.groups.iter().for_each(|bell| bell.ring());
+        }
+        drop(partitions);
+        if self.watch_count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        for watch in lock(&self.watches).iter().filter_map(Weak::upgrade) {
+            lock(&watch.ends).insert(id, end);
+            watch.notify.notify_one();
+        }
+    }
+
+    fn failed(&self, why: &Unavailable) {
+        tracing::error!(%why, "the log takes no more writes");
+        self.wake_all();
+    }
+}
+
+/// Says whether the broker was closed.
+pub(crate) type Closed = Arc<std::sync::atomic::AtomicBool>;
+
+/// The broker's [`Watch`].
+#[derive(Debug)]
+pub(crate) struct BrokerWatch {
+    unread: Arc<Unread>,
+    durable: Arc<Durable>,
+    closed: Closed,
+}
+
+impl Watch for BrokerWatch {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Advanced>, FetchError>> {
+        Box::pin(async move {
+            loop {
+                let ends = std::mem::take(&mut *lock(&self.unread.ends));
+                let catalog = self.durable.catalog();
+                let advanced = ends.into_iter().filter_map(|(id, end)| {
+                    Some(Advanced {
+                        topic: catalog.name(id.topic)?.clone(),
+                        partition: id.partition,
+                        end,
+                    })
+                });
+                let advanced: Vec<_> = advanced.collect();
+                if !advanced.is_empty() {
+                    return Ok(advanced);
+                }
+                if self.closed.load(Ordering::Acquire) {
+                    return Err(Unavailable::Closed.into());
+                }
+                self.unread.notify.notified().await;
+            }
+        })
+    }
+}
