@@ -20,16 +20,19 @@ pub(crate) type Ends = HashMap<PartitionId, Offset>;
 pub struct Draft<'a> {
     group: &'a mut GroupBuilder,
     ends: &'a mut Ends,
+    /// The incarnation, which is the records' leader epoch.
+    epoch: i32,
     /// What `ends` said before, to be put back in reverse.
     undo: Vec<(PartitionId, Option<Offset>)>,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(group: &'a mut GroupBuilder, ends: &'a mut Ends) -> Self {
+    pub(crate) fn new(group: &'a mut GroupBuilder, ends: &'a mut Ends, epoch: i32) -> Self {
         group.begin();
         Self {
             group,
             ends,
+            epoch,
             undo: Vec::new(),
         }
     }
@@ -71,7 +74,7 @@ impl<'a> Draft<'a> {
     pub fn append(&mut self, id: PartitionId, batch: Batch) -> Option<Offset> {
         let end = self.ends.get_mut(&id)?;
         let base = *end;
-        let batch = batch.with_base_offset(base);
+        let batch = batch.with_base_offset(base).with_leader_epoch(self.epoch);
         *end = batch.next_offset();
         self.undo.push((id, Some(base)));
         self.group.records(id, batch);

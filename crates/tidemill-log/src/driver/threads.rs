@@ -40,6 +40,7 @@ pub(super) struct LogThread<M: Machine> {
 impl<M: Machine> LogThread<M> {
     /// Runs until the log has ended.
     pub(super) fn run(mut self) {
+        let _guard = AbandonOnPanic(self.inbox.clone());
         let mut closing = false;
         loop {
             self.log.tick(self.clock.now());
@@ -100,6 +101,16 @@ impl<M: Machine> LogThread<M> {
         if **self.health.load() != health {
             self.health.store(Arc::new(health));
         }
+    }
+}
+
+/// Where the log's thread panics, whoever waits for it must learn of it: what they gave is
+/// dropped, and nothing more is taken.
+struct AbandonOnPanic<T>(Arc<Inbox<T>>);
+
+impl<T> Drop for AbandonOnPanic<T> {
+    fn drop(&mut self) {
+        drop(self.0.abandon());
     }
 }
 

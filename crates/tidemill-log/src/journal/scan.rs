@@ -18,6 +18,9 @@ use crate::error::OpenError;
 use crate::limits::BLOCK_BYTES;
 use crate::machine::Lsn;
 
+/// Bytes that are read at once where every block is looked at.
+const SCAN_PIECE_BYTES: usize = 64 * BLOCK_BYTES;
+
 /// The journal files that were found, by number.
 pub(crate) type Found = BTreeMap<u32, (Arc<dyn DiskFile>, u64)>;
 
@@ -133,26 +136,73 @@ impl Scan<'_> {
         Ok((here && crc_matches(&read(length)?, crc)).then_some((header, crc)))
     }
 
-    /// The highest `synced_through` of a valid commit behind `at`.
+    /// The highest `synced_through` of a valid commit behind `at`: in the rest of its file, and
+    /// in every other file that may have been begun after it.
     fn durable_behind(&self, at: Place) -> Result<Option<Lsn>, OpenError> {
         let mut durable = None;
         for (number, (file, size)) in self.files {
-            let first = self.valid_at(file.as_ref(), *size, *number, 0)?;
-            let stale = first.is_some_and(|(header, _)| header.lap < at.lap);
-            if stale && *number != at.file {
-                continue;
+            let here = *number == at.file;
+            if here || self.may_be_behind(file.as_ref(), *size, *number, at.lap)? {
+                let from = if here { at.offset } else { 0 };
+                let found = self.durable_in(file.as_ref(), *size, *number, from, at.lap)?;
+                durable = durable.max(found);
             }
-            let mut offset = if *number == at.file { at.offset } else { 0 };
-            while offset < *size {
-                let mut step = BLOCK_BYTES as u64;
-                if let Some((header, _)) = self.valid_at(file.as_ref(), *size, *number, offset)?
-                    && header.lap >= at.lap
+        }
+        Ok(durable)
+    }
+
+    /// Whether a file may hold commits of a later lap. A file's first commit is written, and
+    /// synced under the policy of every commit, before its second: so a first block of zeros,
+    /// of another journal or of an earlier lap says that there are none.
+    fn may_be_behind(
+        &self,
+        file: &dyn DiskFile,
+        size: u64,
+        number: u32,
+        lap: u64,
+    ) -> Result<bool, OpenError> {
+        if size < BLOCK_BYTES as u64 {
+            return Ok(false);
+        }
+        let block = read_exact_at(file, 0, BLOCK_BYTES)
+            .map_err(OpenError::io(format!("read {}", journal_path(number))))?;
+        let unused = match CommitHeader::decode(&block) {
+            Some((header, _)) => header.journal != self.journal || header.lap < lap,
+            None => block.iter().all(|byte| *byte == 0),
+        };
+        Ok(!unused)
+    }
+
+    fn durable_in(
+        &self,
+        file: &dyn DiskFile,
+        size: u64,
+        number: u32,
+        from: u64,
+        lap: u64,
+    ) -> Result<Option<Lsn>, OpenError> {
+        let mut durable = None;
+        let mut buf = vec![0; SCAN_PIECE_BYTES];
+        let mut piece = from;
+        while piece < size {
+            let read = file
+                .read_at(piece, &mut buf)
+                .map_err(OpenError::io(format!("read {}", journal_path(number))))?;
+            let whole = buf.get(..read).unwrap_or_default();
+            for (offset, block) in (piece..)
+                .step_by(BLOCK_BYTES)
+                .zip(whole.chunks(BLOCK_BYTES))
+            {
+                let header = CommitHeader::decode(block);
+                let ours = header.is_some_and(|(header, _)| header.journal == self.journal);
+                if ours
+                    && let Some((header, _)) = self.valid_at(file, size, number, offset)?
+                    && header.lap >= lap
                 {
                     durable = durable.max(Some(header.synced_through));
-                    step = header.padded_bytes();
                 }
-                offset += step;
             }
+            piece += SCAN_PIECE_BYTES as u64;
         }
         Ok(durable)
     }

@@ -74,7 +74,8 @@ impl<M: Machine, T> Log<M, T> {
             let outcome = match admission {
                 Admission::Refuse(why) => Err(CommitError::Unavailable(why)),
                 _ => {
-                    let mut draft = Draft::new(group, &mut self.ends);
+                    let epoch = i32::try_from(self.journal.epoch).unwrap_or(i32::MAX);
+                    let mut draft = Draft::new(group, &mut self.ends, epoch);
                     match self.machine.seal(waiting.operation, self.now, &mut draft) {
                         Ok(receipt) => {
                             draft.keep();

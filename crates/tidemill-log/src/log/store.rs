@@ -16,6 +16,9 @@ use crate::segment::Segment;
 use crate::snapshot::TableEntry;
 use crate::view::Registry;
 
+/// Partitions that are looked at for one write when the tails are long.
+const OLDEST_AT_ONCE: usize = 4096;
+
 /// A segment that is to be journaled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
@@ -193,7 +196,7 @@ impl Store {
                 }
                 self.ready.drain(..).collect()
             }
-            Scope::Oldest => self.dirty.iter().map(|(_, id)| *id).collect(),
+            Scope::Oldest => self.dirty(Lsn(u64::MAX), OLDEST_AT_ONCE),
             Scope::Only(ids) => ids.to_vec(),
         };
         let mut parts = Vec::new();

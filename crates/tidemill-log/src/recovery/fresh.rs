@@ -1,7 +1,7 @@
 //! The fresh journal file of an opening: a copy of the surviving tail under a new journal id,
 //! then the entry of the opening. Never in place: that could tear what was acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -22,6 +22,15 @@ use crate::options::Fault;
 /// Room that a fresh file has behind the tail, so that the first commits need no other.
 const ROOM_BYTES: u64 = 16 * BLOCK_BYTES as u64;
 
+/// What an old journal's tail needs.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    /// The files that it lies in.
+    pub(super) files: HashSet<u32>,
+    /// The bytes that a copy takes.
+    pub(super) bytes: u64,
+}
+
 /// See the module.
 pub(super) struct FreshJournal<'a> {
     opening: &'a Opening<'a>,
@@ -29,6 +38,9 @@ pub(super) struct FreshJournal<'a> {
     file: Arc<dyn DiskFile>,
     number: u32,
     size_bytes: u64,
+    is_new: bool,
+    /// The number of the next file to be made.
+    next_number: u32,
     /// Bytes of the file that were written at some time.
     filled_bytes: u64,
     place: Option<Place>,
@@ -42,15 +54,26 @@ impl<'a> FreshJournal<'a> {
     pub(super) fn begin(
         opening: &'a Opening<'a>,
         found: &'a Found,
-        tail_bytes: u64,
+        needed: &Needed,
         lap: u64,
         epoch: u64,
     ) -> Result<Self, OpenError> {
-        let number = found.keys().next_back().map_or(1, |last| last + 1);
-        let least = tail_bytes + ROOM_BYTES;
-        let size_bytes = least.max(opening.options.journal_file_first_bytes);
+        let least = needed.bytes + ROOM_BYTES;
+        let free = found
+            .iter()
+            .filter(|(number, _)| !needed.files.contains(number));
+        let large = free.filter(|(_, (_, size))| least <= *size);
+        let again = large.min_by_key(|(_, (_, size))| *size);
+        let next_number = found.keys().next_back().map_or(1, |last| last + 1);
+        let number = again.map_or(next_number, |(number, _)| *number);
         let path = journal_path(number);
-        opening.run(&format!("make {path}"), &[Action::Create(path.clone())])?;
+        let size_bytes = match again {
+            Some((_, (_, size))) => size - size % BLOCK_BYTES as u64,
+            None => {
+                opening.run(&format!("make {path}"), &[Action::Create(path.clone())])?;
+                least.max(opening.options.journal_file_first_bytes)
+            }
+        };
         let file = opening
             .files
             .get(&path)
@@ -61,6 +84,8 @@ impl<'a> FreshJournal<'a> {
             file,
             number,
             size_bytes,
+            is_new: again.is_none(),
+            next_number: next_number.max(number + 1),
             filled_bytes: 0,
             place: None,
             lap,
@@ -145,7 +170,7 @@ impl<'a> FreshJournal<'a> {
             self.file.write_at(at, &[zeros.slice(..length as usize)])?;
             Ok(at + length)
         };
-        while at < self.size_bytes {
+        while self.is_new && at < self.size_bytes {
             at = zero(at).map_err(OpenError::io(self.what()))?;
         }
         if !self.opening.options.has(Fault::TrustPageCache) {
@@ -174,7 +199,7 @@ impl<'a> FreshJournal<'a> {
             previous_crc: place.previous_crc,
             index: self.index,
             spares: spares.collect(),
-            next_number: self.number + 1,
+            next_number: self.next_number,
         })
     }
 }

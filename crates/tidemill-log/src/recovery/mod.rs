@@ -27,7 +27,7 @@ use crate::snapshot::{self, SNAPSHOTS_DIR, Snapshot, snapshot_path};
 use crate::superblock::{self, Superblock};
 
 use folder::Folder;
-use fresh::FreshJournal;
+use fresh::{FreshJournal, Needed};
 use replay::Replay;
 
 impl<M: Machine, T> Log<M, T> {
@@ -89,7 +89,7 @@ impl Opening<'_> {
         actions.push(Action::SyncDir("".into()));
         self.run("make the data folder", &actions)?;
         let found = Found::new();
-        let mut fresh = FreshJournal::begin(&self, &found, 0, 1, 1)?;
+        let mut fresh = FreshJournal::begin(&self, &found, &Needed::default(), 1, 1)?;
         fresh.epoch(Lsn(1), self.now)?;
         let start = fresh.finish()?;
         let head = start.index.front().copied();
@@ -121,6 +121,7 @@ impl Opening<'_> {
         mut machine: M,
         old: Superblock,
     ) -> Result<Log<M, T>, OpenError> {
+        self.settle_superblocks()?;
         let snapshot = self.snapshot(old.snapshot)?;
         let snapshot_lsn = snapshot.lsn;
         let mut store = Store::new(&self.options, old.epoch);
@@ -137,18 +138,19 @@ impl Opening<'_> {
         };
         let scanned = scan.run(old.head, old.durable_through)?;
 
-        let bytes = scanned
-            .commits
-            .iter()
-            .map(|commit| commit.padded_bytes())
-            .sum();
+        let mut needed = Needed::default();
+        needed.files.insert(old.head.file);
+        for commit in &scanned.commits {
+            needed.files.insert(commit.file);
+            needed.bytes += commit.padded_bytes();
+        }
         let epoch = scanned
             .commits
             .iter()
             .map(|commit| commit.epoch)
             .fold(old.epoch, u64::max)
             + 1;
-        let mut fresh = FreshJournal::begin(&self, &found, bytes, scanned.lap + 1, epoch)?;
+        let mut fresh = FreshJournal::begin(&self, &found, &needed, scanned.lap + 1, epoch)?;
         let mut replay = Replay::new(&mut machine, &mut store, snapshot_lsn);
         for header in &scanned.commits {
             let payload = fresh.copy(header)?;
@@ -169,7 +171,7 @@ impl Opening<'_> {
             durable_through: scanned.next,
             ..old
         };
-        self.name(&mut superblock)?;
+        self.run("write the superblocks", &superblock.write())?;
         let folder = Folder { opening: &self };
         folder.tidy(&store, &replayed, superblock.snapshot, epoch)?;
         store.set_epoch(epoch);
@@ -229,10 +231,12 @@ impl Opening<'_> {
         Ok(found)
     }
 
-    /// Writes both superblocks. The second file may be missing, when the first opening ended
-    /// early: then the first must be durable before the second begins to be.
-    fn name(&self, superblock: &mut Superblock) -> Result<(), OpenError> {
-        let what = "write the superblocks";
+    /// Makes what was read of the superblocks durable, before anything that an older one names
+    /// is used again: a killed process may have left the newest one in the page cache alone.
+    /// The second file may be missing, when the first opening ended early: the first must be
+    /// durable before the second begins to be.
+    fn settle_superblocks(&self) -> Result<(), OpenError> {
+        let what = "sync the superblocks";
         for path in superblock::PATHS {
             let path: Arc<str> = path.into();
             match self.disk().open(&path) {
@@ -244,7 +248,7 @@ impl Opening<'_> {
                 Err(error) => return Err(OpenError::io(what)(error)),
             }
         }
-        self.run(what, &superblock.write())
+        Ok(())
     }
 }
 

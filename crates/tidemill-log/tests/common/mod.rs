@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod faulty;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -214,4 +216,91 @@ pub(crate) fn read_all(reader: &Reader, id: PartitionId, max_bytes: usize) -> Ve
 
 pub(crate) fn end(log: &Handle<Registers>, id: PartitionId) -> Option<Offset> {
     log.reader().bounds(id).map(|bounds| bounds.end)
+}
+
+/// A log without threads: its steps are run one after the other, and its time is what it is
+/// told.
+pub(crate) struct ByHand {
+    pub(crate) log: tidemill_log::Log<Registers, u64>,
+    pub(crate) files: Arc<tidemill_log::Files>,
+    pub(crate) ended: BTreeMap<u64, Outcome<Registers>>,
+    pub(crate) failed: bool,
+    pub(crate) wake_at: Option<std::time::Duration>,
+    token: u64,
+}
+
+pub(crate) fn at(millis: u64) -> Now {
+    Now {
+        wall: jiff::Timestamp::UNIX_EPOCH,
+        monotonic: std::time::Duration::from_millis(millis),
+    }
+}
+
+impl ByHand {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(disk, options, Registers::default())
+    }
+
+    pub(crate) fn open_with(
+        disk: &Arc<dyn Disk>,
+        options: &Options,
+        machine: Registers,
+    ) -> Result<Self, OpenError> {
+        let files = Arc::new(tidemill_log::Files::new(disk.clone(), 8));
+        let seed = Uuid::now_v7();
+        let log = tidemill_log::Log::recover(&files, options.clone(), machine, at(0), seed)?;
+        Ok(Self {
+            log,
+            files,
+            ended: BTreeMap::new(),
+            failed: false,
+            wake_at: None,
+            token: 0,
+        })
+    }
+
+    /// Submits and answers the token.
+    pub(crate) fn submit(&mut self, operation: Operation) -> u64 {
+        self.token += 1;
+        self.log.submit(operation, self.token);
+        self.token
+    }
+
+    /// Runs every step until nothing is left to do.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            match self.log.poll() {
+                tidemill_log::Step::Io(io) => {
+                    let result = io.run(&self.files);
+                    self.log.finish(io.id, result);
+                }
+                tidemill_log::Step::Done { token, outcome } => {
+                    assert!(self.ended.insert(token, outcome).is_none(), "one end each");
+                }
+                tidemill_log::Step::Advanced { .. } => {}
+                tidemill_log::Step::Failed(_) => self.failed = true,
+                tidemill_log::Step::Idle { wake_at } => {
+                    self.wake_at = wake_at;
+                    return;
+                }
+                tidemill_log::Step::Closed => return,
+            }
+        }
+    }
+
+    /// Submits, runs, answers the outcome.
+    pub(crate) fn run(&mut self, operation: Operation) -> Outcome<Registers> {
+        let token = self.submit(operation);
+        self.settle();
+        self.ended.remove(&token).unwrap()
+    }
+
+    pub(crate) fn publish(&mut self, id: PartitionId, value: &[u8]) -> u64 {
+        self.run(Operation::Publish(id, vec![value.to_vec()]))
+            .unwrap()
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        self.log.reader(self.files.clone())
+    }
 }
