@@ -207,7 +207,9 @@ macro_rules! emitted {
 
             fn emit(self, stage: &mut tidemill::outcome::Stage<'_>) -> Result<(), tidemill::Fail> {
                 match self {
-                    $(Self::$variant(message) => tidemill::outcome::Emission::emit(message, stage),)+
+                    $(Self::$variant(message) => {
+                        tidemill::outcome::Emission::emit(message, stage)
+                    })+
                 }
             }
         }

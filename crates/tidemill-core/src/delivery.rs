@@ -125,8 +125,8 @@ pub enum Outcome {
     },
     /// Given up: the event is copied to the group's dead letters and settled.
     DeadLetter {
-        /// Why.
-        failure: Failure,
+        /// Why. Boxed, as it is rare and large.
+        failure: Box<Failure>,
     },
 }
 
@@ -155,8 +155,9 @@ pub struct Failure {
 pub struct Effects {
     /// Events to publish, in this order.
     pub events: Vec<(TopicName, Event)>,
-    /// The answer to a request; sent once the commit is durable, never stored.
-    pub reply: Option<Event>,
+    /// The answer to a request; sent once the commit is durable, never stored. Boxed, as most
+    /// handlers give none.
+    pub reply: Option<Box<Event>>,
 }
 
 /// An outcome and its staged effects: one entry of the journal.

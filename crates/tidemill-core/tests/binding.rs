@@ -244,7 +244,8 @@ proptest! {
             .collect();
         let topic = topic();
         let _ = decode(raw(key.as_deref(), value.as_deref(), &headers), &place(&topic));
-        let foreign = decode_foreign(raw(key.as_deref(), value.as_deref(), &headers), &place(&topic));
+        let record = raw(key.as_deref(), value.as_deref(), &headers);
+        let foreign = decode_foreign(record, &place(&topic));
         prop_assert_eq!(json::decode(&json::to_bytes(&foreign)).unwrap(), foreign);
     }
 }

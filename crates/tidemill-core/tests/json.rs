@@ -254,7 +254,10 @@ proptest! {
     #[test]
     fn arbitrary_members_never_panic(
         name in "[a-z_]{1,8}|data|data_base64|time|id",
-        value in r#"null|true|-?[0-9]{1,12}(\.[0-9])?|"[^"\\]{0,9}"|\{\}|\[[0-9]?\]|"\\u[0-9a-f]{4}""#,
+        value in concat!(
+            r#"null|true|-?[0-9]{1,12}(\.[0-9])?|"#,
+            r#""[^"\\]{0,9}"|\{\}|\[[0-9]?\]|"\\u[0-9a-f]{4}""#,
+        ),
     ) {
         let text = with(&format!("{name:?}:{value}"));
         if let Ok(event) = decode(&Bytes::from(text)) {

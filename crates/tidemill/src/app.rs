@@ -186,7 +186,7 @@ impl Inner {
                 (Outcome::Retry { after }, Some(advice))
             }
             Decision::DeadLetter => {
-                let failure = failure(&handled.identity, attempt, fail);
+                let failure = Box::new(failure(&handled.identity, attempt, fail));
                 (Outcome::DeadLetter { failure }, None)
             }
         };

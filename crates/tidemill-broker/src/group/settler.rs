@@ -94,7 +94,8 @@ impl Settler {
             Outcome::Retry { after } => self.retry(&ticket, after).map(|()| Vec::new()),
             Outcome::Ack => self.commit(ticket, commit.effects, None).await,
             Outcome::DeadLetter { failure } => {
-                self.commit(ticket, Effects::default(), Some(failure)).await
+                self.commit(ticket, Effects::default(), Some(*failure))
+                    .await
             }
         };
         match &settled {
@@ -125,7 +126,7 @@ impl Settler {
             settler: self.clone(),
             ticket,
             begun,
-            answer: effects.reply.map(|reply| Answer::Reply(Box::new(reply))),
+            answer: effects.reply.map(Answer::Reply),
             dead: failure.is_some(),
             ended: Ended::Refused,
         };

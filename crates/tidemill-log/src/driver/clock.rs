@@ -1,4 +1,4 @@
-//! The clocks.
+//! The clocks: the wall for dates, the monotonic one for waiting. Nothing else reads them.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The two threads.
+//! The two threads: the log's, which also writes the journal, and one for steps in the background.
 
 use std::sync::Arc;
 use std::sync::mpsc;

@@ -13,7 +13,7 @@ fn answer(reply: Event) -> Commit {
         outcome: Outcome::Ack,
         effects: Effects {
             events: Vec::new(),
-            reply: Some(reply),
+            reply: Some(Box::new(reply)),
         },
     }
 }

@@ -138,7 +138,7 @@ pub(super) async fn a_retry_waits_and_counts(instance: &Instance) -> Checked {
 
 pub(super) fn given_up() -> Outcome {
     Outcome::DeadLetter {
-        failure: Failure {
+        failure: Box::new(Failure {
             reason: "rejected".to_owned(),
             error: "no such order".to_owned(),
             attempts: 1,
@@ -146,7 +146,7 @@ pub(super) fn given_up() -> Outcome {
             last: None,
             handler: Some("check".to_owned()),
             version: Some("1".to_owned()),
-        },
+        }),
     }
 }
 

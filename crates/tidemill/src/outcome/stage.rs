@@ -78,7 +78,8 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// A permanent [`Fail`] when it cannot be written.
     pub fn reply<T: Serialize>(&mut self, reply: &T) -> Result<(), Fail> {
-        self.effects.reply = Some(self.reply_event(reply).map_err(Fail::permanent)?);
+        let event = self.reply_event(reply).map_err(Fail::permanent)?;
+        self.effects.reply = Some(Box::new(event));
         Ok(())
     }
 
