@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use tidemill_broker::{Broker, Health};
 use tidemill_core::Bus;
 use tidemill_core::error::Unavailable;
 use tokio::sync::watch;
 
 use crate::http::body::Bodies;
+use crate::http::problem::{Kind, Problem};
 use crate::metrics::Metrics;
 
 /// The state behind all doors.
 pub(crate) struct App {
     /// Where events go to and come from.
     pub(crate) bus: Bus,
+    /// The broker behind the bus, where there is one: it creates, deletes and describes.
+    pub(crate) broker: Option<Broker>,
     /// Counts what passes.
     pub(crate) metrics: Arc<Metrics>,
     /// The memory that request bodies share.
@@ -22,11 +26,26 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Whether events are taken now.
-    pub(crate) fn check_ready(&self) -> Result<(), Unavailable> {
-        match *self.closing.borrow() {
-            true => Err(Unavailable::Closed),
-            false => Ok(()),
+    /// The broker, for doors that need more than a bus.
+    pub(crate) fn broker(&self) -> Result<&Broker, Problem> {
+        self.broker.as_ref().ok_or_else(|| {
+            let detail = "there is no broker of its own behind this server; ask the one that is \
+                          behind its bus";
+            Problem::new(Kind::NotSupported, detail)
+        })
+    }
+
+    /// Whether events are taken now; if not, the problem says why.
+    pub(crate) fn check_ready(&self) -> Result<(), Problem> {
+        if *self.closing.borrow() {
+            return Err(Unavailable::Closed.into());
+        }
+        match self.broker.as_ref().map(Broker::health) {
+            None | Some(Health::Ready) => Ok(()),
+            Some(Health::ReadOnly(why) | Health::Full(why)) => {
+                Err(Problem::new(Kind::Unavailable, why).retry_later())
+            }
+            Some(Health::Closed) => Err(Unavailable::Closed.into()),
         }
     }
 

@@ -56,9 +56,6 @@ pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most partitions that a fetch without `partition` reads at once.
 pub const FETCH_PARTITIONS_MAX: usize = 1_024;
 
-/// Most partitions of a topic that is created over HTTP.
-pub const PARTITIONS_MAX: u32 = 10_000;
-
 /// How long open requests get at shutdown to come to an end.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::middleware::from_fn_with_state;
+use tidemill_broker::Broker;
 use tidemill_core::Bus;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -30,12 +31,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the port for the doors that need nothing but a bus: they publish, fetch and push.
+    /// Opens the port for all doors. The broker may be shared with the rest of the program.
     ///
     /// # Errors
-    /// The address can be reached by others and `insecure` is not set, it is taken, or the bus
-    /// cannot be followed.
+    /// The address can be reached by others and `insecure` is not set, it is taken, or the
+    /// broker is closed.
+    pub async fn bind(broker: Broker, config: Config) -> Result<Self, ServeError> {
+        Self::open(broker.bus(), Some(broker), config).await
+    }
+
+    /// Opens the port over any bus. The doors that create, delete and describe say that they
+    /// cannot.
+    ///
+    /// # Errors
+    /// As [`Server::bind`], and where the bus cannot list and watch its topics.
     pub async fn bind_bus(bus: Bus, config: Config) -> Result<Self, ServeError> {
+        Self::open(bus, None, config).await
+    }
+
+    async fn open(bus: Bus, broker: Option<Broker>, config: Config) -> Result<Self, ServeError> {
         config.check()?;
         let listen = |source| ServeError::listen(config.http, source);
         let listener = TcpListener::bind(config.http).await.map_err(listen)?;
@@ -46,6 +60,7 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let app = Arc::new(App {
             bus,
+            broker,
             metrics,
             bodies: Bodies::new(config.body_max_bytes),
             closing: closed,

@@ -1,5 +1,5 @@
-//! Reading over HTTP: by offset, from one partition or all, waiting for events; topics, health,
-//! metrics, and what is answered when something is wrong.
+//! Reading over HTTP: by offset, from one partition or all, waiting for events; health, metrics,
+//! and what is answered when something is wrong.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -23,6 +23,13 @@ async fn fill(client: &Client, topic: &str, count: usize) {
     let path = format!("/v1/topics/{topic}/events");
     let answer = client.post(&path, BATCH, json!(events).to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// A topic of three partitions.
+async fn widen(client: &Client, topic: &str) {
+    let topic = json!({"name": topic, "partitions": 3}).to_string();
+    let answer = client.post("/v1/topics", "application/json", topic).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
 }
 
 fn data(answer: &Value) -> Vec<u64> {
@@ -66,6 +73,7 @@ async fn pages_follow_each_other_by_next() {
 async fn without_a_partition_all_are_read_and_next_leads_through_them() {
     let server = Running::start().await;
     let client = server.client();
+    widen(&client, "wide").await;
     fill(&client, "wide", 100).await;
     let mut found = Vec::new();
     let mut offset = "beginning".to_owned();
@@ -86,6 +94,7 @@ async fn without_a_partition_all_are_read_and_next_leads_through_them() {
 async fn a_long_poll_ends_with_the_first_event_or_with_its_time() {
     let server = Running::start().await;
     let client = server.client();
+    widen(&client, "wide").await;
     fill(&client, "wide", 9).await;
     let waiting = client.clone();
     let path = "/v1/topics/wide/events?offset=end&wait_ms=30000";
@@ -165,19 +174,6 @@ async fn wrong_reads_are_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn topics_are_listed_with_what_they_keep() {
-    let server = Running::start().await;
-    let client = server.client();
-    assert_eq!(client.get("/v1/topics").await.json(), json!({"topics": []}));
-    fill(&client, "numbers", 3).await;
-    let topics = client.get("/v1/topics").await.json();
-    assert_eq!(topics["topics"][0]["name"], "numbers");
-    let one = client.get("/v1/topics/numbers").await.json();
-    assert_eq!(one["partitions"][0]["end"], 3);
-    assert_eq!(one, topics["topics"][0]);
-}
-
-#[tokio::test]
 async fn health_metrics_and_the_page_answer() {
     let server = Running::start().await;
     let client = server.client();
@@ -200,6 +196,8 @@ async fn health_metrics_and_the_page_answer() {
         "tidemill_http_requests_total{method=\"GET\",path=\"/health/live\",status=\"200\"} 1",
         "tidemill_http_requests_total{method=\"GET\",path=\"other\",status=\"404\"} 1",
         "tidemill_socketio_clients 0",
+        "tidemill_broker_published_events_total 3",
+        "tidemill_broker_ready 1",
     ] {
         assert!(
             metrics.text.lines().any(|have| have == line),

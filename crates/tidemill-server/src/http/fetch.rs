@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -14,6 +14,7 @@ use tidemill_core::{
 };
 
 use super::answer::raw_json;
+use super::path::Named;
 use super::problem::Problem;
 use super::query::Query;
 use crate::app::App;
@@ -22,7 +23,7 @@ use crate::limits;
 /// Answers with events and with where to read on.
 pub(crate) async fn fetch(
     State(app): State<Arc<App>>,
-    Path(topic): Path<String>,
+    Named(topic): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let topic = TopicName::new(topic)?;

@@ -6,9 +6,11 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tidemill_broker::{Broker, Health};
 
 use super::problem::{Kind, Problem};
 use crate::app::App;
@@ -21,6 +23,10 @@ type Labels = Vec<(&'static str, String)>;
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut registry = Registry::with_prefix("tidemill");
     add_topics(&app, &mut registry).await?;
+    if let Some(broker) = &app.broker {
+        add_groups(broker, &mut registry);
+        add_counters(broker, &mut registry);
+    }
     let mut text = String::new();
     let written = encode_registry(&mut text, app.metrics.registry())
         .and_then(|()| encode_registry(&mut text, &registry))
@@ -48,6 +54,51 @@ async fn add_topics(app: &App, registry: &mut Registry) -> Result<(), Problem> {
     registry.register("partition_earliest_offset", "First offset kept", earliest);
     registry.register("partition_end_offset", "Offset of the next event", end);
     Ok(())
+}
+
+/// How far each group is behind.
+fn add_groups(broker: &Broker, registry: &mut Registry) {
+    let lag = Family::<Labels, Gauge>::default();
+    let in_flight = Family::<Labels, Gauge>::default();
+    let members = Family::<Labels, Gauge>::default();
+    for group in broker.groups() {
+        let name = group.name.to_string();
+        let labels = vec![("group", name.clone())];
+        set(&members, &labels, group.members.len() as u64);
+        for at in &group.partitions {
+            let labels = vec![
+                ("group", name.clone()),
+                ("topic", at.topic.to_string()),
+                ("partition", at.partition.to_string()),
+            ];
+            set(&lag, &labels, at.lag);
+            set(&in_flight, &labels, at.in_flight as u64);
+        }
+    }
+    registry.register(
+        "group_lag_events",
+        "Durable events that are not settled",
+        lag,
+    );
+    registry.register(
+        "group_in_flight_events",
+        "Events that members have now",
+        in_flight,
+    );
+    registry.register("group_members", "Members that are connected", members);
+}
+
+/// What the broker counts, under the names that it has for it.
+fn add_counters(broker: &Broker, registry: &mut Registry) {
+    let ready = Gauge::<i64>::default();
+    ready.set(i64::from(broker.health() == Health::Ready));
+    registry.register("broker_ready", "1 while the broker takes events", ready);
+    let counted = serde_json::to_value(broker.metrics()).unwrap_or_default();
+    for (name, count) in counted.as_object().into_iter().flatten() {
+        let help = format!("Since the broker was opened: {}", name.replace('_', " "));
+        let counter = ConstCounter::new(count.as_u64().unwrap_or(0));
+        registry.register(format!("broker_{name}"), help, counter);
+    }
 }
 
 fn set(family: &Family<Labels, Gauge>, labels: &Labels, value: u64) {

@@ -5,9 +5,11 @@ mod answer;
 mod binary;
 pub(crate) mod body;
 mod fetch;
+mod groups;
 mod health;
 mod metrics;
 mod page;
+mod path;
 pub(crate) mod plain;
 pub(crate) mod problem;
 mod publish;
@@ -38,6 +40,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             "/v1/topics/{topic}/events",
             only("GET, POST", get(fetch::fetch).post(publish::publish)),
         )
+        .route("/v1/groups", only("GET", get(groups::list)))
+        .route("/v1/groups/{group}", only("GET, DELETE", groups::one()))
         .route("/health/live", only("GET", get(health::live)))
         .route("/health/ready", only("GET", get(health::ready)))
         .route("/metrics", only("GET", get(metrics::metrics)))

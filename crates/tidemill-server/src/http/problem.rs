@@ -9,6 +9,7 @@ use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tidemill_broker::{GroupError, TopicError};
 use tidemill_core::error::Unavailable;
 use tidemill_core::{FetchError, InvalidEvent, InvalidName, PublishError};
 
@@ -39,6 +40,8 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// What is to be created exists already.
+    Conflict,
     /// The offset is outside of what is kept.
     OffsetOutOfRange,
     /// The body or the event is too large.
@@ -53,6 +56,12 @@ pub(crate) enum Kind {
     UnknownTopic,
     /// No such partition.
     UnknownPartition,
+    /// No such group.
+    UnknownGroup,
+    /// A bound of the broker would be passed.
+    Limit,
+    /// This server has no broker of its own behind it.
+    NotSupported,
     /// The log is damaged at that place.
     Damaged,
     /// The bus takes no writes, or none now.
@@ -81,6 +90,7 @@ impl Kind {
                 let title = "The body did not arrive in time";
                 (S::REQUEST_TIMEOUT, "body-timeout", title)
             }
+            Self::Conflict => (S::CONFLICT, "conflict", "It exists already"),
             Self::OffsetOutOfRange => {
                 let title = "The offset is outside of what is kept";
                 (S::RANGE_NOT_SATISFIABLE, "offset-out-of-range", title)
@@ -98,6 +108,15 @@ impl Kind {
             Self::InvalidName => (S::UNPROCESSABLE_ENTITY, "invalid-name", "Not a valid name"),
             Self::UnknownTopic => (S::NOT_FOUND, "unknown-topic", "No such topic"),
             Self::UnknownPartition => (S::NOT_FOUND, "unknown-partition", "No such partition"),
+            Self::UnknownGroup => (S::NOT_FOUND, "unknown-group", "No such group"),
+            Self::Limit => {
+                let title = "A bound would be passed";
+                (S::UNPROCESSABLE_ENTITY, "limit", title)
+            }
+            Self::NotSupported => {
+                let title = "This server cannot do that";
+                (S::NOT_IMPLEMENTED, "not-supported", title)
+            }
             Self::Damaged => {
                 let title = "The log is damaged there";
                 (S::INTERNAL_SERVER_ERROR, "damaged", title)
@@ -242,6 +261,32 @@ impl From<FetchError> for Problem {
             FetchError::Damaged { .. } => Self::new(Kind::Damaged, text),
             FetchError::Unavailable(why) => why.into(),
             FetchError::Other(_) => Self::new(Kind::Internal, text),
+        }
+    }
+}
+
+impl From<TopicError> for Problem {
+    fn from(error: TopicError) -> Self {
+        let text = error.to_string();
+        match error {
+            TopicError::Exists(_) => Self::new(Kind::Conflict, text),
+            TopicError::Unknown(_) => Self::new(Kind::UnknownTopic, text),
+            TopicError::Limit(_) => Self::new(Kind::Limit, text),
+            TopicError::Unavailable(why) => why.into(),
+            TopicError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
+        }
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Self {
+        let text = error.to_string();
+        match error {
+            GroupError::Unknown(_) => Self::new(Kind::UnknownGroup, text),
+            GroupError::NotRead { .. } => Self::new(Kind::UnknownPartition, text),
+            GroupError::Unavailable(why) => why.into(),
+            GroupError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
+            GroupError::Other(_) => Self::new(Kind::Internal, text),
         }
     }
 }

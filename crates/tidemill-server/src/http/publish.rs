@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use tidemill_core::{Event, EventId, TopicName, json};
 use super::answer::{self, Accepted, AcceptedBatch};
 use super::binary;
 use super::body::media_type;
+use super::path::Named;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
@@ -47,7 +48,7 @@ impl Mode {
 /// durable.
 pub(crate) async fn publish(
     State(app): State<Arc<App>>,
-    Path(topic): Path<String>,
+    Named(topic): Named,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Problem> {

@@ -2,25 +2,31 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
-use axum::response::Response;
+use axum::extract::{RawQuery, Request, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tidemill_broker::limits::TOPIC_PARTITIONS_MAX;
+use tidemill_broker::{CreateTopic, TopicInfo};
 use tidemill_core::{FetchError, Offset, Partition, TopicBounds, TopicName};
 
-use super::answer::json;
-use super::problem::Problem;
+use super::answer::{json, json_with};
+use super::body::{is_json, media_type};
+use super::path::Named;
+use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 
 /// The methods of `/v1/topics`.
 pub(crate) fn collection() -> MethodRouter<Arc<App>> {
-    get(list)
+    get(list).post(create)
 }
 
 /// The methods of `/v1/topics/{topic}`.
 pub(crate) fn one() -> MethodRouter<Arc<App>> {
-    get(show)
+    get(show).delete(delete)
 }
 
 #[derive(Serialize)]
@@ -28,10 +34,15 @@ struct Topics {
     topics: Vec<Topic>,
 }
 
+/// A topic, with as much as is known of it: a broker knows more than a bus.
 #[derive(Serialize)]
-struct Topic {
-    name: TopicName,
-    partitions: Vec<PartitionOf>,
+#[serde(untagged)]
+enum Topic {
+    Broker(TopicInfo),
+    Bus {
+        name: TopicName,
+        partitions: Vec<PartitionOf>,
+    },
 }
 
 #[derive(Serialize)]
@@ -48,7 +59,7 @@ impl From<TopicBounds> for Topic {
             earliest: bounds.earliest,
             end: bounds.end,
         });
-        Self {
+        Self::Bus {
             name: bounds.topic,
             partitions: partitions.collect(),
         }
@@ -57,31 +68,93 @@ impl From<TopicBounds> for Topic {
 
 async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &[])?;
-    let topics = app
-        .bus
-        .topics()
-        .await?
-        .into_iter()
-        .map(Topic::from)
-        .collect();
+    let topics = match &app.broker {
+        Some(broker) => broker.topics().into_iter().map(Topic::Broker).collect(),
+        None => app
+            .bus
+            .topics()
+            .await?
+            .into_iter()
+            .map(Topic::from)
+            .collect(),
+    };
     Ok(json(&Topics { topics }))
 }
 
 async fn show(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &[])?;
     let name = TopicName::new(name)?;
-    let found = app
-        .bus
-        .topics()
-        .await?
-        .into_iter()
-        .find(|topic| topic.topic == name);
+    let found = match &app.broker {
+        Some(broker) => broker.topic(&name).map(Topic::Broker),
+        None => {
+            let mut topics = app.bus.topics().await?.into_iter();
+            topics.find(|topic| topic.topic == name).map(Topic::from)
+        }
+    };
     match found {
-        Some(bounds) => Ok(json(&Topic::from(bounds))),
+        Some(topic) => Ok(json(&topic)),
         None => Err(FetchError::UnknownTopic(name).into()),
     }
+}
+
+/// What a topic is made of; anything else in it is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTopic {
+    name: String,
+    #[serde(default = "one_partition")]
+    partitions: u32,
+}
+
+fn one_partition() -> u32 {
+    CreateTopic::default().partitions
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let broker = app.broker()?;
+    if !is_json(&media_type(request.headers())) {
+        return Err(Problem::media_type("application/json"));
+    }
+    let received = app.bodies.read(request.into_body()).await?;
+    let new: NewTopic = serde_json::from_slice(&received.bytes).map_err(|error| {
+        let detail = format!(
+            "the body is not {{\"name\": ..., \"partitions\": ...}}, the latter being optional: \
+             {error}"
+        );
+        Problem::new(Kind::InvalidJson, detail)
+    })?;
+    let name = TopicName::new(new.name)?;
+    if !(1..=TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
+        let detail = format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions");
+        return Err(Problem::new(Kind::Limit, detail));
+    }
+    let how = CreateTopic {
+        partitions: new.partitions,
+    };
+    let topic = broker.create_topic(name.clone(), how).await?;
+    let mut response = json_with(StatusCode::CREATED, &topic);
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/topics/{name}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+async fn delete(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let name = TopicName::new(name)?;
+    app.broker()?.delete_topic(&name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -2,34 +2,44 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub(crate) mod bus;
 pub(crate) mod http;
 pub(crate) mod socketio;
 
 use std::net::SocketAddr;
 
+use tidemill_broker::Broker;
 use tidemill_server::{Config, Server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// A running server; stops when dropped.
+/// Enough for every test; a broker in memory refuses writes at its bound.
+const MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// A running server over a real broker, which is in memory unless told otherwise. Stops when
+/// dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) broker: Broker,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    /// Over a bus in memory, on its defaults.
+    /// On its defaults.
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// Over a bus in memory, with changed settings.
+    /// With changed settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::at("127.0.0.1:0".parse().unwrap());
         change(&mut config);
-        let server = Server::bind_bus(bus::in_memory(), config).await.unwrap();
+        Self::over(broker().await, config).await
+    }
+
+    /// Over this broker.
+    pub(crate) async fn over(broker: Broker, config: Config) -> Self {
+        let server = Server::bind(broker.clone(), config).await.unwrap();
         let address = server.http_addr();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(async {
@@ -37,6 +47,7 @@ impl Running {
         }));
         Self {
             address,
+            broker,
             stop: Some(stop),
             task,
         }
@@ -53,11 +64,16 @@ impl Running {
     }
 }
 
+pub(crate) async fn broker() -> Broker {
+    let builder = Broker::builder().in_memory(MEMORY_BYTES);
+    builder.open().await.unwrap()
+}
+
 /// Tries to open a server that never runs.
 pub(crate) async fn bind(address: SocketAddr, insecure: bool) -> Result<SocketAddr, String> {
     let mut config = Config::at(address);
     config.insecure = insecure;
-    let server = Server::bind_bus(bus::in_memory(), config).await;
+    let server = Server::bind(broker().await, config).await;
     server
         .map(|server| server.http_addr())
         .map_err(|error| error.to_string())

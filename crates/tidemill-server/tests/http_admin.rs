@@ -1,0 +1,201 @@
+//! Topics and groups over HTTP, and what the doors say when the broker takes no writes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::sync::Arc;
+
+use serde_json::json;
+use support::{Running, broker};
+use tidemill_broker::Broker;
+use tidemill_core::{Commit, GroupName, Order, Start, Subscription, TopicName};
+use tidemill_server::{Config, Server};
+use tidemill_testkit::sim::SimDisk;
+
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn topics_are_created_listed_shown_and_deleted() {
+    let server = Running::start().await;
+    let client = server.client();
+    assert_eq!(client.get("/v1/topics").await.json(), json!({"topics": []}));
+    let body = r#"{"name":"orders","partitions":2}"#;
+    let created = client.post("/v1/topics", JSON, body).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    assert_eq!(created.header("location"), "/v1/topics/orders");
+    client.event(r#"{"topic":"orders"}"#).await;
+
+    let shown = client.get("/v1/topics/orders").await.json();
+    assert_eq!(shown["id"], created.json()["id"]);
+    let ends = shown["partitions"].as_array().unwrap().iter();
+    assert_eq!(ends.map(|p| p["end"].as_u64().unwrap()).sum::<u64>(), 1);
+    let listed = client.get("/v1/topics").await.json();
+    assert_eq!(listed, json!({"topics": [shown]}));
+
+    let again = client.post("/v1/topics", JSON, body).await;
+    assert_eq!(again.problem(409), "conflict");
+    let deleted = client.send("DELETE", "/v1/topics/orders", &[], "").await;
+    assert_eq!((deleted.status.as_u16(), deleted.text.as_str()), (204, ""));
+    assert_eq!(
+        client.get("/v1/topics/orders").await.problem(404),
+        "unknown-topic"
+    );
+    let gone = client.send("DELETE", "/v1/topics/orders", &[], "").await;
+    assert_eq!(gone.problem(404), "unknown-topic");
+}
+
+#[tokio::test]
+async fn wrong_topics_are_not_created() {
+    let server = Running::start().await;
+    let client = server.client();
+    for (content_type, body, status, kind) in [
+        (JSON, "", 400, "invalid-json"),
+        (JSON, "{}", 400, "invalid-json"),
+        (JSON, r#"{"name":"a","partitons":2}"#, 400, "invalid-json"),
+        (JSON, r#"{"name":"a","partitions":-1}"#, 400, "invalid-json"),
+        (JSON, r#"{"name":"a b"}"#, 422, "invalid-name"),
+        (JSON, r#"{"name":"a","partitions":0}"#, 422, "limit"),
+        (
+            JSON,
+            r#"{"name":"a","partitions":4000000000}"#,
+            422,
+            "limit",
+        ),
+        (
+            "text/plain",
+            r#"{"name":"a"}"#,
+            415,
+            "unsupported-media-type",
+        ),
+    ] {
+        let answer = client.post("/v1/topics", content_type, body).await;
+        assert_eq!(answer.problem(status), kind, "{body}");
+    }
+    assert_eq!(client.get("/v1/topics").await.json(), json!({"topics": []}));
+    let patch = client.send("PATCH", "/v1/topics/a", &[], "").await;
+    assert_eq!(patch.problem(405), "method-not-allowed");
+}
+
+#[tokio::test]
+async fn groups_show_how_far_they_are_behind() {
+    let server = Running::start().await;
+    let client = server.client();
+    assert_eq!(client.get("/v1/groups").await.json(), json!({"groups": []}));
+    for _ in 0..3 {
+        client.event(r#"{"topic":"orders"}"#).await;
+    }
+    let subscription = Subscription {
+        topics: vec![TopicName::new("orders").unwrap()],
+        group: GroupName::new("billing/eu").unwrap(),
+        order: Order::PerKey,
+        start: Start::Beginning,
+    };
+    let mut member = server.broker.bus().subscribe(subscription).await.unwrap();
+    let (_, settlement) = member.pull(1).await.unwrap().pop().unwrap();
+    settlement.settle(Commit::ack()).await.unwrap();
+
+    let listed = client.get("/v1/groups").await.json();
+    let group = client.get("/v1/groups/billing%2Feu").await.json();
+    assert_eq!(listed, json!({"groups": [group]}));
+    assert_eq!(group["name"], "billing/eu");
+    assert_eq!(group["lag"], 2);
+    assert_eq!(group["members"].as_array().unwrap().len(), 1);
+    assert_eq!(group["partitions"][0]["position"], 1);
+    let metrics = client.get("/metrics").await.text;
+    let line = "tidemill_group_lag_events{group=\"billing/eu\",topic=\"orders\",partition=\"0\"} 2";
+    assert!(metrics.contains(line), "{metrics}");
+
+    drop(member);
+    let deleted = client
+        .send("DELETE", "/v1/groups/billing%2Feu", &[], "")
+        .await;
+    assert_eq!(deleted.status, 204, "{}", deleted.text);
+    assert_eq!(
+        client.get("/v1/groups/billing%2Feu").await.problem(404),
+        "unknown-group"
+    );
+    let name = client.get("/v1/groups/a%00b").await;
+    assert_eq!(name.problem(422), "invalid-name");
+    let bytes = client.get("/v1/groups/%ff").await;
+    assert_eq!(bytes.problem(422), "invalid-name");
+}
+
+#[tokio::test]
+async fn unknown_topics_are_refused_where_they_are_not_created_by_use() {
+    let broker = Broker::builder()
+        .auto_create_topics(false)
+        .open()
+        .await
+        .unwrap();
+    let server = Running::over(broker, Config::at("127.0.0.1:0".parse().unwrap())).await;
+    let answer = server.client().event(r#"{"topic":"orders"}"#).await;
+    assert_eq!(answer.problem(404), "unknown-topic");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_full_says_so_and_serves_what_it_has() {
+    let broker = Broker::builder()
+        .in_memory(16 * 1024 * 1024)
+        .open()
+        .await
+        .unwrap();
+    let server = Running::over(broker, Config::at("127.0.0.1:0".parse().unwrap())).await;
+    let client = server.client();
+    let text = format!("\"{}\"", "x".repeat(1024 * 1024));
+    let refused = loop {
+        let answer = client.event(text.clone()).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.problem(503), "unavailable");
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(client.get("/health/ready").await.problem(503), "unavailable");
+    let kept = client.get("/v1/topics/events/events?max=1").await.json();
+    assert_eq!(kept["events"][0]["offset"], 0);
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_the_doors_are_read_only_and_say_why() {
+    let disk = Arc::new(SimDisk::new(7));
+    let opened = Broker::builder().disk(disk.clone()).open().await;
+    let server = Running::over(opened.unwrap(), Config::at("127.0.0.1:0".parse().unwrap())).await;
+    let client = server.client();
+    assert_eq!(client.event("{\"n\":1}").await.status, 200);
+    assert_eq!(client.get("/health/ready").await.status, 200);
+    disk.fail_after(Some(0));
+    // The first one may or may not be kept; from then on nothing is taken.
+    let first = client.event("{\"n\":2}").await;
+    assert!(first.status.is_server_error(), "{}", first.text);
+    assert_eq!(client.event("{\"n\":3}").await.problem(503), "unavailable");
+    let ready = client.get("/health/ready").await;
+    assert_eq!(ready.problem(503), "unavailable");
+    assert_eq!(client.get("/health/live").await.status, 200);
+    let kept = client.get("/v1/topics/events/events").await.json();
+    assert_eq!(kept["events"][0]["event"]["data"], json!({"n": 1}));
+    assert!(
+        client
+            .get("/metrics")
+            .await
+            .text
+            .contains("tidemill_broker_ready 0")
+    );
+}
+
+#[tokio::test]
+async fn a_server_over_a_plain_bus_says_what_it_cannot_do() {
+    let broker = broker().await;
+    let config = Config::at("127.0.0.1:0".parse().unwrap());
+    let server = Server::bind_bus(broker.bus(), config).await.unwrap();
+    let client = support::http::Client::new(server.http_addr());
+    let running = tokio::spawn(server.run(std::future::pending()));
+    assert_eq!(client.event("{}").await.status, 200);
+    let topics = client.get("/v1/topics").await.json();
+    assert_eq!(topics["topics"][0]["name"], "events");
+    assert_eq!(topics["topics"][0]["partitions"][0]["end"], 1);
+    assert_eq!(client.get("/v1/groups").await.problem(501), "not-supported");
+    let create = client.post("/v1/topics", JSON, r#"{"name":"a"}"#).await;
+    assert_eq!(create.problem(501), "not-supported");
+    running.abort();
+}
