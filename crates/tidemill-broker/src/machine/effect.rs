@@ -167,7 +167,8 @@ impl Change {
             },
             _ => {
                 return Err(format!(
-                    "an effect of kind {kind:#06x} is not supported by this version; use a newer one"
+                    "an effect of kind {kind:#06x} is not supported by this version; \
+                     use a newer one"
                 ));
             }
         };

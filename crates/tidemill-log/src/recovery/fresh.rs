@@ -31,6 +31,17 @@ pub(super) struct Needed {
     pub(super) bytes: u64,
 }
 
+impl Needed {
+    /// What the commits found from the head on take; the head's file is kept even without one.
+    pub(super) fn by(head_file: u32, commits: &[CommitHeader]) -> Self {
+        let files = commits.iter().map(|commit| commit.file);
+        Self {
+            files: files.chain([head_file]).collect(),
+            bytes: commits.iter().map(CommitHeader::padded_bytes).sum(),
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct FreshJournal<'a> {
     opening: &'a Opening<'a>,

@@ -138,12 +138,7 @@ impl Opening<'_> {
         };
         let scanned = scan.run(old.head, old.durable_through)?;
 
-        let mut needed = Needed::default();
-        needed.files.insert(old.head.file);
-        for commit in &scanned.commits {
-            needed.files.insert(commit.file);
-            needed.bytes += commit.padded_bytes();
-        }
+        let needed = Needed::by(old.head.file, &scanned.commits);
         let epoch = scanned
             .commits
             .iter()
