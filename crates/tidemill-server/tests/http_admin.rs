@@ -151,7 +151,10 @@ async fn a_broker_that_is_full_says_so_and_serves_what_it_has() {
     };
     assert_eq!(refused.problem(503), "unavailable");
     assert!(!refused.header("retry-after").is_empty());
-    assert_eq!(client.get("/health/ready").await.problem(503), "unavailable");
+    assert_eq!(
+        client.get("/health/ready").await.problem(503),
+        "unavailable"
+    );
     let kept = client.get("/v1/topics/events/events?max=1").await.json();
     assert_eq!(kept["events"][0]["offset"], 0);
 }
