@@ -28,9 +28,6 @@ pub const GROUP_SLOTS: u32 = 256;
 /// Events of one partition that a group reads ahead of what its members take.
 pub const READ_AHEAD_EVENTS: usize = 2048;
 
-/// A partition is read on when fewer of its events than this wait for a member.
-pub const READ_AHEAD_LOW_EVENTS: usize = 512;
-
 /// Most bytes that one read of the log asks for.
 pub const READ_MAX_BYTES: usize = 1024 * 1024;
 
@@ -68,6 +65,5 @@ pub const IN_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// How many times a publish is sorted into partitions anew because its topic changed meanwhile.
 pub const REROUTES_MAX: usize = 8;
 
-const _: () = assert!(READ_AHEAD_LOW_EVENTS < READ_AHEAD_EVENTS);
 const _: () = assert!(READ_AHEAD_EVENTS < tidemill_core::limits::CURSOR_RANGES_MAX);
 const _: () = assert!(PUBLISH_MAX_BYTES < tidemill_log::limits::BATCH_MAX_BYTES);

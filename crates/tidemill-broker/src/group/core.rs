@@ -13,7 +13,7 @@ use tidemill_core::{Event, Generation, Offset, Order, Position, TopicId, TopicNa
 use tidemill_log::PartitionId;
 
 use super::flow::Flow;
-use super::held::Held;
+use super::lanes::Lanes;
 use super::queue::{FlowIndex, Item, Queue};
 use crate::limits::GROUP_SLOTS;
 use crate::machine::Topic;
@@ -64,7 +64,7 @@ pub(super) struct Core {
     pub(super) members: BTreeMap<MemberId, Member>,
     next_member: u64,
     pub(super) next_sequence: u64,
-    pub(super) held: Held,
+    pub(super) lanes: Lanes,
     /// Events that were given out and came back while nobody was there.
     pub(super) seen: HashMap<(FlowIndex, Offset), Seen>,
     /// Bytes of the events that wait or are in flight.
@@ -88,7 +88,7 @@ impl Core {
             members: BTreeMap::new(),
             next_member: 0,
             next_sequence: 0,
-            held: Held::default(),
+            lanes: Lanes::default(),
             seen: HashMap::new(),
             held_bytes: 0,
             next_flow: 0,
@@ -214,7 +214,9 @@ impl Core {
                     share.slots.returned(slot);
                 });
             }
-            loose.extend(taken);
+            for item in taken {
+                loose.extend(self.lanes.release(item.lane, Some(item)));
+            }
         }
         self.reroute(loose);
         for place in member.topics {
@@ -315,7 +317,7 @@ impl Core {
     /// Takes the waiting items of a partition out of every queue, with the time at which the
     /// delayed ones are due.
     pub(super) fn withdraw(&mut self, index: FlowIndex) -> Vec<(Item, Option<Duration>)> {
-        let mut items = self.held.withdraw(index);
+        let mut items = self.lanes.withdraw(index);
         let mut plain = Vec::new();
         for member in self.members.values_mut() {
             member.queue.withdraw(index, &mut plain);

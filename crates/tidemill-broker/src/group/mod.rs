@@ -5,7 +5,7 @@
 
 mod core;
 mod flow;
-mod held;
+mod lanes;
 mod member;
 mod overview;
 mod queue;

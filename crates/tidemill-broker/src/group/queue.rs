@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tidemill_core::slots::Slot;
 use tidemill_core::{Event, Offset};
 
+use super::lanes::Lane;
+
 /// An event that a group has read and not settled.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
@@ -20,6 +22,8 @@ pub(super) struct Item {
     pub(super) attempt: u32,
     /// Which part of the work it is; `None`: any member may have it.
     pub(super) slot: Option<Slot>,
+    /// What it keeps its order in; `None`: it has none to keep.
+    pub(super) lane: Option<Lane>,
     /// What it counts for in memory.
     pub(super) size_bytes: usize,
 }

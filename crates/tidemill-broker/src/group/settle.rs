@@ -9,7 +9,6 @@ use tidemill_log::PartitionId;
 
 use super::core::{Core, Seen};
 use super::flow::InFlight;
-use super::held::Lane;
 use super::queue::{FlowIndex, Item};
 
 /// An attempt whose settlement began.
@@ -67,6 +66,8 @@ impl Core {
                     return;
                 };
                 self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
+                let next = self.lanes.release(item.lane, None);
+                next.into_iter().for_each(|item| self.route(item));
                 let Some(flow) = self.flows.get_mut(item.flow.0) else {
                     return;
                 };
@@ -137,6 +138,8 @@ impl Core {
             let attempt = item.attempt;
             let seen = Seen { attempt, due };
             self.seen.insert((item.flow, item.offset), seen);
+            // Nothing waits behind it: the topic is at rest.
+            self.lanes.release(item.lane, None);
             if let Some(flow) = self.flows.get_mut(item.flow.0) {
                 flow.next_read = flow.next_read.min(item.offset);
             }
@@ -147,12 +150,14 @@ impl Core {
         }
         match due {
             Some(due) => {
-                let lane = Lane::of(&item, self.order);
-                self.held.delay(item, lane, due);
+                self.lanes.delay(item, due);
                 // Whoever waits has a new time to look at.
                 self.wake_topic(place);
             }
-            None => self.route(item),
+            None => {
+                let next = self.lanes.release(item.lane, Some(item));
+                next.into_iter().for_each(|item| self.route(item));
+            }
         }
     }
 

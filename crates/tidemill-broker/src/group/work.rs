@@ -10,9 +10,8 @@ use tidemill_log::PartitionId;
 
 use super::core::Core;
 use super::flow::InFlight;
-use super::held::Lane;
 use super::queue::{FlowIndex, Item};
-use crate::limits::{GROUP_MEMORY_MAX_BYTES, READ_AHEAD_LOW_EVENTS};
+use crate::limits::GROUP_MEMORY_MAX_BYTES;
 
 /// A read of the log that a group asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Core {
         credit: usize,
         now: Duration,
     ) -> Taken {
-        for item in self.held.release(now, self.order) {
+        while let Some(item) = self.lanes.pop_due(now) {
             self.route(item);
         }
         match self.members.get(&member) {
@@ -70,12 +69,12 @@ impl Core {
             let Some(item) = self.next_item(member) else {
                 break;
             };
-            if let Some(item) = self.held.keep_behind(item, self.order) {
+            if let Some(item) = self.lanes.enter(item) {
                 given.extend(self.give(group, member, item));
             }
         }
         if given.is_empty() {
-            let due = self.held.next_due();
+            let due = self.lanes.next_due();
             return Taken::Nothing { due };
         }
         Taken::Given(given)
@@ -161,8 +160,7 @@ impl Core {
             let Some(flow) = self.flows.get_mut(at) else {
                 continue;
             };
-            let busy = flow.reading || flow.seeking || flow.waiting >= READ_AHEAD_LOW_EVENTS;
-            if busy || !topics.contains(&flow.topic_index) {
+            if flow.reading || flow.seeking || !topics.contains(&flow.topic_index) {
                 continue;
             }
             let events_max = flow.room();
@@ -242,6 +240,7 @@ impl Core {
             flow: index,
             offset,
             size_bytes: event.size_bytes(),
+            lane: self.lanes.of(index, &event, self.order),
             event,
             attempt: seen.map_or(1, |seen| seen.attempt),
             slot,
@@ -250,10 +249,7 @@ impl Core {
         flow.waiting += 1;
         self.held_bytes += item.size_bytes;
         match seen.and_then(|seen| seen.due) {
-            Some(due) => {
-                let lane = Lane::of(&item, self.order);
-                self.held.delay(item, lane, due);
-            }
+            Some(due) => self.lanes.delay(item, due),
             None => self.route(item),
         }
     }
