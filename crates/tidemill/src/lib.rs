@@ -12,6 +12,7 @@ pub mod handler;
 pub mod layer;
 pub mod limits;
 mod message;
+mod open;
 pub mod outcome;
 mod policy;
 pub mod router;
@@ -23,12 +24,15 @@ pub use bus::{AskError, BusExt, Publish, SendError};
 pub use extract::{Attributes, Data, FromEvent, FromEventParts, FromRef, Json, State};
 pub use handler::{Handler, Retry};
 pub use message::{BoxError, CodecError, Message, MessageError, Outgoing};
+pub use open::{OpenError, open};
 pub use outcome::{Emit, Fail, FailClass, FailError, IntoOutcome, Reply};
 pub use policy::{ByClass, Decision, FailedAttempt, FailurePolicy};
 pub use router::{BuildError, HandlerInfo, Router};
 pub use tidemill_macros::{Message, handler};
 
 pub use bytes::Bytes;
+#[cfg(feature = "broker")]
+pub use tidemill_broker as broker;
 pub use tidemill_core as core;
 pub use tidemill_core::{Attempt, Bus, Commit, Delivery, Effects, Event, EventId, EventType};
 pub use tidemill_core::{ExtensionValue, GroupName, InvalidEvent, InvalidName, Key, Order};

@@ -1,4 +1,6 @@
 //! Extractors that consume the event: its data, decoded or not, or all of it.
+//!
+//! None is recommended in a compiler's message: the traits' notes name them in better order.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ fn undecodable(event: &Event, why: impl std::fmt::Display) -> Fail {
     Fail::undecodable(format!("the data of type {:?}: {why}", event.ty().as_str()))
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync, T: Message> FromEvent<S> for Data<T> {
     type Rejection = Fail;
     type Input = T;
@@ -53,6 +56,7 @@ fn decode_message<T: Message>(event: &Event) -> Result<T, Fail> {
     T::decode(data).map_err(|error| undecodable(event, error))
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync, T: Message> FromEvent<S> for Option<Data<T>> {
     type Rejection = Fail;
     type Input = T;
@@ -73,6 +77,7 @@ fn decode_json<T: DeserializeOwned>(event: &Event, data: &[u8]) -> Result<T, Fai
     serde_json::from_slice(data).map_err(|error| undecodable(event, error))
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync, T: DeserializeOwned> FromEvent<S> for Json<T> {
     type Rejection = Fail;
     type Input = AnyInput;
@@ -84,6 +89,7 @@ impl<S: Sync, T: DeserializeOwned> FromEvent<S> for Json<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync, T: DeserializeOwned> FromEvent<S> for Option<Json<T>> {
     type Rejection = Fail;
     type Input = AnyInput;
@@ -97,6 +103,7 @@ impl<S: Sync, T: DeserializeOwned> FromEvent<S> for Option<Json<T>> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync> FromEvent<S> for Delivery {
     type Rejection = Infallible;
     type Input = AnyInput;
@@ -106,6 +113,7 @@ impl<S: Sync> FromEvent<S> for Delivery {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync> FromEvent<S> for Arc<Event> {
     type Rejection = Infallible;
     type Input = AnyInput;
@@ -115,6 +123,7 @@ impl<S: Sync> FromEvent<S> for Arc<Event> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync> FromEvent<S> for Event {
     type Rejection = Infallible;
     type Input = AnyInput;
@@ -125,6 +134,7 @@ impl<S: Sync> FromEvent<S> for Event {
 }
 
 /// The data as it is; empty when there is none.
+#[diagnostic::do_not_recommend]
 impl<S: Sync> FromEvent<S> for Bytes {
     type Rejection = Infallible;
     type Input = AnyInput;

@@ -12,6 +12,8 @@ use crate::outcome::Fail;
 
 macro_rules! part {
     ($($ty:ty: |$delivery:ident| $read:expr;)+) => {$(
+        // Else an error lists some of these at random, which the traits' notes do better.
+        #[diagnostic::do_not_recommend]
         impl<S: Sync> FromEventParts<S> for $ty {
             type Rejection = Infallible;
 
@@ -44,6 +46,7 @@ fn key_of(event: &Event) -> Option<Key> {
 macro_rules! required {
     ($($ty:ty, $name:literal;)+) => {$(
         /// An event without it becomes a dead letter at once; take an `Option` to allow that.
+        #[diagnostic::do_not_recommend]
         impl<S: Sync> FromEventParts<S> for $ty {
             type Rejection = Fail;
 

@@ -45,6 +45,7 @@ impl<T: Clone> FromRef<T> for T {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Sync, T: FromRef<S>> FromEventParts<S> for State<T> {
     type Rejection = Infallible;
 

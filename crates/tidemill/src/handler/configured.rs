@@ -125,6 +125,7 @@ impl<H, T, S> fmt::Debug for Configured<H, T, S> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<H, T, S> Handler<T, S> for Configured<H, T, S>
 where
     H: Handler<T, S>,

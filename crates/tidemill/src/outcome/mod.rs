@@ -1,7 +1,8 @@
 //! What a handler may return, and what becomes of it: an [`Outcome`] and the events staged with
 //! it, which the bus keeps in one commit.
 //!
-//! This room may not know how handlers are found or called.
+//! This room may not know how handlers are found or called. (Its implementations are not
+//! recommended in a compiler's message: the trait's note names them in better order.)
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -47,6 +48,7 @@ pub trait IntoOutcome {
     fn into_outcome(self, stage: &mut Stage<'_>) -> Result<Outcome, Fail>;
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoOutcome for () {
     fn outputs(_: &mut Outputs) {}
 
@@ -55,6 +57,7 @@ impl IntoOutcome for () {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<M: Emission> IntoOutcome for Emit<M> {
     fn outputs(outputs: &mut Outputs) {
         M::outputs(outputs);
@@ -66,6 +69,7 @@ impl<M: Emission> IntoOutcome for Emit<M> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + JsonSchema> IntoOutcome for Reply<T> {
     fn outputs(outputs: &mut Outputs) {
         outputs.reply::<T>();
@@ -78,6 +82,7 @@ impl<T: Serialize + JsonSchema> IntoOutcome for Reply<T> {
 }
 
 /// Both; the first that is not an acknowledgement decides.
+#[diagnostic::do_not_recommend]
 impl<A: IntoOutcome, B: IntoOutcome> IntoOutcome for (A, B) {
     fn outputs(outputs: &mut Outputs) {
         A::outputs(outputs);
@@ -94,6 +99,7 @@ impl<A: IntoOutcome, B: IntoOutcome> IntoOutcome for (A, B) {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: IntoOutcome> IntoOutcome for Option<T> {
     fn outputs(outputs: &mut Outputs) {
         T::outputs(outputs);
@@ -104,6 +110,7 @@ impl<T: IntoOutcome> IntoOutcome for Option<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: IntoOutcome, E: Into<Fail>> IntoOutcome for Result<T, E> {
     fn outputs(outputs: &mut Outputs) {
         T::outputs(outputs);
@@ -114,6 +121,7 @@ impl<T: IntoOutcome, E: Into<Fail>> IntoOutcome for Result<T, E> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoOutcome for Outcome {
     fn outputs(_: &mut Outputs) {}
 
@@ -123,6 +131,7 @@ impl IntoOutcome for Outcome {
 }
 
 /// The events and the answer as they are, and done.
+#[diagnostic::do_not_recommend]
 impl IntoOutcome for Effects {
     fn outputs(_: &mut Outputs) {}
 
@@ -132,6 +141,7 @@ impl IntoOutcome for Effects {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoOutcome for Commit {
     fn outputs(_: &mut Outputs) {}
 
