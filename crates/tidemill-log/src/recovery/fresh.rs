@@ -190,10 +190,11 @@ impl<'a> FreshJournal<'a> {
         let sync = Action::SyncDir(JOURNAL_DIR.into());
         self.opening.run(&self.what(), &[sync])?;
         let place = self.place.expect("the epoch's entry was written");
-        let spares = self
+        let others = self
             .found
             .iter()
-            .filter(|(_, (_, size))| *size >= ROOM_BYTES);
+            .filter(|(number, _)| **number != self.number);
+        let spares = others.filter(|(_, (_, size))| *size >= ROOM_BYTES);
         let spares = spares.map(|(number, (_, size))| JournalFile {
             number: *number,
             size_bytes: size - size % BLOCK_BYTES as u64,
