@@ -12,6 +12,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -28,14 +29,33 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     \"status\":503,\
     \"detail\":\"all connections are taken; close some of yours, or try again later\"}";
 
-/// How many connections a process with this bound on open files may hold.
+/// How many connections this process may hold. Raises its bound on open files as far as the
+/// system lets it, as the usual soft bound of 1,024 is meant for programs that know no better.
 pub(crate) fn connections_max(configured: usize) -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let files = files.and_then(|files| usize::try_from(files).ok());
-    let free = files
-        .unwrap_or(usize::MAX)
-        .saturating_sub(limits::FILES_RESERVED);
-    configured.min(free).max(1)
+    let wanted = configured.saturating_add(limits::FILES_RESERVED) as u64;
+    let limit = getrlimit(Resource::Nofile);
+    let mut files = limit.current.unwrap_or(u64::MAX);
+    if files < wanted {
+        let raised = Rlimit {
+            current: Some(limit.maximum.map_or(wanted, |most| most.min(wanted))),
+            maximum: limit.maximum,
+        };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            files = raised.current.unwrap_or(files);
+        }
+    }
+    let free = usize::try_from(files).unwrap_or(usize::MAX);
+    let most = configured
+        .min(free.saturating_sub(limits::FILES_RESERVED))
+        .max(1);
+    if most < configured {
+        tracing::warn!(
+            most,
+            configured,
+            "fewer connections; raise the bound on open files"
+        );
+    }
+    most
 }
 
 /// Accepts until `shutdown` resolves, then gives open requests

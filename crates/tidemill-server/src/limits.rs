@@ -81,7 +81,7 @@ pub const OUTBOXES_TOTAL_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// How long the others wait in all for one Socket.IO client whose outbox is full, until the
 /// outbox has been emptied by half.
-pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
+pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Packets that the Socket.IO library holds for one client, behind our outbox.
 pub const ENGINE_BUFFER_PACKETS: usize = 16;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tidemill_broker::Broker;
 use tidemill_core::Bus;
 use tokio::net::TcpListener;
@@ -96,22 +96,31 @@ impl Server {
         } = self;
         let (layer, io) = socketio::layer(&clients);
         let door = Door::new(config.socketio_clients_max, Arc::clone(&app.metrics));
-        let router = http::router(&app)
+        let mut router = http::router(&app)
             .layer(layer)
             .layer(from_fn_with_state(door, socketio::guard));
+        if !config.insecure {
+            router = router.layer(from_fn(http::origin::guard));
+        }
         let feed = tokio::spawn(feed.run());
         let stopping = async {
             shutdown.await;
             closing.send_replace(true);
-            // Long polls of Socket.IO end with their sessions.
-            tokio::spawn(async move { io.close().await });
         };
         let most = connections::connections_max(config.connections_max);
         let metrics = Arc::clone(&app.metrics);
-        connections::serve(listener, router, metrics, most, stopping).await;
+        // Sessions of Socket.IO are closed beside the other requests: their polls end with them.
+        let sessions = async {
+            app.closed().await;
+            tokio::time::timeout(SHUTDOWN_GRACE, io.close()).await
+        };
+        let serving = connections::serve(listener, router, metrics, most, stopping);
+        let ((), closed) = tokio::join!(serving, sessions);
+        if closed.is_err() {
+            tracing::warn!("some Socket.IO clients did not take their leave in time");
+        }
         feed.abort();
         let _ = feed.await;
-        tracing::debug!(grace = ?SHUTDOWN_GRACE, "the doors are closed");
     }
 }
 

@@ -58,15 +58,35 @@ async fn any_json_value_is_taken_and_names_its_topic_and_type() {
 }
 
 #[tokio::test]
-async fn the_plain_door_takes_what_curl_says_but_not_from_web_pages() {
+async fn the_plain_door_takes_what_curl_says() {
     let server = Running::start().await;
     let client = server.client();
     let form = "application/x-www-form-urlencoded";
     assert_eq!(client.post("/event", form, "1").await.status, 200);
     assert_eq!(client.send("POST", "/event", &[], "1").await.status, 200);
-    let page = [("content-type", form), ("origin", "http://example.com")];
-    let refused = client.send("POST", "/event", &page, "1").await;
-    assert_eq!(refused.problem(415), "unsupported-media-type");
+}
+
+#[tokio::test]
+async fn web_pages_of_other_machines_are_kept_out_unless_allowed() {
+    for insecure in [false, true] {
+        let server = Running::with(|config| config.insecure = insecure).await;
+        let client = server.client();
+        for path in ["/event", "/socket.io/?EIO=4&transport=polling"] {
+            let method = if path == "/event" { "POST" } else { "GET" };
+            let page = |origin| [("content-type", "application/json"), ("origin", origin)];
+            let foreign = client
+                .send(method, path, &page("http://example.com"), "1")
+                .await;
+            match insecure {
+                true => assert_eq!(foreign.status, 200, "{}", foreign.text),
+                false => assert_eq!(foreign.problem(403), "foreign-origin"),
+            }
+            let own = client
+                .send(method, path, &page("http://localhost:3000"), "")
+                .await;
+            assert_ne!(own.status, 403);
+        }
+    }
 }
 
 #[tokio::test]

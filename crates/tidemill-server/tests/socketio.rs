@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use support::socketio::SocketIo;
 use support::{Running, resident_bytes};
+use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Error;
 
 #[tokio::test]
@@ -135,14 +136,18 @@ async fn a_reader_that_stops_is_disconnected_and_the_others_get_everything() {
     let mut reader = SocketIo::connect(server.address).await;
     let before = resident_bytes();
     let text = |n: usize| format!("\"{n:05}{}\"", "x".repeat(FLOOD_EVENT_BYTES));
+    let (read, mut reads) = watch::channel(0);
     let reading = tokio::spawn(async move {
         for n in 0..FLOOD_EVENTS {
             let got = reader.event().await;
             assert_eq!(got[1..6], format!("{n:05}"));
+            read.send_replace(n);
         }
         reader
     });
     for n in 0..FLOOD_EVENTS {
+        // The reader that reads is never far behind, so only the other one can be slow.
+        reads.wait_for(|read| n - read < 64).await.unwrap();
         assert_eq!(client.event(text(n)).await.status, 200);
     }
     let mut reader = reading.await.unwrap();

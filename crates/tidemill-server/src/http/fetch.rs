@@ -9,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tidemill_broker::PartitionInfo;
 use tidemill_core::{
     Event, Fetch, FetchError, Fetched, Offset, Partition, PartitionBounds, TopicName, json,
 };
@@ -118,12 +119,8 @@ async fn bounds_of(
     topic: &TopicName,
     partition: Option<Partition>,
 ) -> Result<Vec<PartitionBounds>, Problem> {
-    let mut topics = app.bus.topics().await?;
-    topics.retain(|bounds| bounds.topic == *topic);
-    let Some(found) = topics.pop() else {
-        return Err(FetchError::UnknownTopic(topic.clone()).into());
-    };
-    let mut partitions = found.partitions;
+    let found = all_bounds(app, topic).await?;
+    let mut partitions = found.ok_or_else(|| FetchError::UnknownTopic(topic.clone()))?;
     let count = partitions.len();
     if let Some(partition) = partition {
         partitions.retain(|bounds| bounds.partition == partition);
@@ -143,6 +140,25 @@ async fn bounds_of(
         return Err(Problem::query(detail));
     }
     Ok(partitions)
+}
+
+/// All partitions of a topic. A broker finds one topic without listing them all.
+async fn all_bounds(
+    app: &App,
+    topic: &TopicName,
+) -> Result<Option<Vec<PartitionBounds>>, FetchError> {
+    let Some(broker) = &app.broker else {
+        let mut topics = app.bus.topics().await?.into_iter();
+        let found = topics.find(|bounds| bounds.topic == *topic);
+        return Ok(found.map(|bounds| bounds.partitions));
+    };
+    let bounds = |partition: PartitionInfo| PartitionBounds {
+        partition: partition.partition,
+        earliest: partition.earliest,
+        end: partition.end,
+    };
+    let found = broker.topic(topic);
+    Ok(found.map(|info| info.partitions.into_iter().map(bounds).collect()))
 }
 
 /// A fetch under way.

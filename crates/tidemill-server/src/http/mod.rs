@@ -8,6 +8,7 @@ mod fetch;
 mod groups;
 mod health;
 mod metrics;
+pub(crate) mod origin;
 mod page;
 mod path;
 pub(crate) mod plain;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::{RawQuery, Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::ORIGIN;
 use axum::response::Response;
 use bytes::Bytes;
 use tidemill_core::{Event, EventId, EventType, Source, TopicName};
@@ -44,15 +43,13 @@ pub(crate) async fn publish(
     Ok(json(&Accepted::new(&id, &position)))
 }
 
-/// JSON, or none stated. What `curl -d` states by itself is taken too, except from web pages,
-/// which could otherwise write here without the browser asking first.
+/// JSON, or none stated. What `curl -d` states by itself is taken too.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = media_type(headers);
-    let from_page = headers.contains_key(ORIGIN);
     match media_type.as_str() {
         "" => Ok(()),
         json if is_json(json) => Ok(()),
-        "application/x-www-form-urlencoded" if !from_page => Ok(()),
+        "application/x-www-form-urlencoded" => Ok(()),
         _ => Err(Problem::media_type("application/json")),
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     InvalidJson,
     /// A query parameter is unknown, double or out of its bounds.
     InvalidQuery,
+    /// A web page of another machine asks.
+    ForeignOrigin,
     /// No such path.
     NotFound,
     /// The path has other methods.
@@ -81,6 +83,10 @@ impl Kind {
         match self {
             Self::InvalidJson => (S::BAD_REQUEST, "invalid-json", "The body is not JSON"),
             Self::InvalidQuery => (S::BAD_REQUEST, "invalid-query", "Wrong query parameter"),
+            Self::ForeignOrigin => {
+                let title = "Not for web pages of other machines";
+                (S::FORBIDDEN, "foreign-origin", title)
+            }
             Self::NotFound => (S::NOT_FOUND, "not-found", "No such path"),
             Self::MethodNotAllowed => {
                 let title = "The path has other methods";
