@@ -97,10 +97,8 @@ impl Slots {
                 break;
             };
             let of_richest = |state: &&State| state.target == Some(richest);
-            // One without anything in flight moves at once.
-            let idle = |state: &State| of_richest(&state) && state.in_flight == 0;
-            let at = self.slots.iter().rposition(idle);
-            let at = at.or_else(|| self.slots.iter().rposition(|state| of_richest(&state)));
+            // Whether it is busy or not: the keys of one that is busy are those that matter.
+            let at = self.slots.iter().rposition(|state| of_richest(&state));
             let Some(at) = at else { break };
             moved.extend(self.retarget(Slot(at as u32), member));
         }

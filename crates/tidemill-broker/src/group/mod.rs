@@ -11,6 +11,8 @@ mod overview;
 mod queue;
 mod settle;
 mod settler;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::HashMap;

@@ -9,6 +9,8 @@ mod effect;
 mod operation;
 mod seal;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

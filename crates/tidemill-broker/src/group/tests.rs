@@ -1,0 +1,443 @@
+//! The delivery state against a model: whatever members do, nothing is lost, doubled, given to
+//! two at once, or out of order in its key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidemill_core::cursor::Cursor;
+use tidemill_core::slots::MemberId;
+use tidemill_core::{
+    Delivery, Event, EventId, EventType, Generation, GroupName, Key, Offset, Order, Partition,
+    Source, Ticket, TopicId, TopicName,
+};
+use tidemill_log::PartitionId;
+use uuid::Uuid;
+
+use super::core::Core;
+use super::settle::Ended;
+use super::work::{Loaded, Taken};
+use crate::limits::READ_AHEAD_EVENTS;
+use crate::machine::Topic;
+
+const TOPIC: Topic = Topic {
+    id: TopicId(Uuid::from_u128(1)),
+    partitions: 2,
+};
+
+fn name() -> TopicName {
+    TopicName::new("t").unwrap()
+}
+
+fn group() -> GroupName {
+    GroupName::new("g").unwrap()
+}
+
+fn id(partition: u32) -> PartitionId {
+    PartitionId {
+        topic: TOPIC.id,
+        partition: Partition(partition),
+    }
+}
+
+fn event(key: Option<u8>) -> Arc<Event> {
+    let id = EventId::new("1").unwrap();
+    let builder = Event::builder(id, Source::new("/t").unwrap(), EventType::new("t").unwrap());
+    let event = match key {
+        Some(key) => builder.key(&Key::new(format!("k{key}")).unwrap()).build(),
+        None => builder.build(),
+    };
+    Arc::new(event.unwrap())
+}
+
+/// The log beside the state, and everything that was seen of it.
+struct World {
+    core: Core,
+    /// The keys of the events of each partition.
+    log: [Vec<Option<u8>>; 2],
+    members: Vec<MemberId>,
+    held: Vec<(Delivery, Ticket, MemberId)>,
+    settling: Vec<Ticket>,
+    stale: Vec<Ticket>,
+    settled: BTreeSet<(u32, u64)>,
+    attempts: BTreeMap<(u32, u64), u32>,
+    not_before: BTreeMap<(u32, u64), Duration>,
+    now: Duration,
+}
+
+fn place(ticket: &Ticket) -> (u32, u64) {
+    (ticket.position.partition.0, ticket.position.offset.0)
+}
+
+impl World {
+    fn new(order: Order) -> Self {
+        Self {
+            core: Core::new(order, Generation(7)),
+            log: [Vec::new(), Vec::new()],
+            members: Vec::new(),
+            held: Vec::new(),
+            settling: Vec::new(),
+            stale: Vec::new(),
+            settled: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            now: Duration::ZERO,
+        }
+    }
+
+    fn join(&mut self) {
+        if self.members.len() < 4 {
+            let topics = vec![(name(), TOPIC, vec![Cursor::default(), Cursor::default()])];
+            let order = self.core.order;
+            self.members.push(self.core.join(order, topics));
+        }
+    }
+
+    fn leave(&mut self, at: usize) {
+        if self.members.is_empty() {
+            return;
+        }
+        let member = self.members.remove(at % self.members.len());
+        self.core.leave(member);
+        let gone = self.held.extract_if(.., |(_, _, of)| *of == member);
+        self.stale.extend(gone.map(|(_, ticket, _)| ticket));
+    }
+
+    /// Reads everything that the state wants read for a member.
+    fn read(&mut self, member: MemberId) {
+        let ends = [self.log[0].len(), self.log[1].len()];
+        let end = |id: PartitionId| Some(Offset(ends[id.partition.0 as usize] as u64));
+        while let Some(plan) = self.core.plan_read(member, end) {
+            let of = &self.log[plan.id.partition.0 as usize];
+            let from = plan.offset.0 as usize;
+            let until = of.len().min(from + plan.events_max.min(5));
+            let events = (from..until).map(|at| (Offset(at as u64), event(of[at])));
+            let loaded = Loaded {
+                events: events.collect(),
+                next: Offset(until as u64),
+                damage: None,
+            };
+            assert_eq!(self.core.loaded(&plan, loaded), [], "nothing is passed");
+        }
+    }
+
+    fn take(&mut self, at: usize, credit: usize) -> usize {
+        if self.members.is_empty() {
+            return 0;
+        }
+        let member = self.members[at % self.members.len()];
+        self.read(member);
+        let given = match self.core.take(&group(), member, credit, self.now) {
+            Taken::Given(given) => given,
+            Taken::Nothing { .. } => return 0,
+            Taken::Gone => panic!("the member is there"),
+        };
+        assert!(given.len() <= credit);
+        let count = given.len();
+        for (delivery, ticket) in given {
+            self.given(&ticket);
+            self.held.push((delivery, ticket, member));
+        }
+        count
+    }
+
+    fn given(&mut self, ticket: &Ticket) {
+        let at = place(ticket);
+        assert!(!self.settled.contains(&at), "{at:?} was settled");
+        let flying = self.held.iter().map(|(_, ticket, _)| place(ticket));
+        let flying: Vec<_> = flying.chain(self.settling.iter().map(place)).collect();
+        assert!(!flying.contains(&at), "{at:?} is in flight");
+        let attempt = self.attempts.entry(at).or_default();
+        *attempt += 1;
+        assert_eq!(ticket.attempt.0, *attempt, "{at:?}");
+        let due = self.not_before.remove(&at).unwrap_or_default();
+        assert!(due <= self.now, "{at:?} is due at {due:?}");
+        let same_lane = |other: u64| match self.core.order {
+            Order::None => false,
+            Order::PerPartition => true,
+            Order::PerKey => {
+                let of = &self.log[at.0 as usize];
+                of[at.1 as usize].is_some() && of[other as usize] == of[at.1 as usize]
+            }
+        };
+        for before in (0..at.1).filter(|other| same_lane(*other)) {
+            let before = (at.0, before);
+            assert!(
+                self.settled.contains(&before),
+                "{at:?} overtakes {before:?}"
+            );
+        }
+    }
+
+    fn begin(&mut self, at: usize) {
+        if self.held.is_empty() {
+            return;
+        }
+        let (_, ticket, _) = self.held.remove(at % self.held.len());
+        self.core.begin_settle(&ticket).unwrap();
+        assert!(
+            self.core.begin_settle(&ticket).is_err(),
+            "settling began already"
+        );
+        self.settling.push(ticket);
+    }
+
+    fn end(&mut self, at: usize, ended: Ended) {
+        if self.settling.is_empty() {
+            return;
+        }
+        let ticket = self.settling.remove(at % self.settling.len());
+        let partition = id(ticket.position.partition.0);
+        self.core.end_settle(partition, &ticket, ended);
+        if ended == Ended::Settled {
+            self.settled.insert(place(&ticket));
+        } else {
+            // The holder lets go.
+            self.core.retry(partition, &ticket, None);
+        }
+        self.stale.push(ticket);
+    }
+
+    fn give_back(&mut self, at: usize, after: Option<u64>) {
+        if self.held.is_empty() {
+            return;
+        }
+        let (_, ticket, _) = self.held.remove(at % self.held.len());
+        let due = after.map(|after| self.now + Duration::from_secs(after));
+        let partition = id(ticket.position.partition.0);
+        assert!(self.core.retry(partition, &ticket, due));
+        self.not_before.extend(due.map(|due| (place(&ticket), due)));
+        self.stale.push(ticket);
+    }
+
+    fn check(&mut self) {
+        for ticket in &self.stale {
+            let partition = id(ticket.position.partition.0);
+            assert!(
+                self.core.begin_settle(ticket).is_err(),
+                "{ticket:?} is stale"
+            );
+            assert!(
+                !self.core.retry(partition, ticket, None),
+                "{ticket:?} is stale"
+            );
+        }
+        for flow in &self.core.flows {
+            assert!(flow.waiting <= READ_AHEAD_EVENTS);
+            let settled = self.settled.iter().filter(|at| at.0 == flow.id.partition.0);
+            let cursor = &flow.cursor;
+            assert_eq!(
+                cursor.position().0 + cursor.settled_above(),
+                settled.count() as u64
+            );
+        }
+    }
+
+    /// One member takes and settles all that is left.
+    fn finish(&mut self) {
+        while !self.settling.is_empty() {
+            self.end(0, Ended::Settled);
+        }
+        while !self.members.is_empty() {
+            self.leave(0);
+        }
+        self.join();
+        self.now += Duration::from_secs(1000);
+        while self.take(0, 7) > 0 {
+            while !self.held.is_empty() {
+                self.begin(0);
+                self.end(0, Ended::Settled);
+            }
+        }
+        let all = self.log.iter().map(Vec::len).sum::<usize>();
+        assert_eq!(self.settled.len(), all, "everything was delivered");
+        assert_eq!(self.core.held_bytes, 0);
+        assert!(self.core.seen.is_empty());
+        assert!(
+            self.core
+                .flows
+                .iter()
+                .all(|flow| flow.waiting == 0 && flow.in_flight.is_empty())
+        );
+        self.check();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(usize, Option<u8>),
+    Join,
+    Leave(usize),
+    Take(usize, usize),
+    Begin(usize),
+    End(usize, bool),
+    GiveBack(usize, Option<u64>),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..2usize, prop::option::of(0..3u8)).prop_map(|(p, key)| Step::Publish(p, key)),
+        1 => Just(Step::Join),
+        1 => (0..4usize).prop_map(Step::Leave),
+        4 => (0..4usize, 1..5usize).prop_map(|(at, credit)| Step::Take(at, credit)),
+        3 => (0..9usize).prop_map(Step::Begin),
+        3 => (0..9usize, prop::bool::weighted(0.8)).prop_map(|(at, ok)| Step::End(at, ok)),
+        1 => (0..9usize, prop::option::of(1..9u64)).prop_map(|(at, s)| Step::GiveBack(at, s)),
+        1 => (0..5u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_doubled_or_out_of_order(
+        order in prop_oneof![Just(Order::PerKey), Just(Order::PerPartition), Just(Order::None)],
+        steps in prop::collection::vec(step(), 0..150),
+    ) {
+        let mut world = World::new(order);
+        world.join();
+        for step in steps {
+            match step {
+                Step::Publish(partition, key) => world.log[partition].push(key),
+                Step::Join => world.join(),
+                Step::Leave(at) => world.leave(at),
+                Step::Take(at, credit) => drop(world.take(at, credit)),
+                Step::Begin(at) => world.begin(at),
+                Step::End(at, true) => world.end(at, Ended::Settled),
+                Step::End(at, false) => world.end(at, Ended::Refused),
+                Step::GiveBack(at, after) => world.give_back(at, after),
+                Step::Wait(secs) => world.now += Duration::from_secs(secs),
+            }
+            world.check();
+        }
+        world.finish();
+    }
+}
+
+#[test]
+fn a_slot_moves_when_its_events_are_settled() {
+    let mut world = World::new(Order::PerKey);
+    world.log[0] = (0..40).map(|n| Some(n % 20)).collect();
+    world.join();
+    assert_eq!(world.take(0, 100), 20, "one of each key");
+    world.join();
+    assert_eq!(
+        world.take(1, 100),
+        0,
+        "all slots with events have one in flight"
+    );
+    for _ in 0..20 {
+        world.begin(0);
+        world.end(0, Ended::Settled);
+    }
+    let (first, second) = (world.take(0, 100), world.take(1, 100));
+    assert_eq!(first + second, 20);
+    assert!(second >= 3, "the second member has its share, not {second}");
+}
+
+#[test]
+fn a_group_at_its_bound_pauses_and_says_why() {
+    let mut world = World::new(Order::None);
+    world.log[0] = vec![None; 20_000];
+    world.join();
+    let mut total = 0;
+    loop {
+        let count = world.take(0, 1000);
+        if count == 0 {
+            break;
+        }
+        total += count;
+        // Every second one is settled, so that each makes a range of its own.
+        let odd = |(_, ticket, _): &(Delivery, Ticket, MemberId)| place(ticket).1 % 2 == 1;
+        while let Some(at) = world.held.iter().position(odd) {
+            world.begin(at);
+            world.end(0, Ended::Settled);
+        }
+    }
+    let bound = tidemill_core::limits::CURSOR_RANGES_MAX;
+    assert_eq!(
+        total, bound,
+        "every second one a range, the others in flight"
+    );
+    let why = world.core.flows[0].paused().unwrap();
+    assert!(
+        why.contains("above offset 0, which is not settled"),
+        "{why}"
+    );
+    assert_eq!(world.core.partition_infos()[0].paused, Some(why));
+    // The lowest one is what it waits for.
+    let lowest = world
+        .held
+        .iter()
+        .position(|(_, ticket, _)| place(ticket).1 == 0)
+        .unwrap();
+    world.begin(lowest);
+    world.end(0, Ended::Settled);
+    assert!(world.take(0, 1000) > 0, "it goes on");
+}
+
+#[test]
+fn a_seek_makes_what_is_in_flight_stale() {
+    let mut world = World::new(Order::PerKey);
+    world.log[0] = vec![Some(1); 3];
+    world.join();
+    world.take(0, 10);
+    world.begin(0);
+    world.end(0, Ended::Settled);
+    world.take(0, 10);
+    let (_, ticket, _) = world.held.pop().unwrap();
+    let flow = world.core.flow_index(id(0)).unwrap();
+    world.core.begin_seek(flow);
+    assert!(world.core.begin_settle(&ticket).is_err());
+    assert_eq!(world.take(0, 10), 0, "nothing while the position is set");
+    world.core.end_seek(flow, Some(Cursor::at(Offset(0))));
+    world.settled.clear();
+    world.attempts.clear();
+    assert_eq!(world.take(0, 10), 1);
+    assert_eq!(place(&world.held[0].1), (0, 0));
+}
+
+#[test]
+fn gaps_are_settled_when_they_are_passed() {
+    let mut world = World::new(Order::PerKey);
+    world.join();
+    let plan = world
+        .core
+        .plan_read(world.members[0], |_| Some(Offset(10)))
+        .unwrap();
+    let loaded = Loaded {
+        events: vec![(Offset(3), event(None)), (Offset(5), event(None))],
+        next: Offset(9),
+        damage: Some("a batch is damaged".into()),
+    };
+    let passed = world.core.loaded(&plan, loaded);
+    assert_eq!(
+        passed,
+        [
+            Offset(0)..Offset(3),
+            Offset(4)..Offset(5),
+            Offset(6)..Offset(9)
+        ]
+    );
+    let info = &world.core.partition_infos()[plan.flow.0];
+    assert_eq!((info.position, info.settled_above), (Offset(3), 4));
+    assert_eq!(info.damage.as_deref(), Some("a batch is damaged"));
+}
+
+#[test]
+fn members_are_told_when_their_topic_or_group_is_gone() {
+    let mut world = World::new(Order::PerKey);
+    world.log[0] = vec![Some(1)];
+    world.join();
+    world.take(0, 1);
+    world.core.topic_gone(TOPIC.id);
+    let member = world.members[0];
+    assert!(matches!(
+        world.core.take(&group(), member, 1, world.now),
+        Taken::Gone
+    ));
+    assert!(world.core.wake.contains(&member));
+    assert!(world.core.begin_settle(&world.held[0].1).is_err());
+    assert!(world.core.topics().is_empty());
+}

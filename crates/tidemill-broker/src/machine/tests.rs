@@ -1,0 +1,301 @@
+//! The machine in a real log on a disk in memory: what is decided on sealed state, and what
+//! comes back from journal and snapshot.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use tidemill_core::{GroupName, Offset, Start, TopicId, TopicName};
+use tidemill_log::driver::{self, Handle, MemoryDisk};
+use tidemill_log::{BatchBuilder, CommitError, Machine, Options, PartitionId};
+use uuid::Uuid;
+
+use super::*;
+
+type Answer = Result<Receipt, CommitError<Refusal>>;
+
+fn name(text: &str) -> TopicName {
+    TopicName::new(text).unwrap()
+}
+
+fn topic(number: u128, partitions: u32) -> Topic {
+    Topic {
+        id: TopicId(Uuid::from_u128(number)),
+        partitions,
+    }
+}
+
+fn partition(topic: Topic, number: u32) -> PartitionId {
+    topic.partition_ids().nth(number as usize).unwrap()
+}
+
+fn append(to: &str, route: Topic, create: bool) -> Append {
+    let mut builder = BatchBuilder::new();
+    builder
+        .push(1, None, Some(b"x"), std::iter::empty())
+        .unwrap();
+    Append {
+        topic: name(to),
+        route,
+        create,
+        batches: vec![(tidemill_core::Partition(0), builder.finish().unwrap())],
+    }
+}
+
+fn join(topics: &[(&str, Option<Topic>)], start: Start) -> Operation {
+    let topics = topics.iter().map(|(topic, create)| JoinTopic {
+        name: name(topic),
+        create: *create,
+    });
+    Operation::Join {
+        group: GroupName::new("g").unwrap(),
+        topics: topics.collect(),
+        start,
+    }
+}
+
+fn settle(topic: Topic, range: Range<u64>, appends: Vec<Append>) -> Operation {
+    Operation::Commit {
+        group: GroupId(1),
+        settled: vec![(partition(topic, 0), Offset(range.start)..Offset(range.end))],
+        appends,
+    }
+}
+
+struct Running {
+    handle: Handle<BrokerMachine>,
+    durable: Arc<Durable>,
+}
+
+impl Running {
+    fn open(disk: &Arc<MemoryDisk>) -> Self {
+        let (machine, durable) = BrokerMachine::new();
+        let options = Options::in_memory(16 << 20);
+        let disk: Arc<dyn tidemill_log::Disk> = disk.clone();
+        let handle = driver::open(disk, options, machine, Arc::new(())).unwrap();
+        Self { handle, durable }
+    }
+
+    /// Hands all of them in before it looks at the first answer.
+    fn all(&self, operations: Vec<Operation>) -> Vec<Answer> {
+        let (sender, answers) = mpsc::channel();
+        let count = operations.len();
+        for operation in operations {
+            let sender = sender.clone();
+            self.handle
+                .submit(operation, move |answer| sender.send(answer).unwrap());
+        }
+        answers.iter().take(count).collect()
+    }
+
+    fn one(&self, operation: Operation) -> Answer {
+        self.all(vec![operation]).remove(0)
+    }
+
+    fn position(&self, topic: Topic) -> (u64, u64) {
+        let state = self.durable.state();
+        let cursor = &state.group(GroupId(1)).unwrap().cursors[&partition(topic, 0)];
+        (cursor.position().0, cursor.settled_above())
+    }
+
+    fn end(&self, topic: Topic) -> u64 {
+        self.handle
+            .reader()
+            .bounds(partition(topic, 0))
+            .unwrap()
+            .end
+            .0
+    }
+}
+
+fn refused(answer: &Answer) -> Option<&Refusal> {
+    match answer {
+        Err(CommitError::Refused(refusal)) => Some(refusal),
+        _ => None,
+    }
+}
+
+fn disk() -> Arc<MemoryDisk> {
+    Arc::new(MemoryDisk::new(16 << 20))
+}
+
+#[test]
+fn a_second_settlement_is_refused_while_the_first_is_pending() {
+    let running = Running::open(&disk());
+    let a = topic(1, 1);
+    let answers = running.all(vec![
+        Operation::Publish(append("a", a, true)),
+        join(&[("a", None)], Start::Beginning),
+        settle(a, 0..1, vec![append("b", topic(2, 1), true)]),
+        settle(a, 0..1, vec![append("b", topic(3, 1), true)]),
+        Operation::Publish(append("b", topic(4, 1), true)),
+    ]);
+    assert_eq!(refused(&answers[3]), Some(&Refusal::Stale));
+    assert!(answers[2].is_ok());
+    let Ok(Receipt::Appended(bases)) = &answers[4] else {
+        panic!("{:?}", answers[4]);
+    };
+    assert_eq!(
+        bases,
+        &[[Offset(1)]],
+        "nothing of the refused commit was kept"
+    );
+    assert_eq!(running.position(a), (1, 0));
+}
+
+#[test]
+fn a_commit_is_refused_whole() {
+    let running = Running::open(&disk());
+    let (a, wide) = (topic(1, 1), topic(2, 3));
+    running
+        .one(Operation::Publish(append("a", a, true)))
+        .unwrap();
+    running.one(join(&[("a", None)], Start::Beginning)).unwrap();
+    let create = Operation::CreateTopic {
+        name: name("wide"),
+        topic: wide,
+    };
+    running.one(create).unwrap();
+    let unknown = settle(a, 0..1, vec![append("a", a, false), append("no", a, false)]);
+    let answer = running.one(unknown);
+    assert_eq!(refused(&answer), Some(&Refusal::UnknownTopic(name("no"))));
+    let narrow = settle(a, 0..1, vec![append("wide", topic(9, 1), false)]);
+    let answer = running.one(narrow);
+    let now = wide;
+    let rerouted = Refusal::Rerouted {
+        topic: name("wide"),
+        now,
+    };
+    assert_eq!(refused(&answer), Some(&rerouted));
+    assert_eq!((running.end(a), running.position(a)), (1, (0, 0)));
+    running
+        .one(settle(a, 0..1, vec![append("a", a, false)]))
+        .unwrap();
+    assert_eq!((running.end(a), running.position(a)), (2, (1, 0)));
+}
+
+#[test]
+fn positions_begin_where_the_group_asks() {
+    let running = Running::open(&disk());
+    let a = topic(1, 1);
+    let answers = running.all(vec![
+        Operation::Publish(append("a", a, true)),
+        Operation::Publish(append("a", a, false)),
+        join(&[("a", None)], Start::End),
+        Operation::Publish(append("a", a, false)),
+        join(&[("a", None)], Start::Beginning),
+        join(&[("b", Some(topic(2, 2)))], Start::At(Offset(7))),
+        join(&[("c", None)], Start::End),
+    ]);
+    let cursors = |answer: &Answer| match answer {
+        Ok(Receipt::Joined { topics, .. }) => topics[0]
+            .2
+            .iter()
+            .map(|cursor| cursor.position().0)
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cursors(&answers[2]), [2], "the end as sealed");
+    assert_eq!(cursors(&answers[4]), [2], "it goes on where it was");
+    assert_eq!(cursors(&answers[5]), [7, 7]);
+    assert_eq!(
+        refused(&answers[6]),
+        Some(&Refusal::UnknownTopic(name("c")))
+    );
+}
+
+#[test]
+fn everything_comes_back_from_the_journal_and_from_a_snapshot() {
+    let disk = disk();
+    let a = topic(1, 2);
+    let running = Running::open(&disk);
+    running
+        .one(Operation::Publish(append("a", a, true)))
+        .unwrap();
+    for _ in 0..5 {
+        running
+            .one(Operation::Publish(append("a", a, false)))
+            .unwrap();
+    }
+    running.one(join(&[("a", None)], Start::Beginning)).unwrap();
+    for offset in [0, 2, 3, 5] {
+        running
+            .one(settle(a, offset..offset + 1, Vec::new()))
+            .unwrap();
+    }
+    running
+        .one(Operation::CreateTopic {
+            name: name("gone"),
+            topic: topic(5, 1),
+        })
+        .unwrap();
+    running
+        .one(Operation::DeleteTopic { name: name("gone") })
+        .unwrap();
+    let before = running.durable.state().clone();
+    assert_eq!(running.position(a), (1, 3));
+    for round in 0..2 {
+        // The first time from the journal as well as from the snapshot that closing makes.
+        running.handle.close();
+        let again = Running::open(&disk);
+        assert_eq!(*again.durable.state(), before, "round {round}");
+        let answer = again.one(settle(a, 2..3, Vec::new()));
+        assert_eq!(refused(&answer), Some(&Refusal::Stale), "round {round}");
+        again.handle.close();
+    }
+}
+
+#[test]
+fn a_large_state_is_dumped_in_chunks_and_loaded_again() {
+    let (mut machine, durable) = BrokerMachine::new();
+    for number in 0..12_000u32 {
+        let created = effect::Change::TopicCreated {
+            id: TopicId(Uuid::from_u128(number.into())),
+            partitions: 1 + number % 7,
+            name: name(&format!("{}-{number}", "long".repeat(10))),
+        };
+        machine.apply_durable(created);
+    }
+    machine.recovered();
+    let chunks: Vec<_> = (0..).map_while(|index| machine.dump(index)).collect();
+    assert!(chunks.len() > 1, "{} chunk", chunks.len());
+    assert!(chunks.iter().all(|chunk| chunk.len() < 1 << 20));
+    let (mut again, loaded) = BrokerMachine::new();
+    for chunk in &chunks {
+        again.load(chunk).unwrap();
+        assert!(
+            BrokerMachine::new()
+                .0
+                .load(&chunk[..chunk.len() - 1])
+                .is_err(),
+            "cut"
+        );
+    }
+    assert_eq!(*loaded.state(), *durable.state());
+}
+
+#[test]
+fn numbers_are_bounded() {
+    let running = Running::open(&disk());
+    let create = |partitions| Operation::CreateTopic {
+        name: name("t"),
+        topic: topic(1, partitions),
+    };
+    for partitions in [0, crate::limits::TOPIC_PARTITIONS_MAX + 1] {
+        let answer = running.one(create(partitions));
+        assert!(
+            matches!(refused(&answer), Some(Refusal::Partitions { .. })),
+            "{answer:?}"
+        );
+    }
+    running.one(create(1)).unwrap();
+    let answer = running.one(create(1));
+    assert_eq!(refused(&answer), Some(&Refusal::TopicExists(name("t"))));
+    running.one(join(&[("t", None)], Start::Beginning)).unwrap();
+    let bound = tidemill_core::limits::CURSOR_RANGES_MAX as u64;
+    let settles = (0..=bound).map(|n| settle(topic(1, 1), 2 * n + 1..2 * n + 2, Vec::new()));
+    let answers = running.all(settles.collect());
+    let (last, others) = answers.split_last().unwrap();
+    assert!(others.iter().all(Result::is_ok));
+    assert!(matches!(refused(last), Some(Refusal::Full(_))), "{last:?}");
+}
