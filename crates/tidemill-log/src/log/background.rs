@@ -11,7 +11,7 @@ use super::store::Scope;
 use crate::io::Action;
 use crate::journal::writer::{JOURNAL_DIR, Making, journal_path};
 use crate::limits::ZERO_PIECE_BYTES;
-use crate::machine::Machine;
+use crate::machine::{Lsn, Machine};
 
 /// What is under way in the background.
 #[derive(Debug)]
@@ -25,19 +25,19 @@ pub(super) enum BackgroundJob {
 impl<M: Machine, T> Log<M, T> {
     /// The next thing for the background's lane.
     pub(super) fn background_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
-        if let Some(removal) = self.removals.pop_front() {
+        if let Some(removal) = self.next_removal() {
             return Some((BackgroundJob::Remove, vec![removal]));
         }
         if !self.may_write() {
             return None;
         }
         let making = self.journal.make(self.want_room);
-        self.removals
-            .extend(self.journal.shed.drain(..).map(Action::Remove));
+        let shed = self.journal.shed.drain(..).map(Action::Remove);
+        self.removals.extend(shed.map(|path| (Lsn(0), path)));
         if let Some(making) = making {
             return Some(zero(making));
         }
-        let full_tail = self.store.tail_bytes > self.options.tail_max_bytes / 2;
+        let full_tail = self.want_tail || self.store.tail_bytes > self.options.tail_max_bytes / 2;
         let scope = if full_tail {
             Scope::Oldest
         } else {
@@ -55,6 +55,12 @@ impl<M: Machine, T> Log<M, T> {
             self.full = None;
         }
         step
+    }
+
+    fn next_removal(&mut self) -> Option<Action> {
+        let may_go = |(after, _): &(Lsn, Action)| *after <= self.synced;
+        let at = self.removals.iter().position(may_go)?;
+        self.removals.remove(at).map(|(_, removal)| removal)
     }
 
     pub(super) fn finished_background(&mut self, job: BackgroundJob) {

@@ -32,9 +32,19 @@ enum Stage {
     /// The snapshot is to be taken.
     Snapshot,
     /// The snapshot of everything up to this entry is being written.
-    Snapshotting(Lsn),
+    Snapshotting(Taken),
     /// The superblocks are to name it.
-    Naming(Lsn),
+    Naming(Taken),
+}
+
+/// A snapshot, as of the moment when it was taken.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// It holds everything up to here.
+    lsn: Lsn,
+    /// The first entry with records that its segments did not hold. Later deletions change
+    /// that for the log, but not for the snapshot.
+    needed: Lsn,
 }
 
 /// What a checkpoint has under way in the background.
@@ -89,11 +99,14 @@ impl<M: Machine, T> Log<M, T> {
                 Some((BackgroundJob::Checkpoint(CheckpointJob::Sync), actions))
             }
             Stage::Snapshot => {
-                checkpoint.stage = Stage::Snapshotting(self.committed);
+                checkpoint.stage = Stage::Snapshotting(Taken {
+                    lsn: self.committed,
+                    needed: self.store.oldest_dirty().unwrap_or(self.committed.next()),
+                });
                 let actions = self.snapshot();
                 Some((BackgroundJob::Checkpoint(CheckpointJob::Snapshot), actions))
             }
-            Stage::Naming(lsn) => self.name_snapshot(lsn),
+            Stage::Naming(taken) => self.name_snapshot(taken),
             Stage::Syncing | Stage::Snapshotting(_) => None,
         }
     }
@@ -113,16 +126,13 @@ impl<M: Machine, T> Log<M, T> {
         writer.finish(self.superblock.snapshot + 1)
     }
 
-    fn name_snapshot(&mut self, lsn: Lsn) -> Option<(BackgroundJob, Vec<Action>)> {
+    fn name_snapshot(&mut self, taken: Taken) -> Option<(BackgroundJob, Vec<Action>)> {
         // A snapshot must not know more than the journal keeps through a power cut.
-        if self.synced < lsn {
+        if self.synced < taken.lsn {
             self.want_sync = true;
             return None;
         }
-        let needed = self
-            .store
-            .oldest_dirty()
-            .map_or(lsn.next(), |old| old.min(lsn.next()));
+        let needed = taken.needed.min(taken.lsn.next());
         let mut superblock = Superblock {
             snapshot: self.superblock.snapshot + 1,
             head: self.journal.place_of(needed, self.next),
@@ -147,19 +157,19 @@ impl<M: Machine, T> Log<M, T> {
                 self.checkpoint = Some(checkpoint);
             }
             CheckpointJob::Snapshot => {
-                if let Stage::Snapshotting(lsn) = checkpoint.stage {
-                    checkpoint.stage = Stage::Naming(lsn);
+                if let Stage::Snapshotting(taken) = checkpoint.stage {
+                    checkpoint.stage = Stage::Naming(taken);
                     self.checkpoint = Some(checkpoint);
                 }
             }
             CheckpointJob::Superblock(superblock) => {
-                if let Stage::Naming(lsn) = checkpoint.stage {
-                    self.snapshot_lsn = lsn;
+                if let Stage::Naming(taken) = checkpoint.stage {
+                    self.snapshot_lsn = taken.lsn;
                 }
                 self.moved_head(superblock.head);
                 if self.superblock.snapshot > 0 {
                     let old = snapshot_path(self.superblock.snapshot);
-                    self.removals.push_back(Action::Remove(old));
+                    self.removals.push_back((Lsn(0), Action::Remove(old)));
                 }
                 self.superblock = superblock;
             }
@@ -168,7 +178,7 @@ impl<M: Machine, T> Log<M, T> {
 
     fn moved_head(&mut self, head: Place) {
         let removed = self.journal.moved_head(head);
-        self.removals
-            .extend(removed.into_iter().map(Action::Remove));
+        let removed = removed.into_iter().map(Action::Remove);
+        self.removals.extend(removed.map(|path| (Lsn(0), path)));
     }
 }

@@ -96,8 +96,8 @@ impl<M: Machine, T> Log<M, T> {
                 Sealed::Create(id) => self.store.create(*id),
                 Sealed::Delete(id) => {
                     if self.store.delete(*id) {
-                        self.removals
-                            .push_back(Action::RemoveDir(partition_dir(*id)));
+                        let removal = Action::RemoveDir(partition_dir(*id));
+                        self.removals.push_back((*lsn, removal));
                     }
                 }
                 Sealed::Segment { id, base } => self.store.add_segment(*id, *base),

@@ -116,11 +116,14 @@ pub struct Log<M: Machine, T> {
     checkpoint: Option<Checkpoint>,
     /// The newest snapshot holds everything up to here.
     snapshot_lsn: Lsn,
-    /// Paths to be removed.
-    removals: VecDeque<Action>,
+    /// Paths to be removed, each once this entry is synced: a power cut must not find the files
+    /// gone and the entry that deleted them lost.
+    removals: VecDeque<(Lsn, Action)>,
     steps: VecDeque<Step<M, T>>,
     /// An operation waits for this much room in the journal.
     want_room: Option<u64>,
+    /// An operation waits for the tails to be written out.
+    want_tail: bool,
     /// Something in the background waits for a sync of the journal.
     want_sync: bool,
     /// The last commit is a marker, or nothing was committed yet.
@@ -168,6 +171,7 @@ impl<M: Machine, T> Log<M, T> {
             removals: VecDeque::new(),
             steps: VecDeque::new(),
             want_room: None,
+            want_tail: false,
             want_sync: false,
             marked: true,
             last_commit_at: recovered.now.monotonic,

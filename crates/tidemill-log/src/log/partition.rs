@@ -214,7 +214,10 @@ impl PartitionState {
     pub(crate) fn sync(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         let dirty = |segment: &&Segment| segment.written != segment.synced;
-        for segment in self.segments.iter().rev().take_while(dirty) {
+        // The last one may have been begun and not be written to yet.
+        let begun = |segment: &&Segment| segment.written.bytes == 0;
+        let written = self.segments.iter().rev().skip_while(begun);
+        for segment in written.take_while(dirty) {
             actions.push(Action::Sync(segment.log_path.clone()));
             actions.push(Action::Sync(segment.sum_path.clone()));
         }

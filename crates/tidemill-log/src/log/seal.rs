@@ -60,6 +60,7 @@ impl<M: Machine, T> Log<M, T> {
     fn seal_waiting(&mut self, group: &mut GroupBuilder) -> Vec<Ended<M, T>> {
         let mut ended = Vec::new();
         self.want_room = None;
+        self.want_tail = false;
         while group.size_bytes() < GROUP_BYTES && ended.len() < GROUP_OPERATIONS {
             let Some(demand) = self.queue.front().map(|waiting| waiting.demand) else {
                 break;
@@ -104,6 +105,7 @@ impl<M: Machine, T> Log<M, T> {
             }
             let held = self.store.tail_bytes + group.size_bytes();
             if held > 0 && held.saturating_add(demand.bytes) > self.options.tail_max_bytes {
+                self.want_tail = true;
                 return Admission::Wait;
             }
         }

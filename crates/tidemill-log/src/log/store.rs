@@ -1,6 +1,6 @@
 //! All partitions, and which of them have something to write or to sync.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidemill_core::Offset;
@@ -31,7 +31,8 @@ pub(crate) struct Wish {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) registry: Arc<Registry>,
-    pub(crate) partitions: HashMap<PartitionId, PartitionState>,
+    /// In order, so that the same operations always give the same files.
+    pub(crate) partitions: BTreeMap<PartitionId, PartitionState>,
     /// Partitions with records that are in no synced segment, by the oldest such entry.
     dirty: BTreeSet<(Lsn, PartitionId)>,
     /// Partitions with enough to write.
@@ -62,7 +63,7 @@ impl Store {
     pub(crate) fn new(options: &Options, epoch: u64) -> Self {
         Self {
             registry: Arc::new(Registry::new()),
-            partitions: HashMap::new(),
+            partitions: BTreeMap::new(),
             dirty: BTreeSet::new(),
             ready: VecDeque::new(),
             unseen: Vec::new(),

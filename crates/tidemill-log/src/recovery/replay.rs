@@ -1,6 +1,6 @@
 //! Replays the journal's entries: it applies, it never decides.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use tidemill_core::Offset;
@@ -25,9 +25,9 @@ pub(super) struct Replay<'a, M> {
 pub(super) struct Replayed {
     /// Segments that were begun; those that are in no table hold nothing that the journal
     /// does not hold.
-    pub(super) begun: HashSet<(PartitionId, Offset)>,
+    pub(super) begun: BTreeSet<(PartitionId, Offset)>,
     /// Partitions that were deleted; some of their files may be there still.
-    pub(super) deleted: HashSet<PartitionId>,
+    pub(super) deleted: BTreeSet<PartitionId>,
 }
 
 impl<'a, M: Machine> Replay<'a, M> {
