@@ -12,8 +12,8 @@
 //! tears (partly old, partly new, also from a version that was overwritten before it was
 //! synced), in any order and across files. Lengths reach the media in order, up to any point;
 //! a length that survives without its data reads as zeros. Each un-synced change of names by
-//! itself survives or vanishes. A surviving un-synced sector may come out with a wrong bit
-//! ([`Faults::flip_unsynced`]).
+//! itself survives or vanishes. A surviving un-synced sector may come out with a wrong bit among
+//! the bytes that were new in it ([`Faults::flip_unsynced`]).
 //!
 //! *[`SimDisk::kill`].* The process dies and the machine goes on: the page cache stays, and with
 //! it data that a later loss of power takes away.

@@ -180,9 +180,8 @@ impl Inode {
                 fate.vanished += 1;
                 continue;
             };
-            if random.chance(flip_per_million) {
+            if random.chance(flip_per_million) && flip_bit(&mut after, &old, random) {
                 fate.flipped += 1;
-                flip_bit(&mut after, random.bits());
             }
             put_sector(&mut self.media, sector, &after);
         }
@@ -240,9 +239,14 @@ fn tear_sector(old: &Sector, versions: &[Sector], random: &mut Random) -> Sector
     torn
 }
 
-fn flip_bit(sector: &mut Sector, draw: u64) {
-    let at = (draw >> 3) as usize % SECTOR_BYTES;
-    if let Some(byte) = sector.get_mut(at) {
-        *byte ^= 1 << (draw & 7);
-    }
+/// Flips a bit of what was written since the last sync. False where the sector is as it was.
+fn flip_bit(sector: &mut Sector, old: &Sector, random: &mut Random) -> bool {
+    let changed = sector.iter_mut().zip(old).filter(|(new, old)| new != old);
+    let mut changed: Vec<&mut u8> = changed.map(|(new, _)| new).collect();
+    let at = random.index(changed.len());
+    let Some(byte) = changed.get_mut(at) else {
+        return false;
+    };
+    **byte ^= 1 << random.below(8);
+    true
 }
