@@ -1,5 +1,6 @@
 //! Runs the simulator for a while, or one seed of it: `simulate --seconds 600 --from-seed 1`,
-//! `simulate --seed 77`, which with `--trace 1` also tells what happens. Prints what was run, and ends with 1 on the first broken promise.
+//! `simulate --seed 77`, which with `--trace 1` also tells what happens. Prints
+//! what was run, and ends with 1 on the first broken promise.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;

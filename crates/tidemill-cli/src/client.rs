@@ -1,0 +1,236 @@
+//! A small HTTP client for a server's public API: JSON in, JSON out, connections kept.
+//!
+//! This room may not know what the answers mean; that is `wire.rs` and `target.rs`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::failure::Failure;
+use crate::limits::{ANSWER_MAX_BYTES, CALL_TIMEOUT};
+
+/// One server. Clones share its connections.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pool: Pool<HttpConnector, Full<Bytes>>,
+    base: String,
+}
+
+/// Why a call brought no answer that can be used.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// The server answered with a problem: its status and what it says.
+    Refused(StatusCode, String),
+    /// There was no whole answer.
+    NoAnswer(String),
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(status, detail) => {
+                Failure::new(format!("{detail} (HTTP {})", status.as_u16()))
+            }
+            CallError::NoAnswer(text) => Failure::new(text),
+        }
+    }
+}
+
+/// The part of an RFC 9457 problem document that people read.
+#[derive(Deserialize)]
+struct Problem {
+    detail: Option<String>,
+    title: Option<String>,
+}
+
+impl Client {
+    /// A client of the server at `url`, as in `http://127.0.0.1:7575`.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when that is not such a URL.
+    pub(crate) fn new(url: &str) -> Result<Self, Failure> {
+        let wrong = |why: &str| Failure::usage(format!("--server {url:?}: {why}"));
+        let uri: Uri = url.parse().map_err(|_| wrong("this is not a URL"))?;
+        if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
+            return Err(wrong("write it as http://HOST:PORT"));
+        }
+        if uri.query().is_some() {
+            return Err(wrong("leave out everything after the port"));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CALL_TIMEOUT));
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self {
+            pool,
+            base: url.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// `GET path`, which the server may hold back for `wait`.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, CallError> {
+        let answer = self.call(Method::GET, path, None, wait).await?;
+        understood(&answer)
+    }
+
+    /// `POST path` with a body.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<T, CallError> {
+        let body = Some((content_type, body));
+        let answer = self.call(Method::POST, path, body, Duration::ZERO).await?;
+        understood(&answer)
+    }
+
+    /// `DELETE path`; what it answers is not looked at.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), CallError> {
+        self.call(Method::DELETE, path, None, Duration::ZERO)
+            .await?;
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Bytes)>,
+        wait: Duration,
+    ) -> Result<Bytes, CallError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        if let Some((content_type, _)) = body {
+            request = request.header(http::header::CONTENT_TYPE, content_type);
+        }
+        let request = request
+            .body(Full::new(body.map(|b| b.1).unwrap_or_default()))
+            .map_err(|e| CallError::NoAnswer(format!("cannot ask for {path}: {e}")))?;
+        match tokio::time::timeout(wait + CALL_TIMEOUT, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError::NoAnswer(format!(
+                "{} did not answer within {} s; is it overloaded?",
+                self.base,
+                (wait + CALL_TIMEOUT).as_secs()
+            ))),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, CallError> {
+        let response = self
+            .pool
+            .request(request)
+            .await
+            .map_err(|e| self.no_answer(&e))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES);
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(e) => {
+                let text = format!("the answer of {} broke off: {e}", self.base);
+                return Err(CallError::NoAnswer(text));
+            }
+        };
+        if status.is_success() {
+            return Ok(body);
+        }
+        let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+        let detail = problem.and_then(|p| p.detail.or(p.title));
+        let detail = detail.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
+        Err(CallError::Refused(status, detail))
+    }
+
+    fn no_answer(&self, error: &hyper_util::client::legacy::Error) -> CallError {
+        let base = &self.base;
+        if error.is_connect() {
+            return CallError::NoAnswer(format!(
+                "no server answers at {base}; start one with `tidemill serve`, or name another \
+                 with --server"
+            ));
+        }
+        CallError::NoAnswer(format!("the connection to {base} broke: {error}"))
+    }
+}
+
+fn understood<T: DeserializeOwned>(answer: &Bytes) -> Result<T, CallError> {
+    serde_json::from_slice(answer)
+        .map_err(|e| CallError::NoAnswer(format!("the server's answer is not understood: {e}")))
+}
+
+/// A path made of `parts`, each encoded so that it stays one part.
+pub(crate) fn path(parts: &[&str]) -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    const KEPT: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    let encoded = parts
+        .iter()
+        .map(|part| format!("/{}", utf8_percent_encode(part, KEPT)));
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_keeps_each_part_whole() {
+        assert_eq!(
+            path(&["v1", "groups", "a/b ü?"]),
+            "/v1/groups/a%2Fb%20%C3%BC%3F"
+        );
+    }
+
+    #[test]
+    fn only_plain_http_urls_are_servers() {
+        assert_eq!(
+            Client::new("http://127.0.0.1:1/").unwrap().base,
+            "http://127.0.0.1:1"
+        );
+        for url in [
+            "",
+            "127.0.0.1:7575",
+            "https://a",
+            "http://",
+            "http://a?b",
+            "ftp://a",
+        ] {
+            assert!(matches!(Client::new(url), Err(Failure::Usage(_))), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_server_is_named_with_what_to_do() {
+        // A port that was just free: nothing listens there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let client = Client::new(&url).unwrap();
+        let error = client
+            .get::<()>("/v1/topics", Duration::ZERO)
+            .await
+            .unwrap_err();
+        let text = Failure::from(error).to_string();
+        assert!(
+            text.contains(&url) && text.contains("tidemill serve"),
+            "{text}"
+        );
+    }
+}

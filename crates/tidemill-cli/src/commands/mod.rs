@@ -1,0 +1,60 @@
+//! The commands, one file each: what they take and what they do.
+
+mod completions;
+mod group;
+mod publish;
+mod serve;
+mod subscribe;
+mod topic;
+
+use std::future::Future;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+
+/// What can be asked for.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Serve(serve::Serve),
+    #[command(visible_alias = "pub")]
+    Publish(publish::Publish),
+    #[command(visible_alias = "sub")]
+    Subscribe(subscribe::Subscribe),
+    #[command(subcommand)]
+    Topic(topic::Topic),
+    #[command(subcommand)]
+    Group(group::Group),
+    Completions(completions::Completions),
+}
+
+/// Runs one command to its end.
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(command) => wide(command.run()),
+        Command::Publish(command) => narrow(command.run()),
+        Command::Subscribe(command) => narrow(command.run()),
+        Command::Topic(command) => narrow(command.run()),
+        Command::Group(command) => narrow(command.run()),
+        Command::Completions(command) => {
+            command.run();
+            Ok(())
+        }
+    }
+}
+
+/// On a thread for each core: for commands that carry load.
+fn wide(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(command)
+}
+
+/// On this thread alone: for commands that ask a question and print the answer.
+fn narrow(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(command)
+}

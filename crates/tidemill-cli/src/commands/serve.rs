@@ -1,0 +1,92 @@
+//! `tidemill serve`: the broker behind its doors, until it is told to stop.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tidemill::broker::Broker;
+use tidemill_server::{Config, Server};
+
+use crate::failure::Failure;
+use crate::settings::{Flush, Options, Settings};
+use crate::{signals, target};
+
+/// Run the broker with its doors: HTTP and Socket.IO
+///
+/// Options come from flags, else from the environment, else from the file, else the defaults.
+/// Ctrl-C or SIGTERM ends it: open requests are answered, and the data is written out.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tidemill serve\n  \
+    tidemill serve --data /var/lib/tidemill --http 127.0.0.1:8080\n  \
+    tidemill serve --config tidemill.toml     with lines such as: http = \"127.0.0.1:8080\"")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    options: Options,
+    /// Read options from this TOML file; its keys are the flags' names with underscores
+    #[arg(long, env = "TIDEMILL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let settings = Settings::new(self.options, self.config.as_deref())?;
+        let shutdown = signals::shutdown()?;
+        let broker = open(&settings).await?;
+        let config = Config {
+            insecure: settings.insecure,
+            body_max_bytes: settings.event_max_bytes,
+            ..Config::at(settings.http)
+        };
+        let server = match Server::bind(broker.clone(), config).await {
+            Ok(server) => server,
+            Err(error) => {
+                broker.close().await;
+                return Err(Failure::new(error));
+            }
+        };
+        println!("tidemill {}", env!("CARGO_PKG_VERSION"));
+        println!(
+            "data    {} ({})",
+            settings.data.display(),
+            flush_text(settings.flush)
+        );
+        println!("http    http://{}", server.http_addr());
+        server.run(shutdown).await;
+        broker.close().await;
+        println!(
+            "closed; everything accepted is in {}",
+            settings.data.display()
+        );
+        Ok(())
+    }
+}
+
+async fn open(settings: &Settings) -> Result<Broker, Failure> {
+    let opened = Broker::builder()
+        .path(&settings.data)
+        .flush(target::flush_policy(settings.flush))
+        .auto_create_topics(settings.auto_create_topics)
+        .default_partitions(settings.default_partitions)
+        .event_max_bytes(settings.event_max_bytes)
+        .open()
+        .await;
+    opened.map_err(|e| named(&settings.data, &e))
+}
+
+/// The flag belongs to the message: it is what to change.
+fn named(data: &Path, error: &impl std::fmt::Display) -> Failure {
+    Failure::new(format!("--data {}: {error}", data.display()))
+}
+
+fn flush_text(flush: Flush) -> String {
+    match flush {
+        Flush::EveryCommit => "every commit is synced".to_owned(),
+        Flush::Interval(time) => {
+            format!(
+                "synced every {} ms; a power cut may lose what came since",
+                time.as_millis()
+            )
+        }
+        Flush::Os => "synced by the system; a power cut may lose the last events".to_owned(),
+    }
+}

@@ -1,0 +1,155 @@
+//! `tidemill topic`: lists, shows, creates and deletes topics.
+
+use clap::{Args, Subcommand};
+use tidemill::TopicName;
+
+use crate::failure::Failure;
+use crate::listing::{Listing, print_json};
+use crate::target::{Target, TargetOptions};
+use crate::wire;
+
+/// List, show, create and delete topics
+#[derive(Subcommand)]
+pub(crate) enum Topic {
+    List(List),
+    Show(Show),
+    Create(Create),
+    Delete(Delete),
+}
+
+/// List all topics
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill topic list --json")]
+pub(crate) struct List {
+    /// Print a line of JSON for each topic
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Show a topic's partitions
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill topic show orders")]
+pub(crate) struct Show {
+    /// The topic
+    topic: TopicName,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Create a topic
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill topic create orders --partitions 4")]
+pub(crate) struct Create {
+    /// The topic
+    topic: TopicName,
+    /// How many ordered parts it has; their number never changes
+    #[arg(long, short, value_name = "N", default_value_t = 1)]
+    partitions: u32,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Delete a topic with all its events
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill topic delete orders")]
+pub(crate) struct Delete {
+    /// The topic
+    topic: TopicName,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+impl Topic {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let options = match &self {
+            Self::List(List { target, .. })
+            | Self::Show(Show { target, .. })
+            | Self::Create(Create { target, .. })
+            | Self::Delete(Delete { target, .. }) => target,
+        };
+        let target = options.open().await?;
+        let done = self.ask(&target).await;
+        target.close().await;
+        done
+    }
+
+    async fn ask(&self, target: &Target) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => {
+                let topics = target.topics().await?;
+                if list.json {
+                    topics.iter().for_each(print_json);
+                } else {
+                    table(&topics).print();
+                }
+            }
+            Self::Show(show) => {
+                let Some(topic) = target.topic(&show.topic).await? else {
+                    return Err(unknown(&show.topic));
+                };
+                if show.json {
+                    print_json(&topic);
+                } else {
+                    partitions(&topic).print();
+                }
+            }
+            Self::Create(create) => {
+                if create.partitions == 0 {
+                    return Err(Failure::usage("--partitions must be at least 1"));
+                }
+                target
+                    .create_topic(&create.topic, create.partitions)
+                    .await?;
+                println!("created {}", create.topic);
+            }
+            Self::Delete(delete) => {
+                target.delete_topic(&delete.topic).await?;
+                println!("deleted {}", delete.topic);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unknown(topic: &TopicName) -> Failure {
+    Failure::new(format!(
+        "unknown topic {topic}; `tidemill topic list` names all"
+    ))
+}
+
+fn table(topics: &[wire::Topic]) -> Listing {
+    let mut listing = Listing::new(&["topic", "partitions>", "events>", "bytes>"]);
+    for topic in topics {
+        let events: u64 = topic.partitions.iter().map(|p| p.end - p.earliest).sum();
+        let bytes: Option<u64> = topic.partitions.iter().map(|p| p.size_bytes).sum();
+        listing.row(&[
+            topic.name.clone(),
+            topic.partitions.len().to_string(),
+            events.to_string(),
+            or_dash(bytes),
+        ]);
+    }
+    listing
+}
+
+fn partitions(topic: &wire::Topic) -> Listing {
+    let mut listing = Listing::new(&["partition>", "earliest>", "end>", "bytes>"]);
+    for p in &topic.partitions {
+        listing.row(&[
+            p.partition.to_string(),
+            p.earliest.to_string(),
+            p.end.to_string(),
+            or_dash(p.size_bytes),
+        ]);
+    }
+    listing
+}
+
+fn or_dash(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |n| n.to_string())
+}

@@ -1,0 +1,27 @@
+//! Every bound of the command line's own, in one place. The broker's and the server's are theirs.
+
+use std::time::Duration;
+
+/// Most events of one publishing call.
+pub(crate) const PUBLISH_BATCH_EVENTS: usize = 256;
+
+/// Most bytes of data that one publishing call carries, unless a single event is larger.
+pub(crate) const PUBLISH_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Most bytes that are read as one event's data from a file or standard input.
+pub(crate) const DATA_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most events of one reading call.
+pub(crate) const FETCH_MAX_EVENTS: usize = 500;
+
+/// Most bytes that one reading call asks an embedded broker for.
+pub(crate) const FETCH_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long one reading call waits for an event.
+pub(crate) const FETCH_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a call to a server may take beyond what it asked the server to wait.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most bytes of one answer of a server.
+pub(crate) const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;

@@ -1,0 +1,41 @@
+//! Listings: a table for people, JSON for programs.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+/// A table without lines, numbers to the right.
+pub(crate) struct Listing {
+    table: Table,
+}
+
+impl Listing {
+    /// A table with these heads; those that end with `>` are set to the right, without it.
+    pub(crate) fn new(heads: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        table.set_header(heads.iter().map(|h| h.trim_end_matches('>').to_uppercase()));
+        for (column, head) in table.column_iter_mut().zip(heads) {
+            if head.ends_with('>') {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        Self { table }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: &[String]) {
+        self.table.add_row(cells);
+    }
+
+    /// Prints the table.
+    pub(crate) fn print(&self) {
+        println!("{}", self.table.trim_fmt());
+    }
+}
+
+/// Prints `value` as one line of JSON.
+pub(crate) fn print_json<T: Serialize>(value: &T) {
+    let text = serde_json::to_string(value).expect("listings have string keys and finite numbers");
+    println!("{text}");
+}

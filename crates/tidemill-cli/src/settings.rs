@@ -1,0 +1,213 @@
+//! The options of `serve`: flags over environment over file over defaults.
+//!
+//! Two types: [`Options`] is what was typed or written, each option defined once for all three
+//! places, and [`Settings`] is what follows from it, checked and with the defaults filled in.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::values;
+
+/// Defines every option once: as a flag with its environment variable, and as a key of the file.
+macro_rules! options {
+    ($(
+        $(#[doc = $doc:literal])*
+        $name:ident: $type:ty = $flag:literal, $env:literal, $form:literal
+            $(, $extra:ident = $value:expr)*;
+    )*) => {
+        /// The options as typed, or as written in the file; each may be missing.
+        #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct Options {
+            $(
+                $(#[doc = $doc])*
+                #[arg(long = $flag, env = $env, value_name = $form $(, $extra = $value)*)]
+                pub(crate) $name: Option<$type>,
+            )*
+        }
+
+        impl Options {
+            /// Fills what is missing here from `other`.
+            pub(crate) fn or(self, other: Self) -> Self {
+                Self { $($name: self.$name.or(other.$name),)* }
+            }
+        }
+    };
+}
+
+options! {
+    /// Folder of the data; made if it is not there [default: ./tidemill-data]
+    data: PathBuf = "data", "TIDEMILL_DATA", "DIR";
+    /// Address of HTTP and Socket.IO [default: 127.0.0.1:7575]
+    http: SocketAddr = "http", "TIDEMILL_HTTP", "ADDR";
+    /// Listen where other machines can reach it, although nobody has to log in [default: false]
+    insecure: bool = "insecure", "TIDEMILL_INSECURE", "BOOL",
+        num_args = 0..=1, default_missing_value = "true", require_equals = true;
+    /// When an event counts as kept: every_commit (synced), os (written; a power cut may lose
+    /// it), or a time such as 50ms between syncs [default: every_commit]
+    flush: Flush = "flush", "TIDEMILL_FLUSH", "POLICY";
+    /// Largest data of one event in bytes [default: 16777216]
+    event_max_bytes: usize = "event-max-bytes", "TIDEMILL_EVENT_MAX_BYTES", "BYTES";
+    /// Whether a topic is created by its first use [default: true]
+    auto_create_topics: bool = "auto-create-topics", "TIDEMILL_AUTO_CREATE_TOPICS", "BOOL";
+    /// Partitions of a topic that is created by its first use [default: 1]
+    default_partitions: u32 = "default-partitions", "TIDEMILL_DEFAULT_PARTITIONS", "N";
+}
+
+/// When an event counts as kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Flush {
+    /// When its group is synced.
+    EveryCommit,
+    /// When it is written; synced at this interval.
+    Interval(Duration),
+    /// When it is written; the system syncs when it likes.
+    Os,
+}
+
+impl FromStr for Flush {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "every_commit" => Ok(Self::EveryCommit),
+            "os" => Ok(Self::Os),
+            time => values::positive_duration(time)
+                .map(Self::Interval)
+                .map_err(|_| format!("{text:?} is none of every_commit, os or a time like 50ms")),
+        }
+    }
+}
+
+impl TryFrom<String> for Flush {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// What `serve` runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) data: PathBuf,
+    pub(crate) http: SocketAddr,
+    pub(crate) insecure: bool,
+    pub(crate) flush: Flush,
+    pub(crate) event_max_bytes: usize,
+    pub(crate) auto_create_topics: bool,
+    pub(crate) default_partitions: u32,
+}
+
+impl Settings {
+    /// What follows from the options of the command line and environment, and of `file`.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when the file cannot be read or says nonsense, or a value is out of its
+    /// bounds.
+    pub(crate) fn new(typed: Options, file: Option<&Path>) -> Result<Self, Failure> {
+        let written = file.map(read).transpose()?.unwrap_or_default();
+        let options = typed.or(written);
+        let partitions = options.default_partitions.unwrap_or(1);
+        if partitions == 0 {
+            return Err(Failure::usage("--default-partitions must be at least 1"));
+        }
+        let max = options.event_max_bytes.unwrap_or(EVENT_MAX_BYTES);
+        if max == 0 || max > EVENT_MAX_BYTES {
+            let text = format!("--event-max-bytes must lie between 1 and {EVENT_MAX_BYTES}");
+            return Err(Failure::usage(text));
+        }
+        Ok(Self {
+            data: options
+                .data
+                .unwrap_or_else(|| PathBuf::from("./tidemill-data")),
+            http: options
+                .http
+                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7575))),
+            insecure: options.insecure.unwrap_or(false),
+            flush: options.flush.unwrap_or(Flush::EveryCommit),
+            event_max_bytes: max,
+            auto_create_topics: options.auto_create_topics.unwrap_or(true),
+            default_partitions: partitions,
+        })
+    }
+}
+
+/// The largest data that one event may be allowed to have.
+const EVENT_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+fn read(path: &Path) -> Result<Options, Failure> {
+    let named = |why: String| Failure::usage(format!("--config {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| named(e.to_string()))?;
+    toml::from_str(&text).map_err(|e| named(e.to_string().trim_end().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn without_anything_the_defaults_hold() {
+        let settings = Settings::new(Options::default(), None).unwrap();
+        assert_eq!(settings.http.to_string(), "127.0.0.1:7575");
+        assert_eq!(settings.data, Path::new("./tidemill-data"));
+        assert_eq!(settings.flush, Flush::EveryCommit);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = file("http = '127.0.0.1:1'\nflush = '50ms'\ndefault_partitions = 4\n");
+        let typed = Options {
+            http: Some("127.0.0.1:2".parse().unwrap()),
+            ..Options::default()
+        };
+        let settings = Settings::new(typed, Some(file.path())).unwrap();
+        assert_eq!(settings.http.port(), 2);
+        assert_eq!(settings.flush, Flush::Interval(Duration::from_millis(50)));
+        assert_eq!(settings.default_partitions, 4);
+        assert!(settings.auto_create_topics);
+    }
+
+    #[test]
+    fn nonsense_in_the_file_is_wrong_use_and_named() {
+        for text in ["port = 1\n", "http = 7\n", "flush = 'sometimes'\n", "[\n"] {
+            let file = file(text);
+            let failure = Settings::new(Options::default(), Some(file.path())).unwrap_err();
+            assert!(
+                matches!(&failure, Failure::Usage(t) if t.contains("--config")),
+                "{text}"
+            );
+        }
+        let missing = Settings::new(Options::default(), Some(Path::new("/nowhere/a.toml")));
+        assert!(matches!(missing.unwrap_err(), Failure::Usage(_)));
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_wrong_use() {
+        let none = |options: Options| Settings::new(options, None).unwrap_err().to_string();
+        let partitions = Options {
+            default_partitions: Some(0),
+            ..Options::default()
+        };
+        assert!(none(partitions).contains("--default-partitions"));
+        let size = Options {
+            event_max_bytes: Some(usize::MAX),
+            ..Options::default()
+        };
+        assert!(none(size).contains("--event-max-bytes"));
+    }
+}

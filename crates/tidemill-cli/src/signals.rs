@@ -1,0 +1,25 @@
+//! The signals that ask the process to come to an end.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::Failure;
+
+/// Resolves at the first Ctrl-C or SIGTERM. The second Ctrl-C ends the process at once.
+///
+/// # Errors
+/// When the system does not let signals be watched.
+pub(crate) fn shutdown() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            eprintln!("interrupted again: ending without draining");
+            std::process::exit(130);
+        });
+    })
+}

@@ -1,0 +1,264 @@
+//! Whom a client command talks to: a running server, or a data folder that no server has open.
+//!
+//! This room may not know which command asks.
+
+mod reader;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tidemill::broker::{Broker, CreateTopic, FlushPolicy};
+use tidemill::core::{Publisher, json};
+use tidemill::{Event, GroupName, TopicName};
+
+pub(crate) use reader::{Read, Reader};
+
+use crate::client::{CallError, Client, path};
+use crate::failure::Failure;
+use crate::limits::{PUBLISH_BATCH_BYTES, PUBLISH_BATCH_EVENTS};
+use crate::settings::Flush;
+use crate::wire;
+
+/// Where the server is when nothing else is said.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:7575";
+
+/// The options of every client command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TargetOptions {
+    /// The server's URL [default: http://127.0.0.1:7575]
+    #[arg(long, env = "TIDEMILL_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// A data folder that no server has open, instead of a server
+    #[arg(long = "data", value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+/// A server or an opened folder.
+#[derive(Clone)]
+pub(crate) enum Target {
+    Server(Client),
+    Folder(Broker),
+}
+
+impl TargetOptions {
+    /// Whom the options name. `--data` wins over a server that only the environment names.
+    ///
+    /// # Errors
+    /// The URL is none, or the folder cannot be opened: then its text says who has it.
+    pub(crate) async fn open(&self) -> Result<Target, Failure> {
+        match &self.folder {
+            Some(dir) => open_folder(dir).await.map(Target::Folder),
+            None => {
+                let url = self.server.as_deref().unwrap_or(DEFAULT_SERVER);
+                Client::new(url).map(Target::Server)
+            }
+        }
+    }
+}
+
+/// Opens a folder that must be there already: a typing error makes no new one.
+async fn open_folder(dir: &std::path::Path) -> Result<Broker, Failure> {
+    if !dir.is_dir() {
+        let text = format!("--data {}: there is no such folder", dir.display());
+        return Err(Failure::new(text));
+    }
+    let opened = Broker::builder().path(dir).open().await;
+    opened.map_err(|e| Failure::new(format!("--data {}: {e}", dir.display())))
+}
+
+impl Target {
+    /// Publishes `events` in order, in as few calls as their sizes allow.
+    ///
+    /// # Errors
+    /// What the server or the broker refused; events of earlier calls are kept then.
+    pub(crate) async fn publish(
+        &self,
+        topic: &TopicName,
+        mut events: Vec<Event>,
+    ) -> Result<Vec<wire::Accepted>, Failure> {
+        let mut accepted = Vec::with_capacity(events.len());
+        while !events.is_empty() {
+            let rest = events.split_off(call_size(&events));
+            accepted.extend(
+                self.publish_call(topic, std::mem::replace(&mut events, rest))
+                    .await?,
+            );
+        }
+        Ok(accepted)
+    }
+
+    async fn publish_call(
+        &self,
+        topic: &TopicName,
+        events: Vec<Event>,
+    ) -> Result<Vec<wire::Accepted>, Failure> {
+        match self {
+            Self::Server(client) => {
+                let at = path(&["v1", "topics", topic.as_str(), "events"]);
+                let body = json::batch_to_bytes(&events);
+                let answer: wire::AcceptedBatch =
+                    client.post(&at, json::BATCH_CONTENT_TYPE, body).await?;
+                Ok(answer.events)
+            }
+            Self::Folder(broker) => {
+                let ids: Vec<String> = events.iter().map(|e| e.id().to_string()).collect();
+                let positions = broker.publish(topic.clone(), events).await;
+                let positions = positions.map_err(Failure::new)?;
+                let pairs = ids.into_iter().zip(positions);
+                Ok(pairs
+                    .map(|(id, at)| wire::Accepted {
+                        id,
+                        topic: at.topic.to_string(),
+                        partition: at.partition.0,
+                        offset: at.offset.0,
+                    })
+                    .collect())
+            }
+        }
+    }
+
+    /// Every topic, by name.
+    pub(crate) async fn topics(&self) -> Result<Vec<wire::Topic>, Failure> {
+        let mut topics = match self {
+            Self::Server(client) => {
+                let answer: wire::Topics = client.get("/v1/topics", Duration::ZERO).await?;
+                answer.topics
+            }
+            Self::Folder(broker) => retold(broker.topics())?,
+        };
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// One topic; `None` when there is none of that name.
+    pub(crate) async fn topic(&self, name: &TopicName) -> Result<Option<wire::Topic>, Failure> {
+        match self {
+            Self::Server(client) => {
+                let at = path(&["v1", "topics", name.as_str()]);
+                found(client.get(&at, Duration::ZERO).await)
+            }
+            Self::Folder(broker) => broker.topic(name).map(retold).transpose(),
+        }
+    }
+
+    /// Creates a topic.
+    pub(crate) async fn create_topic(
+        &self,
+        name: &TopicName,
+        partitions: u32,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => {
+                let topic = wire::NewTopic {
+                    name: name.as_str(),
+                    partitions,
+                };
+                let body = serde_json::to_vec(&topic).expect("a name and a number are JSON");
+                let _: serde::de::IgnoredAny = client
+                    .post("/v1/topics", "application/json", body.into())
+                    .await?;
+                Ok(())
+            }
+            Self::Folder(broker) => {
+                let options = CreateTopic { partitions };
+                let created = broker.create_topic(name.clone(), options).await;
+                created.map(|_| ()).map_err(Failure::new)
+            }
+        }
+    }
+
+    /// Deletes a topic with all its events.
+    pub(crate) async fn delete_topic(&self, name: &TopicName) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => {
+                client
+                    .delete(&path(&["v1", "topics", name.as_str()]))
+                    .await?;
+                Ok(())
+            }
+            Self::Folder(broker) => broker.delete_topic(name).await.map_err(Failure::new),
+        }
+    }
+
+    /// Every consumer group, by name.
+    pub(crate) async fn groups(&self) -> Result<Vec<wire::Group>, Failure> {
+        let mut groups = match self {
+            Self::Server(client) => {
+                let answer: wire::Groups = client.get("/v1/groups", Duration::ZERO).await?;
+                answer.groups
+            }
+            Self::Folder(broker) => retold(broker.groups())?,
+        };
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(groups)
+    }
+
+    /// One group; `None` when there is none of that name.
+    pub(crate) async fn group(&self, name: &GroupName) -> Result<Option<wire::Group>, Failure> {
+        match self {
+            Self::Server(client) => {
+                let at = path(&["v1", "groups", name.as_str()]);
+                found(client.get(&at, Duration::ZERO).await)
+            }
+            Self::Folder(broker) => broker.group(name).map(retold).transpose(),
+        }
+    }
+
+    /// Deletes a group and its positions.
+    pub(crate) async fn delete_group(&self, name: &GroupName) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => {
+                client
+                    .delete(&path(&["v1", "groups", name.as_str()]))
+                    .await?;
+                Ok(())
+            }
+            Self::Folder(broker) => broker.delete_group(name).await.map_err(Failure::new),
+        }
+    }
+
+    /// Ends well: a folder is written out and free for others.
+    pub(crate) async fn close(self) {
+        if let Self::Folder(broker) = self {
+            broker.close().await;
+        }
+    }
+}
+
+/// How many of `events` go into one call: at least one.
+fn call_size(events: &[Event]) -> usize {
+    let mut bytes = 0;
+    let fits = events
+        .iter()
+        .take(PUBLISH_BATCH_EVENTS)
+        .take_while(|event| {
+            bytes += event.size_bytes();
+            bytes <= PUBLISH_BATCH_BYTES
+        });
+    fits.count().max(1)
+}
+
+/// An answer of 404 is `None`.
+fn found<T>(answer: Result<T, CallError>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(CallError::Refused(http::StatusCode::NOT_FOUND, _)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the broker tells, in the form in which the server tells it.
+fn retold<T: serde::de::DeserializeOwned>(info: impl serde::Serialize) -> Result<T, Failure> {
+    let told = serde_json::to_value(info).and_then(serde_json::from_value);
+    told.map_err(|e| Failure::new(format!("the broker's answer is not understood: {e}")))
+}
+
+/// The broker's own form of a flush policy.
+pub(crate) fn flush_policy(flush: Flush) -> FlushPolicy {
+    match flush {
+        Flush::EveryCommit => FlushPolicy::EveryCommit,
+        Flush::Interval(time) => FlushPolicy::Interval(time),
+        Flush::Os => FlushPolicy::Os,
+    }
+}

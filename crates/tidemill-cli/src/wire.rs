@@ -1,0 +1,130 @@
+//! What the server's API says, in the words of `docs/HTTP.md`, and what listings print.
+//!
+//! Members that are not known here are passed over, so that an older command line understands a
+//! newer server.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// `GET /v1/topics`.
+#[derive(Deserialize)]
+pub(crate) struct Topics {
+    pub(crate) topics: Vec<Topic>,
+}
+
+/// `GET /v1/topics/{topic}`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    pub(crate) partitions: Vec<PartitionOf>,
+}
+
+/// One ordered part of a topic.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct PartitionOf {
+    pub(crate) partition: u32,
+    /// The oldest offset that is kept.
+    pub(crate) earliest: u64,
+    /// The offset that the next event gets.
+    pub(crate) end: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size_bytes: Option<u64>,
+}
+
+/// `POST /v1/topics`.
+#[derive(Serialize)]
+pub(crate) struct NewTopic<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) partitions: u32,
+}
+
+/// `GET /v1/groups`.
+#[derive(Deserialize)]
+pub(crate) struct Groups {
+    pub(crate) groups: Vec<Group>,
+}
+
+/// `GET /v1/groups/{group}`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) topics: Vec<String>,
+    /// The order it keeps, while it has members.
+    #[serde(default)]
+    pub(crate) order: Option<String>,
+    #[serde(default)]
+    pub(crate) generation: u64,
+    #[serde(default)]
+    pub(crate) members: Vec<Member>,
+    #[serde(default)]
+    pub(crate) partitions: Vec<GroupPartition>,
+}
+
+/// One member of a group.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Member {
+    pub(crate) id: u64,
+    /// How many of the group's key slots are its own.
+    pub(crate) slots: u32,
+    /// Events that it holds and has not settled.
+    pub(crate) in_flight: u64,
+}
+
+/// Where a group stands in one partition.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct GroupPartition {
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    /// All offsets below it are settled.
+    pub(crate) position: u64,
+    /// How many offsets above the position are settled already.
+    #[serde(default)]
+    pub(crate) settled_above: u64,
+    pub(crate) end: u64,
+    /// Events that are not settled yet.
+    pub(crate) lag: u64,
+    #[serde(default)]
+    pub(crate) in_flight: u64,
+    /// Why it reads no further, when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paused: Option<String>,
+    /// What is damaged where it stands, when something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) damage: Option<String>,
+}
+
+/// `POST /v1/topics/{topic}/events` with a batch.
+#[derive(Deserialize)]
+pub(crate) struct AcceptedBatch {
+    pub(crate) events: Vec<Accepted>,
+}
+
+/// One event that is durable now.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Accepted {
+    pub(crate) id: String,
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+}
+
+/// `GET /v1/topics/{topic}/events`.
+#[derive(Deserialize)]
+pub(crate) struct Page {
+    pub(crate) events: Vec<PageEvent>,
+    /// Where to read on, by partition.
+    pub(crate) next: BTreeMap<String, u64>,
+}
+
+/// One event of a page; the event itself stays the text it is.
+#[derive(Deserialize)]
+pub(crate) struct PageEvent {
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+    pub(crate) event: Box<RawValue>,
+}

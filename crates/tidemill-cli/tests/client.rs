@@ -1,0 +1,265 @@
+//! The client commands as a user meets them, against a server and on a folder.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use support::{Ended, Running, Server, run, run_with_input, tidemill};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Runs `check` with a server, and with a folder that nobody has open.
+fn on_both(check: impl Fn(&dyn Fn(&[&str]) -> Ended)) {
+    let data = folder();
+    let server = Server::start(data.path());
+    check(&|arguments| server.run(arguments));
+    let data = folder();
+    let path = data.path().to_str().unwrap();
+    check(&|arguments| run(&[arguments, &["--data", path]].concat()));
+}
+
+#[test]
+fn what_is_published_can_be_read() {
+    on_both(|run| {
+        let said = run(&[
+            "publish",
+            "orders",
+            "{\"id\":1}",
+            "-t",
+            "order_created",
+            "-k",
+            "7",
+        ]);
+        assert!(said.done().contains("orders/0@0"));
+        run(&["pub", "orders", "plain text", "--header", "region=eu"]).done();
+        let read = run(&["subscribe", "orders", "--from", "beginning", "--max", "2"]).done();
+        let lines: Vec<&str> = read.lines().collect();
+        assert_eq!(lines[0], "orders/0@0 order_created key=7 {\"id\":1}");
+        assert_eq!(lines[1], "orders/0@1 event plain text");
+        let json = run(&["sub", "orders", "--from", "1", "--max", "1", "--json"]).done();
+        let event: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
+        assert_eq!(
+            (event["region"].as_str(), event["data"].as_str()),
+            (Some("eu"), Some("plain text"))
+        );
+    });
+}
+
+#[test]
+fn many_events_keep_their_number_and_order() {
+    on_both(|run| {
+        let accepted = run(&["publish", "load", "x", "--count", "700", "--json"]).done();
+        assert_eq!(accepted.lines().count(), 700);
+        let first: serde_json::Value =
+            serde_json::from_str(accepted.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (first["topic"].as_str(), first["offset"].as_u64()),
+            (Some("load"), Some(0))
+        );
+        let read = run(&["sub", "load", "--from", "beginning", "--max", "700"]).done();
+        let offsets = read
+            .lines()
+            .map(|line| line.split([' ', '@']).nth(1).unwrap().to_owned());
+        assert!(offsets.eq((0..700).map(|n| n.to_string())));
+    });
+}
+
+#[test]
+fn topics_are_created_listed_shown_and_deleted() {
+    on_both(|run| {
+        run(&["topic", "create", "a", "--partitions", "3"]).done();
+        run(&["publish", "b", "x"]).done();
+        let listed = run(&["topic", "list"]).done();
+        let rows: Vec<Vec<&str>> = listed
+            .lines()
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        assert_eq!(rows[0], ["TOPIC", "PARTITIONS", "EVENTS", "BYTES"]);
+        assert_eq!(rows[1][..3], ["a", "3", "0"]);
+        assert_eq!(rows[2][..3], ["b", "1", "1"]);
+        let json = run(&["topic", "list", "--json"]).done();
+        let topic: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+        assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
+        assert_eq!(run(&["topic", "show", "a"]).done().lines().count(), 4);
+        let error = run(&["topic", "create", "a"]).failed();
+        assert!(error.contains("exists"), "{error}");
+        run(&["topic", "delete", "a"]).done();
+        for gone in [
+            &["topic", "show", "a"][..],
+            &["topic", "delete", "a"],
+            &["sub", "a"],
+        ] {
+            let error = run(gone).failed();
+            assert!(error.contains("unknown topic a"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn groups_that_are_not_there_are_named() {
+    on_both(|run| {
+        assert_eq!(run(&["group", "list", "--json"]).done(), "");
+        for gone in [
+            &["group", "show", "billing"][..],
+            &["group", "delete", "billing"],
+        ] {
+            let error = run(gone).failed();
+            assert!(error.contains("unknown group billing"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn data_comes_from_a_file_and_from_standard_input() {
+    let data = folder();
+    let server = Server::start(&data.path().join("d"));
+    let file = data.path().join("event.bin");
+    std::fs::write(&file, b"\xff\x00\x01").unwrap();
+    server
+        .run(&["publish", "t", "--file", file.to_str().unwrap()])
+        .done();
+    let piped = run_with_input(
+        &["publish", "t", "-", "--server", &server.url],
+        b"from a pipe\n",
+    );
+    piped.done();
+    let read = server
+        .run(&["sub", "t", "--from", "beginning", "--max", "2"])
+        .done();
+    assert!(
+        read.contains("(3 bytes)") && read.contains("from a pipe"),
+        "{read}"
+    );
+    let error = server
+        .run(&["publish", "t", "--file", "/nowhere/x"])
+        .failed();
+    assert!(error.contains("--file /nowhere/x"), "{error}");
+}
+
+#[test]
+fn a_subscriber_waits_for_what_comes() {
+    let data = folder();
+    let server = Server::start(data.path());
+    server.run(&["topic", "create", "orders"]).done();
+    let mut command = tidemill();
+    command.args([
+        "sub",
+        "orders",
+        "--from",
+        "beginning",
+        "--server",
+        &server.url,
+    ]);
+    let mut subscriber = Running::start(command);
+    for n in 0..3 {
+        server
+            .run(&["publish", "orders", &format!("event {n}")])
+            .done();
+        assert!(
+            subscriber
+                .line("orders/0@")
+                .ends_with(&format!("event {n}"))
+        );
+    }
+    assert_eq!(subscriber.stop("INT").code, Some(0));
+}
+
+#[test]
+fn since_passes_over_what_is_older() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let old = r#"{"specversion":"1.0","id":"1","source":"/t","type":"old",
+        "time":"2001-01-01T00:00:00Z"}"#;
+    let posted = support::post(&server.url, "/v1/topics/t/events", old);
+    assert!(posted.starts_with("HTTP/1.1 200"), "{posted}");
+    server.run(&["publish", "t", "new"]).done();
+    let read = server
+        .run(&["sub", "t", "--since", "1h", "--max", "1"])
+        .done();
+    assert!(read.starts_with("t/0@1 event new"), "{read}");
+}
+
+#[test]
+fn nobody_there_says_how_to_start_a_server() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    for arguments in [
+        &["publish", "t", "x"][..],
+        &["sub", "t"],
+        &["topic", "list"],
+        &["group", "list"],
+    ] {
+        let error = run(&[arguments, &["--server", &url]].concat()).failed();
+        assert!(
+            error.contains(&url) && error.contains("tidemill serve"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn wrong_use_is_told_apart_from_failure() {
+    for (arguments, part) in [
+        (&["publish", "no topic", "x"][..], "topic name"),
+        (&["publish"], "TOPIC"),
+        (&["publish", "t", "x", "--header", "novalue"], "NAME=VALUE"),
+        (&["publish", "t", "x", "--header", "Upper=1"], "Upper"),
+        (&["publish", "t", "x", "--file", "f"], "--file"),
+        (&["publish", "t", "x", "--key", ""], "key"),
+        (&["publish", "t", "x", "--count", "0"], "--count"),
+        (&["publish", "t", "x", "--server", "nonsense"], "--server"),
+        (&["sub", "t", "--from", "yesterday"], "beginning"),
+        (&["sub", "t", "--since", "soon"], "1h"),
+        (&["sub", "t", "--since", "1h", "--from", "end"], "--since"),
+        (&["topic"], "Usage"),
+        (
+            &["topic", "create", "t", "--partitions", "none"],
+            "--partitions",
+        ),
+        (&["group", "show"], "GROUP"),
+        (&["completions", "cmd"], "cmd"),
+    ] {
+        let error = run(arguments).misused();
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+    let missing = run(&["topic", "list", "--data", "/nowhere/data"]).failed();
+    assert!(missing.contains("/nowhere/data"), "{missing}");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in [
+        "serve",
+        "publish",
+        "subscribe",
+        "topic list",
+        "topic show",
+        "topic create",
+        "topic delete",
+        "group list",
+        "group show",
+        "group delete",
+        "completions",
+    ] {
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        arguments.push("--help");
+        let help = run(&arguments).done();
+        assert!(
+            help.contains("Example") && help.contains("tidemill "),
+            "{command}: {help}"
+        );
+    }
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(
+            run(&["completions", shell]).done().contains("tidemill"),
+            "{shell}"
+        );
+    }
+}

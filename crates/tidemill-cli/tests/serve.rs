@@ -1,0 +1,154 @@
+//! `tidemill serve` as a user meets it: what it prints, what it refuses, how it ends.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use support::{Running, Server, run, tidemill};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn a_signal_ends_it_well_and_what_was_accepted_is_there_again() {
+    for signal in ["INT", "TERM"] {
+        let data = folder();
+        let server = Server::start(data.path());
+        server.run(&["publish", "orders", "{\"a\":1}"]).done();
+        let ended = server.running.stop(signal);
+        assert!(ended.done().contains("closed"));
+        let server = Server::start(data.path());
+        let read = server
+            .run(&["sub", "orders", "--from", "beginning", "--max", "1"])
+            .done();
+        assert!(read.contains("{\"a\":1}"), "{read}");
+    }
+}
+
+#[test]
+fn a_killed_server_keeps_what_it_accepted_and_frees_its_folder() {
+    let data = folder();
+    let server = Server::start(data.path());
+    server
+        .run(&["publish", "orders", "one", "--count", "300"])
+        .done();
+    server.running.stop("KILL");
+    let server = Server::start(data.path());
+    let topic = server.run(&["topic", "show", "orders", "--json"]).done();
+    assert!(topic.contains("\"end\":300"), "{topic}");
+}
+
+#[test]
+fn a_taken_port_names_the_flag_to_change() {
+    let (first, second) = (folder(), folder());
+    let server = Server::start(first.path());
+    let address = server.url.trim_start_matches("http://");
+    let data = second.path().to_str().unwrap();
+    let error = run(&["serve", "--data", data, "--http", address]).failed();
+    assert!(
+        error.contains(address) && error.contains("--http"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_folder_in_use_names_the_process_that_has_it() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let pid = server.running.pid().to_string();
+    let path = data.path().to_str().unwrap();
+    for arguments in [
+        &["serve", "--data", path, "--http", "127.0.0.1:0"][..],
+        &["topic", "list", "--data", path],
+    ] {
+        let error = run(arguments).failed();
+        assert!(error.contains(&pid) && error.contains("--data"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let data = folder();
+    let file = data.path().join("file");
+    std::fs::write(&file, "no folder").unwrap();
+    let inside = file.join("data");
+    let error = run(&["serve", "--data", inside.to_str().unwrap()]).failed();
+    assert!(
+        error.contains("--data") && error.contains("file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_folder_of_a_newer_format_is_refused_and_left_as_it_is() {
+    let data = folder();
+    Server::start(data.path()).running.stop("TERM").done();
+    let superblocks = ["superblock.0", "superblock.1"].map(|name| data.path().join(name));
+    for path in &superblocks {
+        let mut bytes = std::fs::read(path).unwrap();
+        support::raise_format_version(&mut bytes);
+        std::fs::write(path, bytes).unwrap();
+    }
+    let before = superblocks.clone().map(|path| std::fs::read(path).unwrap());
+    let error = run(&["serve", "--data", data.path().to_str().unwrap()]).failed();
+    assert!(error.contains("newer"), "{error}");
+    assert_eq!(before, superblocks.map(|path| std::fs::read(path).unwrap()));
+}
+
+#[test]
+fn other_machines_are_let_in_only_when_told_to() {
+    let data = folder();
+    let path = data.path().to_str().unwrap();
+    let error = run(&["serve", "--data", path, "--http", "0.0.0.0:0"]).failed();
+    assert!(error.contains("--insecure"), "{error}");
+    let mut command = tidemill();
+    command.args(["serve", "--data", path, "--http", "0.0.0.0:0", "--insecure"]);
+    let mut running = Running::start(command);
+    assert!(running.line("http ").starts_with("http://0.0.0.0:"));
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let data = folder();
+    let config = data.path().join("tidemill.toml");
+    std::fs::write(&config, "http = '127.0.0.3:0'\nflush = 'os'\n").unwrap();
+    let serve = |environment: Option<&str>, flag: Option<&str>| {
+        let mut command = tidemill();
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .arg("--data")
+            .arg(data.path().join("d"));
+        command.args(flag.map(|f| ["--http", f]).into_iter().flatten());
+        command.envs(environment.map(|e| ("TIDEMILL_HTTP", e)));
+        let mut running = Running::start(command);
+        let flush = running.line("data ");
+        assert!(flush.contains("synced by the system"), "{flush}");
+        running.line("http ")
+    };
+    assert!(serve(None, None).contains("127.0.0.3:"));
+    assert!(serve(Some("127.0.0.2:0"), None).contains("127.0.0.2:"));
+    assert!(serve(Some("127.0.0.2:0"), Some("127.0.0.1:0")).contains("127.0.0.1:"));
+}
+
+#[test]
+fn nonsense_is_wrong_use() {
+    let data = folder();
+    let config = data.path().join("wrong.toml");
+    std::fs::write(&config, "portt = 1\n").unwrap();
+    for (arguments, part) in [
+        (&["serve", "--http", "nowhere"][..], "--http"),
+        (&["serve", "--flush", "sometimes"], "every_commit"),
+        (&["serve", "--event-max-bytes", "0"], "--event-max-bytes"),
+        (&["serve", "--config", config.to_str().unwrap()], "portt"),
+        (&["serve", "--config", "/nowhere/tidemill.toml"], "--config"),
+        (&["serve", "extra"], "extra"),
+        (&["sevre"], "serve"),
+        (&[], "Usage"),
+    ] {
+        let error = run(arguments).misused();
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+}

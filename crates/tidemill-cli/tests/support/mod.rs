@@ -1,0 +1,210 @@
+//! Runs the binary: a command to its end, or a server until it is told to stop.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+/// The binary, with nothing of the tester's environment that it would read.
+pub(crate) fn tidemill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    let ours = |(name, _): &(std::ffi::OsString, _)| name.to_string_lossy().starts_with("TIDEMILL");
+    for (name, _) in std::env::vars_os().filter(ours) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ended {
+    /// The output of a command that was done.
+    #[track_caller]
+    pub(crate) fn done(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
+    }
+
+    /// The error of a command that failed.
+    #[track_caller]
+    pub(crate) fn failed(self) -> String {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        self.err
+    }
+
+    /// The error of a command that was used wrongly.
+    #[track_caller]
+    pub(crate) fn misused(self) -> String {
+        assert_eq!(self.code, Some(2), "{self:?}");
+        self.err
+    }
+}
+
+fn ended(output: Output) -> Ended {
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Ended {
+    ended(tidemill().args(arguments).output().unwrap())
+}
+
+/// Runs a command that reads `input`.
+pub(crate) fn run_with_input(arguments: &[&str], input: &[u8]) -> Ended {
+    let mut command = tidemill();
+    command.args(arguments).stdin(Stdio::piped());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    ended(child.wait_with_output().unwrap())
+}
+
+/// A command that runs until it is told to stop, read line by line.
+pub(crate) struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads on to the line that begins with `word` and gives what stands after it.
+    #[track_caller]
+    pub(crate) fn line(&mut self, word: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            if self.out.read_line(&mut line).unwrap() == 0 {
+                let mut err = String::new();
+                self.child
+                    .stderr
+                    .take()
+                    .unwrap()
+                    .read_to_string(&mut err)
+                    .unwrap();
+                panic!("no line begins with {word:?}; it printed:\n{seen}{err}");
+            }
+            if let Some(rest) = line.strip_prefix(word) {
+                return rest.trim().to_owned();
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    /// Sends a signal, as in `INT`, and waits for the end.
+    pub(crate) fn stop(mut self, signal: &str) -> Ended {
+        let kill = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(self.pid().to_string())
+            .status();
+        assert!(kill.unwrap().success());
+        let mut out = String::new();
+        self.out.read_to_string(&mut out).unwrap();
+        let mut err = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .unwrap();
+        Ended {
+            code: self.child.wait().unwrap().code(),
+            out,
+            err,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running server and its URL.
+pub(crate) struct Server {
+    pub(crate) running: Running,
+    pub(crate) url: String,
+}
+
+impl Server {
+    /// Serves `data` on a free port.
+    pub(crate) fn start(data: &Path) -> Self {
+        let mut command = tidemill();
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--http", "127.0.0.1:0"]);
+        let mut running = Running::start(command);
+        let url = running.line("http ");
+        Self { running, url }
+    }
+
+    /// Runs a client command against it.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        run(&[arguments, &["--server", &self.url]].concat())
+    }
+}
+
+/// Posts CloudEvents JSON by hand and gives the answer as it came.
+pub(crate) fn post(url: &str, path: &str, body: &str) -> String {
+    let address = url.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/cloudevents+json\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Makes a superblock one of the next format version, with the checksum right (FORMAT.md,
+/// section 2).
+pub(crate) fn raise_format_version(superblock: &mut [u8]) {
+    superblock[8] += 1;
+    let sum = crc32c(superblock[..12].iter().chain(&superblock[16..]));
+    superblock[12..16].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// CRC-32C (Castagnoli), bit by bit.
+fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
+    let sum = bytes.fold(u32::MAX, |sum, byte| {
+        let step = |sum: u32, _| (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg());
+        (0..8).fold(sum ^ u32::from(*byte), step)
+    });
+    !sum
+}
