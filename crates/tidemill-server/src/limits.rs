@@ -37,6 +37,12 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// size and its envelope.
 pub const BODY_MAX_BYTES: usize = tidemill_core::limits::EVENT_DATA_MAX_BYTES + 64 * 1024;
 
+/// Bytes that are read of a body that is refused for its size, before its answer is sent.
+pub const DISCARD_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// How long such a body is read.
+pub const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Most bytes of request bodies in memory at once; a request beyond waits for its turn until
 /// [`BODY_READ_TIMEOUT`] has passed.
 pub const BODIES_TOTAL_MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -104,6 +110,9 @@ pub const FEED_FETCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the feed waits after an error before it reads again.
 pub const FEED_RETRY: Duration = Duration::from_millis(500);
+
+/// How often the feed tries to read the same events again before it passes them over.
+pub const FEED_RETRIES: u32 = 10;
 
 /// How long accepting pauses after an error such as too many open files.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);

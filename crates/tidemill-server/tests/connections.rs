@@ -160,6 +160,22 @@ async fn a_body_that_does_not_come_is_answered() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_far_too_much_can_read_why_it_is_refused() {
+    let server = Running::with(|config| config.body_max_bytes = 1000).await;
+    for round in 0..20 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let length = 8 * 1024 * 1024;
+        let head = format!("POST /event HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b' '; length]).await.unwrap();
+        let mut answer = [0; 12];
+        let read = stream.read_exact(&mut answer).await;
+        read.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(&answer, b"HTTP/1.1 413");
+    }
+}
+
+#[tokio::test]
 async fn a_chunked_body_is_bounded_too() {
     let server = Running::with(|config| config.body_max_bytes = 1000).await;
     let chunk = format!("400\r\n{}\r\n", " ".repeat(0x400));

@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::http::header::{CONTENT_TYPE, EXPECT};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{Kind, Problem};
-use crate::limits::{BODIES_TOTAL_MAX_BYTES, BODY_READ_TIMEOUT};
+use crate::limits::{
+    BODIES_TOTAL_MAX_BYTES, BODY_READ_TIMEOUT, DISCARD_MAX_BYTES, DISCARD_TIMEOUT,
+};
 
 /// The memory budget is counted in pieces of this size, as a semaphore counts in 32 bits.
 const PIECE_BYTES: usize = 1024;
+
+/// Memory that a body of several pieces gets at once; more as it comes.
+const FIRST_RESERVE_BYTES: usize = 1024 * 1024;
 
 /// The memory that request bodies share.
 #[derive(Debug)]
@@ -42,10 +47,15 @@ impl Bodies {
         }
     }
 
-    /// Reads a body to its end.
-    pub(crate) async fn read(&self, body: Body) -> Result<Received, Problem> {
+    /// Reads a body to its end. To be called before anything else is refused: an answer to a
+    /// request whose body was not read is often lost on its way.
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Received, Problem> {
         let size = body.size_hint();
         if size.lower() > self.max_bytes as u64 {
+            // A client that asks first has not begun to send.
+            if !headers.contains_key(EXPECT) {
+                discard(body).await;
+            }
             return Err(Problem::too_large(self.max_bytes));
         }
         let most = size
@@ -61,24 +71,81 @@ impl Bodies {
             })
     }
 
-    async fn read_within(&self, body: Body, most: usize) -> Result<Received, Problem> {
+    async fn read_within(&self, mut body: Body, most: usize) -> Result<Received, Problem> {
         let pieces = u32::try_from(most.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room)
             .acquire_many_owned(pieces)
             .await
             .expect("the semaphore is never closed");
-        match Limited::new(body, self.max_bytes).collect().await {
-            Ok(collected) => Ok(Received {
-                bytes: collected.to_bytes(),
-                _room: room,
-            }),
-            Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(self.max_bytes)),
-            Err(error) => {
+        let mut whole = Parts::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
                 let detail = format!("the body broke off ({error}); send it again");
-                Err(Problem::new(Kind::InvalidJson, detail))
+                Problem::new(Kind::InvalidJson, detail)
+            })?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if whole.len() + data.len() > self.max_bytes {
+                drop((whole, room));
+                discard(body).await;
+                return Err(Problem::too_large(self.max_bytes));
             }
+            whole.push(data, most);
+        }
+        Ok(Received {
+            bytes: whole.into_bytes(),
+            _room: room,
+        })
+    }
+}
+
+/// A body as it comes: often one piece, which is not copied.
+#[derive(Default)]
+struct Parts {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Parts {
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn push(&mut self, data: Bytes, most: usize) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest
+                .reserve((self.len() + data.len()).max(most.min(FIRST_RESERVE_BYTES)));
+            self.rest
+                .extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.rest.extend_from_slice(&data);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self.rest.is_empty() {
+            true => self.first,
+            false => self.rest.freeze(),
         }
     }
+}
+
+/// Reads what is refused, so that the answer is not lost in a reset; not for ever.
+async fn discard(mut body: Body) {
+    let reading = async {
+        let mut left = DISCARD_MAX_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
 }
 
 /// The media type of a request without its parameters, in lower case; empty where there is none.

@@ -30,9 +30,10 @@ pub(crate) async fn publish(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
-    check_media_type(request.headers())?;
-    let received = app.bodies.read(request.into_body()).await?;
+    check_media_type(&parts.headers)?;
     let (topic, event) = event_of(&received.bytes)?;
     let id = event.id().clone();
     let positions = app.bus.publish(topic, vec![event]).await?;

@@ -52,11 +52,11 @@ pub(crate) async fn publish(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
     let topic = TopicName::new(topic)?;
-    let mode = Mode::of(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let received = app.bodies.read(body).await?;
+    let mode = Mode::of(&parts.headers)?;
     let events = decode(mode, &parts.headers, &received.bytes)?;
     let ids: Vec<EventId> = events.iter().map(|event| event.id().clone()).collect();
     let positions = match events.is_empty() {

@@ -119,12 +119,13 @@ async fn create(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
     let broker = app.broker()?;
-    if !is_json(&media_type(request.headers())) {
+    if !is_json(&media_type(&parts.headers)) {
         return Err(Problem::media_type("application/json"));
     }
-    let received = app.bodies.read(request.into_body()).await?;
     let new: NewTopic = serde_json::from_slice(&received.bytes).map_err(|error| {
         let detail = format!(
             "the body is not {{\"name\": ..., \"partitions\": ...}}, the latter being optional: \

@@ -14,7 +14,7 @@ use tidemill_core::{
 use super::clients::{Audience, Clients};
 use crate::envelope::{Envelope, Member};
 use crate::http::plain::DEFAULT_TOPIC;
-use crate::limits::{FEED_FETCH_BYTES, FEED_FETCH_EVENTS, FEED_RETRY};
+use crate::limits::{FEED_FETCH_BYTES, FEED_FETCH_EVENTS, FEED_RETRIES, FEED_RETRY};
 
 /// The reader behind all Socket.IO clients.
 pub(crate) struct Feed {
@@ -86,11 +86,19 @@ impl Reader {
         if known == Some(end) {
             return;
         }
+        let mut failed = 0;
         while position < end && !self.clients.is_empty() {
             match self.read(&key, position).await {
                 Ok(Some(next)) if next > position => position = next,
                 Ok(_) => break,
-                Err(retry) => tokio::time::sleep(retry).await,
+                Err(()) if failed < FEED_RETRIES => {
+                    failed += 1;
+                    tokio::time::sleep(FEED_RETRY).await;
+                }
+                Err(()) => {
+                    tracing::error!(topic = %key.0, %position, %end, "Socket.IO passes events over");
+                    break;
+                }
             }
         }
         self.positions.insert(key, position.max(end));
@@ -102,7 +110,7 @@ impl Reader {
         &self,
         (topic, partition): &(TopicName, Partition),
         position: Offset,
-    ) -> Result<Option<Offset>, Duration> {
+    ) -> Result<Option<Offset>, ()> {
         let fetch = Fetch {
             topic: topic.clone(),
             partition: *partition,
@@ -130,7 +138,7 @@ impl Reader {
             ) => Ok(None),
             Err(error) => {
                 tracing::warn!(%error, %topic, "cannot read the log for Socket.IO");
-                Err(FEED_RETRY)
+                Err(())
             }
         }
     }

@@ -9,7 +9,7 @@ const { io } = require("socket.io-client");
 
 const [url, transport] = process.argv.slice(2);
 const transports = transport === "upgrade" ? ["polling", "websocket"] : [transport];
-const WAIT_MS = 20_000;
+const WAIT_MS = 60_000;
 const CLIENTS = 200;
 
 /** Fails after a while, so that a lost event is an error and not a hang. */

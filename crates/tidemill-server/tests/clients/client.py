@@ -13,7 +13,7 @@ import requests
 import socketio
 
 URL, TRANSPORT = sys.argv[1], sys.argv[2]
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 LONG = 12345678901234567890123
 
 
