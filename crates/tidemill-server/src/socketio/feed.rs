@@ -96,7 +96,8 @@ impl Reader {
                     tokio::time::sleep(FEED_RETRY).await;
                 }
                 Err(()) => {
-                    tracing::error!(topic = %key.0, %position, %end, "Socket.IO passes events over");
+                    let topic = &key.0;
+                    tracing::error!(%topic, %position, %end, "Socket.IO passes events over");
                     break;
                 }
             }
