@@ -1,6 +1,8 @@
 //! Events in, handlers out: the crate that programs add.
 //!
 //! This crate may not know: a concrete outside client, a wire format, or files.
+//!
+#![doc = include_str!("docs/quick_start.md")]
 
 extern crate self as tidemill;
 
@@ -8,6 +10,7 @@ mod app;
 mod boxed;
 mod bus;
 pub mod extract;
+pub mod guide;
 pub mod handler;
 pub mod layer;
 pub mod limits;

@@ -2,6 +2,8 @@
 //! consumes it, last.
 //!
 //! This room may not know how handlers are found or called.
+//!
+#![doc = include_str!("../docs/extractors.md")]
 
 use std::future::Future;
 

@@ -2,6 +2,8 @@
 //! an outcome; and how one is named and bounded.
 //!
 //! This room may not know how handlers are found.
+//!
+#![doc = include_str!("../docs/handlers.md")]
 
 use std::future::Future;
 

@@ -2,6 +2,8 @@
 //! any layer around a `Service<Delivery, Response = Commit>` fits.
 //!
 //! This room may not know handlers, routers or buses.
+//!
+#![doc = include_str!("../docs/layers.md")]
 
 mod catch_panic;
 mod retry;

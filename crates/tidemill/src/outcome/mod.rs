@@ -3,6 +3,8 @@
 //!
 //! This room may not know how handlers are found or called. (Its implementations are not
 //! recommended in a compiler's message: the trait's note names them in better order.)
+//!
+#![doc = include_str!("../docs/outcomes.md")]
 
 use schemars::JsonSchema;
 use serde::Serialize;

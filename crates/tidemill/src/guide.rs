@@ -1,0 +1,8 @@
+//! Guides that belong to no one type. The others stand at [`handler`](crate::handler),
+//! [`extract`](crate::extract), [`outcome`](crate::outcome) and [`layer`](crate::layer).
+
+#[doc = include_str!("docs/errors.md")]
+pub mod errors {}
+
+#[doc = include_str!("docs/testing.md")]
+pub mod testing {}
