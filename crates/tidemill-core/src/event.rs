@@ -174,6 +174,9 @@ impl Event {
         let Some(full) = self.datacontenttype() else {
             return true;
         };
+        if full == "application/json" {
+            return true;
+        }
         let essence = full
             .split(';')
             .next()
@@ -327,7 +330,7 @@ impl EventBuilder {
                     slot.1 = value;
                 }
             }
-            Err(at) => extensions.insert(at, (ByteString::from(name), value)),
+            Err(at) => extensions.insert(at, (extension_name(name), value)),
         }
         // What a dead letter adds is not counted, so that every event can become one.
         let own = |name: &str| !crate::dead_letter::EXTENSIONS.contains(&name);
@@ -381,6 +384,21 @@ pub(crate) fn content_type_allowed(text: &str) -> Result<(), InvalidEvent> {
             let why = "it is a media type such as application/json";
             Err(InvalidEvent::attribute("datacontenttype", why))
         }
+    }
+}
+
+/// The name as it is kept; the usual ones without a copy of their own.
+fn extension_name(name: &str) -> ByteString {
+    const USUAL: [&str; 5] = [
+        PARTITION_KEY,
+        CORRELATION_ID,
+        CAUSATION_ID,
+        REPLY_TO,
+        TRACE_PARENT,
+    ];
+    match USUAL.into_iter().find(|usual| *usual == name) {
+        Some(usual) => ByteString::from_static(usual),
+        None => ByteString::from(name),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where a handler's outputs become events whose ids follow from the handled event.
 
+use std::fmt::{self, Write as _};
+
 use bytestring::ByteString;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -61,7 +63,7 @@ impl<'a> Stage<'a> {
             extensions: &inherited,
             now: Timestamp::now(),
         };
-        let new_id = || self.derived_id(&number.to_string());
+        let new_id = || self.derived_id(format_args!("{number}"));
         let Outgoing { message, envelope } = message;
         let staged = envelope.into_event(&message, &defaults, new_id);
         self.effects.events.push(staged.map_err(Fail::permanent)?);
@@ -85,7 +87,7 @@ impl<'a> Stage<'a> {
 
     fn reply_event<T: Serialize>(&self, reply: &T) -> Result<Event, MessageError> {
         let data = crate::message::private::encode_json(reply)?;
-        let id = self.derived_id("reply")?;
+        let id = self.derived_id(format_args!("reply"))?;
         let ty = EventType::new(format!("{}.reply", self.cause.ty().as_str()))?;
         let mut event = Event::builder(id, self.source.clone(), ty)
             .time(Timestamp::now())
@@ -112,58 +114,69 @@ impl<'a> Stage<'a> {
     /// The extensions that tie an output to the event that caused it.
     fn inherited(&self) -> Vec<(&'static str, ByteString)> {
         let id = self.cause.id().as_byte_string();
-        let correlation = match self.cause.extension_str(CORRELATION_ID) {
-            Some(correlation) => ByteString::from(correlation),
-            None => id.clone(),
+        let text = |name| match self.cause.extension(name) {
+            Some(ExtensionValue::String(text)) => Some(text.clone()),
+            _ => None,
         };
+        let correlation = text(CORRELATION_ID).unwrap_or_else(|| id.clone());
         let mut all = vec![(CORRELATION_ID, correlation), (CAUSATION_ID, id.clone())];
-        if let Some(trace) = self.cause.extension_str(TRACE_PARENT) {
-            all.push((TRACE_PARENT, ByteString::from(trace)));
-        }
+        all.extend(text(TRACE_PARENT).map(|trace| (TRACE_PARENT, trace)));
         all
     }
 
     /// `<id of the handled event>:<handler>:<which>:<hash of its source and the group>`. The
     /// same for every attempt of this group at this event, and different for events of other
     /// sources with the same id and for other groups with the same handler.
-    fn derived_id(&self, which: &str) -> Result<EventId, InvalidName> {
+    fn derived_id(&self, which: fmt::Arguments<'_>) -> Result<EventId, InvalidName> {
         let cause = self.cause.id().as_str();
         let (handler, scope) = (self.handler, self.scope());
-        EventId::new(if cause.len() <= CAUSE_ID_MAX_BYTES {
-            format!("{cause}:{handler}:{which}:{scope:08x}")
+        let length = cause.len().min(CAUSE_ID_MAX_BYTES) + handler.len() + 24;
+        let mut id = String::with_capacity(length);
+        let written = if cause.len() <= CAUSE_ID_MAX_BYTES {
+            write!(id, "{cause}:{handler}:{which}:{scope:08x}")
         } else {
-            let hash = fnv1a_128(cause.as_bytes());
-            format!("{hash:032x}:{handler}:{which}:{scope:08x}")
-        })
+            let hash = fnv1a_128(cause.bytes());
+            write!(id, "{hash:032x}:{handler}:{which}:{scope:08x}")
+        };
+        written.expect("a string takes every text");
+        EventId::new(id)
     }
 
     fn scope(&self) -> u32 {
         let source = self.cause.source().as_str().bytes();
-        let text = source.chain([0]).chain(self.group.as_str().bytes());
-        let text: Vec<u8> = text.collect();
-        let hash = fnv1a_128(&text);
-        (hash ^ (hash >> 32) ^ (hash >> 64) ^ (hash >> 96)) as u32
+        let hash = fnv1a_64(source.chain([0]).chain(self.group.as_str().bytes()));
+        (hash ^ (hash >> 32)) as u32
     }
 }
 
-/// FNV-1a with 128 bits (draft-eastlake-fnv, section 5): no secret, only a short name for a long
-/// text.
-fn fnv1a_128(text: &[u8]) -> u128 {
+/// FNV-1a (draft-eastlake-fnv, section 5): no secret, only a short name for a long text.
+fn fnv1a_64(text: impl Iterator<Item = u8>) -> u64 {
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    text.fold(BASIS, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    })
+}
+
+/// The same with 128 bits, for what must not meet by chance.
+fn fnv1a_128(text: impl Iterator<Item = u8>) -> u128 {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    text.iter().fold(BASIS, |hash, byte| {
-        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
+    text.fold(BASIS, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::fnv1a_128;
+    use super::{fnv1a_64, fnv1a_128};
 
     /// Test vectors of draft-eastlake-fnv, appendix C.
     #[test]
-    fn the_hash_is_fnv1a() {
-        assert_eq!(fnv1a_128(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-        assert_eq!(fnv1a_128(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    fn the_hashes_are_fnv1a() {
+        let long = 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964;
+        assert_eq!(fnv1a_128("a".bytes()), long);
+        assert_eq!(fnv1a_64("a".bytes()), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a_64("foobar".bytes()), 0x8594_4171_f739_67e8);
     }
 }
