@@ -181,7 +181,9 @@ impl Member<'_> {
         let mut seen = Vec::new();
         loop {
             let (delivery, settlement) = self.one().await?;
-            seen.push(id(&delivery));
+            let id = id(&delivery);
+            ensure!(!seen.contains(&id), "{id} came again after it was settled");
+            seen.push(id);
             ack(settlement).await?;
             if seen.last().is_some_and(|id| id == last) {
                 return Ok(seen);
