@@ -147,8 +147,12 @@ impl Future for RouteFuture {
             None => Poll::Pending,
         };
         self.in_poll = false;
-        if result.is_ready() {
-            self.give_back();
+        match &result {
+            Poll::Pending => {}
+            Poll::Ready(Ok(_)) => self.give_back(),
+            // A layer that turned the call away may have left its service in line for a permit,
+            // which nobody would ever take up: that service is not used again.
+            Poll::Ready(Err(_)) => self.call = None,
         }
         result
     }

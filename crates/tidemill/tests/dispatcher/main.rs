@@ -1,0 +1,9 @@
+//! The dispatcher at work: order, parallelism, bounds, failures, and its end.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod bus;
+mod drain;
+mod failures;
+mod order;
+mod serve;
+mod tools;
