@@ -208,7 +208,7 @@ fn refused(error: &SettleError, attempts: u32) -> Commit {
     let mut text = error.to_string();
     text.truncate(text.floor_char_boundary(ERROR_TEXT_MAX_BYTES));
     let now = Timestamp::now();
-    let failure = Failure {
+    let failure = Box::new(Failure {
         reason: FailClass::Permanent.reason().to_owned(),
         error: text,
         attempts,
@@ -216,7 +216,7 @@ fn refused(error: &SettleError, attempts: u32) -> Commit {
         last: Some(now),
         handler: None,
         version: None,
-    };
+    });
     Commit {
         outcome: Outcome::DeadLetter { failure },
         effects: Effects::default(),
