@@ -53,6 +53,12 @@ pub const CHECKPOINT_PARTITIONS_MAX: usize = 256;
 /// Zeros written by one step when a journal file is made.
 pub const ZERO_PIECE_BYTES: usize = 1024 * 1024;
 
+/// Batches below this size in bytes are merged with their neighbours on the way to a segment.
+pub const MERGE_BELOW_BYTES: usize = 4096;
+
+/// Bytes of batches that are merged into one at most.
+pub const MERGED_BATCH_BYTES: usize = 16 * 1024;
+
 /// Bytes of all partitions' in-memory tails together, unless configured otherwise.
 pub const TAIL_MAX_BYTES: usize = 64 * 1024 * 1024;
 

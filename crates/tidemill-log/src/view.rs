@@ -69,6 +69,11 @@ impl View {
         self.size_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Batches became smaller when they were merged.
+    pub(crate) fn shrink(&self, bytes: u64) {
+        self.size_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Shows the segments as they are now. All but the last one never change, so they are
     /// copied only when there is another one.
     pub(crate) fn publish(&self, segments: &[Segment]) {

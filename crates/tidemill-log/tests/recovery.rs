@@ -25,11 +25,15 @@ fn open(image: &Image) -> Result<ByHand, OpenError> {
 
 /// Ten published records, one commit each, then whatever `end` does.
 fn ten_records(end: impl FnOnce(&mut ByHand)) -> Image {
+    ten_records_of(20, end)
+}
+
+fn ten_records_of(size_bytes: usize, end: impl FnOnce(&mut ByHand)) -> Image {
     let disk = memory();
     let mut log = ByHand::open(&disk, &Options::default()).unwrap();
     log.run(Operation::Create(partition(1, 0))).unwrap();
     for number in 0..10 {
-        log.publish(partition(1, 0), &[number; 20]);
+        log.publish(partition(1, 0), &vec![number; size_bytes]);
     }
     end(&mut log);
     image(disk.as_ref(), "")
@@ -266,7 +270,8 @@ fn unknown_files_are_put_aside_and_never_deleted() {
 
 #[test]
 fn damaged_records_are_named_and_the_others_are_read() {
-    let image = ten_records(|log| {
+    // Too large to be merged.
+    let image = ten_records_of(4096, |log| {
         log.log.close();
         log.settle();
     });
@@ -286,7 +291,7 @@ fn damaged_records_are_named_and_the_others_are_read() {
         let mut bad = Vec::new();
         let mut next = Offset(0);
         while next < Offset(10) {
-            let Read::Disk(read) = log.reader().read(id, next, 100) else {
+            let Read::Disk(read) = log.reader().read(id, next, 5000) else {
                 panic!("the records are on disk");
             };
             match read.run() {
@@ -304,4 +309,25 @@ fn damaged_records_are_named_and_the_others_are_read() {
         assert_eq!(bad, vec![(3, 4)], "{suffix} at {at}");
         assert_eq!(good, vec![0, 1, 2, 4, 5, 6, 7, 8, 9], "{suffix} at {at}");
     }
+}
+
+#[test]
+fn small_batches_are_merged_in_the_segment_and_read_as_they_were() {
+    let image = ten_records(|log| {
+        log.log.close();
+        log.settle();
+    });
+    let sums = image
+        .iter()
+        .find(|(path, _)| path.ends_with(".sum"))
+        .unwrap();
+    assert_eq!(sums.1.len(), 24, "ten batches became one");
+    let log = open(&image).unwrap();
+    let expected: Vec<_> = (0..10).map(|n| (u64::from(n), vec![n; 20])).collect();
+    assert_eq!(read_all(&log.reader(), partition(1, 0), 1), expected);
+    let Read::Disk(read) = log.reader().read(partition(1, 0), Offset(7), 1) else {
+        panic!("the records are on disk");
+    };
+    let batches = read.run().unwrap();
+    assert!(batches[0].base_offset() <= Offset(7) && Offset(7) <= batches[0].last_offset());
 }

@@ -10,6 +10,7 @@ use tidemill_core::Offset;
 use crate::batch::Batch;
 use crate::io::Action;
 use crate::machine::{Lsn, PartitionId};
+use crate::segment::merge::merge;
 use crate::segment::sidecar::{LINE_BYTES, Line};
 use crate::segment::{Extent, Segment, TOPICS_DIR, partition_dir, topic_dir};
 use crate::snapshot::TableEntry;
@@ -160,26 +161,33 @@ impl PartitionState {
         let mut to = active.written;
         let mut pieces = Vec::new();
         let mut lines = Vec::new();
-        let mut bytes = 0;
-        for (_, batch) in self.pending.iter().take_while(ready) {
-            let size_bytes = batch.size_bytes();
-            if !fits(&to, batch) || (bytes > 0 && bytes + size_bytes > budget_bytes) {
+        let (mut batches, mut bytes) = (0, 0);
+        while let Some((_, batch)) = self.pending.get(batches).filter(ready) {
+            if bytes > 0 && bytes + batch.size_bytes() > budget_bytes {
+                break;
+            }
+            let alike = self.pending.range(batches..).take_while(ready);
+            let merged = merge(alike.map(|(_, batch)| batch)).filter(|(_, batch)| fits(&to, batch));
+            let (count, batch) = merged.unwrap_or((1, batch.clone()));
+            if !fits(&to, &batch) {
                 break;
             }
             let position = u32::try_from(to.bytes).expect("segments are bounded below 4 GiB");
-            Line::of(batch, position).put(&mut lines);
+            Line::of(&batch, position).put(&mut lines);
             pieces.push(batch.as_bytes().clone());
-            bytes += size_bytes;
+            let merged = self.pending.range(batches..batches + count);
+            bytes += merged.map(|(_, batch)| batch.size_bytes()).sum::<usize>();
+            batches += count;
             to = Extent {
                 end: batch.next_offset(),
-                bytes: to.bytes + size_bytes as u64,
+                bytes: to.bytes + batch.size_bytes() as u64,
                 lines: to.lines + 1,
             };
         }
         let written = Written {
             id: self.id,
             base: active.base,
-            batches: pieces.len(),
+            batches,
             to,
         };
         Plan::Write(written, write(active, self.id, pieces, lines), bytes)
@@ -199,12 +207,14 @@ impl PartitionState {
             active.exists = true;
             self.names_synced = false;
         }
+        let in_segment = written.to.bytes - active.written.bytes;
         active.written = written.to;
         let freed = self
             .pending
             .drain(..written.batches.min(self.pending.len()));
-        let freed = freed.map(|(_, batch)| batch.size_bytes()).sum();
+        let freed: usize = freed.map(|(_, batch)| batch.size_bytes()).sum();
         self.pending_bytes -= freed;
+        self.view.shrink((freed as u64).saturating_sub(in_segment));
         self.view.publish(&self.segments);
         self.tail.release(&self.view.tail, written.to.end);
         freed

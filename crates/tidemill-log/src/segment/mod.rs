@@ -3,6 +3,7 @@
 //!
 //! This room may not know the journal, or what a record says.
 
+pub(crate) mod merge;
 pub(crate) mod read;
 pub(crate) mod sidecar;
 

@@ -1,0 +1,159 @@
+//! Merges small batches on their way into a segment, so that a million single publishes do not
+//! leave a million headers behind.
+//!
+//! Only plain batches are merged: uncompressed, no producer id, no transaction, no control
+//! records, of one leader epoch, whose offsets follow each other without a gap. Offsets, times,
+//! keys, values and headers of the records stay what they are.
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, BatchBuilder, Compression};
+use crate::limits::{MERGE_BELOW_BYTES, MERGED_BATCH_BYTES};
+
+/// How many of `batches`, from the first on, go into one, and what that one is. One batch stays
+/// as it is.
+pub(crate) fn merge<'a>(
+    batches: impl Iterator<Item = &'a Batch> + Clone,
+) -> Option<(usize, Batch)> {
+    let first = batches.clone().next()?;
+    if !is_mergeable(first) {
+        return None;
+    }
+    let (mut count, mut bytes, mut next) = (0, 0, first.base_offset());
+    for batch in batches.clone() {
+        let follows = batch.base_offset() == next && batch.leader_epoch() == first.leader_epoch();
+        if !follows || !is_mergeable(batch) || bytes + batch.size_bytes() > MERGED_BATCH_BYTES {
+            break;
+        }
+        count += 1;
+        bytes += batch.size_bytes();
+        next = batch.next_offset();
+    }
+    if count < 2 {
+        return None;
+    }
+    let mut builder = BatchBuilder::with_capacity(bytes);
+    for batch in batches.take(count) {
+        // What cannot be rebuilt exactly stays as it is.
+        add(&mut builder, batch)?;
+    }
+    let merged = builder.finish().ok()?;
+    let merged = merged.with_base_offset(first.base_offset());
+    let merged = merged.with_leader_epoch(first.leader_epoch());
+    (merged.next_offset() == next).then_some((count, merged))
+}
+
+fn is_mergeable(batch: &Batch) -> bool {
+    let records = batch.next_offset().0 - batch.base_offset().0;
+    batch.size_bytes() < MERGE_BELOW_BYTES
+        && batch.compression() == Compression::None
+        && batch.producer().is_none()
+        && !batch.is_transactional()
+        && !batch.is_control()
+        && !batch.is_log_append_time()
+        && u64::from(batch.record_count()) == records
+}
+
+fn add(builder: &mut BatchBuilder, batch: &Batch) -> Option<()> {
+    for record in batch.records() {
+        let record = record.ok()?;
+        let headers: Vec<(&str, Option<Bytes>)> = record
+            .headers
+            .iter()
+            .map(|header| (header.name, header.value))
+            .collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_deref()));
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        builder
+            .push(record.timestamp_ms, key, value, headers)
+            .ok()?;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Producer;
+    use tidemill_core::Offset;
+
+    fn batch(base: u64, records: u64) -> Batch {
+        build(BatchBuilder::new(), base, records)
+    }
+
+    fn build(mut builder: BatchBuilder, base: u64, records: u64) -> Batch {
+        for n in base..base + records {
+            let value = n.to_string().into_bytes();
+            let headers = [("ce_id", Some(value.as_slice())), ("none", None)];
+            let key = (n % 3 == 0).then_some(value.as_slice());
+            let value = (n % 5 != 0).then_some(value.as_slice());
+            builder
+                .push(1_000 - n as i64, key, value, headers.into_iter())
+                .unwrap();
+        }
+        builder
+            .finish()
+            .unwrap()
+            .with_base_offset(Offset(base))
+            .with_leader_epoch(7)
+    }
+
+    fn records(batches: &[Batch]) -> Vec<String> {
+        let records = batches.iter().flat_map(Batch::records);
+        let text = |record: crate::batch::Record| {
+            let headers: Vec<_> = record.headers.iter().map(|h| format!("{h:?}")).collect();
+            let (key, value) = (record.key, record.value);
+            format!(
+                "{} {} {key:?} {value:?} {headers:?}",
+                record.offset, record.timestamp_ms
+            )
+        };
+        records.map(|record| text(record.unwrap())).collect()
+    }
+
+    #[test]
+    fn merging_keeps_every_record_as_it_was() {
+        let batches = vec![batch(10, 1), batch(11, 3), batch(14, 1), batch(15, 2)];
+        let (count, merged) = merge(batches.iter()).unwrap();
+        assert_eq!(count, 4);
+        assert_eq!(merged.base_offset(), Offset(10));
+        assert_eq!(merged.next_offset(), Offset(17));
+        assert_eq!(merged.leader_epoch(), 7);
+        assert_eq!(records(&[merged]), records(&batches));
+    }
+
+    #[test]
+    fn what_must_stay_by_itself_is_not_merged() {
+        let producer = Producer {
+            id: 4,
+            epoch: 0,
+            base_sequence: 0,
+        };
+        let special = [
+            build(BatchBuilder::new().producer(producer), 11, 1),
+            build(
+                BatchBuilder::new().producer(producer).transactional(),
+                11,
+                1,
+            ),
+            batch(11, 1).with_leader_epoch(8),
+            batch(12, 1),
+        ];
+        for other in special {
+            assert!(
+                merge([batch(10, 1), other.clone()].iter()).is_none(),
+                "{other:?}"
+            );
+            let three = [batch(9, 1), batch(10, 1), other];
+            assert_eq!(merge(three.iter()).map(|(count, _)| count), Some(2));
+        }
+        assert!(merge([].iter()).is_none());
+        assert!(merge([batch(0, 1)].iter()).is_none());
+        assert!(
+            merge([batch(0, 200), batch(200, 1)].iter()).is_none(),
+            "the first is large"
+        );
+    }
+}
