@@ -130,24 +130,21 @@ impl Core {
     }
 
     fn give_back(&mut self, item: Item, due: Option<Duration>) {
-        let Some(place) = self.flows.get(item.flow.0).map(|flow| flow.topic_index) else {
+        let Some(flow) = self.flows.get_mut(item.flow.0) else {
             return;
         };
-        if self.is_alone(place) {
+        let place = flow.topic_index;
+        if item.offset >= flow.next_read {
+            // Everybody had left meanwhile: it is read again with the others.
             self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
             let attempt = item.attempt;
             let seen = Seen { attempt, due };
             self.seen.insert((item.flow, item.offset), seen);
-            // Nothing waits behind it: the topic is at rest.
-            self.lanes.release(item.lane, None);
-            if let Some(flow) = self.flows.get_mut(item.flow.0) {
-                flow.next_read = flow.next_read.min(item.offset);
-            }
+            let next = self.lanes.release(item.lane, None);
+            next.into_iter().for_each(|item| self.route(item));
             return;
         }
-        if let Some(flow) = self.flows.get_mut(item.flow.0) {
-            flow.waiting += 1;
-        }
+        flow.waiting += 1;
         match due {
             Some(due) => {
                 self.lanes.delay(item, due);

@@ -316,6 +316,19 @@ proptest! {
 }
 
 #[test]
+fn an_event_that_comes_back_after_everybody_left_is_not_doubled() {
+    let mut world = World::new(Order::None);
+    world.log[0] = vec![None; 3];
+    world.join();
+    assert_eq!(world.take(0, 3), 3);
+    world.begin(0);
+    world.leave(0);
+    world.join();
+    world.end(0, Ended::Refused);
+    assert_eq!(world.take(0, 9), 3);
+}
+
+#[test]
 fn a_slot_moves_when_its_events_are_settled() {
     let mut world = World::new(Order::PerKey);
     world.log[0] = (0..40).map(|n| Some(n % 20)).collect();
