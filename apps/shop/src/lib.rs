@@ -5,8 +5,10 @@
 
 pub mod balance;
 pub mod database;
+pub mod demo;
 mod dice;
 pub mod events;
+pub mod http;
 pub mod inbox;
 pub mod limits;
 pub mod money;
@@ -17,3 +19,4 @@ pub mod service;
 pub mod shop;
 pub mod source;
 pub mod stock;
+pub mod tail;

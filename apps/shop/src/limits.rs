@@ -45,6 +45,28 @@ pub const INBOX_COMMIT_MAX: usize = 256;
 /// Most orders or products in one answer.
 pub const LIST_MAX: i64 = 1000;
 
+/// Handlers of one service that run at once. Each waits for the commit of a database that many
+/// share, so more of them make the commits larger.
+pub const HANDLERS_MAX: usize = 128;
+
+/// Most events read from a topic at once.
+pub const FETCH_MAX_EVENTS: usize = 1000;
+
+/// Most bytes read from a topic at once.
+pub const FETCH_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Orders whose newest news the HTTP door remembers.
+pub const HEARD_MAX: usize = 4096;
+
+/// Largest body of an HTTP request in bytes.
+pub const HTTP_BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// Orders that the demo's source lets be under way at once.
+pub const FLIGHT_MAX: usize = 1000;
+
+/// Invoices, or generated orders, that are published together.
+pub const SOURCE_BATCH_MAX: usize = 64;
+
 const _: () = {
     let line = PRICE_MAX_PENCE as i128 * QUANTITY_MAX as i128;
     assert!(line * (ORDER_LINES_MAX as i128) < i64::MAX as i128);

@@ -87,6 +87,12 @@ impl Stock {
         &self.service
     }
 
+    /// Lets go of this handle and waits until its database is closed, which it is when the last
+    /// handle is gone.
+    pub async fn close(self) {
+        self.service.close().await;
+    }
+
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
         Router::new()

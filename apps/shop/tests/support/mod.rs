@@ -3,15 +3,21 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub(crate) mod http;
+
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidemill::core::{Attempt, Offset, Partition, Position};
-use tidemill::{App, Delivery, Event, GroupName, Message, Outcome, TopicName};
+use tidemill::{App, Bus, Delivery, Event, GroupName, Message, Outcome, TopicName};
 use tidemill_shop::replay::{Invoices, Tally};
 use tidemill_shop::shop::Shop;
 use tidemill_shop::source::{Source, Waiting};
+
+/// Longest wait for a data folder.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Hands every event to every service that handles its topic, in turn.
 pub(crate) struct Wire {
@@ -140,4 +146,23 @@ pub(crate) fn real_file() -> Option<PathBuf> {
     assert!(!ci, "{} is missing", file.display());
     eprintln!("skipped: {} is missing", file.display());
     None
+}
+
+/// A bus in memory.
+pub(crate) async fn memory_bus() -> Bus {
+    tidemill::open("memory:").await.unwrap()
+}
+
+/// A bus on disk. One that was dropped in this process, or killed in another, may need a moment
+/// to let the folder go.
+pub(crate) async fn disk_bus(folder: &Path) -> Bus {
+    let folder = folder.join("bus");
+    let begun = Instant::now();
+    loop {
+        match tidemill::open(folder.to_str().unwrap()).await {
+            Ok(bus) => return bus,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
 }

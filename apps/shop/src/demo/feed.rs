@@ -1,0 +1,160 @@
+//! The demo's source at work: publishes a file or generated traffic, at a pace, and never more
+//! than the shop keeps up with. Knows no service.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tidemill::Bus;
+use tidemill::core::PublishError;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::DemoError;
+use super::flight::Flight;
+use crate::limits::{FLIGHT_MAX, SOURCE_BATCH_MAX};
+use crate::replay::{Invoice, Invoices, ReplayError, Tally};
+use crate::source::{Source, Traffic, Waiting, publish};
+
+/// How often traffic is generated.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long a bus that is full is given before the next try.
+const FULL_WAIT: Duration = Duration::from_millis(100);
+
+/// How long a shop in which no order ends is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a feed needs.
+#[derive(Clone)]
+pub(super) struct Feed {
+    pub(super) bus: Bus,
+    pub(super) source: Source,
+    pub(super) flight: Arc<Flight>,
+    pub(super) published: Arc<AtomicU64>,
+}
+
+impl Feed {
+    /// Publishes what the last process left over. Orders that `ended` are not waited for.
+    pub(super) async fn left_over(&self, ended: impl Fn(i64) -> bool) -> Result<(), DemoError> {
+        let waiting = self.source.left_over().await?;
+        for batch in waiting.chunks(SOURCE_BATCH_MAX) {
+            self.send(batch, &ended).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes `rate` generated orders a second until it is dropped.
+    pub(super) async fn traffic(&self, traffic: Traffic, rate: u32) -> Result<(), DemoError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut last = Instant::now();
+        let mut due = 0.0_f64;
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            // A second that could not be kept up with is not caught up on.
+            due = (due + last.elapsed().as_secs_f64() * f64::from(rate)).min(f64::from(rate));
+            last = now;
+            while due >= 1.0 {
+                let most = SOURCE_BATCH_MAX.min(due as usize) as u64;
+                due -= most as f64;
+                self.room().await?;
+                let waiting = self.source.generate(traffic, most).await?;
+                self.send(&waiting, |_| false).await?;
+            }
+        }
+    }
+
+    /// Publishes a file, whose rejected lines go to `rejects`.
+    pub(super) async fn replay(&self, file: &Path, rejects: &Path) -> Result<Tally, DemoError> {
+        let (batches, mut read) = mpsc::channel(2);
+        let (file, rejects) = (file.to_owned(), rejects.to_owned());
+        let reading = tokio::task::spawn_blocking(move || read_file(&file, &rejects, &batches));
+        while let Some(batch) = read.recv().await {
+            self.room().await?;
+            let waiting = self.source.take(batch).await?;
+            self.send(&waiting, |_| false).await?;
+        }
+        let tally = reading
+            .await
+            .map_err(|error| DemoError::Ended(error.to_string()))?;
+        Ok(tally?)
+    }
+
+    async fn room(&self) -> Result<(), DemoError> {
+        if self.flight.down_to(FLIGHT_MAX, PATIENCE).await {
+            return Ok(());
+        }
+        Err(DemoError::Stuck(self.flight.open()))
+    }
+
+    async fn send(
+        &self,
+        waiting: &[Waiting],
+        ended: impl Fn(i64) -> bool,
+    ) -> Result<(), DemoError> {
+        let Some(last) = waiting.last() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        for order_id in waiting.iter().filter_map(|w| w.request.order_id()) {
+            if !ended(order_id) {
+                self.flight.begin(order_id, now);
+            }
+        }
+        while let Err(error) = publish(&self.bus, waiting).await {
+            if !error.is_retriable() {
+                return Err(PublishError::into(error));
+            }
+            tokio::time::sleep(FULL_WAIT).await;
+        }
+        self.published
+            .fetch_add(waiting.len() as u64, Ordering::Relaxed);
+        self.source.published(last.seq).await?;
+        Ok(())
+    }
+}
+
+/// Reads the whole file and hands its invoices on in batches. Blocks.
+fn read_file(
+    file: &Path,
+    rejects: &Path,
+    batches: &mpsc::Sender<Vec<Invoice>>,
+) -> Result<Tally, ReplayError> {
+    let from = BufReader::new(File::open(file)?);
+    if let Some(folder) = rejects.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Written aside and then put in place: there is never half a reject file.
+    let aside = aside(rejects);
+    let mut invoices = Invoices::new(from, BufWriter::new(File::create(&aside)?))?;
+    let mut batch = Vec::with_capacity(SOURCE_BATCH_MAX);
+    loop {
+        let next = invoices.next()?;
+        let at_end = next.is_none();
+        batch.extend(next);
+        if batch.len() >= SOURCE_BATCH_MAX || (at_end && !batch.is_empty()) {
+            let full = std::mem::take(&mut batch);
+            if batches.blocking_send(full).is_err() {
+                break;
+            }
+        }
+        if at_end {
+            break;
+        }
+    }
+    let tally = invoices.tally();
+    drop(invoices);
+    fs::rename(&aside, rejects)?;
+    Ok(tally)
+}
+
+fn aside(rejects: &Path) -> PathBuf {
+    let mut name = rejects.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}

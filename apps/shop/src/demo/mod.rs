@@ -1,0 +1,340 @@
+//! The demo: the whole shop on a bus, with orders that come from a file or are generated, a line a
+//! second, and a closing account that decides whether all went well. Knows nothing of how the bus
+//! is served to others, or of command lines.
+
+mod feed;
+mod flight;
+mod logbook;
+mod report;
+
+use std::future::Future;
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tidemill::core::{FetchError, PublishError};
+use tidemill::{Bus, ServeError};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+pub use self::flight::Times;
+pub use self::logbook::LogSummary;
+pub use self::report::{DemoReport, Format, Second};
+
+use self::feed::{Feed, PATIENCE};
+use self::flight::Flight;
+use self::logbook::Logbook;
+use crate::balance::Balance;
+use crate::database::{DatabaseError, Place};
+use crate::http;
+use crate::http::heard;
+use crate::replay::{ReplayError, Tally};
+use crate::shop::{Serving, Shop, ShopOptions};
+use crate::source::{Source, Traffic};
+
+/// Where the demo's orders come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// They are generated, so many a second.
+    Traffic {
+        /// What they look like.
+        traffic: Traffic,
+        /// Orders a second.
+        rate: u32,
+    },
+    /// A file with the columns of [`crate::replay::COLUMNS`].
+    Replay {
+        /// The file.
+        file: PathBuf,
+        /// Where the rejected lines go.
+        rejects: PathBuf,
+    },
+    /// From HTTP alone.
+    None,
+}
+
+/// How the demo runs.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Where the databases are kept.
+    pub place: Place,
+    /// How the shop behaves.
+    pub shop: ShopOptions,
+    /// Where orders come from.
+    pub load: Load,
+    /// How long orders are taken; without it until `shutdown`, or to the end of the file.
+    pub run_for: Option<Duration>,
+    /// Where the shop's HTTP listens; nowhere without it. A taken port is left for a free one.
+    pub http: Option<SocketAddr>,
+    /// The form of the output.
+    pub format: Format,
+}
+
+/// Why the demo could not go on.
+#[derive(Debug, Error)]
+pub enum DemoError {
+    /// A database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The bus cannot be read.
+    #[error("the bus cannot be read: {0}")]
+    Fetch(#[from] FetchError),
+    /// The bus took no order.
+    #[error("the bus took no orders: {0}")]
+    Publish(#[from] PublishError),
+    /// A service ended.
+    #[error("a service ended: {0}")]
+    Serve(#[from] ServeError),
+    /// The file.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// Reading or writing failed.
+    #[error("output, or the shop's address: {0}")]
+    Io(#[from] io::Error),
+    /// No order ended for a long time.
+    #[error("{0} orders are under way and none ends; see whether the bus takes writes")]
+    Stuck(usize),
+    /// A part of the demo ended by itself.
+    #[error("a part of the demo ended: {0}")]
+    Ended(String),
+}
+
+/// Runs the demo until its time is over, its file is read, or `shutdown` resolves; then lets the
+/// orders under way end, drains the services and draws the account. On the databases of an
+/// earlier demo, and its bus, it goes on where that one was, however it ended.
+///
+/// # Errors
+/// [`DemoError`] when it could not go on; that something does not add up is no error but said by
+/// [`DemoReport::is_success`].
+pub async fn run(
+    bus: Bus,
+    options: DemoOptions,
+    output: &mut (dyn Write + Send),
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<DemoReport, DemoError> {
+    let mut stage = Stage::open(bus, &options).await?;
+    let door = Door::open(&stage.bus, &options, output).await?;
+    let begun = Instant::now();
+    let played = stage.play(&options, output, shutdown).await;
+    let seconds = begun.elapsed().as_secs();
+    let tally = match played {
+        Ok(tally) => tally,
+        Err(error) => {
+            // What failed is what counts; closing is tried all the same.
+            let _ = stage.close().await;
+            return Err(error);
+        }
+    };
+    stage.flight.down_to(0, PATIENCE).await;
+    if let Some(door) = door {
+        door.close().await?;
+    }
+    let mut report = stage.close().await?;
+    report.seconds = seconds;
+    report.replay = tally;
+    report::summary(output, options.format, &report)?;
+    Ok(report)
+}
+
+/// The shop's HTTP while the demo runs.
+struct Door {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), FetchError>>,
+}
+
+impl Door {
+    async fn open(
+        bus: &Bus,
+        options: &DemoOptions,
+        output: &mut (dyn Write + Send),
+    ) -> Result<Option<Self>, DemoError> {
+        let Some(address) = options.http else {
+            return Ok(None);
+        };
+        let listener = match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                let text = format!("{address} is taken, so the shop listens on a free port");
+                report::note(output, options.format, "note", &text)?;
+                TcpListener::bind(SocketAddr::new(address.ip(), 0)).await?
+            }
+            bound => bound?,
+        };
+        let url = format!("http://{}", listener.local_addr()?);
+        report::note(output, options.format, "shop", &url)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until = async {
+            // An error means that `Door` was dropped, which stops too.
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(http::serve(bus.clone(), listener, until));
+        Ok(Some(Self { stop, task }))
+    }
+
+    async fn close(self) -> Result<(), DemoError> {
+        // The door may be gone already; its task says why.
+        let _ = self.stop.send(());
+        let ended = self.task.await;
+        Ok(ended.map_err(|error| DemoError::Ended(error.to_string()))??)
+    }
+}
+
+/// Everything that runs during the demo.
+struct Stage {
+    bus: Bus,
+    shop: Shop,
+    source: Source,
+    serving: Serving,
+    flight: Arc<Flight>,
+    /// Sees orders end.
+    watching: JoinHandle<()>,
+    feed: Feed,
+    /// Requests published by the source.
+    published: Arc<AtomicU64>,
+}
+
+impl Stage {
+    async fn open(bus: Bus, options: &DemoOptions) -> Result<Self, DemoError> {
+        let (place, shop_options) = (options.place.clone(), options.shop);
+        let opened = tokio::task::spawn_blocking(move || {
+            let shop = Shop::open(&place, shop_options)?;
+            Ok::<_, DatabaseError>((shop, Source::open(&place)?))
+        });
+        let opened = opened
+            .await
+            .map_err(|error| DemoError::Ended(error.to_string()))?;
+        let (shop, source) = opened?;
+        let flight = Arc::new(Flight::new());
+        // In this order: what ends after the log was read is seen by the tail.
+        let mut tail = heard::tail(&bus).await?;
+        let book = Logbook::read(&bus).await?;
+        let now = Instant::now();
+        book.under_way().for_each(|id| flight.begin(id, now));
+        let ends = Arc::clone(&flight);
+        let watching = tokio::spawn(async move {
+            while let Ok(events) = tail.next().await {
+                let now = Instant::now();
+                let ended = events.iter().filter_map(|event| heard::end(event));
+                ended.for_each(|(order_id, _)| ends.end(order_id, now));
+            }
+        });
+        let published = Arc::new(AtomicU64::new(0));
+        let feed = Feed {
+            bus: bus.clone(),
+            source: source.clone(),
+            flight: Arc::clone(&flight),
+            published: Arc::clone(&published),
+        };
+        let serving = shop.serve(&bus);
+        feed.left_over(|id| book.has_ended(id)).await?;
+        Ok(Self {
+            bus,
+            shop,
+            source,
+            serving,
+            flight,
+            watching,
+            feed,
+            published,
+        })
+    }
+
+    /// Feeds and prints until the end; gives the tally of a file that was read whole.
+    async fn play(
+        &mut self,
+        options: &DemoOptions,
+        output: &mut (dyn Write + Send),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Option<Tally>, DemoError> {
+        let feed = self.feed.clone();
+        let feeding = async {
+            match &options.load {
+                Load::Traffic { traffic, rate } => {
+                    feed.traffic(*traffic, *rate).await?;
+                    Ok(None)
+                }
+                Load::Replay { file, rejects } => {
+                    let tally = feed.replay(file, rejects).await?;
+                    feed.flight.down_to(0, PATIENCE).await;
+                    Ok(Some(tally))
+                }
+                Load::None => std::future::pending().await,
+            }
+        };
+        let time_over = async {
+            match options.run_for {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(feeding, time_over, shutdown);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.tick().await;
+        let mut last = Second::default();
+        loop {
+            tokio::select! {
+                fed = &mut feeding => return fed,
+                () = &mut time_over => return Ok(None),
+                () = &mut shutdown => return Ok(None),
+                ended = self.serving.ended() => {
+                    ended?;
+                    return Err(DemoError::Ended("a service stopped".into()));
+                }
+                _ = tick.tick() => {
+                    let now = self.reading(last.second + 1);
+                    let line = Second {
+                        published: now.published - last.published,
+                        handled: now.handled - last.handled,
+                        ..now
+                    };
+                    report::second(output, options.format, &line)?;
+                    last = now;
+                }
+            }
+        }
+    }
+
+    /// The counts since the start.
+    fn reading(&self, second: u64) -> Second {
+        let counted = self.shop.counted();
+        Second {
+            second,
+            published: self.published.load(Ordering::Relaxed) + counted.published,
+            handled: counted.handled,
+            times: self.flight.recent(),
+            waiting: self.flight.open() as u64,
+            failed: counted.failed,
+        }
+    }
+
+    /// Drains the services, draws the account and closes the databases.
+    async fn close(self) -> Result<DemoReport, DemoError> {
+        self.serving.stop().await?;
+        self.watching.abort();
+        let book = Logbook::read(&self.bus).await?;
+        let account = self.shop.orders.account().await?;
+        let counted = self.shop.counted();
+        let report = DemoReport {
+            published: self.published.load(Ordering::Relaxed) + counted.published,
+            handled: counted.handled,
+            handled_again: counted.again,
+            failed: counted.failed,
+            times: self.flight.all(),
+            ended: self.flight.ended(),
+            log: book.summary(),
+            balance: Balance::of(&self.shop).await?,
+            complaints: book.check(&account),
+            ..DemoReport::default()
+        };
+        drop(self.feed);
+        self.source.close().await;
+        self.shop.close().await;
+        Ok(report)
+    }
+}

@@ -1,0 +1,142 @@
+//! The demo as the command line runs it: on a bus in memory, and on disk over two runs.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::future::pending;
+use std::time::Duration;
+
+use support::{disk_bus, memory_bus, real_file, small_file};
+use tidemill_shop::database::Place;
+use tidemill_shop::demo::{self, DemoOptions, DemoReport, Format, Load};
+use tidemill_shop::shop::ShopOptions;
+use tidemill_shop::source::Traffic;
+use tidemill_shop::stock::Opening;
+
+fn options(place: Place, load: Load) -> DemoOptions {
+    let mut shop = ShopOptions {
+        opening: Opening {
+            seed: 1,
+            least: 20_000,
+            most: 30_000,
+        },
+        ..ShopOptions::default()
+    };
+    shop.cards.decline_one_in = 20;
+    DemoOptions {
+        place,
+        shop,
+        load,
+        run_for: None,
+        http: None,
+        format: Format::Text,
+    }
+}
+
+fn traffic(rate: u32) -> Load {
+    Load::Traffic {
+        traffic: Traffic::default(),
+        rate,
+    }
+}
+
+async fn run(bus: tidemill::Bus, options: DemoOptions) -> (DemoReport, String) {
+    let mut output = Vec::new();
+    let report = demo::run(bus, options, &mut output, pending()).await;
+    let output = String::from_utf8(output).unwrap();
+    let report = report.unwrap();
+    assert!(report.is_success(), "{output}\n{report:?}");
+    (report, output)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_in_memory_ends_with_an_even_account() {
+    let mut options = options(Place::Memory, traffic(200));
+    options.run_for = Some(Duration::from_millis(2_500));
+    options.http = Some("127.0.0.1:0".parse().unwrap());
+    let (report, output) = run(memory_bus().await, options).await;
+    assert!(report.log.accepted > 200, "{report:?}");
+    assert_eq!(report.ended, report.log.accepted);
+    assert!(report.times.p50_us > 0 && report.times.p99_us >= report.times.p50_us);
+    assert!(report.balance.cancelled > 0, "{report:?}");
+    assert!(output.contains("shop: http://127.0.0.1:"), "{output}");
+    assert!(output.contains("\n    2s  published"), "{output}");
+    assert!(
+        output.ends_with("nothing lost, nothing doubled\n"),
+        "{output}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn started_again_on_the_same_data_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::Folder(folder.path().join("shop"));
+    let mut all = 0;
+    for _ in 0..2 {
+        let bus = disk_bus(folder.path()).await;
+        let mut options = options(place.clone(), traffic(100));
+        options.run_for = Some(Duration::from_millis(1_200));
+        options.format = Format::Json;
+        let (report, output) = run(bus, options).await;
+        assert!(report.log.accepted > all, "{report:?}");
+        all = report.log.accepted;
+        let last: serde_json::Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+        assert_eq!(last["summary"]["log"]["accepted"], all);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_replayed_twice_on_disk_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::Folder(folder.path().join("shop"));
+    let rejects = folder.path().join("rejects.csv");
+    let load = Load::Replay {
+        file: small_file(),
+        rejects: rejects.clone(),
+    };
+    let mut before: Option<(DemoReport, String)> = None;
+    for _ in 0..2 {
+        let bus = disk_bus(folder.path()).await;
+        let (report, _) = run(bus, options(place.clone(), load.clone())).await;
+        let rows = std::fs::read_to_string(&rejects).unwrap();
+        assert_eq!(
+            report.replay.unwrap().rejected + 1,
+            rows.lines().count() as u64
+        );
+        if let Some((first, first_rows)) = &before {
+            assert_eq!(report.balance, first.balance);
+            assert_eq!((report.log, report.replay), (first.log, first.replay));
+            assert_eq!(rows, *first_rows);
+            assert_eq!(report.published, 0);
+        }
+        before = Some((report, rows));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_file_is_taken_in_whole() {
+    let Some(file) = real_file() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let load = Load::Replay {
+        file,
+        rejects: folder.path().join("rejects.csv"),
+    };
+    let mut options = options(Place::Folder(folder.path().join("shop")), load);
+    options.shop.cards.decline_one_in = 0;
+    let bus = disk_bus(folder.path()).await;
+    let (report, output) = run(bus, options).await;
+    println!("{output}");
+    let tally = report.replay.unwrap();
+    assert_eq!((tally.lines, tally.invoices), (10_000, 512));
+    assert_eq!((tally.accepted, tally.rejected), (9_954, 46));
+    let balance = &report.balance;
+    assert_eq!(report.log.accepted, 512);
+    assert_eq!(
+        (balance.confirmed, balance.returned, balance.rejected),
+        (424, 43, 45)
+    );
+    assert_eq!(balance.sold_pence, tally.ordered_pence);
+    assert_eq!(balance.credited_pence, tally.credited_pence);
+    assert_eq!(balance.matched_lines, 10);
+}

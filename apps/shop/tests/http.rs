@@ -1,0 +1,276 @@
+//! The shop on a bus in memory, through its HTTP door: what a buyer sees.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use support::http::Client;
+use tidemill::{Bus, BusExt as _};
+use tidemill_shop::balance::Balance;
+use tidemill_shop::database::Place;
+use tidemill_shop::events::PriceChanged;
+use tidemill_shop::http;
+use tidemill_shop::money::Pence;
+use tidemill_shop::shop::{Serving, Shop, ShopOptions};
+use tidemill_shop::stock::Opening;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A shop with ten pieces of each product at work.
+struct Open {
+    bus: Bus,
+    shop: Shop,
+    serving: Serving,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    door: JoinHandle<()>,
+}
+
+impl Open {
+    async fn new() -> Self {
+        let bus = support::memory_bus().await;
+        let mut options = ShopOptions {
+            opening: Opening {
+                seed: 1,
+                least: 10,
+                most: 10,
+            },
+            ..ShopOptions::default()
+        };
+        options.cards.decline_one_in = 0;
+        let shop = Shop::open(&Place::Memory, options).unwrap();
+        let serving = shop.serve(&bus);
+        for (product_id, sku, pence) in [(1, "MUG", 255), (2, "LANTERN", 1000), (3, "POST", 99)] {
+            let price = PriceChanged {
+                product_id,
+                version: 1,
+                sku: sku.into(),
+                name: format!("A {sku}"),
+                price_pence: Pence(pence),
+            };
+            bus.send(&price).await.unwrap();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = http::serve(bus.clone(), listener, async { stopped.await.unwrap() });
+        let door = tokio::spawn(async { served.await.unwrap() });
+        let open = Self {
+            bus,
+            shop,
+            serving,
+            address,
+            stop,
+            door,
+        };
+        open.run(until_products_are_there).await;
+        open
+    }
+
+    /// Runs a buyer off the async workers.
+    async fn run<T: Send + 'static>(
+        &self,
+        buyer: impl FnOnce(&mut Client) -> T + Send + 'static,
+    ) -> T {
+        let mut client = Client::new(self.address);
+        tokio::task::spawn_blocking(move || buyer(&mut client))
+            .await
+            .unwrap()
+    }
+
+    async fn close(self) -> Balance {
+        self.stop.send(()).unwrap();
+        self.door.await.unwrap();
+        self.serving.stop().await.unwrap();
+        drop(self.bus);
+        Balance::of(&self.shop).await.unwrap()
+    }
+}
+
+/// The prices are events too; they are there when both services that use them show them.
+fn until_products_are_there(client: &mut Client) {
+    loop {
+        let (_, products) = client.get("/products").unwrap();
+        let stocked = (1..=3).all(|id| client.get(&format!("/stock/{id}")).unwrap().0 == 200);
+        if products["products"].as_array().unwrap().len() == 3 && stocked {
+            return;
+        }
+    }
+}
+
+fn order(user: i64, product: i64, quantity: i64) -> Value {
+    json!({"user_id": user, "products": [{"product_id": product, "quantity": quantity}]})
+}
+
+fn named(order: &Value) -> Value {
+    json!({"order_id": order["order_id"]})
+}
+
+/// Checks code and status, and that the answer is about that order and has a message.
+fn expect(answer: &(u16, Value), code: u16, status: &str) {
+    assert_eq!(answer.0, code, "{answer:?}");
+    assert_eq!(answer.1["status"], status, "{answer:?}");
+    assert!(answer.1["message"].is_string(), "{answer:?}");
+    assert!(answer.1["order_id"].is_i64(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_creates_pays_and_confirms() {
+    let open = Open::new().await;
+    open.run(|client| {
+        let body = json!({
+            "user_id": 7,
+            "products": [
+                {"product_id": 1, "quantity": 2, "product_price": 0.01, "product_name": "x"},
+                {"product_id": 3, "quantity": 1},
+            ],
+        });
+        let created = client.post("/order/create", &body).unwrap();
+        expect(&created, 201, "pending_payment");
+        let id = named(&created.1);
+        let early = client.post("/order/confirm", &id).unwrap();
+        expect(&early, 409, "pending_payment");
+        expect(
+            &client.post("/order/pay", &id).unwrap(),
+            200,
+            "pending_confirmation",
+        );
+        expect(
+            &client.post("/order/pay", &id).unwrap(),
+            409,
+            "pending_confirmation",
+        );
+        expect(
+            &client.post("/order/confirm", &id).unwrap(),
+            200,
+            "confirmed",
+        );
+        for again in ["/order/pay", "/order/confirm", "/order/cancel"] {
+            expect(&client.post(again, &id).unwrap(), 409, "confirmed");
+        }
+        let shown = client
+            .get(&format!("/order/{}", created.1["order_id"]))
+            .unwrap();
+        expect(&shown, 200, "confirmed");
+        assert_eq!(shown.1["total"].to_string(), "6.09");
+        assert_eq!(shown.1["products"][0]["price"].to_string(), "2.55");
+        let (_, listed) = client.get("/orders?user_id=7").unwrap();
+        assert_eq!(listed["orders"][0]["order_id"], created.1["order_id"]);
+        assert_eq!(client.get("/stock/1").unwrap().1["available"], 8);
+        assert_eq!(client.get("/stock/3").unwrap().1["available"], Value::Null);
+    })
+    .await;
+    let balance = open.close().await;
+    assert!(balance.is_even(), "{balance:?}");
+    assert_eq!((balance.confirmed, balance.sold_pence), (1, 609));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_in_stock_is_refused_and_cancelling_gives_it_back() {
+    let open = Open::new().await;
+    open.run(|client| {
+        let most = client.post("/order/create", &order(1, 1, 8)).unwrap();
+        expect(&most, 201, "pending_payment");
+        let refused = client.post("/order/create", &order(2, 1, 3)).unwrap();
+        expect(&refused, 409, "rejected");
+        assert!(
+            refused.1["message"]
+                .as_str()
+                .unwrap()
+                .contains("out of stock")
+        );
+        expect(
+            &client.post("/order/pay", &named(&refused.1)).unwrap(),
+            409,
+            "rejected",
+        );
+        expect(
+            &client.post("/order/cancel", &named(&most.1)).unwrap(),
+            200,
+            "cancelled",
+        );
+        while client.get("/stock/1").unwrap().1["available"] != 10 {}
+        let paid = client.post("/order/create", &order(2, 1, 10)).unwrap();
+        expect(
+            &client.post("/order/pay", &named(&paid.1)).unwrap(),
+            200,
+            "pending_confirmation",
+        );
+        expect(
+            &client.post("/order/cancel", &named(&paid.1)).unwrap(),
+            200,
+            "cancelled",
+        );
+        while client.get("/stock/1").unwrap().1["available"] != 10 {}
+    })
+    .await;
+    let balance = open.close().await;
+    assert!(balance.is_even(), "{balance:?}");
+    assert_eq!((balance.cancelled, balance.rejected), (2, 1));
+    assert_eq!(balance.captured_pence, balance.refunded_pence);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_is_404_and_wrong_is_422_and_nothing_changes() {
+    let open = Open::new().await;
+    open.run(|client| {
+        let unknown = json!({"order_id": 12345});
+        for path in ["/order/pay", "/order/confirm", "/order/cancel"] {
+            let (code, answer) = client.post(path, &unknown).unwrap();
+            assert_eq!(code, 404, "{answer}");
+            assert!(answer["message"].is_string());
+        }
+        for path in ["/order/12345", "/stock/99", "/nothing"] {
+            let (code, answer) = client.get(path).unwrap();
+            assert_eq!(code, 404, "{path} {answer}");
+            assert!(answer["message"].is_string());
+        }
+        assert_eq!(
+            client.post("/order/create", &order(1, 99, 1)).unwrap().0,
+            404
+        );
+        let wrong = [
+            "",
+            "{",
+            "[]",
+            "null",
+            "{}",
+            r#"{"user_id": 1}"#,
+            r#"{"user_id": "1", "products": [{"product_id": 1, "quantity": 1}]}"#,
+            r#"{"user_id": 1.5, "products": [{"product_id": 1, "quantity": 1}]}"#,
+            r#"{"user_id": 1, "products": []}"#,
+            r#"{"user_id": 1, "products": [{"product_id": 1, "quantity": 0}]}"#,
+            r#"{"user_id": 1, "products": [{"product_id": 1, "quantity": -1}]}"#,
+            r#"{"user_id": 1, "products": [{"product_id": 1, "quantity": 1000001}]}"#,
+            r#"{"user_id": 1, "products": [{"product_id": "x", "quantity": 1}]}"#,
+        ];
+        for body in wrong {
+            let (code, answer) = client.call("POST", "/order/create", body).unwrap();
+            assert_eq!(code, 422, "{body} {answer}");
+            assert!(answer["message"].is_string());
+        }
+        for path in ["/order/x", "/stock/x", "/orders", "/orders?user_id=x"] {
+            assert_eq!(client.get(path).unwrap().0, 422, "{path}");
+        }
+        assert_eq!(
+            client
+                .call("POST", "/order/pay", r#"{"order_id": "1"}"#)
+                .unwrap()
+                .0,
+            422
+        );
+        assert_eq!(client.get("/order/create").unwrap().0, 405);
+        assert_eq!(client.call("DELETE", "/orders", "").unwrap().0, 405);
+        let huge = format!("[{}", " ".repeat(1024 * 1024 + 1));
+        assert_eq!(client.call("POST", "/order/create", &huge).unwrap().0, 413);
+    })
+    .await;
+    let balance = open.close().await;
+    assert!(balance.is_even(), "{balance:?}");
+    let orders = balance.confirmed + balance.rejected + balance.cancelled + balance.by_hand;
+    assert_eq!(orders, 0);
+}
