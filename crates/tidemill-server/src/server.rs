@@ -9,6 +9,7 @@ use tidemill_broker::Broker;
 use tidemill_core::Bus;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::config::Config;
@@ -102,7 +103,9 @@ impl Server {
         if !config.insecure {
             router = router.layer(from_fn(http::origin::guard));
         }
-        let feed = tokio::spawn(feed.run());
+        // Ends with this future, also when that is dropped.
+        let mut following = JoinSet::new();
+        following.spawn(feed.run());
         let stopping = async {
             shutdown.await;
             closing.send_replace(true);
@@ -119,8 +122,7 @@ impl Server {
         if closed.is_err() {
             tracing::warn!("some Socket.IO clients did not take their leave in time");
         }
-        feed.abort();
-        let _ = feed.await;
+        following.shutdown().await;
     }
 }
 

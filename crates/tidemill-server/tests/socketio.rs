@@ -177,3 +177,90 @@ async fn a_reader_that_stops_is_disconnected_and_the_others_get_everything() {
     client.event("\"after\"").await;
     assert_eq!(reader.event().await, "\"after\"");
 }
+
+const PUBLISHERS: usize = 6;
+const EVENTS_EACH: usize = 200;
+const TOPICS: [&str; 3] = ["shop.orders", "shop.stock", "shop.eu.orders"];
+const TYPES: [&str; 3] = ["paid", "paid.v2", "moved"];
+
+/// Room sets of the readers, and which of (topic, type) each of them is to get.
+type Wanted = fn(&str, &str) -> bool;
+const READERS: [(&[&str], Wanted); 6] = [
+    (&[], |_, _| false),
+    (&["shop.orders"], |topic, _| topic == "shop.orders"),
+    (&["shop.*"], |topic, _| topic != "shop.eu.orders"),
+    (&["**.orders", "shop.**"], |_, _| true),
+    (&["paid*", "paid"], |_, ty| ty == "paid"),
+    (&["paid**", "shop.stock"], |topic, ty| {
+        topic == "shop.stock" || ty != "moved"
+    }),
+];
+
+async fn publish_many(client: support::http::Client, publisher: usize) {
+    for n in 0..EVENTS_EACH {
+        let topic = TOPICS[(n + publisher) % 3];
+        let ty = TYPES[(n / 3) % 3];
+        let json = format!(r#"{{"topic":"{topic}","type":"{ty}","p":{publisher},"n":{n}}}"#);
+        assert_eq!(client.event(json).await.status, 200);
+    }
+}
+
+/// Reads until the second of two marks, before which everything else has come.
+async fn collect(mut reader: SocketIo) -> Vec<serde_json::Value> {
+    let mut events = Vec::new();
+    loop {
+        let event: serde_json::Value = serde_json::from_str(&reader.event().await).unwrap();
+        match event["mark"].as_u64() {
+            None => events.push(event),
+            Some(1) => {}
+            Some(_) => return events,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_each_reader_gets_what_is_its_exactly_once_and_in_order() {
+    let server = Running::start().await;
+    let mut readers = Vec::new();
+    for (rooms, wanted) in READERS {
+        let mut reader = SocketIo::connect(server.address).await;
+        for room in rooms {
+            reader
+                .send(&format!(r#"42["subscribe",{{"room":"{room}"}}]"#))
+                .await;
+            reader.event().await;
+        }
+        readers.push((wanted, tokio::spawn(collect(reader))));
+    }
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|publisher| tokio::spawn(publish_many(server.client(), publisher)))
+        .collect();
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    let (read, mut marks) = (server.client(), SocketIo::connect(server.address).await);
+    for mark in [1, 2] {
+        read.event(format!("{{\"mark\":{mark}}}")).await;
+        assert_eq!(marks.event().await, format!("{{\"mark\":{mark}}}"));
+    }
+    for (reader, (wanted, events)) in readers.into_iter().enumerate() {
+        let events = events.await.unwrap();
+        for publisher in 0..PUBLISHERS {
+            for (t, topic) in TOPICS.iter().enumerate() {
+                let got: Vec<usize> = events
+                    .iter()
+                    .filter(|event| event["p"] == publisher && event["topic"] == *topic)
+                    .map(|event| event["n"].as_u64().unwrap() as usize)
+                    .collect();
+                let of_topic = (0..EVENTS_EACH).filter(|n| (n + publisher) % 3 == t);
+                let expected: Vec<usize> = of_topic
+                    .filter(|n| wanted(topic, TYPES[(n / 3) % 3]))
+                    .collect();
+                assert_eq!(
+                    got, expected,
+                    "reader {reader}, publisher {publisher}, {topic}"
+                );
+            }
+        }
+    }
+}
