@@ -109,7 +109,7 @@ impl State {
                 let taken = (ticket.position.clone(), ticket.attempt);
                 self.acknowledged.push(taken);
                 if let (Some(inbox), Some(reply)) = (inbox, commit.effects.reply) {
-                    let _ = inbox.send(Ok(reply));
+                    let _ = inbox.send(Ok(*reply));
                 }
                 let events = commit.effects.events.into_iter();
                 events
@@ -124,7 +124,7 @@ impl State {
                     event: (*event).clone(),
                     origin: ticket.position.clone(),
                     group: group.clone(),
-                    failure,
+                    failure: *failure,
                 };
                 vec![self.append(&dead_letter_topic(group), dead.to_event().unwrap())]
             }
