@@ -240,6 +240,33 @@ fn both_relaxed_policies_keep_everything_when_the_log_is_closed() {
 }
 
 #[test]
+fn a_watcher_sees_what_the_log_does() {
+    let id = partition(1, 0);
+    let log = open(&memory(), &Options::default()).unwrap();
+    ok(&log, Operation::Create(id));
+    let before = log.stats();
+    for number in 0..10 {
+        publish(&log, id, &value(number, 100));
+    }
+    let after = log.stats();
+    assert_eq!(after.commits - before.commits, 10);
+    assert_eq!(after.entries - before.entries, 10);
+    assert_eq!(after.syncs - before.syncs, 10);
+    assert_eq!(after.journal_bytes - before.journal_bytes, 10 * 4096);
+    assert!(after.tail_bytes > 10 * 100, "{after:?}");
+    log.close();
+    let closed = log.stats();
+    assert!(
+        closed.segment_bytes >= after.tail_bytes && closed.tail_bytes == 0,
+        "{closed:?}"
+    );
+    assert!(
+        closed.checkpoints > 0 && closed.replay_bytes < after.replay_bytes,
+        "{closed:?}"
+    );
+}
+
+#[test]
 fn a_closed_log_refuses_and_still_reads() {
     let id = partition(1, 0);
     let log = open(&memory(), &Options::default()).unwrap();

@@ -19,6 +19,7 @@ use crate::limits::SUBMISSIONS_MAX;
 use crate::log::{Health, Log, Outcome};
 use crate::machine::Machine;
 use crate::reader::Reader;
+use crate::stats::{Counters, Stats};
 
 /// An open log. Clones share it; when the last one is dropped without [`Handle::close`], what
 /// was submitted is still done, and the log ends by itself.
@@ -28,6 +29,7 @@ struct Inner<M: Machine> {
     inbox: Arc<Inbox<Submission<M>>>,
     reader: Reader,
     epoch: u64,
+    counters: Arc<Counters>,
     /// Written by the log's thread, read without a lock.
     health: Arc<ArcSwap<Health>>,
     /// Taken by the first to close, who waits for them.
@@ -46,6 +48,7 @@ impl<M: Machine> Handle<M> {
         let inbox = Arc::new(Inbox::new());
         let health = Arc::new(ArcSwap::from_pointee(log.health()));
         let epoch = log.epoch();
+        let counters = log.counters();
         let (sender, steps) = mpsc::channel();
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let start = OpenError::io("start the log's threads");
@@ -70,6 +73,7 @@ impl<M: Machine> Handle<M> {
             inbox,
             reader,
             epoch,
+            counters,
             health,
             threads: Mutex::new(threads.map_err(start)?),
         })))
@@ -102,6 +106,12 @@ impl<M: Machine> Handle<M> {
     #[must_use]
     pub fn health(&self) -> Health {
         Health::clone(&self.0.health.load())
+    }
+
+    /// What the log has done since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.counters.read()
     }
 
     /// The incarnation: how often this log was opened, this time included.

@@ -12,6 +12,7 @@ use crate::io::Action;
 use crate::journal::writer::{JOURNAL_DIR, Making, journal_path};
 use crate::limits::ZERO_PIECE_BYTES;
 use crate::machine::{Lsn, Machine};
+use crate::stats;
 
 /// What is under way in the background.
 #[derive(Debug)]
@@ -68,9 +69,13 @@ impl<M: Machine, T> Log<M, T> {
         match job {
             BackgroundJob::Remove => {}
             BackgroundJob::Zero { bytes } => self.journal.made(bytes),
-            BackgroundJob::Segments(parts) => self.store.wrote(&parts),
+            BackgroundJob::Segments(parts) => {
+                let bytes = self.store.wrote(&parts);
+                stats::add(&self.counters.segment_bytes, bytes);
+            }
             BackgroundJob::Checkpoint(job) => self.finished_checkpoint(job),
         }
+        self.show_sizes();
         if wrote && self.full.take().is_some() {
             tracing::info!("there is space again");
         }

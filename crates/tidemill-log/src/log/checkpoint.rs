@@ -12,6 +12,7 @@ use crate::journal::writer::Place;
 use crate::limits::CHECKPOINT_PARTITIONS_MAX;
 use crate::machine::{Lsn, Machine, PartitionId};
 use crate::snapshot::{SnapshotWriter, snapshot_path};
+use crate::stats;
 use crate::superblock::Superblock;
 
 /// A checkpoint that is under way.
@@ -166,6 +167,7 @@ impl<M: Machine, T> Log<M, T> {
                 if let Stage::Naming(taken) = checkpoint.stage {
                     self.snapshot_lsn = taken.lsn;
                 }
+                stats::add(&self.counters.checkpoints, 1);
                 self.moved_head(superblock.head);
                 if self.superblock.snapshot > 0 {
                     let old = snapshot_path(self.superblock.snapshot);

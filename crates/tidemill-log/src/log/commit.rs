@@ -9,6 +9,7 @@ use crate::io::{Action, IoFailure};
 use crate::journal::group::{Group, Sealed};
 use crate::machine::{Effect, Lsn, Machine};
 use crate::segment::partition_dir;
+use crate::stats;
 
 /// An operation that was sealed or refused.
 pub(super) struct Ended<M: Machine, T> {
@@ -50,6 +51,8 @@ impl<M: Machine, T> Log<M, T> {
                     self.synced_through(self.committed);
                 }
                 self.committed = group.last();
+                stats::add(&self.counters.commits, 1);
+                stats::add(&self.counters.entries, u64::from(group.count));
                 if synced {
                     self.journal.unsynced = false;
                     self.synced_through(group.last());
@@ -62,8 +65,14 @@ impl<M: Machine, T> Log<M, T> {
         }
     }
 
+    pub(super) fn show_sizes(&self) {
+        stats::set(&self.counters.tail_bytes, self.store.tail_bytes as u64);
+        stats::set(&self.counters.replay_bytes, self.journal.used_bytes);
+    }
+
     fn synced_through(&mut self, lsn: Lsn) {
         self.synced = self.synced.max(lsn);
+        stats::add(&self.counters.syncs, 1);
         self.last_sync_at = self.now.monotonic;
         self.want_sync = false;
     }
@@ -104,6 +113,7 @@ impl<M: Machine, T> Log<M, T> {
                 Sealed::Records { id, batch } => self.store.append(*lsn, *id, batch),
             }
         }
+        self.show_sizes();
         for (id, end) in self.store.show() {
             self.steps.push_back(Step::Advanced { id, end });
         }

@@ -28,6 +28,7 @@ use crate::limits::{FULL_RETRY_AFTER, MARKER_AFTER, SUBMISSION_BYTES_MAX, SUBMIS
 use crate::machine::{Demand, Lsn, Machine, Now, PartitionId};
 use crate::options::{FlushPolicy, Options};
 use crate::reader::Reader;
+use crate::stats::Counters;
 use crate::superblock::Superblock;
 
 use background::BackgroundJob;
@@ -133,6 +134,7 @@ pub struct Log<M: Machine, T> {
     full: Option<Full>,
     failed: Option<Unavailable>,
     closing: bool,
+    counters: Arc<Counters>,
 }
 
 /// What recovery hands over.
@@ -179,6 +181,7 @@ impl<M: Machine, T> Log<M, T> {
             full: None,
             failed: None,
             closing: false,
+            counters: Arc::default(),
         }
     }
 
@@ -317,6 +320,12 @@ impl<M: Machine, T> Log<M, T> {
     #[must_use]
     pub fn reader(&self, files: Arc<Files>) -> Reader {
         Reader::new(self.store.registry.clone(), files)
+    }
+
+    /// What the log has done, to be read at any time.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
     }
 
     /// The incarnation: how often this log was opened, this time included.

@@ -14,6 +14,7 @@ use crate::journal::writer::Room;
 use crate::limits::{GROUP_BYTES, GROUP_OPERATIONS, MARKER_AFTER};
 use crate::machine::{Demand, Lsn, Machine};
 use crate::options::{Fault, FlushPolicy};
+use crate::stats;
 
 /// What to do with the operation that waits first.
 enum Admission {
@@ -139,6 +140,7 @@ impl<M: Machine, T> Log<M, T> {
             .place(padded(length) as u64, group.first, self.synced);
         let commit = Commit::of_group(placed.header, &group);
         self.journal.advance(commit.padded_bytes, commit.crc);
+        stats::add(&self.counters.journal_bytes, commit.padded_bytes);
         self.next = Lsn(group.last().0 + 1);
         let mut actions = Vec::with_capacity(3);
         let previous_synced = placed.sync_first.is_some();

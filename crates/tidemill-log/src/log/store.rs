@@ -231,14 +231,16 @@ impl Store {
         (!parts.is_empty()).then_some((parts, actions))
     }
 
-    /// What was planned is written.
-    pub(crate) fn wrote(&mut self, parts: &[Written]) {
+    /// What was planned is written; answers the bytes that left the tails.
+    pub(crate) fn wrote(&mut self, parts: &[Written]) -> u64 {
+        let before = self.tail_bytes;
         for written in parts {
             if let Some(partition) = self.partitions.get_mut(&written.id) {
                 self.tail_bytes -= partition.wrote(written);
             }
             self.queue(written.id);
         }
+        (before - self.tail_bytes) as u64
     }
 
     /// What was planned could not be written: it waits again.
