@@ -66,6 +66,9 @@ pub enum OpenError {
         /// The place in the file, in bytes.
         offset: u64,
     },
+    /// The journal file that the superblock names is not there.
+    #[error("the journal file {0} is missing; restore the folder from a backup")]
+    JournalMissing(String),
     /// A whole commit holds something that this program does not understand.
     #[error("the journal's entry {lsn} cannot be used: {why}")]
     Entry {

@@ -221,8 +221,25 @@ impl Files {
         missing_is_fine(self.disk.remove(dir))
     }
 
+    /// Closes the files that an [`Io`] has removed; done for files that others keep open.
+    pub(crate) fn forget_removed(&self, io: &Io) {
+        for action in &io.actions {
+            match action {
+                Action::Remove(path) => self.forget(path),
+                Action::RemoveDir(dir) => {
+                    let inside = |path: &str| {
+                        path.strip_prefix(&**dir)
+                            .is_some_and(|rest| rest.starts_with('/'))
+                    };
+                    self.lock().files.retain(|path, _| !inside(path));
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Closes a file, if it is open.
-    pub(crate) fn forget(&self, path: &str) {
+    fn forget(&self, path: &str) {
         self.lock().files.remove(path);
     }
 }

@@ -53,6 +53,11 @@ impl Reader {
         Self { registry, files }
     }
 
+    /// The files that reads open.
+    pub(crate) fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
     /// How far a partition reaches. `None` where there is none.
     #[must_use]
     pub fn bounds(&self, id: PartitionId) -> Option<Bounds> {

@@ -142,6 +142,24 @@ impl Registry {
         shard.store(Arc::new(map));
     }
 
+    /// Adds many at once.
+    pub(crate) fn extend(&self, views: impl Iterator<Item = Arc<View>>) {
+        let mut maps: Vec<Views> = self
+            .shards
+            .iter()
+            .map(|shard| Views::clone(&shard.load()))
+            .collect();
+        for view in views {
+            let at = self.hasher.hash_one(view.id) as usize % SHARDS;
+            if let Some(map) = maps.get_mut(at) {
+                map.insert(view.id, view);
+            }
+        }
+        for (shard, map) in self.shards.iter().zip(maps) {
+            shard.store(Arc::new(map));
+        }
+    }
+
     pub(crate) fn remove(&self, id: PartitionId) {
         let shard = self.shard(id);
         let mut map = HashMap::clone(&shard.load());

@@ -10,7 +10,7 @@ use common::{Operation, Refused, end, ok, open, partition, publish, read_all, ru
 use tidemill_core::Offset;
 use tidemill_core::error::Unavailable;
 use tidemill_log::driver::{FileDisk, MemoryDisk};
-use tidemill_log::{CommitError, Disk, FlushPolicy, OpenError, Options, Read};
+use tidemill_log::{CommitError, Disk, FlushPolicy, Health, OpenError, Options, Read};
 
 fn memory() -> Arc<dyn Disk> {
     Arc::new(MemoryDisk::new(256 * 1024 * 1024))
@@ -273,6 +273,7 @@ fn a_closed_log_refuses_and_still_reads() {
     ok(&log, Operation::Create(id));
     publish(&log, id, b"kept");
     log.close();
+    assert_eq!(log.health(), Health::ReadOnly(Unavailable::Closed));
     let refused = run(&log, Operation::Publish(id, vec![vec![1]]));
     assert_eq!(refused, Err(CommitError::Unavailable(Unavailable::Closed)));
     assert_eq!(read_all(log.reader(), id, 100), vec![(0, b"kept".to_vec())]);

@@ -213,6 +213,17 @@ fn a_damaged_or_missing_snapshot_refuses_the_start() {
 }
 
 #[test]
+fn a_missing_journal_refuses_the_start() {
+    let mut image = ten_records(|log| {
+        log.log.close();
+        log.settle();
+    });
+    image.retain(|path, _| !path.starts_with("journal/"));
+    let error = open(&image).err().unwrap();
+    assert!(matches!(error, OpenError::JournalMissing(_)), "{error}");
+}
+
+#[test]
 fn an_entry_of_an_unknown_kind_is_refused_by_its_name() {
     for (kind, name) in [(0x0050u16, "transaction begin"), (0x7777, "unknown")] {
         let mut image = ten_records(|_| {});

@@ -10,12 +10,12 @@ use tidemill_core::error::Unavailable;
 
 use super::Observer;
 use super::clock::Clock;
-use super::inbox::{Inbox, NotTaken};
+use super::inbox::{Bound, Inbox, NotTaken};
 use super::threads::{LogThread, Submission, background};
 use crate::disk::DiskLock;
 use crate::error::{CommitError, OpenError};
 use crate::io::Files;
-use crate::limits::SUBMISSIONS_MAX;
+use crate::limits::{SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::log::{Health, Log, Outcome};
 use crate::machine::Machine;
 use crate::reader::Reader;
@@ -52,9 +52,10 @@ impl<M: Machine> Handle<M> {
         let (sender, steps) = mpsc::channel();
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let start = OpenError::io("start the log's threads");
+        let readers = reader.files().clone();
         let (their_files, their_inbox) = (files.clone(), inbox.clone());
         let worker = named("tidemill-segments")
-            .spawn(move || background::<M>(&steps, &their_files, &their_inbox));
+            .spawn(move || background::<M>(&steps, &their_files, &readers, &their_inbox));
         let thread = LogThread {
             log,
             inbox: inbox.clone(),
@@ -80,14 +81,19 @@ impl<M: Machine> Handle<M> {
     }
 
     /// Hands in an operation. `done` is called exactly once, on the log's thread or, where too
-    /// much waits ([`SUBMISSIONS_MAX`]) or the log is closed, at once on this one: it must be
+    /// much waits ([`SUBMISSIONS_MAX`], [`SUBMISSION_BYTES_MAX`]) or the log is closed, at once on this one: it must be
     /// short and must not block. Operations of one thread are sealed in their order.
     pub fn submit(&self, operation: M::Operation, done: impl FnOnce(Outcome<M>) + Send + 'static) {
+        let bytes = M::demand(&operation).bytes;
+        let bound = Bound {
+            items: SUBMISSIONS_MAX,
+            bytes: SUBMISSION_BYTES_MAX,
+        };
         let submission = Submission {
             operation,
             done: Box::new(done),
         };
-        let refused = match self.0.inbox.push(submission, SUBMISSIONS_MAX) {
+        let refused = match self.0.inbox.push(submission, bytes, bound) {
             Ok(()) => return,
             Err(NotTaken::Full(submission)) => (submission, Unavailable::Overloaded),
             Err(NotTaken::Closed(submission)) => (submission, Unavailable::Closed),

@@ -17,8 +17,17 @@ pub(super) struct Inbox<T> {
 /// Everything under the one lock; it is held for a push or a swap, never while something runs.
 struct State<T> {
     arrivals: Arrivals<T>,
+    /// What the items need, as they say.
+    bytes: usize,
     closed: bool,
     sleeping: bool,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) items: usize,
+    pub(super) bytes: usize,
 }
 
 /// What came in since the last look.
@@ -54,6 +63,7 @@ impl<T> Inbox<T> {
         Self {
             state: Mutex::new(State {
                 arrivals: Arrivals::default(),
+                bytes: 0,
                 closed: false,
                 sleeping: false,
             }),
@@ -75,15 +85,21 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Adds something to do, unless `max` wait already.
-    pub(super) fn push(&self, item: T, max: usize) -> Result<(), NotTaken<T>> {
+    /// Adds something to do that needs `bytes`, unless too much waits already. A single item
+    /// may be larger than the bound.
+    pub(super) fn push(&self, item: T, bytes: usize, bound: Bound) -> Result<(), NotTaken<T>> {
         let mut refused = None;
         self.change(|state| {
             if state.closed || state.arrivals.closing {
                 refused = Some(NotTaken::Closed(item));
-            } else if state.arrivals.items.len() >= max {
+                return;
+            }
+            let count = state.arrivals.items.len();
+            let sum = state.bytes.saturating_add(bytes);
+            if count >= bound.items || (count > 0 && sum > bound.bytes) {
                 refused = Some(NotTaken::Full(item));
             } else {
+                state.bytes = sum;
                 state.arrivals.items.push_back(item);
             }
         });
@@ -113,6 +129,7 @@ impl<T> Inbox<T> {
 
     fn swap(state: &mut State<T>) -> Arrivals<T> {
         let closing = state.arrivals.closing;
+        state.bytes = 0;
         let taken = std::mem::take(&mut state.arrivals);
         state.arrivals.closing = closing;
         taken

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tidemill_core::error::Unavailable;
 
 use super::Observer;
 use super::clock::Clock;
@@ -40,7 +41,10 @@ pub(super) struct LogThread<M: Machine> {
 impl<M: Machine> LogThread<M> {
     /// Runs until the log has ended.
     pub(super) fn run(mut self) {
-        let _guard = AbandonOnPanic(self.inbox.clone());
+        let _guard = AtTheEnd {
+            inbox: self.inbox.clone(),
+            health: self.health.clone(),
+        };
         let mut closing = false;
         loop {
             self.log.tick(self.clock.now());
@@ -104,13 +108,20 @@ impl<M: Machine> LogThread<M> {
     }
 }
 
-/// Where the log's thread panics, whoever waits for it must learn of it: what they gave is
-/// dropped, and nothing more is taken.
-struct AbandonOnPanic<T>(Arc<Inbox<T>>);
+/// However the log's thread ends, by a panic too, whoever waits for it must learn of it: what
+/// they gave is dropped, and nothing more is taken.
+struct AtTheEnd<T> {
+    inbox: Arc<Inbox<T>>,
+    health: Arc<ArcSwap<Health>>,
+}
 
-impl<T> Drop for AbandonOnPanic<T> {
+impl<T> Drop for AtTheEnd<T> {
     fn drop(&mut self) {
-        drop(self.0.abandon());
+        drop(self.inbox.abandon());
+        if !matches!(**self.health.load(), Health::ReadOnly(_)) {
+            self.health
+                .store(Arc::new(Health::ReadOnly(Unavailable::Closed)));
+        }
     }
 }
 
@@ -118,10 +129,12 @@ impl<T> Drop for AbandonOnPanic<T> {
 pub(super) fn background<M: Machine>(
     steps: &mpsc::Receiver<Io>,
     files: &Files,
+    readers: &Files,
     inbox: &Inbox<Submission<M>>,
 ) {
     for io in steps {
         let result = io.run(files);
+        readers.forget_removed(&io);
         inbox.finished(io.id, result);
     }
 }

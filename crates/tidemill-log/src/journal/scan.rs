@@ -45,8 +45,13 @@ impl Scan<'_> {
     /// Reads from `head` on. `durable_through` is what the superblock knows to be durable.
     ///
     /// # Errors
-    /// [`OpenError::JournalDamaged`], and what the disk says.
+    /// [`OpenError::JournalDamaged`], [`OpenError::JournalMissing`], and what the disk says.
     pub(crate) fn run(&self, head: Place, durable_through: Lsn) -> Result<Scanned, OpenError> {
+        if !self.files.contains_key(&head.file) {
+            return Err(OpenError::JournalMissing(
+                journal_path(head.file).to_string(),
+            ));
+        }
         let mut commits = Vec::new();
         let mut at = head;
         loop {

@@ -87,9 +87,16 @@ impl Store {
             .collect()
     }
 
-    /// Takes a partition from a snapshot.
-    pub(crate) fn load(&mut self, entry: &TableEntry) {
-        self.insert(PartitionState::from_table(entry));
+    /// Takes the partitions of a snapshot.
+    pub(crate) fn load(&mut self, table: &[TableEntry]) {
+        let loaded = table.iter().map(PartitionState::from_table);
+        self.partitions
+            .extend(loaded.map(|partition| (partition.id, partition)));
+        let views = self
+            .partitions
+            .values()
+            .map(|partition| partition.view.clone());
+        self.registry.extend(views);
     }
 
     /// Makes an empty partition, unless it is there.

@@ -128,9 +128,7 @@ impl Opening<'_> {
         for chunk in &snapshot.machine {
             machine.load(chunk)?;
         }
-        for entry in &snapshot.table {
-            store.load(entry);
-        }
+        store.load(&snapshot.table);
         let found = self.journal_files()?;
         let scan = Scan {
             files: &found,
