@@ -91,6 +91,30 @@ async fn without_a_partition_all_are_read_and_next_leads_through_them() {
 }
 
 #[tokio::test]
+async fn a_busy_partition_does_not_keep_the_others_out() {
+    let server = Running::start().await;
+    let client = server.client();
+    widen(&client, "wide").await;
+    fill(&client, "wide", 300).await;
+    let answer = client.get("/v1/topics/wide/events?max=9").await.json();
+    let of = |partition: u64| {
+        let events = answer["events"].as_array().unwrap().iter();
+        events
+            .filter(|event| event["partition"] == partition)
+            .count()
+    };
+    assert_eq!([of(0), of(1), of(2)], [3, 3, 3]);
+    // What one has not, the others may give.
+    let offset = "0:0,1:0,2:0";
+    let end = client.get("/v1/topics/wide/events?offset=end").await.json()["next"].clone();
+    let offset = offset.replace("1:0", &format!("1:{}", end["1"]));
+    let answer = client
+        .get(&format!("/v1/topics/wide/events?max=9&offset={offset}"))
+        .await;
+    assert_eq!(answer.json()["events"].as_array().unwrap().len(), 9);
+}
+
+#[tokio::test]
 async fn a_long_poll_ends_with_the_first_event_or_with_its_time() {
     let server = Running::start().await;
     let client = server.client();

@@ -193,13 +193,13 @@ impl Reading {
         })
     }
 
-    fn fetch_of(&self, partition: Partition, offset: Offset, max: usize, wait: Duration) -> Fetch {
+    fn fetch_of(&self, partition: Partition, offset: Offset, wait: Duration) -> Fetch {
         Fetch {
             topic: self.topic.clone(),
             partition,
             offset,
-            max_events: max,
-            max_bytes: limits::FETCH_MAX_BYTES.saturating_sub(self.bytes).max(1),
+            max_events: limits::FETCH_EVENTS_DEFAULT,
+            max_bytes: limits::FETCH_MAX_BYTES,
             wait,
         }
     }
@@ -212,17 +212,28 @@ impl Reading {
         }
     }
 
-    /// Reads what is there, without waiting.
+    /// Reads what is there, without waiting: first from each partition its share, so that a busy
+    /// one does not keep the others out, then what is still wanted from any.
     async fn read(&mut self, app: &App, max: usize) -> Result<(), Problem> {
-        for (partition, offset) in self.next.clone() {
-            let left = max.saturating_sub(self.page.len());
-            let full = !self.page.is_empty() && self.bytes >= limits::FETCH_MAX_BYTES;
-            if left == 0 || full {
-                break;
+        for shared in [true, false] {
+            let mut waiting = self.next.len();
+            for (partition, offset) in self.next.clone() {
+                let parts = if shared { waiting } else { 1 };
+                waiting -= 1;
+                let events = max.saturating_sub(self.page.len());
+                let bytes = limits::FETCH_MAX_BYTES.saturating_sub(self.bytes);
+                if events == 0 || (bytes == 0 && !self.page.is_empty()) {
+                    return Ok(());
+                }
+                let mut fetch = self.fetch_of(partition, offset, Duration::ZERO);
+                fetch.max_events = events.div_ceil(parts);
+                fetch.max_bytes = bytes.div_ceil(parts).max(1);
+                let fetched = app.bus.fetch(fetch).await?;
+                self.take(partition, fetched);
             }
-            let fetch = self.fetch_of(partition, offset, left, Duration::ZERO);
-            let fetched = app.bus.fetch(fetch).await?;
-            self.take(partition, fetched);
+            if self.next.len() == 1 {
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -233,7 +244,8 @@ impl Reading {
             .next
             .iter()
             .map(|(partition, offset)| {
-                let fetch = self.fetch_of(*partition, *offset, max, wait);
+                let mut fetch = self.fetch_of(*partition, *offset, wait);
+                fetch.max_events = max;
                 let partition = *partition;
                 async move { (partition, app.bus.fetch(fetch).await) }
             })
