@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidemill::outcome::Emission;
-use tidemill::{Delivery, Emit, Fail, FromEventParts, Reply, Retry};
+use tidemill::{Delivery, Emit, Fail, FromEventParts, Reply, Retry, Source};
 
 use crate::database::{DatabaseError, Place, WorkError};
 use crate::inbox::{Inbox, Input};
@@ -174,6 +174,11 @@ impl Service {
 #[must_use]
 pub fn patient() -> Retry {
     Retry::times(u32::MAX).backoff(Duration::from_millis(20), Duration::from_secs(2))
+}
+
+/// The `source` of a service's events.
+pub(crate) fn source(service: &str) -> Source {
+    Source::new(format!("/shop/{service}")).expect("a service's name is a legal path")
 }
 
 impl<S: Sync> FromEventParts<S> for Input {

@@ -136,38 +136,52 @@ fn text(report: &DemoReport) -> String {
 }
 
 fn write_text(to: &mut String, report: &DemoReport) -> std::fmt::Result {
-    let DemoReport { log, balance, .. } = report;
-    let pounds = |pence| Pence(pence).to_string();
     writeln!(to, "after {} s:", report.seconds)?;
     if let Some(tally) = &report.replay {
-        writeln!(
-            to,
-            "  file      {} lines: {} accepted, {} in the reject file; {} invoices: {} orders, {} \
-             credit notes, {} rejected",
-            tally.lines,
-            tally.accepted,
-            tally.rejected,
-            tally.invoices,
-            tally.orders,
-            tally.credit_notes,
-            tally.rejected_invoices,
-        )?;
+        write_tally(to, tally)?;
     }
     writeln!(
         to,
-        "  events    {} published, {} handled ({} again), {} failed calls; end to end p50 {}, p99 {}",
-        report.published,
-        report.handled,
-        report.handled_again,
-        report.failed,
-        millis(report.times.p50_us),
-        millis(report.times.p99_us),
+        "  events    {} published, {} handled ({} again), {} failed calls",
+        report.published, report.handled, report.handled_again, report.failed,
     )?;
     writeln!(
         to,
-        "  orders    {} accepted since the beginning: {} confirmed, {} cancelled, {} rejected, {} \
-         returned, {} wait for their buyer, {} unfinished",
-        log.accepted,
+        "  time      from request to end p50 {}, p99 {}",
+        millis(report.times.p50_us),
+        millis(report.times.p99_us),
+    )?;
+    write_balance(to, report)?;
+    for complaint in report.complaints.iter().chain(&report.balance.complaints) {
+        writeln!(to, "  wrong     {complaint}")?;
+    }
+    let verdict = match report.is_success() {
+        true => "everything adds up: every accepted order has ended, nothing lost, nothing doubled",
+        false => "something is wrong; see the lines above",
+    };
+    writeln!(to, "{verdict}")
+}
+
+fn write_tally(to: &mut String, tally: &Tally) -> std::fmt::Result {
+    writeln!(
+        to,
+        "  file      {} lines: {} accepted, {} in the reject file",
+        tally.lines, tally.accepted, tally.rejected,
+    )?;
+    writeln!(
+        to,
+        "            {} invoices: {} orders, {} credit notes, {} rejected",
+        tally.invoices, tally.orders, tally.credit_notes, tally.rejected_invoices,
+    )
+}
+
+fn write_balance(to: &mut String, report: &DemoReport) -> std::fmt::Result {
+    let DemoReport { log, balance, .. } = report;
+    let pounds = |pence| Pence(pence).to_string();
+    writeln!(
+        to,
+        "  orders    {} confirmed, {} cancelled, {} rejected, {} returned, {} wait for their \
+         buyer, {} unfinished",
         balance.confirmed,
         balance.cancelled,
         balance.rejected,
@@ -195,15 +209,8 @@ fn write_text(to: &mut String, report: &DemoReport) -> std::fmt::Result {
     )?;
     writeln!(
         to,
-        "  log       {} events of the services, {} twice, {} dead letters",
-        log.events, log.doubled, log.dead_letters,
-    )?;
-    for complaint in report.complaints.iter().chain(&balance.complaints) {
-        writeln!(to, "  wrong     {complaint}")?;
-    }
-    let verdict = match report.is_success() {
-        true => "everything adds up: every accepted order has ended, nothing lost, nothing doubled",
-        false => "something is wrong; see the lines above",
-    };
-    writeln!(to, "{verdict}")
+        "  log       {} accepted from files and traffic, {} events of the services, {} twice, {} \
+         dead letters",
+        log.accepted, log.events, log.doubled, log.dead_letters,
+    )
 }

@@ -34,6 +34,10 @@ fn only(answer: OrderAnswer) -> Recorded {
 }
 
 pub(super) fn create(on: &Connection, request: &CreateOrder) -> Decided {
+    if request.order_id.is_some_and(|id| id < 1) {
+        let why = "an order's id is above zero";
+        return Ok(only(answer(Verdict::Invalid, why, None)));
+    }
     if let Some(known) = known(on, request.order_id)? {
         return Ok(only(known));
     }
@@ -54,6 +58,10 @@ pub(super) fn create(on: &Connection, request: &CreateOrder) -> Decided {
 }
 
 pub(super) fn take_back(on: &Connection, request: &ReturnOrder) -> Decided {
+    if request.order_id >= 0 {
+        let why = "a credit note's id is below zero";
+        return Ok(only(answer(Verdict::Invalid, why, None)));
+    }
     if let Some(known) = known(on, Some(request.order_id))? {
         return Ok(only(known));
     }

@@ -17,7 +17,7 @@ use crate::events::{
     ReturnOrder, StockRefused, StockReserved,
 };
 use crate::inbox::Input;
-use crate::limits::LIST_MAX;
+use crate::limits::{LIST_MAX, PRICE_MAX_PENCE};
 use crate::service::{self, Handled, Service, emitted, patient};
 
 pub mod audit;
@@ -71,6 +71,7 @@ impl Orders {
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
         Router::new()
+            .source(service::source(NAME))
             .on(create.id("create").retry(patient()))
             .on(take_back.id("take_back").retry(patient()))
             .on(pay.id("pay").retry(patient()))
@@ -132,6 +133,10 @@ async fn price_changed(
     input: Input,
     Data(changed): Data<PriceChanged>,
 ) -> Out {
+    if !(0..=PRICE_MAX_PENCE).contains(&changed.price_pence.0) {
+        let why = format!("a price is 0 to {PRICE_MAX_PENCE} pence");
+        return Err(Fail::permanent(why));
+    }
     let work = move |on: &_| desk::price(on, &changed);
     orders.service.once(input, work).await
 }

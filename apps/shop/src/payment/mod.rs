@@ -67,6 +67,7 @@ impl Payment {
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
         Router::new()
+            .source(service::source(NAME))
             .on(charge.id("charge").retry(patient()))
             .on(refund.id("refund").retry(patient()))
             .on(credit.id("credit").retry(patient()))

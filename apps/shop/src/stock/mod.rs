@@ -96,6 +96,7 @@ impl Stock {
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
         Router::new()
+            .source(service::source(NAME))
             .on(price_changed.id("price_changed").retry(patient()))
             .on(reserve.id("reserve").retry(patient()))
             .on(release.id("release").retry(patient()))
