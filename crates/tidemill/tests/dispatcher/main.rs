@@ -3,6 +3,8 @@
 
 mod bus;
 mod drain;
+#[cfg(feature = "broker")]
+mod engine;
 mod failures;
 mod order;
 mod serve;
