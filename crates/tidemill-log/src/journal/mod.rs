@@ -10,3 +10,6 @@ pub(crate) mod entry;
 pub(crate) mod group;
 pub(crate) mod scan;
 pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;

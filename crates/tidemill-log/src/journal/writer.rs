@@ -311,3 +311,116 @@ impl JournalWriter {
         removed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: u64 = BLOCK_BYTES as u64;
+    const SMALL: Demand = Demand {
+        bytes: 0,
+        appends: false,
+    };
+    const APPEND: Demand = Demand {
+        bytes: 0,
+        appends: true,
+    };
+
+    fn writer() -> JournalWriter {
+        let mut options = Options::default();
+        options.journal_file_first_bytes = 64 * BLOCK;
+        options.journal_file_max_bytes = 128 * BLOCK;
+        options.journal_max_bytes = 400 * BLOCK;
+        let current = JournalFile {
+            number: 1,
+            size_bytes: 64 * BLOCK,
+        };
+        let start = JournalStart {
+            id: Uuid::nil(),
+            epoch: 1,
+            current,
+            lap: 1,
+            position: 0,
+            previous_crc: 0,
+            index: VecDeque::new(),
+            spares: Vec::new(),
+            next_number: 2,
+        };
+        JournalWriter::new(start, &options)
+    }
+
+    fn commit(writer: &mut JournalWriter, blocks: u64, lsn: u64) -> Placed {
+        let placed = writer.place(blocks * BLOCK, Lsn(lsn), Lsn(lsn - 1));
+        writer.advance(blocks * BLOCK, lsn as u32);
+        placed
+    }
+
+    fn make_all(writer: &mut JournalWriter, wanted: Option<u64>) -> Option<JournalFile> {
+        let making = writer.make(wanted)?;
+        writer.made(making.file.size_bytes);
+        Some(making.file)
+    }
+
+    #[test]
+    fn files_are_made_ahead_each_twice_as_large_and_used_again_when_the_head_has_passed() {
+        let mut writer = writer();
+        assert!(writer.make(None).is_none(), "an empty file needs no other");
+        commit(&mut writer, 40, 1);
+        let second = make_all(&mut writer, None).unwrap();
+        assert_eq!((second.number, second.size_bytes), (2, 64 * BLOCK));
+        commit(&mut writer, 20, 2);
+        let placed = commit(&mut writer, 30, 3);
+        assert_eq!(
+            (placed.header.file, placed.header.lap, placed.header.offset),
+            (2, 2, 0)
+        );
+        assert_eq!(placed.header.previous_crc, 2);
+        let third = make_all(&mut writer, None);
+        assert_eq!(third, None, "the second is not half full");
+        commit(&mut writer, 10, 4);
+        let third = make_all(&mut writer, None).unwrap();
+        assert_eq!((third.number, third.size_bytes), (3, 128 * BLOCK));
+
+        let head = writer.place_of(Lsn(4), Lsn(5));
+        assert_eq!(
+            (head.file, head.offset, head.first),
+            (2, 30 * BLOCK, Lsn(4))
+        );
+        assert!(writer.moved_head(head).is_empty());
+        assert_eq!(writer.used_bytes, 10 * BLOCK);
+        let end = writer.place_of(Lsn(5), Lsn(5));
+        assert_eq!((end.file, end.offset, end.first), (2, 40 * BLOCK, Lsn(5)));
+        commit(&mut writer, 128, 5);
+        let again = commit(&mut writer, 60, 6);
+        assert_eq!(
+            (again.header.file, again.header.lap),
+            (1, 4),
+            "the first one again"
+        );
+    }
+
+    #[test]
+    fn the_last_room_is_kept_for_operations_without_records() {
+        let mut writer = writer();
+        commit(&mut writer, 60, 1);
+        assert_eq!(writer.room(4 * BLOCK, SMALL), Room::Yes);
+        assert_eq!(writer.room(4 * BLOCK, APPEND), Room::Later);
+        assert_eq!(writer.room(5 * BLOCK, SMALL), Room::Later);
+        assert_eq!(writer.room(401 * BLOCK, SMALL), Room::Never);
+    }
+
+    #[test]
+    fn a_large_operation_gets_a_file_that_holds_it_and_small_ready_ones_give_way() {
+        let mut writer = writer();
+        for _ in 0..3 {
+            make_all(&mut writer, Some(BLOCK)).unwrap();
+        }
+        assert_eq!(writer.room(200 * BLOCK, APPEND), Room::Later);
+        let large = make_all(&mut writer, Some(200 * BLOCK)).unwrap();
+        assert!(large.size_bytes >= 200 * BLOCK);
+        assert!(!writer.shed.is_empty());
+        assert!(writer.total_bytes <= 400 * BLOCK);
+        let placed = commit(&mut writer, 200, 1);
+        assert_eq!(placed.header.file, large.number);
+    }
+}
