@@ -81,8 +81,9 @@ impl<M: Machine> Handle<M> {
     }
 
     /// Hands in an operation. `done` is called exactly once, on the log's thread or, where too
-    /// much waits ([`SUBMISSIONS_MAX`], [`SUBMISSION_BYTES_MAX`]) or the log is closed, at once on this one: it must be
-    /// short and must not block. Operations of one thread are sealed in their order.
+    /// much waits ([`SUBMISSIONS_MAX`], [`SUBMISSION_BYTES_MAX`]) or the log is closed, at once
+    /// on this one: it must be short and must not block. Operations of one thread are sealed in
+    /// their order.
     pub fn submit(&self, operation: M::Operation, done: impl FnOnce(Outcome<M>) + Send + 'static) {
         let bytes = M::demand(&operation).bytes;
         let bound = Bound {

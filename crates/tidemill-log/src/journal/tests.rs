@@ -28,8 +28,8 @@ fn batch(size: usize) -> Batch {
     builder.finish().unwrap()
 }
 
-#[test]
-fn a_group_comes_back_as_it_was_sealed() {
+/// Three entries; what was forgotten or empty is none.
+fn sealed() -> GroupBuilder {
     let mut group = GroupBuilder::new(Lsn(41));
     group.begin();
     group.epoch(3, -7);
@@ -54,27 +54,17 @@ fn a_group_comes_back_as_it_was_sealed() {
     group.delete(partition(1));
     group.marker();
     assert_eq!(group.keep(), Some(Lsn(43)));
-    let size_bytes = group.size_bytes();
-    let group = group.finish();
-    assert_eq!(
-        (group.first, group.count, group.last()),
-        (Lsn(41), 3, Lsn(43))
-    );
-    let payload = Bytes::from(group.pieces.concat());
-    assert_eq!(payload.len(), size_bytes);
+    group
+}
 
-    let mut entries = Vec::new();
-    let each = |lsn, parts| {
-        entries.push((lsn, parts));
-        Ok(())
-    };
-    decode(payload, 3, Lsn(41), each).unwrap();
+/// What [`sealed`] has.
+fn expected() -> Vec<(Lsn, Vec<Part>)> {
     let id = partition(1);
     let records = |size| Part::Records {
         id,
         batch: batch(size),
     };
-    let expected = vec![
+    vec![
         (
             Lsn(41),
             vec![Part::Epoch {
@@ -106,8 +96,27 @@ fn a_group_comes_back_as_it_was_sealed() {
                 Part::Marker,
             ],
         ),
-    ];
-    assert_eq!(entries, expected);
+    ]
+}
+
+#[test]
+fn a_group_comes_back_as_it_was_sealed() {
+    let group = sealed();
+    let size_bytes = group.size_bytes();
+    let group = group.finish();
+    assert_eq!(
+        (group.first, group.count, group.last()),
+        (Lsn(41), 3, Lsn(43))
+    );
+    let payload = Bytes::from(group.pieces.concat());
+    assert_eq!(payload.len(), size_bytes);
+    let mut entries = Vec::new();
+    let each = |lsn, parts| {
+        entries.push((lsn, parts));
+        Ok(())
+    };
+    decode(payload, 3, Lsn(41), each).unwrap();
+    assert_eq!(entries, expected());
 }
 
 /// A small valid payload, to be cut and changed.
