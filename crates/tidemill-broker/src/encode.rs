@@ -1,8 +1,6 @@
 //! Events into record batches: which partition each goes to, and at which place of its batch it
 //! lies. May not know the log beyond the batch, nor what is done with it.
 
-use std::collections::BTreeMap;
-
 use tidemill_core::binding::Encoded;
 use tidemill_core::partition::partition_of;
 use tidemill_core::{Event, Offset, Partition, Position, PublishError, TopicName};
@@ -71,7 +69,8 @@ pub(crate) fn sort<'a>(
     mut round: impl FnMut() -> u32,
 ) -> Result<Sorted, PublishError> {
     let mut builders: Vec<(Partition, BatchBuilder)> = Vec::new();
-    let mut index: BTreeMap<Partition, usize> = BTreeMap::new();
+    // Where each partition's builder is.
+    let mut index: Vec<Option<usize>> = vec![None; topic.partitions.max(1) as usize];
     let mut places = Vec::new();
     let mut total_bytes = 0;
     for event in events {
@@ -83,7 +82,10 @@ pub(crate) fn sort<'a>(
             Some(key) => partition_of(key.as_bytes(), topic.partitions),
             None => Partition(round() % topic.partitions.max(1)),
         };
-        let at = *index.entry(partition).or_insert_with(|| {
+        let Some(slot) = index.get_mut(partition.0 as usize) else {
+            continue;
+        };
+        let at = *slot.get_or_insert_with(|| {
             builders.push((partition, BatchBuilder::new()));
             builders.len() - 1
         });
