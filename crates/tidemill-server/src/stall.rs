@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +20,15 @@ pub(crate) struct StallGuard<S, H> {
     stalled: Counter,
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The stream was given up: every read and write fails from then on.
+    given_up: bool,
+    /// Who waits to read, and is told when the stream is given up.
+    reader: Option<Waker>,
+}
+
+fn too_slow() -> io::Error {
+    let text = "the other side took no bytes for too long";
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 impl<S, H> StallGuard<S, H> {
@@ -31,6 +40,8 @@ impl<S, H> StallGuard<S, H> {
             limit,
             stalled,
             deadline: None,
+            given_up: false,
+            reader: None,
         }
     }
 
@@ -40,6 +51,9 @@ impl<S, H> StallGuard<S, H> {
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        if self.given_up {
+            return Poll::Ready(Err(too_slow()));
+        }
         if written.is_ready() {
             self.deadline = None;
             return written;
@@ -50,9 +64,12 @@ impl<S, H> StallGuard<S, H> {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         ready!(deadline.as_mut().poll(cx));
         self.deadline = None;
+        self.given_up = true;
         self.stalled.inc();
-        let text = "the other side took no bytes for too long";
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Err(too_slow()))
     }
 }
 
@@ -62,7 +79,12 @@ impl<S: AsyncRead + Unpin, H: Unpin> AsyncRead for StallGuard<S, H> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        if self.given_up {
+            return Poll::Ready(Err(too_slow()));
+        }
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.reader = read.is_pending().then(|| cx.waker().clone());
+        read
     }
 }
 
@@ -126,6 +148,13 @@ mod tests {
         let far = slow.await.unwrap();
         let error = guarded.write_all(b"x").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(stalled.get(), 1);
+        let again = guarded.write_all(b"x").await.unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::TimedOut);
+        assert!(
+            guarded.read_u8().await.is_err(),
+            "nothing is read from it either"
+        );
         assert_eq!(stalled.get(), 1);
         drop(far);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use support::socketio::SocketIo;
 use support::{Running, resident_bytes};
+use tidemill_server::limits;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Error;
 
@@ -263,4 +264,33 @@ async fn under_load_each_reader_gets_what_is_its_exactly_once_and_in_order() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_never_comes_back_loses_its_connection() {
+    let server = Running::start().await;
+    let client = server.client();
+    let stuck = SocketIo::connect(server.address).await;
+    let text = format!("\"{}\"", "x".repeat(FLOOD_EVENT_BYTES));
+    while !metric(&client, "tidemill_socketio_clients_slow_total 1").await {
+        for _ in 0..50 {
+            assert_eq!(client.event(text.clone()).await.status, 200);
+        }
+    }
+    // On the simulated clock: longer than the server waits for a reader.
+    tokio::time::pause();
+    tokio::time::sleep(limits::WRITE_STALL_TIMEOUT * 2).await;
+    tokio::time::resume();
+    let client = server.client();
+    assert!(metric(&client, "tidemill_http_connections_stalled_total 1").await);
+    let only_mine = async { while !metric(&client, "tidemill_http_connections 1").await {} };
+    tokio::time::timeout(Duration::from_secs(10), only_mine)
+        .await
+        .unwrap();
+    drop(stuck);
+}
+
+async fn metric(client: &support::http::Client, line: &str) -> bool {
+    let metrics = client.get("/metrics").await.text;
+    metrics.lines().any(|have| have == line)
 }
