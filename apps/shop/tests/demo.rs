@@ -115,6 +115,41 @@ async fn a_file_replayed_twice_on_disk_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_replay_is_drained_and_the_next_one_takes_in_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let rejects = folder.path().join("rejects.csv");
+    let load = Load::Replay {
+        file: real_file().unwrap_or_else(small_file),
+        rejects: rejects.clone(),
+    };
+    let options = options(Place::Folder(folder.path().join("shop")), load);
+    let mut output = Vec::new();
+    // Stopped as soon as the first orders were taken in.
+    let bus = disk_bus(folder.path()).await;
+    let mut watch = bus.watch().unwrap();
+    let first_order = async {
+        loop {
+            let advanced = watch.next().await.unwrap();
+            if advanced.iter().any(|a| a.topic.as_str() == "orders") {
+                return;
+            }
+        }
+    };
+    let stopped = demo::run(bus.clone(), options.clone(), &mut output, first_order);
+    let stopped = stopped.await.unwrap();
+    assert!(stopped.is_success(), "{stopped:?}");
+    drop((bus, watch));
+    let (whole, _) = run(disk_bus(folder.path()).await, options).await;
+    let tally = whole.replay.unwrap();
+    assert_eq!(
+        tally.invoices - whole.log.accepted,
+        u64::from(tally.lines < 100)
+    );
+    assert!(stopped.log.accepted > 0 && stopped.log.accepted <= whole.log.accepted);
+    assert!(rejects.exists() && !folder.path().join("rejects.csv.part").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_real_file_is_taken_in_whole() {
     let Some(file) = real_file() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tidemill::Bus;
 use tidemill::core::PublishError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::DemoError;
@@ -35,6 +35,9 @@ pub(super) struct Feed {
     pub(super) source: Source,
     pub(super) flight: Arc<Flight>,
     pub(super) published: Arc<AtomicU64>,
+    /// True once no more orders are wanted. What was begun is finished first: an order that is
+    /// waited for must have been published.
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 impl Feed {
@@ -47,14 +50,23 @@ impl Feed {
         Ok(())
     }
 
-    /// Publishes `rate` generated orders a second until it is dropped.
+    /// Resolves when no more orders are wanted.
+    pub(super) async fn stopped(&self) {
+        // An error means that the demo is gone, which stops too.
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Publishes `rate` generated orders a second until it is stopped.
     pub(super) async fn traffic(&self, traffic: Traffic, rate: u32) -> Result<(), DemoError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut last = Instant::now();
         let mut due = 0.0_f64;
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.stopped() => return Ok(()),
+            }
             let now = Instant::now();
             // A second that could not be kept up with is not caught up on.
             due = (due + last.elapsed().as_secs_f64() * f64::from(rate)).min(f64::from(rate));
@@ -62,34 +74,53 @@ impl Feed {
             while due >= 1.0 {
                 let most = SOURCE_BATCH_MAX.min(due as usize) as u64;
                 due -= most as f64;
-                self.room().await?;
+                if !self.room().await? {
+                    return Ok(());
+                }
                 let waiting = self.source.generate(traffic, most).await?;
                 self.send(&waiting, |_| false).await?;
             }
         }
     }
 
-    /// Publishes a file, whose rejected lines go to `rejects`.
-    pub(super) async fn replay(&self, file: &Path, rejects: &Path) -> Result<Tally, DemoError> {
+    /// Publishes a file, whose rejected lines go to `rejects`, and waits for its orders to end.
+    /// Its tally, unless it was stopped.
+    pub(super) async fn replay(
+        &self,
+        file: &Path,
+        rejects: &Path,
+    ) -> Result<Option<Tally>, DemoError> {
         let (batches, mut read) = mpsc::channel(2);
         let (file, rejects) = (file.to_owned(), rejects.to_owned());
         let reading = tokio::task::spawn_blocking(move || read_file(&file, &rejects, &batches));
         while let Some(batch) = read.recv().await {
-            self.room().await?;
+            if !self.room().await? {
+                return Ok(None);
+            }
             let waiting = self.source.take(batch).await?;
             self.send(&waiting, |_| false).await?;
         }
         let tally = reading
             .await
             .map_err(|error| DemoError::Ended(error.to_string()))?;
-        Ok(tally?)
+        let tally = tally?;
+        tokio::select! {
+            _ = self.flight.down_to(0, PATIENCE) => {}
+            () = self.stopped() => {}
+        }
+        Ok(tally)
     }
 
-    async fn room(&self) -> Result<(), DemoError> {
-        if self.flight.down_to(FLIGHT_MAX, PATIENCE).await {
-            return Ok(());
+    /// Waits until there is room for more orders; false when no more are wanted.
+    async fn room(&self) -> Result<bool, DemoError> {
+        tokio::select! {
+            biased;
+            () = self.stopped() => Ok(false),
+            room = self.flight.down_to(FLIGHT_MAX, PATIENCE) => match room {
+                true => Ok(true),
+                false => Err(DemoError::Stuck(self.flight.open())),
+            },
         }
-        Err(DemoError::Stuck(self.flight.open()))
     }
 
     async fn send(
@@ -119,12 +150,13 @@ impl Feed {
     }
 }
 
-/// Reads the whole file and hands its invoices on in batches. Blocks.
+/// Reads the whole file and hands its invoices on in batches; `None` when nobody takes them any
+/// more. Blocks.
 fn read_file(
     file: &Path,
     rejects: &Path,
     batches: &mpsc::Sender<Vec<Invoice>>,
-) -> Result<Tally, ReplayError> {
+) -> Result<Option<Tally>, ReplayError> {
     let from = BufReader::new(File::open(file)?);
     if let Some(folder) = rejects.parent() {
         fs::create_dir_all(folder)?;
@@ -140,7 +172,9 @@ fn read_file(
         if batch.len() >= SOURCE_BATCH_MAX || (at_end && !batch.is_empty()) {
             let full = std::mem::take(&mut batch);
             if batches.blocking_send(full).is_err() {
-                break;
+                drop(invoices);
+                fs::remove_file(&aside)?;
+                return Ok(None);
             }
         }
         if at_end {
@@ -150,7 +184,7 @@ fn read_file(
     let tally = invoices.tally();
     drop(invoices);
     fs::rename(&aside, rejects)?;
-    Ok(tally)
+    Ok(Some(tally))
 }
 
 fn aside(rejects: &Path) -> PathBuf {

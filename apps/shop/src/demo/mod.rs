@@ -19,7 +19,7 @@ use thiserror::Error;
 use tidemill::core::{FetchError, PublishError};
 use tidemill::{Bus, ServeError};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -194,6 +194,8 @@ struct Stage {
     /// Sees orders end.
     watching: JoinHandle<()>,
     feed: Feed,
+    /// Tells the feed that no more orders are wanted.
+    stop: watch::Sender<bool>,
     /// Requests published by the source.
     published: Arc<AtomicU64>,
 }
@@ -224,7 +226,9 @@ impl Stage {
             }
         });
         let published = Arc::new(AtomicU64::new(0));
+        let (stop, stopped) = watch::channel(false);
         let feed = Feed {
+            stop: stopped,
             bus: bus.clone(),
             source: source.clone(),
             flight: Arc::clone(&flight),
@@ -240,6 +244,7 @@ impl Stage {
             flight,
             watching,
             feed,
+            stop,
             published,
         })
     }
@@ -258,12 +263,11 @@ impl Stage {
                     feed.traffic(*traffic, *rate).await?;
                     Ok(None)
                 }
-                Load::Replay { file, rejects } => {
-                    let tally = feed.replay(file, rejects).await?;
-                    feed.flight.down_to(0, PATIENCE).await;
-                    Ok(Some(tally))
+                Load::Replay { file, rejects } => feed.replay(file, rejects).await,
+                Load::None => {
+                    feed.stopped().await;
+                    Ok(None)
                 }
-                Load::None => std::future::pending().await,
             }
         };
         let time_over = async {
@@ -272,7 +276,13 @@ impl Stage {
                 None => std::future::pending().await,
             }
         };
-        tokio::pin!(feeding, time_over, shutdown);
+        let ending = async {
+            tokio::select! {
+                () = time_over => {}
+                () = shutdown => {}
+            }
+        };
+        tokio::pin!(feeding, ending);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.tick().await;
@@ -280,8 +290,9 @@ impl Stage {
         loop {
             tokio::select! {
                 fed = &mut feeding => return fed,
-                () = &mut time_over => return Ok(None),
-                () = &mut shutdown => return Ok(None),
+                () = &mut ending, if !*self.stop.borrow() => {
+                    self.stop.send_replace(true);
+                }
                 ended = self.serving.ended() => {
                     ended?;
                     return Err(DemoError::Ended("a service stopped".into()));
