@@ -323,6 +323,42 @@ fn damaged_records_are_named_and_the_others_are_read() {
 }
 
 #[test]
+fn a_lost_segment_is_named_and_the_partition_goes_on() {
+    let disk = memory();
+    let id = partition(1, 0);
+    let mut log = ByHand::open(&disk, &Options::default()).unwrap();
+    log.run(Operation::Create(id)).unwrap();
+    for number in 0..10 {
+        log.publish(id, &vec![number; 5000]);
+    }
+    log.log.close();
+    log.settle();
+    let mut log = ByHand::open(&disk, &Options::default()).unwrap();
+    log.publish(id, &[10; 5000]);
+    let mut lost = image(disk.as_ref(), "");
+    lost.retain(|path, _| !path.starts_with("topics/"));
+    let disk = disk_of(&lost);
+    let mut log = ByHand::open(&disk, &Options::default()).unwrap();
+    assert_eq!(log.publish(id, &[11; 5000]), 11);
+    log.log.close();
+    log.settle();
+    let Read::Disk(read) = log.reader().read(id, Offset(0), 100) else {
+        panic!("the records are on disk");
+    };
+    let error = read.run().unwrap_err();
+    let ReadError::Damaged { offset, resume, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((offset, resume), (Offset(0), Offset(10)));
+    for offset in [10, 11] {
+        let Read::Disk(read) = log.reader().read(id, Offset(offset), 1 << 20) else {
+            panic!("the records are on disk");
+        };
+        assert_eq!(read.run().unwrap()[0].base_offset(), Offset(offset));
+    }
+}
+
+#[test]
 fn small_batches_are_merged_in_the_segment_and_read_as_they_were() {
     let image = ten_records(|log| {
         log.log.close();

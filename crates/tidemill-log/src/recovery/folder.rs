@@ -171,8 +171,9 @@ impl Folder<'_> {
         match cut() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 tracing::error!(%path, length, "a segment is missing");
-                let create = Action::Create(path.clone());
-                self.opening.run(&format!("make {path}"), &[create])
+                let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+                let actions = [Action::MakeDir(dir.into()), Action::Create(path.clone())];
+                self.opening.run(&format!("make {path}"), &actions)
             }
             other => other.map_err(OpenError::io(format!("cut {path}"))),
         }
@@ -181,11 +182,17 @@ impl Folder<'_> {
     fn aside(&self, path: &str, epoch: u64) -> Result<(), OpenError> {
         let to = format!("{ASIDE_DIR}/{epoch}-{}", path.replace('/', "_"));
         tracing::warn!(%path, %to, "an unknown file is put aside");
-        let moved = self
-            .opening
-            .disk()
-            .make_dir(ASIDE_DIR)
-            .and_then(|()| self.opening.disk().rename(path, &to));
-        moved.map_err(OpenError::io(format!("put {path} aside")))
+        let disk = self.opening.disk();
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        // Each step is durable before the next: a power cut finds the file at one of its two
+        // places, and never after something else has taken its name.
+        let move_it = || -> io::Result<()> {
+            disk.make_dir(ASIDE_DIR)?;
+            disk.sync_dir("")?;
+            disk.rename(path, &to)?;
+            disk.sync_dir(ASIDE_DIR)?;
+            disk.sync_dir(parent)
+        };
+        move_it().map_err(OpenError::io(format!("put {path} aside")))
     }
 }
