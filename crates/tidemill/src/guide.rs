@@ -1,4 +1,4 @@
-//! Guides that belong to no one type. The others stand at [`handler`](crate::handler),
+//! Guides that belong to no one type. The others stand at [`handler`](mod@crate::handler),
 //! [`extract`](crate::extract), [`outcome`](crate::outcome) and [`layer`](crate::layer).
 
 #[doc = include_str!("docs/errors.md")]
