@@ -22,7 +22,8 @@ use crate::router::Router;
 /// [`build`](Serve::build) it to keep a handle.
 ///
 /// ```no_run
-/// # async fn example(bus: tidemill::Bus, router: tidemill::Router) -> Result<(), tidemill::ServeError> {
+/// # use tidemill::{Bus, Router, ServeError};
+/// # async fn example(bus: Bus, router: Router) -> Result<(), ServeError> {
 /// tidemill::serve(bus, router)
 ///     .group("billing")
 ///     .concurrency(16)
