@@ -34,7 +34,7 @@ async fn ship(State(journal): State<Journal>, Data(paid): Data<OrderPaid>) -> Re
 }
 
 /// Runs until three orders are shipped; each line goes to `print`.
-pub async fn run(mut print: impl FnMut(String)) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn run(mut print: impl FnMut(String)) -> Result<(), Box<dyn std::error::Error>> {
     let bus = tidemill::open("memory:").await?;
     let (journal, mut lines) = unbounded_channel();
     let router = Router::new()
