@@ -5,16 +5,18 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tidemill_core::{Commit, Delivery, Effects, Failure, Order, Outcome, TopicName};
 
-use crate::boxed::SharedRoute;
+use crate::boxed::{Oneshot, SharedRoute};
 use crate::handler::Retry;
 use crate::limits::ERROR_TEXT_MAX_BYTES;
 use crate::outcome::{Fail, FailClass};
@@ -128,40 +130,71 @@ impl App {
     }
 
     /// Calls the handler for `delivery` once. Never fails and never panics.
-    pub fn call(&self, delivery: Delivery) -> impl Future<Output = Verdict> + Send + use<> {
+    #[must_use = "nothing is called until the future is polled"]
+    pub fn call(&self, delivery: Delivery) -> CallFuture {
         let inner = Arc::clone(&self.inner);
-        async move {
-            let place = inner
-                .parts
-                .table
-                .find(&delivery.position.topic, &delivery.event);
-            match place.and_then(|place| Some((place, inner.parts.handled.get(place)?))) {
-                Some((place, handled)) => inner.attempt(place, handled, delivery).await,
-                None => inner.pass_over(),
+        let attempt = delivery.attempt.0;
+        let parts = &inner.parts;
+        let place = parts.table.find(&delivery.position.topic, &delivery.event);
+        let handled = place.and_then(|place| Some((place, parts.handled.get(place)?)));
+        let calling = handled.map(|(place, handled)| Calling {
+            place,
+            attempt,
+            called: handled.route.oneshot(delivery),
+        });
+        CallFuture { inner, calling }
+    }
+}
+
+/// The future of [`App::call`].
+#[must_use = "nothing is called until the future is polled"]
+pub struct CallFuture {
+    inner: Arc<Inner>,
+    /// None when no handler is for the event.
+    calling: Option<Calling>,
+}
+
+struct Calling {
+    /// Of the handler.
+    place: usize,
+    attempt: u32,
+    called: Oneshot,
+}
+
+impl Future for CallFuture {
+    type Output = Verdict;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verdict> {
+        let Self { inner, calling } = self.get_mut();
+        let Some(calling) = calling else {
+            return Poll::Ready(inner.pass_over());
+        };
+        // A call that panicked is not polled or used again: see the route's future.
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut calling.called).poll(cx)));
+        let fail = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(commit))) => {
+                return Poll::Ready(Verdict {
+                    commit,
+                    retry: None,
+                    kind: VerdictKind::Handled,
+                    handler: Some(calling.place),
+                });
             }
-        }
+            Ok(Poll::Ready(Err(error))) => Fail::from_layer(error),
+            Err(panic) => panicked(&*panic),
+        };
+        Poll::Ready(inner.failed(calling.place, calling.attempt, &fail))
+    }
+}
+
+impl fmt::Debug for CallFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallFuture").finish_non_exhaustive()
     }
 }
 
 impl Inner {
-    async fn attempt(&self, place: usize, handled: &Handled, delivery: Delivery) -> Verdict {
-        let attempt = delivery.attempt.0;
-        let called = AssertUnwindSafe(async { handled.route.oneshot(delivery).await });
-        let fail = match called.catch_unwind().await {
-            Ok(Ok(commit)) => {
-                return Verdict {
-                    commit,
-                    retry: None,
-                    kind: VerdictKind::Handled,
-                    handler: Some(place),
-                };
-            }
-            Ok(Err(error)) => Fail::from_layer(error),
-            Err(panic) => panicked(&*panic),
-        };
-        self.failed(place, handled, attempt, &fail)
-    }
-
     fn pass_over(&self) -> Verdict {
         self.unhandled.fetch_add(1, Ordering::Relaxed);
         Verdict {
@@ -173,7 +206,9 @@ impl Inner {
     }
 
     #[cold]
-    fn failed(&self, place: usize, handled: &Handled, attempt: u32, fail: &Fail) -> Verdict {
+    fn failed(&self, place: usize, attempt: u32, fail: &Fail) -> Verdict {
+        let handled = self.parts.handled.get(place);
+        let handled = handled.expect("the handler was found at this place");
         let decision = self.parts.policy.decide(&FailedAttempt {
             fail,
             attempt,

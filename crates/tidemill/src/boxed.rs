@@ -57,6 +57,17 @@ impl Route {
         }
     }
 
+    /// Calls for the last time.
+    fn begin(mut self, delivery: Delivery) -> RouteFuture {
+        let mut call = self.ready.take().unwrap_or_else(|| self.pool.take());
+        call.begin(delivery);
+        RouteFuture {
+            call: Some(call),
+            pool: self.pool,
+            in_poll: false,
+        }
+    }
+
     /// The part of it that many tasks share.
     pub(crate) fn share(self) -> SharedRoute {
         SharedRoute { pool: self.pool }
@@ -72,13 +83,11 @@ pub(crate) struct SharedRoute {
 impl SharedRoute {
     /// Waits until it is ready and calls.
     pub(crate) fn oneshot(&self, delivery: Delivery) -> Oneshot {
-        Oneshot::Waiting {
-            route: Route {
-                pool: Arc::clone(&self.pool),
-                ready: None,
-            },
-            delivery: Some(delivery),
-        }
+        let route = Route {
+            pool: Arc::clone(&self.pool),
+            ready: None,
+        };
+        Oneshot::Waiting(route, delivery)
     }
 }
 
@@ -171,35 +180,31 @@ impl fmt::Debug for RouteFuture {
     }
 }
 
-/// The future of [`Route::oneshot`].
+/// The future of [`SharedRoute::oneshot`].
 pub(crate) enum Oneshot {
-    Waiting {
-        route: Route,
-        delivery: Option<Delivery>,
-    },
+    /// Not ready yet.
+    Waiting(Route, Delivery),
     Running(RouteFuture),
+    Done,
 }
 
 impl Future for Oneshot {
     type Output = Result<Commit, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match &mut *self {
-                Self::Running(future) => return Pin::new(future).poll(cx),
-                Self::Waiting { route, delivery } => {
-                    match route.poll_ready(cx) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Ready(Ok(())) => {}
-                    }
-                    let Some(delivery) = delivery.take() else {
-                        return Poll::Pending;
-                    };
-                    let running = route.call(delivery);
-                    *self = Self::Running(running);
-                }
+        if let Self::Waiting(route, _) = &mut *self {
+            match route.poll_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {}
             }
+            if let Self::Waiting(route, delivery) = std::mem::replace(&mut *self, Self::Done) {
+                *self = Self::Running(route.begin(delivery));
+            }
+        }
+        match &mut *self {
+            Self::Running(future) => Pin::new(future).poll(cx),
+            Self::Waiting(..) | Self::Done => Poll::Pending,
         }
     }
 }

@@ -23,7 +23,7 @@ pub mod router;
 mod serve;
 mod service;
 
-pub use app::{App, RetryAdvice, Verdict, VerdictKind};
+pub use app::{App, CallFuture, RetryAdvice, Verdict, VerdictKind};
 pub use boxed::{Route, RouteFuture};
 pub use bus::{AskError, BusExt, Publish, SendError};
 pub use dispatcher::{Dispatcher, DispatcherInfo, ServeError, Served};

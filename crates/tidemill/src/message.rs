@@ -254,7 +254,11 @@ pub mod private {
     }
 
     pub fn decode_json<T: serde::de::DeserializeOwned>(data: &[u8]) -> Result<T, CodecError> {
-        Ok(serde_json::from_slice(data)?)
+        // One check of the whole is cheaper than one for each text in it.
+        Ok(match std::str::from_utf8(data) {
+            Ok(text) => serde_json::from_str(text)?,
+            Err(_) => serde_json::from_slice(data)?,
+        })
     }
 
     pub fn schema_of<T: schemars::JsonSchema>() -> Schema {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tidemill_core::{Delivery, Event};
 
 use super::{AnyInput, FromEvent};
-use crate::message::Message;
+use crate::message::{Message, private};
 use crate::outcome::Fail;
 
 /// The event's data as the message `T`. The last argument of a handler.
@@ -74,7 +74,7 @@ fn decode_json<T: DeserializeOwned>(event: &Event, data: &[u8]) -> Result<T, Fai
         let have = event.datacontenttype().unwrap_or_default();
         return Err(undecodable(event, format_args!("{have} is not JSON")));
     }
-    serde_json::from_slice(data).map_err(|error| undecodable(event, error))
+    private::decode_json(data).map_err(|error| undecodable(event, error))
 }
 
 #[diagnostic::do_not_recommend]

@@ -62,12 +62,12 @@ impl<S: Clone + Send + Sync + 'static> Entry<S> {
             make: Box::new(move |state| {
                 let state = state.clone();
                 Box::new(move |identity| {
-                    route(Shared {
+                    let shared = Shared {
                         handler,
                         state,
                         identity,
-                        timeout,
-                    })
+                    };
+                    route(shared, timeout)
                 })
             }),
         }
@@ -130,31 +130,30 @@ struct Shared<H, S> {
     handler: H,
     state: S,
     identity: Arc<Identity>,
-    timeout: Option<Duration>,
 }
 
-fn route<H, T, S>(shared: Shared<H, S>) -> Route
+fn route<H, T, S>(shared: Shared<H, S>, timeout: Option<Duration>) -> Route
 where
     H: Handler<T, S>,
     S: Send + Sync + 'static,
     T: 'static,
 {
     let shared = Arc::new(shared);
-    Route::new(ServiceFn::new(move |delivery: Delivery| {
-        let shared = Arc::clone(&shared);
-        async move {
-            let called = match shared.timeout {
-                None => call(&shared, delivery).await,
-                Some(limit) => tokio::time::timeout(limit, call(&shared, delivery))
-                    .await
-                    .unwrap_or_else(|_| Err(too_slow(limit))),
-            };
-            called.map_err(BoxError::from)
-        }
-    }))
+    match timeout {
+        None => Route::new(ServiceFn::new(move |delivery| {
+            call(Arc::clone(&shared), delivery)
+        })),
+        Some(limit) => Route::new(ServiceFn::new(move |delivery| {
+            let called = call(Arc::clone(&shared), delivery);
+            async move {
+                let ended = tokio::time::timeout(limit, called).await;
+                ended.unwrap_or_else(|_| Err(too_slow(limit).into()))
+            }
+        })),
+    }
 }
 
-async fn call<H, T, S>(shared: &Shared<H, S>, delivery: Delivery) -> Result<Commit, Fail>
+async fn call<H, T, S>(shared: Arc<Shared<H, S>>, delivery: Delivery) -> Result<Commit, BoxError>
 where
     H: Handler<T, S>,
 {
