@@ -82,16 +82,13 @@ pub(crate) fn sort<'a>(
             Some(key) => partition_of(key.as_bytes(), topic.partitions),
             None => Partition(round() % topic.partitions.max(1)),
         };
-        let Some(slot) = index.get_mut(partition.0 as usize) else {
-            continue;
-        };
+        let slot = index.get_mut(partition.0 as usize);
+        let slot = slot.expect("a partition's number is below their count");
         let at = *slot.get_or_insert_with(|| {
             builders.push((partition, BatchBuilder::new()));
             builders.len() - 1
         });
-        let Some((_, builder)) = builders.get_mut(at) else {
-            continue;
-        };
+        let (_, builder) = builders.get_mut(at).expect("it was pushed, now or before");
         let record = Encoded::new(event);
         places.push((at, u64::from(builder.record_count())));
         builder
