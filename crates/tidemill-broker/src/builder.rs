@@ -1,5 +1,6 @@
 //! How a broker is opened.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tidemill_log::{Disk, FlushPolicy, OpenError, Options};
 
 use crate::broker::{Broker, Inner};
 use crate::limits::{IN_MEMORY_MAX_BYTES, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX};
-use crate::machine::BrokerMachine;
+use crate::machine::{BrokerMachine, UnknownEffect};
 use crate::watch::Listening;
 
 /// Where the data is.
@@ -131,7 +132,14 @@ impl Builder {
         let (machine, durable) = BrokerMachine::new();
         let listening = Arc::new(Listening::default());
         let observer = Arc::clone(&listening);
-        let handle = driver::open(disk, options, machine, observer)?;
+        let open = || driver::open(disk, options, machine, observer);
+        let handle = catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+            let UnknownEffect { lsn, why } = match panic.downcast() {
+                Ok(unknown) => *unknown,
+                Err(panic) => resume_unwind(panic),
+            };
+            Err(OpenError::Entry { lsn, why })
+        })?;
         let inner = Inner::new(handle, durable, listening, self.settings);
         Ok(Broker::of(inner))
     }

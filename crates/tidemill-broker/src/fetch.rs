@@ -17,9 +17,17 @@ use crate::metrics::add;
 pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, FetchError> {
     let id = partition_id(&inner, &fetch)?;
     let deadline = Instant::now().checked_add(fetch.wait);
-    let advanced = inner.listening.poll(id);
+    if inner.closed.load(Ordering::Acquire) {
+        return Err(Unavailable::Closed.into());
+    }
+    let fetched = read(&inner, id, &fetch).await?;
+    if fetch.wait.is_zero() || answers(&fetched, &fetch) {
+        add(&inner.counters.fetched_events, fetched.events.len());
+        return Ok(fetched);
+    }
+    let poll = inner.listening.poll(id);
     loop {
-        let waiting = advanced.notified();
+        let waiting = poll.notify.notified();
         tokio::pin!(waiting);
         // From here on an advance is not missed, whether it comes before or after the look.
         waiting.as_mut().enable();
@@ -27,7 +35,7 @@ pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, Fe
             return Err(Unavailable::Closed.into());
         }
         let fetched = read(&inner, id, &fetch).await?;
-        if !fetched.events.is_empty() || fetched.next > fetch.offset || fetch.max_events == 0 {
+        if answers(&fetched, &fetch) {
             add(&inner.counters.fetched_events, fetched.events.len());
             return Ok(fetched);
         }
@@ -38,6 +46,11 @@ pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, Fe
             None => waiting.await,
         }
     }
+}
+
+/// Whether there is nothing to wait for.
+fn answers(fetched: &Fetched, fetch: &Fetch) -> bool {
+    !fetched.events.is_empty() || fetched.next > fetch.offset || fetch.max_events == 0
 }
 
 fn partition_id(inner: &Inner, fetch: &Fetch) -> Result<PartitionId, FetchError> {

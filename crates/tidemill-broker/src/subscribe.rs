@@ -91,6 +91,11 @@ async fn subscribe(
         let why = format!("a subscription has 1 to {SUBSCRIPTION_TOPICS_MAX} topics");
         return Err(SubscribeError::Other(why));
     }
+    // Looked at again when it joins; here so that a refused one leaves nothing behind.
+    let live = inner.groups().get(&group).cloned();
+    if let Some(refused) = live.and_then(|live| live.refuses(order)) {
+        return Err(join_error(group, order, refused));
+    }
     let create = inner.settings.auto_create_topics;
     let topics = topics.into_iter().map(|name| JoinTopic {
         name,

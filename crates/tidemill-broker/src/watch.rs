@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use tidemill_core::bus::{Advanced, BoxFuture, Watch};
 use tidemill_core::error::Unavailable;
@@ -66,20 +66,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Listening {
     /// What is notified when this partition advances.
-    pub(crate) fn poll(&self, id: PartitionId) -> Arc<Notify> {
-        let mut partitions = self
-            .partitions
+    pub(crate) fn poll(self: &Arc<Self>, id: PartitionId) -> Poll {
+        let mut partitions = self.partitions_mut();
+        let notify = Arc::clone(&partitions.entry(id).or_default().polls);
+        let listening = Arc::clone(self);
+        Poll {
+            listening,
+            id,
+            notify,
+        }
+    }
+
+    fn partitions_mut(&self) -> RwLockWriteGuard<'_, HashMap<PartitionId, Listeners>> {
+        self.partitions
             .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&partitions.entry(id).or_default().polls)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rings `bell` when one of these partitions advances.
     pub(crate) fn listen(&self, ids: impl Iterator<Item = PartitionId>, bell: &Arc<Bell>) {
-        let mut partitions = self
-            .partitions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = self.partitions_mut();
         for id in ids {
             let groups = &mut partitions.entry(id).or_default().groups;
             if !groups.iter().any(|have| Arc::ptr_eq(have, bell)) {
@@ -90,10 +96,7 @@ impl Listening {
 
     /// These partitions are gone, or nobody of `bell` reads them any longer.
     pub(crate) fn forget(&self, keep: impl Fn(PartitionId, &Arc<Bell>) -> bool) {
-        let mut partitions = self
-            .partitions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = self.partitions_mut();
         partitions.retain(|id, listeners| {
             listeners.groups.retain(|bell| keep(*id, bell));
             // A poll that waits holds the notification, too.
@@ -155,6 +158,26 @@ impl Observer for Listening {
     fn failed(&self, why: &Unavailable) {
         tracing::error!(%why, "the log takes no more writes");
         self.wake_all();
+    }
+}
+
+/// A long poll of one partition.
+pub(crate) struct Poll {
+    listening: Arc<Listening>,
+    id: PartitionId,
+    /// Woken, together with everybody else's, when the partition advances.
+    pub(crate) notify: Arc<Notify>,
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        let mut partitions = self.listening.partitions_mut();
+        // The map's and this one's: no other poll waits.
+        let last = Arc::strong_count(&self.notify) == 2;
+        let unused = |listeners: &Listeners| last && listeners.groups.is_empty();
+        if partitions.get(&self.id).is_some_and(unused) {
+            partitions.remove(&self.id);
+        }
     }
 }
 

@@ -217,6 +217,32 @@ impl Event {
         self.extension_str(PARTITION_KEY)
     }
 
+    /// The same event in memory of its own. An event that was read from a log shares the
+    /// memory of everything that was read with it; one that is kept for long should not.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let text = |text: &ByteString| ByteString::from(&**text);
+        let value = |value: &ExtensionValue| match value {
+            ExtensionValue::String(have) => ExtensionValue::String(text(have)),
+            other => other.clone(),
+        };
+        Self {
+            id: self.id.detached(),
+            source: self.source.detached(),
+            ty: self.ty.detached(),
+            subject: self.subject.as_ref().map(Subject::detached),
+            time: self.time,
+            datacontenttype: self.datacontenttype.as_ref().map(text),
+            dataschema: self.dataschema.as_ref().map(text),
+            extensions: self
+                .extensions
+                .iter()
+                .map(|(name, have)| (text(name), value(have)))
+                .collect(),
+            data: self.data.as_ref().map(|data| Bytes::copy_from_slice(data)),
+        }
+    }
+
     /// Roughly how many bytes this event needs in memory and in the log.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -479,6 +505,22 @@ mod tests {
                 .is_err()
         );
         assert!(builder().data("nonsense", "x").build().is_err());
+    }
+
+    #[test]
+    fn a_detached_event_is_the_same_and_shares_nothing() {
+        let shared = Bytes::from(vec![b'1'; 1000]);
+        let event = builder()
+            .subject(Subject::new("s").unwrap())
+            .extension("n", ExtensionValue::Integer(7))
+            .extension("partitionkey", ExtensionValue::String("k".into()))
+            .data("application/json", shared.slice(3..7))
+            .build()
+            .unwrap();
+        let detached = event.detached();
+        assert_eq!(detached, event);
+        drop(event);
+        assert!(shared.is_unique());
     }
 
     #[test]

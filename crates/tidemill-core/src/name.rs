@@ -51,6 +51,12 @@ macro_rules! name {
                 Ok(Self(text))
             }
 
+            /// The same name in memory of its own.
+            #[allow(dead_code, reason = "only those of events need it")]
+            pub(crate) fn detached(&self) -> Self {
+                Self(ByteString::from(self.as_str()))
+            }
+
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {

@@ -61,6 +61,13 @@ struct Locked {
 }
 
 impl Locked {
+    fn refuses(&self, order: Order) -> Option<JoinRefused> {
+        if let Some(have) = self.core.order_in_use().filter(|have| *have != order) {
+            return Some(JoinRefused::Order(have));
+        }
+        (self.notifies.len() >= GROUP_MEMBERS_MAX).then_some(JoinRefused::Members)
+    }
+
     /// Wakes who has something to look at, but for one that looks right now.
     fn wake(&mut self, but: Option<MemberId>) {
         while let Some(member) = self.core.wake.pop_first() {
@@ -111,6 +118,11 @@ impl Group {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why a member that keeps this order would not be taken in now.
+    pub(crate) fn refuses(&self, order: Order) -> Option<JoinRefused> {
+        self.locked().refuses(order)
+    }
+
     /// Takes a member in.
     pub(crate) fn join(
         &self,
@@ -119,11 +131,8 @@ impl Group {
         topics: Vec<(TopicName, Topic, Vec<Cursor>)>,
     ) -> Result<(MemberId, Arc<Notify>), JoinRefused> {
         let mut locked = self.locked();
-        if let Some(have) = locked.core.order_in_use().filter(|have| *have != order) {
-            return Err(JoinRefused::Order(have));
-        }
-        if locked.notifies.len() >= GROUP_MEMBERS_MAX {
-            return Err(JoinRefused::Members);
+        if let Some(refused) = locked.refuses(order) {
+            return Err(refused);
         }
         let ids: Vec<_> = topics.iter().map(|(_, topic, _)| *topic).collect();
         let member = locked.core.join(order, topics);

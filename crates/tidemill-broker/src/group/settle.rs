@@ -147,7 +147,8 @@ impl Core {
         flow.waiting += 1;
         match due {
             Some(due) => {
-                self.lanes.delay(item, due);
+                let event = Arc::new(item.event.detached());
+                self.lanes.delay(Item { event, ..item }, due);
                 // Whoever waits has a new time to look at.
                 self.wake_topic(place);
             }

@@ -12,6 +12,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -52,6 +53,13 @@ impl Durable {
         let catalog = Catalog::of(&self.state());
         self.catalog.store(Arc::new(catalog));
     }
+}
+
+/// What recovery ends with when the journal has an effect that this version does not know.
+#[derive(Debug)]
+pub(crate) struct UnknownEffect {
+    pub(crate) lsn: Lsn,
+    pub(crate) why: String,
 }
 
 /// The machine that the log drives.
@@ -108,8 +116,9 @@ impl Machine for BrokerMachine {
     fn apply(&mut self, lsn: Lsn, effect: Effect<'_>) {
         match Change::decode(effect.kind, effect.bytes) {
             Ok(change) => self.apply_durable(change),
-            // The journal's checksum held, so this is an effect of another version.
-            Err(why) => panic!("the journal's entry {lsn} cannot be applied: {why}"),
+            // The journal's checksum held, so this is an effect of another version. Going on
+            // without it would lose it; whoever opens the log catches this.
+            Err(why) => resume_unwind(Box::new(UnknownEffect { lsn, why })),
         }
     }
 

@@ -116,6 +116,10 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
     pub(crate) fn builder(&self) -> Builder {
         Broker::builder().path(self.0.path())
     }
