@@ -1,5 +1,6 @@
-//! What one call of a handler costs in instructions and allocations: from a delivery of a small
-//! JSON event to its verdict, without a bus.
+//! What a small JSON event costs in instructions and allocations: one call of a handler, from a
+//! delivery to its verdict, without a bus; and the whole way through a dispatcher, from a bus
+//! that costs nothing and back to it (`served`, keys on different lanes).
 //!
 //! `cargo run --release -p tidemill-bench --bin dispatch` prints a table. Instructions are
 //! counted by valgrind's callgrind, which must be installed: each case runs with two numbers of
@@ -16,15 +17,29 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidemill::layer::{CatchPanicLayer, TraceLayer};
 use tidemill::{
-    App, Attempt, Data, Delivery, Emit, Event, EventId, EventType, GroupName, Json, Message,
+    Attempt, Data, Delivery, Emit, Event, EventId, EventType, GroupName, Json, Key, Message,
     Offset, Partition, Position, Router, Source, TopicName, VerdictKind,
 };
 use tower::limit::ConcurrencyLimitLayer;
 use tower::timeout::TimeoutLayer;
 
 mod counter;
+mod null_bus;
 
-const CASES: [&str; 5] = ["bytes", "bare", "json", "layers", "emit"];
+use null_bus::NullBus;
+
+const CASES: [&str; 8] = [
+    "bytes",
+    "bare",
+    "json",
+    "layers",
+    "emit",
+    "served-bytes",
+    "served-bare",
+    "served-layers",
+];
+/// Keys that the events of the `served` cases have.
+const KEYS: usize = 100;
 const FEW: u64 = 2_000;
 const MANY: u64 = 4_000;
 
@@ -52,8 +67,8 @@ async fn emit(Data(order): Data<OrderPaid>) -> Emit<OrderPaid> {
     Emit(order)
 }
 
-fn app(case: &str) -> Result<App, Box<dyn Error>> {
-    let router = match case {
+fn router(case: &str) -> Result<Router, Box<dyn Error>> {
+    Ok(match case {
         "bytes" => Router::new().on_pattern("orders", "order_*", take_bytes),
         "bare" => Router::new().on(take),
         "json" => Router::new().on_pattern("orders", "order_*", take_json),
@@ -65,18 +80,19 @@ fn app(case: &str) -> Result<App, Box<dyn Error>> {
             .layer(TraceLayer),
         "emit" => Router::new().on(emit),
         other => return Err(format!("unknown case {other:?}; one of {CASES:?}").into()),
-    };
-    Ok(router.finish()?)
+    })
 }
 
-fn delivery() -> Result<Delivery, Box<dyn Error>> {
+fn delivery(key: Option<usize>) -> Result<Delivery, Box<dyn Error>> {
     let id = EventId::new("019d2c5e-7c1a-7d27-9c1f-3a5d4b6e8f10")?;
-    let event = Event::builder(id, Source::new("/bench")?, EventType::new("order_paid")?)
-        .data(
-            "application/json",
-            &br#"{"order_id":123456,"cents":1999,"express":true}"#[..],
-        )
-        .build()?;
+    let mut event = Event::builder(id, Source::new("/bench")?, EventType::new("order_paid")?).data(
+        "application/json",
+        &br#"{"order_id":123456,"cents":1999,"express":true}"#[..],
+    );
+    if let Some(key) = key {
+        event = event.key(&Key::new(key.to_string())?);
+    }
+    let event = event.build()?;
     Ok(Delivery {
         event: Arc::new(event),
         position: Position {
@@ -95,8 +111,11 @@ fn run(case: &str, calls: u64) -> Result<u64, Box<dyn Error>> {
         .enable_time()
         .build()?;
     let _entered = runtime.enter();
-    let app = app(case)?;
-    let delivery = delivery()?;
+    if let Some(case) = case.strip_prefix("served-") {
+        return runtime.block_on(serve(case, calls));
+    }
+    let app = router(case)?.finish()?;
+    let delivery = delivery(None)?;
     let one = || match app.call(delivery.clone()).now_or_never() {
         Some(verdict) if verdict.kind == VerdictKind::Handled => Ok(()),
         other => Err(format!("the call did not end well: {other:?}")),
@@ -107,6 +126,23 @@ fn run(case: &str, calls: u64) -> Result<u64, Box<dyn Error>> {
         one()?;
     }
     Ok(counter::allocations() - before)
+}
+
+/// Serves so many events, and returns the allocations from the first event to the last
+/// settlement, those of the start included.
+async fn serve(case: &str, events: u64) -> Result<u64, Box<dyn Error>> {
+    let given: Result<Vec<_>, _> = (0..KEYS).map(|key| delivery(Some(key))).collect();
+    let (bus, counts) = NullBus::open(given?, events);
+    let dispatcher = tidemill::serve(bus, router(case)?).group("bench").build()?;
+    let before = counter::allocations();
+    let mut acknowledged = 0;
+    dispatcher
+        .run(async { acknowledged = counts.all().await })
+        .await?;
+    match acknowledged == events {
+        true => Ok(counter::allocations() - before),
+        false => Err(format!("{acknowledged} of {events} events were acknowledged").into()),
+    }
 }
 
 /// The instructions of this program for `calls` calls, as callgrind counts them.
@@ -127,13 +163,13 @@ fn instructions(case: &str, calls: u64) -> Result<u64, Box<dyn Error>> {
 
 fn table() -> Result<(), Box<dyn Error>> {
     println!(
-        "{:<10}{:>20}{:>20}",
-        "case", "instructions/call", "allocations/call"
+        "{:<16}{:>20}{:>20}",
+        "case", "instructions/event", "allocations/event"
     );
     for case in CASES {
         let more = instructions(case, MANY)? - instructions(case, FEW)?;
-        let allocations = run(case, MANY)? as f64 / MANY as f64;
-        println!("{case:<10}{:>20}{allocations:>20.2}", more / (MANY - FEW));
+        let allocations = (run(case, MANY)? - run(case, FEW)?) as f64 / (MANY - FEW) as f64;
+        println!("{case:<16}{:>20}{allocations:>20.2}", more / (MANY - FEW));
     }
     Ok(())
 }
