@@ -6,3 +6,6 @@ pub mod errors {}
 
 #[doc = include_str!("docs/testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("docs/serving.md")]
+pub mod serving {}
