@@ -101,7 +101,7 @@ async fn measure(broker: Broker, what: &str, publishers: usize, batch: u64, secs
     let took = began.elapsed().as_secs_f64();
     let rate = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64 / took;
     println!(
-        "{what:<10} {publishers:>3} publishers x {batch:>3}: published {:>9.0}/s  settled {:>9.0}/s",
+        "{what:<9} {publishers:>2} publishers x {batch:>3}: published {:>8.0}/s, settled {:>7.0}/s",
         rate(&published),
         rate(&settled),
     );

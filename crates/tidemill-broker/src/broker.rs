@@ -217,7 +217,7 @@ impl Broker {
     /// What it did since it was opened.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        self.inner.counters.snapshot()
+        self.inner.counters.snapshot(self.inner.handle.stats())
     }
 
     /// Takes nothing more in, waits until everything that was taken in is durable, writes a

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidemill_log::Stats;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// The counters while they count.
@@ -10,17 +12,42 @@ macro_rules! counters {
             $(pub(crate) $name: AtomicU64,)*
         }
 
-        /// What the broker did since it was opened. Counters only rise.
+        /// What the broker did since it was opened. Counters only rise, but for `tail_bytes`
+        /// and `replay_bytes`, which say how things stand.
         #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
         #[non_exhaustive]
         pub struct Metrics {
             $($(#[$doc])* pub $name: u64,)*
+            /// Commits of the journal: groups of operations that were written together.
+            pub commits: u64,
+            /// Operations in them.
+            pub entries: u64,
+            /// Bytes that they took in the journal.
+            pub journal_bytes: u64,
+            /// Syncs of the journal.
+            pub syncs: u64,
+            /// Bytes of record batches that were written to segments.
+            pub segment_bytes: u64,
+            /// Checkpoints.
+            pub checkpoints: u64,
+            /// Bytes of record batches in memory now, because they are not in segments yet.
+            pub tail_bytes: u64,
+            /// Bytes of the journal that the next opening would read now.
+            pub replay_bytes: u64,
         }
 
         impl Counters {
-            pub(crate) fn snapshot(&self) -> Metrics {
+            pub(crate) fn snapshot(&self, log: Stats) -> Metrics {
                 Metrics {
                     $($name: self.$name.load(Ordering::Relaxed),)*
+                    commits: log.commits,
+                    entries: log.entries,
+                    journal_bytes: log.journal_bytes,
+                    syncs: log.syncs,
+                    segment_bytes: log.segment_bytes,
+                    checkpoints: log.checkpoints,
+                    tail_bytes: log.tail_bytes,
+                    replay_bytes: log.replay_bytes,
                 }
             }
         }

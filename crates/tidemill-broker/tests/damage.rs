@@ -83,7 +83,7 @@ async fn a_damaged_batch_is_passed_and_named() {
         }
     }
     assert!(
-        (COUNT / 2..COUNT).contains(&seen.len()),
+        (COUNT / 2..=COUNT).contains(&seen.len()),
         "some are missing: {seen:?}"
     );
     assert!(seen.is_sorted());

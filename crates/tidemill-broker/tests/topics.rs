@@ -235,6 +235,7 @@ async fn a_dead_letter_tells_where_it_came_from() {
         );
         let metrics = broker.metrics();
         assert_eq!((metrics.dead_lettered, metrics.settled), (1, 1));
+        assert!(metrics.syncs >= 3 && metrics.entries >= 3, "{metrics:?}");
         broker.close().await;
     }
 }
