@@ -29,6 +29,7 @@ pub(crate) struct Handled {
     pub(crate) route: SharedRoute,
     pub(crate) identity: Arc<Identity>,
     pub(crate) retry: Retry,
+    pub(crate) policy: Arc<dyn FailurePolicy>,
 }
 
 /// What an [`App`] is made of.
@@ -36,7 +37,6 @@ pub(crate) struct Parts {
     pub(crate) table: Arc<Table>,
     pub(crate) handled: Vec<Handled>,
     pub(crate) infos: Vec<HandlerInfo>,
-    pub(crate) policy: Arc<dyn FailurePolicy>,
 }
 
 struct Inner {
@@ -209,7 +209,7 @@ impl Inner {
     fn failed(&self, place: usize, attempt: u32, fail: &Fail) -> Verdict {
         let handled = self.parts.handled.get(place);
         let handled = handled.expect("the handler was found at this place");
-        let decision = self.parts.policy.decide(&FailedAttempt {
+        let decision = handled.policy.decide(&FailedAttempt {
             fail,
             attempt,
             handler: &handled.identity.id,

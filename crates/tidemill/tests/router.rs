@@ -8,7 +8,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use support::call;
-use tidemill::{BuildError, Data, Emit, Fail, Handler as _, Json, Message, Order, Reply, Router};
+use tidemill::{
+    BuildError, Data, Decision, Emit, Fail, FailedAttempt, Handler as _, Json, Message, Order,
+    Reply, Router,
+};
 use tidemill::{Source, State, VerdictKind};
 
 #[derive(Clone, Message, Serialize, Deserialize, JsonSchema)]
@@ -174,6 +177,8 @@ fn handlers_are_described_with_their_schemas() {
     assert_eq!(told[0]["type"], "order_created");
     assert_eq!(told[0]["needs"], "per_key");
     assert_eq!(told[0]["retry"]["retries"], 5);
+    assert_eq!(told[0]["retry"]["first_ms"], 50);
+    assert_eq!(told[0]["timeout_ms"], 1000);
     assert_eq!(told[0]["input"]["schema"]["type"], "integer");
     let outputs = told[0]["outputs"].as_array().unwrap();
     assert_eq!(outputs.len(), 3);
@@ -226,4 +231,35 @@ async fn ids_stay_short_along_a_chain() {
         assert!(ids.insert(event.id().clone()), "an id came twice");
         assert_eq!(event.extension_str("correlationid"), Some("e1"));
     }
+}
+
+#[tokio::test]
+async fn a_merged_router_keeps_what_it_said_and_takes_the_rest() {
+    async fn gone() -> Emit<Stock> {
+        Emit(Stock::Gone)
+    }
+    async fn broken() -> Result<(), Fail> {
+        Err(Fail::transient("no"))
+    }
+    let inner = Router::new()
+        .on_pattern("orders", "inner", gone.id("inner"))
+        .on_pattern("orders", "broken", broken.id("broken"))
+        .retry(7)
+        .failure_policy(|_: &FailedAttempt<'_>| Decision::DeadLetter);
+    let app = Router::new()
+        .on_pattern("orders", "outer", gone.id("outer"))
+        .on_pattern("orders", "again", broken.id("again"))
+        .merge(inner)
+        .retry(2)
+        .source(Source::new("/outer").unwrap())
+        .finish()
+        .unwrap();
+    let retries: Vec<_> = app.describe().iter().map(|h| h.retry.retries).collect();
+    assert_eq!(retries, [2, 2, 7, 7]);
+    for ty in ["inner", "outer"] {
+        let verdict = call(&app, ty, "1").await;
+        assert_eq!(verdict.commit.effects.events[0].1.source(), "/outer");
+    }
+    assert!(call(&app, "broken", "1").await.retry.is_none());
+    assert!(call(&app, "again", "1").await.retry.is_some());
 }

@@ -20,6 +20,7 @@ mod retry;
 
 pub use configured::{Configured, Settings};
 pub use retry::Retry;
+pub(crate) use retry::in_milliseconds;
 
 /// An async function that handles events.
 ///

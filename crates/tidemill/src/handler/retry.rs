@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::limits::{RETRIES_DEFAULT, RETRY_FIRST, RETRY_MAX};
 
@@ -12,10 +12,19 @@ use crate::limits::{RETRIES_DEFAULT, RETRY_FIRST, RETRY_MAX};
 pub struct Retry {
     /// Tries after the first one.
     pub retries: u32,
-    /// Wait before the first retry.
+    /// Wait before the first retry; written as `first_ms`.
+    #[serde(rename = "first_ms", serialize_with = "in_milliseconds")]
     pub first: Duration,
-    /// Longest wait.
+    /// Longest wait; written as `max_ms`.
+    #[serde(rename = "max_ms", serialize_with = "in_milliseconds")]
     pub max: Duration,
+}
+
+/// A duration as a number of milliseconds, rounded down.
+pub(crate) fn in_milliseconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    u64::try_from(time.as_millis())
+        .unwrap_or(u64::MAX)
+        .serialize(to)
 }
 
 impl Retry {

@@ -12,38 +12,39 @@ use super::{BuildError, Node, Plan};
 use crate::app::{App, Handled, Parts};
 use crate::boxed::{Route, SharedRoute};
 use crate::message::BoxError;
+use crate::policy::ByClass;
 use crate::service::ServiceFn;
 
-pub(super) fn build(
-    nodes: Vec<Node<()>>,
-    infos: Vec<HandlerInfo>,
-    plan: &Plan,
-) -> Result<App, BuildError> {
+pub(super) fn build(nodes: Vec<Node<()>>, infos: Vec<HandlerInfo>) -> Result<App, BuildError> {
     if infos.is_empty() {
         return Err(BuildError::Empty);
     }
     refuse_double_ids(&infos)?;
     let table = Arc::new(Table::build(&infos)?);
+    let mut plans = Vec::new();
+    nodes.iter().for_each(|node| node.plans(&mut plans));
     let identities = infos
         .iter()
-        .map(|info| identity(info, plan))
+        .zip(&plans)
+        .map(|(info, plan)| identity(info, plan))
         .collect::<Result<Vec<_>, _>>()?;
     let mut next = 0;
     let routes = routes(nodes, &table, &identities, &mut next);
     let handled = infos
         .iter()
+        .zip(plans)
         .zip(identities.iter().zip(routes))
-        .map(|(info, (identity, route))| Handled {
+        .map(|((info, plan), (identity, route))| Handled {
             route: route.share(),
             identity: Arc::clone(identity),
             retry: info.retry,
+            policy: plan.policy.unwrap_or_else(|| Arc::new(ByClass)),
         })
         .collect();
     Ok(App::new(Parts {
         table,
         handled,
         infos,
-        policy: Arc::clone(&plan.policy),
     }))
 }
 

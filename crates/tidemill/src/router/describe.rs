@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use tidemill_core::Order;
 
 use crate::extract::InputInfo;
-use crate::handler::Retry;
+use crate::handler::{Retry, in_milliseconds};
 use crate::outcome::OutputInfo;
 
 /// One handler, described.
@@ -37,9 +37,20 @@ pub struct HandlerInfo {
     pub needs: Option<Order>,
     /// How often and when it is tried again.
     pub retry: Retry,
-    /// How long one call may take.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How long one call may take; written as `timeout_ms`.
+    #[serde(
+        rename = "timeout_ms",
+        serialize_with = "maybe_in_milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub timeout: Option<Duration>,
+}
+
+fn maybe_in_milliseconds<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => in_milliseconds(time, to),
+        None => to.serialize_none(),
+    }
 }
 
 fn order_in_words<S: Serializer>(order: &Option<Order>, to: S) -> Result<S::Ok, S::Error> {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tidemill_core::{Commit, Delivery, Source};
 
+use super::Plan;
 use super::describe::HandlerInfo;
 use crate::boxed::Route;
 use crate::extract::{Input, InputInfo};
-use crate::handler::{Handler, Retry, Settings};
+use crate::handler::{Handler, Settings};
 use crate::message::BoxError;
 use crate::outcome::{Fail, FailClass, IntoOutcome, OutputInfo, Outputs, Stage};
 use crate::service::ServiceFn;
@@ -39,6 +40,8 @@ type GiveState<S> = Box<dyn FnOnce(&S) -> MakeRoute + Send>;
 pub(crate) struct Entry<S> {
     pub(crate) target: Target,
     pub(crate) settings: Settings,
+    /// What its router says for it.
+    pub(crate) plan: Plan,
     name: &'static str,
     input: fn() -> InputInfo,
     outputs: fn() -> Vec<OutputInfo>,
@@ -57,6 +60,7 @@ impl<S: Clone + Send + Sync + 'static> Entry<S> {
             target,
             name: handler.name(),
             settings,
+            plan: Plan::default(),
             input: <H::Input as Input>::describe,
             outputs: outputs_of::<H::Output>,
             make: Box::new(move |state| {
@@ -86,6 +90,7 @@ impl<S> Entry<S> {
         Entry {
             target: self.target,
             settings: self.settings,
+            plan: self.plan,
             name: self.name,
             input: self.input,
             outputs: self.outputs,
@@ -93,7 +98,8 @@ impl<S> Entry<S> {
         }
     }
 
-    pub(crate) fn describe(&self, default_retry: &Retry) -> HandlerInfo {
+    pub(crate) fn describe(&self, outer: &Plan) -> HandlerInfo {
+        let retry = self.settings.retry.or(self.plan.retry).or(outer.retry);
         HandlerInfo {
             id: self.id(),
             name: self.name.to_owned(),
@@ -104,7 +110,7 @@ impl<S> Entry<S> {
             input: (self.input)(),
             outputs: (self.outputs)(),
             needs: self.settings.needs,
-            retry: self.settings.retry.unwrap_or(*default_retry),
+            retry: retry.unwrap_or_default(),
             timeout: self.settings.timeout,
         }
     }

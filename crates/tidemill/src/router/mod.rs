@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::boxed::{ErasedLayer, Route, erase_layer};
 use crate::handler::{Handler, Retry};
 use crate::message::{BoxError, Message};
-use crate::policy::{ByClass, FailurePolicy};
+use crate::policy::FailurePolicy;
 
 mod build;
 mod describe;
@@ -40,20 +40,25 @@ pub struct Router<S = ()> {
     plan: Plan,
 }
 
-/// What is left to decide where routers are merged.
-struct Plan {
-    source: Option<Source>,
-    retry: Retry,
-    policy: Arc<dyn FailurePolicy>,
+/// What a router says for those of its handlers that say nothing themselves.
+#[derive(Clone, Default)]
+pub(crate) struct Plan {
+    pub(crate) source: Option<Source>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) policy: Option<Arc<dyn FailurePolicy>>,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            source: None,
-            retry: Retry::default(),
-            policy: Arc::new(ByClass),
-        }
+impl Plan {
+    /// Takes from `outer` what this one does not say.
+    fn complete(&mut self, outer: &Plan) {
+        let Plan {
+            source,
+            retry,
+            policy,
+        } = outer;
+        self.source = self.source.take().or_else(|| source.clone());
+        self.retry = self.retry.or(*retry);
+        self.policy = self.policy.take().or_else(|| policy.clone());
     }
 }
 
@@ -67,6 +72,22 @@ pub(crate) enum Node<S> {
 }
 
 impl<S> Node<S> {
+    /// Gives the handlers in it what `plan` says and they do not.
+    fn complete(&mut self, plan: &Plan) {
+        match self {
+            Self::Handler(entry) => entry.plan.complete(plan),
+            Self::Layered { inner, .. } => inner.iter_mut().for_each(|node| node.complete(plan)),
+        }
+    }
+
+    /// Lists what holds for the handlers in it, in their order.
+    fn plans(&self, list: &mut Vec<Plan>) {
+        match self {
+            Self::Handler(entry) => list.push(entry.plan.clone()),
+            Self::Layered { inner, .. } => inner.iter().for_each(|node| node.plans(list)),
+        }
+    }
+
     fn with_state<S2>(self, state: &S) -> Node<S2> {
         match self {
             Self::Handler(entry) => Node::Handler(Box::new(entry.with_state(state))),
@@ -126,10 +147,13 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Adds the handlers of another router, with their layers. Of the other settings those of
-    /// `self` count.
+    /// Adds the handlers of another router, with their layers. What the other router said of
+    /// retries, source and failures still holds for its handlers; what it did not say, `self`
+    /// does.
     pub fn merge(mut self, other: Router<S>) -> Self {
-        self.nodes.extend(other.nodes);
+        let Router { mut nodes, plan } = other;
+        nodes.iter_mut().for_each(|node| node.complete(&plan));
+        self.nodes.extend(nodes);
         self
     }
 
@@ -161,13 +185,13 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 
     /// Sets the retry policy of the handlers that name none.
     pub fn retry(mut self, retry: impl Into<Retry>) -> Self {
-        self.plan.retry = retry.into();
+        self.plan.retry = Some(retry.into());
         self
     }
 
     /// Replaces what decides about failures.
     pub fn failure_policy(mut self, policy: impl FailurePolicy) -> Self {
-        self.plan.policy = Arc::new(policy);
+        self.plan.policy = Some(Arc::new(policy));
         self
     }
 
@@ -191,7 +215,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         let mut waiting: Vec<&Node<S>> = self.nodes.iter().rev().collect();
         while let Some(node) = waiting.pop() {
             match node {
-                Node::Handler(entry) => all.push(entry.describe(&self.plan.retry)),
+                Node::Handler(entry) => all.push(entry.describe(&self.plan)),
                 Node::Layered { inner, .. } => waiting.extend(inner.iter().rev()),
             }
         }
@@ -205,9 +229,11 @@ impl Router<()> {
     ///
     /// # Errors
     /// [`BuildError`] names the handlers that are in each other's way.
-    pub fn finish(self) -> Result<App, BuildError> {
+    pub fn finish(mut self) -> Result<App, BuildError> {
+        let Router { nodes, plan } = &mut self;
+        nodes.iter_mut().for_each(|node| node.complete(plan));
         let infos = self.describe();
-        build::build(self.nodes, infos, &self.plan)
+        build::build(self.nodes, infos)
     }
 }
 

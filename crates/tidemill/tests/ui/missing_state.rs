@@ -18,3 +18,8 @@ async fn handler(_: tidemill::State<Shop>, _: Data<OrderCreated>) {}
 fn main() {
     let _ = Router::new().on(handler).finish();
 }
+
+fn serve(bus: tidemill::Bus) {
+    let _ = tidemill::serve(bus, Router::new().on(handler).with_state(Shop));
+    let _ = tidemill::serve(bus, Router::<Shop>::new().on(handler));
+}
