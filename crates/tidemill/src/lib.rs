@@ -33,7 +33,7 @@ pub use message::{BoxError, CodecError, Message, MessageError, Outgoing};
 pub use open::{OpenError, open};
 pub use outcome::{Emit, Fail, FailClass, FailError, IntoOutcome, Reply};
 pub use policy::{ByClass, Decision, FailedAttempt, FailurePolicy};
-pub use router::{BuildError, HandlerInfo, Router};
+pub use router::{BuildError, HandlerInfo, IntoApp, Router};
 pub use serve::{Serve, serve};
 pub use tidemill_macros::{Message, handler};
 

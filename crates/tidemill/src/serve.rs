@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::dispatcher::{Dispatcher, Hooks, ServeError, Served, Settings};
 use crate::limits::QUEUE_PER_HANDLER;
 use crate::limits::{CONCURRENCY_DEFAULT, CONCURRENCY_MAX, GRACE_DEFAULT, QUEUE_MAX};
-use crate::router::Router;
+use crate::router::{BuildError, IntoApp};
 
 /// Serves the handlers of `router` with the events of `bus`. Await what it returns, or
 /// [`build`](Serve::build) it to keep a handle.
@@ -31,10 +31,10 @@ use crate::router::Router;
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve(bus: Bus, router: Router) -> Serve {
+pub fn serve(bus: Bus, router: impl IntoApp) -> Serve {
     Serve {
         bus,
-        router,
+        finish: Box::new(|| router.into_app()),
         group: None,
         name: None,
         order: Order::default(),
@@ -52,7 +52,8 @@ pub fn serve(bus: Bus, router: Router) -> Serve {
 #[must_use = "nothing is served until this is awaited, or built and run"]
 pub struct Serve<F = Pending<()>> {
     bus: Bus,
-    router: Router,
+    /// Called where layers may ask for a runtime.
+    finish: Box<dyn FnOnce() -> Result<App, BuildError> + Send>,
     group: Option<Result<GroupName, InvalidName>>,
     name: Option<String>,
     order: Order,
@@ -132,7 +133,7 @@ impl<F> Serve<F> {
     {
         Serve {
             bus: self.bus,
-            router: self.router,
+            finish: self.finish,
             group: self.group,
             name: self.name,
             order: self.order,
@@ -157,7 +158,7 @@ impl<F> Serve<F> {
     }
 
     fn take_apart(self) -> Result<(Dispatcher, F), ServeError> {
-        let app = self.router.finish()?;
+        let app = (self.finish)()?;
         let group = self.group.ok_or(ServeError::NoGroup)??;
         check_order(&app, self.order)?;
         check_guarantees(&app, self.order, &self.bus.guarantees())?;

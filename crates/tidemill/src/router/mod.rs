@@ -62,6 +62,35 @@ impl Plan {
     }
 }
 
+/// What can be served: a router whose handlers miss no state, or a finished one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be served: its handlers still miss their state",
+    label = "a state is missing",
+    note = "give it with `.with_state(...)`"
+)]
+pub trait IntoApp: Send + 'static {
+    /// Finishes it.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the handlers that are in each other's way.
+    fn into_app(self) -> Result<App, BuildError>;
+}
+
+impl IntoApp for App {
+    fn into_app(self) -> Result<App, BuildError> {
+        Ok(self)
+    }
+}
+
+impl IntoApp for Router<()> {
+    fn into_app(mut self) -> Result<App, BuildError> {
+        let Router { nodes, plan } = &mut self;
+        nodes.iter_mut().for_each(|node| node.complete(plan));
+        let infos = self.describe();
+        build::build(self.nodes, infos)
+    }
+}
+
 /// A handler, or several under one layer.
 pub(crate) enum Node<S> {
     Handler(Box<Entry<S>>),
@@ -207,6 +236,18 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         }
     }
 
+    /// Checks the handlers against each other and applies the layers. Called by
+    /// [`serve`](crate::serve); inside of a tokio runtime, as some layers need one.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the handlers that are in each other's way.
+    pub fn finish(self) -> Result<App, BuildError>
+    where
+        Self: IntoApp,
+    {
+        self.into_app()
+    }
+
     /// The handlers in the order in which they were added: ids, versions, what they take and
     /// what they may publish or answer, with JSON Schemas.
     #[must_use]
@@ -220,20 +261,6 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             }
         }
         all
-    }
-}
-
-impl Router<()> {
-    /// Checks the handlers against each other and applies the layers. Called by
-    /// `serve`; inside of a tokio runtime, as some layers need one.
-    ///
-    /// # Errors
-    /// [`BuildError`] names the handlers that are in each other's way.
-    pub fn finish(mut self) -> Result<App, BuildError> {
-        let Router { nodes, plan } = &mut self;
-        nodes.iter_mut().for_each(|node| node.complete(plan));
-        let infos = self.describe();
-        build::build(self.nodes, infos)
     }
 }
 
