@@ -20,6 +20,8 @@ pub struct Scenario {
     pub lives: u64,
     /// Acknowledged operations after which a life may end.
     pub life_min_operations: u64,
+    /// Most crashes in the middle of one recovery.
+    pub recovery_crashes_max: u64,
     /// Most operations under way at once.
     pub open_max: u64,
     /// Largest value of a record in bytes.
@@ -53,6 +55,7 @@ impl Scenario {
             faults: draw_faults(random),
             lives: random.between(2, 5),
             life_min_operations: one_of(random, &[100, 100, 100, 150, 300], 100),
+            recovery_crashes_max: 2,
             open_max: one_of(random, &[1, 4, 16, 64], 16),
             value_max_bytes: one_of(random, &[64, 300, 2000, 6000], 300),
         }

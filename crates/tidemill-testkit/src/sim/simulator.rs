@@ -277,18 +277,13 @@ impl Run {
 
     /// Opens the log, sometimes only after crashes in the middle of it.
     fn recover(&mut self, death: &mut Death) -> Result<Log<Ledger, u64>, Broken> {
-        self.disk.set_faults(Faults {
-            flip_unsynced: self.scenario.faults.flip_unsynced,
-            ..Faults::default()
-        });
-        let mut crashes = self.random.below(4).saturating_sub(1);
+        let mut crashes = self.random.below(self.scenario.recovery_crashes_max + 2);
+        crashes = crashes.saturating_sub(1);
         loop {
-            if crashes > 0 {
-                self.disk.fail_after(Some(self.random.below(80)));
-            }
+            self.trouble(crashes > 0);
             match self.open() {
                 Ok(log) => {
-                    self.disk.fail_after(None);
+                    self.trouble(false);
                     self.tell(|run| format!("life {} opens: {log:?}", run.life));
                     self.trace(self.disk.image_hash());
                     let reader = log.reader(Arc::clone(&self.files));
@@ -312,6 +307,23 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// The power may go in the middle of what follows, or the disk may fail it.
+    fn trouble(&mut self, wanted: bool) {
+        let mut faults = Faults {
+            flip_unsynced: self.scenario.faults.flip_unsynced,
+            ..Faults::default()
+        };
+        let mut changes_left = None;
+        match self.random.below(5) {
+            0 if wanted => faults.sync_failure = 150_000,
+            1 if wanted => faults.short_write = 100_000,
+            _ if wanted => changes_left = Some(self.random.below(80)),
+            _ => {}
+        }
+        self.disk.set_faults(faults);
+        self.disk.fail_after(changes_left);
     }
 
     fn open(&mut self) -> Result<Log<Ledger, u64>, OpenError> {
@@ -363,7 +375,7 @@ impl Run {
 
     fn pace(&mut self) -> Pace {
         let random = &mut self.random;
-        let early = random.chance(250_000);
+        let early = random.chance(250_000) || self.scenario.life_min_operations == 0;
         Pace {
             submit: random.between(100, 500),
             work: random.between(200, 800),
