@@ -131,6 +131,17 @@ impl Superblock {
         actions
     }
 
+    /// What makes this superblock, which was read, durable in its own place.
+    pub(crate) fn rewrite(&self) -> Vec<Action> {
+        let path: Arc<str> = path_of(self.sequence).into();
+        let write = Action::Write {
+            path: path.clone(),
+            position: 0,
+            pieces: vec![self.encode()],
+        };
+        vec![write, Action::Sync(path), Action::SyncDir("".into())]
+    }
+
     /// As [`Superblock::write`] for a new log, whose files are not there yet. The second one
     /// begins to be when the first is durable.
     pub(crate) fn create(&mut self) -> Vec<Action> {

@@ -121,7 +121,7 @@ impl Opening<'_> {
         mut machine: M,
         old: Superblock,
     ) -> Result<Log<M, T>, OpenError> {
-        self.settle_superblocks()?;
+        self.settle_superblocks(&old)?;
         let snapshot = self.snapshot(old.snapshot)?;
         let snapshot_lsn = snapshot.lsn;
         let mut store = Store::new(&self.options, old.epoch);
@@ -224,12 +224,15 @@ impl Opening<'_> {
         Ok(found)
     }
 
-    /// Makes what was read of the superblocks durable, before anything that an older one names
-    /// is used again: a killed process may have left the newest one in the page cache alone.
+    /// Makes the superblock that was read durable, before anything that an older one names is
+    /// used again. A killed process may have left it in the page cache alone, and where its sync
+    /// had failed, another sync would do nothing: it is written again, in its own place, where
+    /// the same bytes cannot be torn.
     /// The second file may be missing, when the first opening ended early: the first must be
     /// durable before the second begins to be.
-    fn settle_superblocks(&self) -> Result<(), OpenError> {
-        let what = "sync the superblocks";
+    fn settle_superblocks(&self, newest: &Superblock) -> Result<(), OpenError> {
+        let what = "write the superblock again";
+        self.run(what, &newest.rewrite())?;
         for path in superblock::PATHS {
             let path: Arc<str> = path.into();
             match self.disk().open(&path) {
