@@ -81,15 +81,3 @@ fn a_deletion_during_a_checkpoint_does_not_move_the_head_too_far() {
     scenario.life_min_operations = 300;
     holds(&scenario, 17..=20);
 }
-
-/// A superblock that was seen in the page cache alone was taken for durable, and the other one
-/// overwritten.
-#[test]
-fn a_superblock_whose_sync_failed_is_written_again_before_the_other() {
-    let mut scenario = small();
-    scenario.lives = 60;
-    scenario.life_min_operations = 0;
-    scenario.recovery_crashes_max = 8;
-    scenario.faults.sync_failure = 20_000;
-    holds(&scenario, 1..=40);
-}

@@ -100,6 +100,8 @@ struct World {
     locked_in: Option<u64>,
     /// Changes of the disk until its power goes, where that is set.
     changes_left: Option<u64>,
+    /// Syncs until one fails, where that is set.
+    syncs_left: Option<u64>,
 }
 
 /// The simulated disk. Clones are the same disk.
@@ -160,6 +162,7 @@ impl SimDisk {
             life: 0,
             locked_in: None,
             changes_left: None,
+            syncs_left: None,
         };
         Self {
             world: Arc::new(Mutex::new(world)),
@@ -207,6 +210,7 @@ impl SimDisk {
         world.life += 1;
         world.locked_in = None;
         world.changes_left = None;
+        world.syncs_left = None;
         SimDisk {
             world: Arc::clone(&self.world),
             life: world.life,
@@ -218,6 +222,11 @@ impl SimDisk {
     /// takes that back.
     pub fn fail_after(&self, changes: Option<u64>) {
         enter_any(&self.world).changes_left = changes;
+    }
+
+    /// Lets one sync, of a file or a folder, fail after `syncs` that succeed.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        enter_any(&self.world).syncs_left = Some(syncs);
     }
 
     /// Flips one random bit of what is durable in the file `path`. False when there is none.
@@ -290,6 +299,15 @@ impl World {
         }
     }
 
+    /// Whether the sync that is asked for now fails.
+    fn sync_fails(&mut self) -> bool {
+        let chosen = self.syncs_left == Some(0);
+        self.syncs_left = self.syncs_left.and_then(|left| left.checked_sub(1));
+        let fails = chosen || self.random.chance(self.faults.sync_failure);
+        self.counts.syncs_failed += u64::from(fails);
+        fails
+    }
+
     fn write(&mut self, number: Number, position: u64, bytes: &[u8]) -> io::Result<()> {
         self.change()?;
         if self.random.chance(self.faults.write_failure) {
@@ -326,10 +344,10 @@ impl World {
 
     fn sync(&mut self, number: Number) -> io::Result<()> {
         self.change()?;
+        let fails = self.sync_fails();
         let inode = self.files.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
-        if self.random.chance(self.faults.sync_failure) {
+        if fails {
             inode.sync_fails(&mut self.random);
-            self.counts.syncs_failed += 1;
             return Err(injected("injected: the sync failed"));
         }
         inode.sync();
@@ -391,9 +409,7 @@ impl Disk for SimDisk {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut world = self.enter()?;
         world.change()?;
-        let failure = world.faults.sync_failure;
-        if world.random.chance(failure) {
-            world.counts.syncs_failed += 1;
+        if world.sync_fails() {
             return Err(injected("injected: the sync of the folder failed"));
         }
         world.names.sync_dir(dir)
