@@ -1,6 +1,7 @@
 //! The commands, one file each: what they take and what they do.
 
 mod completions;
+mod demo;
 mod group;
 mod publish;
 mod serve;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 /// What can be asked for.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Demo),
     Serve(serve::Serve),
     #[command(visible_alias = "pub")]
     Publish(publish::Publish),
@@ -31,6 +33,7 @@ pub(crate) enum Command {
 /// Runs one command to its end.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Demo(command) => wide(command.run()),
         Command::Serve(command) => wide(command.run()),
         Command::Publish(command) => narrow(command.run()),
         Command::Subscribe(command) => narrow(command.run()),

@@ -1,0 +1,115 @@
+//! `tidemill demo` as a user meets it: traffic, a file, Ctrl-C, and starting again.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Running, run, tidemill};
+
+const ANY_PORT: [&str; 4] = ["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+
+/// The shop's synthetic file.
+const SMALL_FILE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../apps/shop/data/orders.csv"
+);
+
+fn demo<'a>(data: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let data = ["demo", "--data", data.to_str().unwrap()];
+    [&data[..], &ANY_PORT[..], more].concat()
+}
+
+fn summary(output: &str) -> Value {
+    let last = output.lines().last().unwrap();
+    let value: Value = serde_json::from_str(last).unwrap();
+    value["summary"].clone()
+}
+
+#[test]
+fn traffic_ends_by_itself_with_everything_added_up() {
+    let data = tempfile::tempdir().unwrap();
+    let output = run(&demo(data.path(), &["--for", "2s"])).done();
+    assert!(output.contains("http: http://127.0.0.1:"), "{output}");
+    assert!(output.contains("shop: http://127.0.0.1:"), "{output}");
+    assert!(output.contains("    1s  published"), "{output}");
+    assert!(
+        output.ends_with("nothing lost, nothing doubled\n"),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_file_is_taken_in_once_however_often_it_is_replayed() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = demo(data.path(), &["--replay", SMALL_FILE, "--json"]);
+    let first = summary(&run(&arguments).done());
+    assert_eq!(first["replay"]["lines"], 38);
+    assert_eq!(first["replay"]["accepted"], 27);
+    let rejects = std::fs::read_to_string(data.path().join("rejects.csv")).unwrap();
+    assert_eq!(rejects.lines().count(), 1 + 11);
+    let again = summary(&run(&arguments).done());
+    assert_eq!(again["balance"], first["balance"]);
+    assert_eq!(again["log"], first["log"]);
+}
+
+#[test]
+fn a_signal_drains_it_and_the_next_start_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let mut accepted = 0;
+    for signal in ["INT", "TERM"] {
+        let mut command = tidemill();
+        command.args(demo(data.path(), &["--json", "--rate", "100"]));
+        let mut running = Running::start(command);
+        running.line("{\"second\":1,");
+        let ended = summary(&running.stop(signal).done());
+        let now = ended["log"]["accepted"].as_u64().unwrap();
+        assert!(now > accepted, "{ended}");
+        assert_eq!(ended["balance"]["unfinished"], 0);
+        accepted = now;
+    }
+}
+
+#[test]
+fn a_killed_demo_is_finished_by_the_next_one() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = tidemill();
+    command.args(demo(data.path(), &["--json", "--rate", "200"]));
+    let mut running = Running::start(command);
+    running.line("{\"second\":1,");
+    running.stop("KILL");
+    let arguments = demo(data.path(), &["--rate", "0", "--for", "1s", "--json"]);
+    let ended = summary(&run(&arguments).done());
+    assert!(ended["log"]["accepted"].as_u64().unwrap() > 0);
+    assert_eq!(ended["balance"]["unfinished"], 0);
+}
+
+#[test]
+fn a_taken_port_is_left_for_a_free_one() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let both = ["--http", &address, "--shop", &address];
+    let more = ["demo", "--bus", "memory:", "--for", "1s"];
+    let output = run(&[&more[..], &both[..]].concat()).done();
+    assert_eq!(
+        output.matches(&format!("{address} is taken")).count(),
+        2,
+        "{output}"
+    );
+}
+
+#[test]
+fn wrong_use_says_what_is_wrong() {
+    let error = run(&["demo", "--replay", "/no/such/file.csv"]).misused();
+    assert!(error.contains("/no/such/file.csv"), "{error}");
+    let error = run(&["demo", "--shop", "0.0.0.0:0"]).misused();
+    assert!(error.contains("--insecure"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.csv");
+    std::fs::write(&file, "a,b\n1,2\n").unwrap();
+    let replay = ["--replay", file.to_str().unwrap()];
+    let error = run(&demo(folder.path(), &replay)).failed();
+    assert!(error.contains("the first line is not"), "{error}");
+}
