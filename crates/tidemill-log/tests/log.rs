@@ -119,6 +119,16 @@ fn a_second_open_is_refused_and_names_the_holder() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, b"not a folder").unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(file.join("data")));
+    let refused = open(&disk, &Options::default()).unwrap_err().to_string();
+    assert!(refused.contains("a-file/data is not writable"), "{refused}");
+}
+
+#[test]
 fn the_journal_is_used_again_over_many_laps() {
     for (disk, _folder) in disks() {
         let id = partition(1, 0);

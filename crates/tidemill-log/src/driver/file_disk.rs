@@ -47,6 +47,15 @@ impl FileDisk {
     }
 }
 
+impl FileDisk {
+    fn lock_file(&self) -> io::Result<File> {
+        fs::create_dir_all(&self.root)?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        options.open(self.path("lock"))
+    }
+}
+
 impl Disk for FileDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         self.open_with(path, true)
@@ -85,14 +94,11 @@ impl Disk for FileDisk {
     }
 
     fn lock(&self) -> io::Result<DiskLock> {
-        fs::create_dir_all(&self.root)?;
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.path("lock"))?;
+        let mut file = self.lock_file().map_err(|error| {
+            let folder = self.root.display();
+            let why = format!("{folder} is not writable ({error}); make it so, or use another");
+            io::Error::new(error.kind(), why)
+        })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(error),
