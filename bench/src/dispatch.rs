@@ -20,6 +20,7 @@ use tidemill::{
     Attempt, Data, Delivery, Emit, Event, EventId, EventType, GroupName, Json, Key, Message,
     Offset, Partition, Position, Router, Source, TopicName, VerdictKind,
 };
+use tower::ServiceBuilder;
 use tower::limit::ConcurrencyLimitLayer;
 use tower::timeout::TimeoutLayer;
 
@@ -28,11 +29,12 @@ mod null_bus;
 
 use null_bus::NullBus;
 
-const CASES: [&str; 8] = [
+const CASES: [&str; 9] = [
     "bytes",
     "bare",
     "json",
     "layers",
+    "stack",
     "emit",
     "served-bytes",
     "served-bare",
@@ -78,6 +80,14 @@ fn router(case: &str) -> Result<Router, Box<dyn Error>> {
             .layer(TimeoutLayer::new(Duration::from_secs(5)))
             .layer(ConcurrencyLimitLayer::new(64))
             .layer(TraceLayer),
+        // The same four, erased together.
+        "stack" => Router::new().on(take).layer(
+            ServiceBuilder::new()
+                .layer(TraceLayer)
+                .layer(ConcurrencyLimitLayer::new(64))
+                .layer(TimeoutLayer::new(Duration::from_secs(5)))
+                .layer(CatchPanicLayer),
+        ),
         "emit" => Router::new().on(emit),
         other => return Err(format!("unknown case {other:?}; one of {CASES:?}").into()),
     })

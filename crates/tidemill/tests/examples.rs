@@ -1,6 +1,8 @@
 //! The examples, run and checked for what they print.
 #![cfg(feature = "broker")]
 
+#[path = "../examples/ask.rs"]
+mod ask;
 #[path = "../examples/orders.rs"]
 mod orders;
 
@@ -18,4 +20,13 @@ async fn orders_are_charged_and_shipped() {
         "order 3 is on its way",
     ];
     assert_eq!(shipped, expected);
+}
+
+#[tokio::test]
+async fn a_question_is_answered_or_says_why_not() {
+    let mut lines = Vec::new();
+    ask::run(|line| lines.push(line)).await.unwrap();
+    assert_eq!(lines[0], "tea costs 450 cents");
+    assert!(lines[1].starts_with("no price for gold:"), "{}", lines[1]);
+    assert!(lines[1].contains("there is no article"), "{}", lines[1]);
 }
