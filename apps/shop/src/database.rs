@@ -12,6 +12,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::limits::{INBOX_COMMIT_MAX, INBOX_QUEUE_MAX};
 
+/// The version of the tables, kept in each file.
+const VERSION: i64 = 1;
+
 /// How long an opener waits for another process to let go of a database.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
 
@@ -83,9 +86,13 @@ impl Database {
             name: name.to_owned(),
             why,
         };
-        let connection = connect(place, name)
-            .and_then(|connection| connection.execute_batch(schema).map(|()| connection))
-            .map_err(|error| failed(explain(&error)))?;
+        let connection = connect(place, name).map_err(|error| failed(explain(&error)))?;
+        let version = prepare(&connection, schema).map_err(|error| failed(explain(&error)))?;
+        if version > VERSION {
+            return Err(failed(format!(
+                "it is of version {version} and this shop knows {VERSION}; use the newer shop"
+            )));
+        }
         let (jobs, queue) = mpsc::channel(INBOX_QUEUE_MAX);
         let (alive, open) = watch::channel(());
         std::thread::Builder::new()
@@ -147,6 +154,16 @@ fn connect(place: &Place, name: &str) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Makes the tables of a database that is not newer than this shop; gives the version it had.
+fn prepare(connection: &Connection, schema: &str) -> rusqlite::Result<i64> {
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version <= VERSION {
+        connection.execute_batch(schema)?;
+        connection.pragma_update(None, "user_version", VERSION)?;
+    }
+    Ok(version)
 }
 
 fn file(folder: &Path, name: &str) -> PathBuf {
@@ -267,6 +284,23 @@ mod tests {
         database.close().await;
         let again = Database::open(&place, "t", SCHEMA).unwrap();
         assert_eq!(count(&again).await, 10);
+    }
+
+    #[tokio::test]
+    async fn a_newer_database_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::Folder(folder.path().to_owned());
+        let database = Database::open(&place, "t", SCHEMA).unwrap();
+        let newer = |on: &Connection| Ok(on.pragma_update(None, "user_version", VERSION + 1)?);
+        database.write(newer).await.unwrap();
+        database.close().await;
+        for _ in 0..2 {
+            let error = Database::open(&place, "t", SCHEMA)
+                .err()
+                .unwrap()
+                .to_string();
+            assert!(error.contains("use the newer shop"), "{error}");
+        }
     }
 
     #[test]

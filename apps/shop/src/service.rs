@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidemill::outcome::Emission;
@@ -48,9 +47,8 @@ impl<E, A> Recorded<E, A> {
 /// What handlers of the shop return.
 pub type Handled<E, A> = Result<(Emit<Vec<E>>, Option<Reply<A>>), Fail>;
 
-/// The answer of handlers that are asked nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Silence {}
+/// What handlers of the shop return that are told something and asked nothing.
+pub type Told<E> = Result<Emit<Vec<E>>, Fail>;
 
 /// Counts of one service since its start.
 #[derive(Debug, Default)]
@@ -148,6 +146,20 @@ impl Service {
             .again
             .fetch_add(given.again.into(), Ordering::Relaxed);
         Ok((Emit(events), answer.map(Reply)))
+    }
+
+    /// As [`Self::once`], for an input that is a fact and gets no answer.
+    ///
+    /// # Errors
+    /// As [`Self::once`].
+    pub async fn told<E, A, F>(&self, input: Input, work: F) -> Told<E>
+    where
+        E: Emission + Serialize + DeserializeOwned + Send + 'static,
+        A: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce(&Connection) -> Result<Recorded<E, A>, WorkError> + Send + 'static,
+    {
+        let (events, _) = self.once(input, work).await?;
+        Ok(events)
     }
 
     /// Reads; sees all that was handled before.

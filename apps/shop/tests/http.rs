@@ -5,6 +5,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::http::Client;
@@ -19,6 +20,9 @@ use tidemill_shop::stock::Opening;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// Longest wait for what follows from a request.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A shop with ten pieces of each product at work.
 struct Open {
@@ -85,6 +89,9 @@ impl Open {
     async fn close(self) -> Balance {
         self.stop.send(()).unwrap();
         self.door.await.unwrap();
+        // What follows from the last requests is still on its way.
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && !Balance::of(&self.shop).await.unwrap().is_even() {}
         self.serving.stop().await.unwrap();
         drop(self.bus);
         Balance::of(&self.shop).await.unwrap()

@@ -38,6 +38,10 @@ use crate::replay::{ReplayError, Tally};
 use crate::shop::{Serving, Shop, ShopOptions};
 use crate::source::{Source, Traffic};
 
+/// The first and the longest wait for databases that do not agree yet.
+const SETTLE_FIRST: Duration = Duration::from_millis(10);
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+
 /// Where the demo's orders come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Load {
@@ -135,6 +139,7 @@ pub async fn run(
     if let Some(door) = door {
         door.close().await?;
     }
+    stage.settle().await?;
     let mut report = stage.close().await?;
     report.seconds = seconds;
     report.replay = tally;
@@ -322,6 +327,19 @@ impl Stage {
             waiting: self.flight.open() as u64,
             failed: counted.failed,
         }
+    }
+
+    /// Waits until the services have heard of each other's last words: an order has ended before
+    /// the stock let go of its pieces and its money went back. What does not come right is left
+    /// to the account.
+    async fn settle(&self) -> Result<(), DemoError> {
+        let begun = Instant::now();
+        let mut pause = SETTLE_FIRST;
+        while !Balance::of(&self.shop).await?.is_even() && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(SETTLE_MAX);
+        }
+        Ok(())
     }
 
     /// Drains the services, draws the account and closes the databases.

@@ -18,7 +18,7 @@ use crate::events::{
 };
 use crate::inbox::Input;
 use crate::limits::{LIST_MAX, PRICE_MAX_PENCE};
-use crate::service::{self, Handled, Service, emitted, patient};
+use crate::service::{self, Handled, Service, Told, emitted, patient};
 
 pub mod audit;
 
@@ -38,6 +38,7 @@ emitted! {
 
 type Recorded = service::Recorded<OrderOut, OrderAnswer>;
 type Out = Handled<OrderOut, OrderAnswer>;
+type Heard = Told<OrderOut>;
 
 /// The service. Clones share its database.
 #[derive(Clone)]
@@ -132,45 +133,45 @@ async fn price_changed(
     State(orders): State<Orders>,
     input: Input,
     Data(changed): Data<PriceChanged>,
-) -> Out {
+) -> Heard {
     if !(0..=PRICE_MAX_PENCE).contains(&changed.price_pence.0) {
         let why = format!("a price is 0 to {PRICE_MAX_PENCE} pence");
         return Err(Fail::permanent(why));
     }
     let work = move |on: &_| desk::price(on, &changed);
-    orders.service.once(input, work).await
+    orders.service.told(input, work).await
 }
 
 async fn reserved(
     State(orders): State<Orders>,
     input: Input,
     Data(stock): Data<StockReserved>,
-) -> Out {
+) -> Heard {
     let work = move |on: &_| desk::fact(on, stock.order_id, Step::Reserved);
-    orders.service.once(input, work).await
+    orders.service.told(input, work).await
 }
 
 async fn refused(
     State(orders): State<Orders>,
     input: Input,
     Data(stock): Data<StockRefused>,
-) -> Out {
+) -> Heard {
     let work = move |on: &_| desk::fact(on, stock.order_id, Step::Refused(stock.reason));
-    orders.service.once(input, work).await
+    orders.service.told(input, work).await
 }
 
-async fn paid(State(orders): State<Orders>, input: Input, Data(paid): Data<OrderPaid>) -> Out {
+async fn paid(State(orders): State<Orders>, input: Input, Data(paid): Data<OrderPaid>) -> Heard {
     let work = move |on: &_| desk::fact(on, paid.order_id, Step::Paid);
-    orders.service.once(input, work).await
+    orders.service.told(input, work).await
 }
 
 async fn payment_failed(
     State(orders): State<Orders>,
     input: Input,
     Data(failed): Data<PaymentFailed>,
-) -> Out {
+) -> Heard {
     let work = move |on: &_| desk::fact(on, failed.order_id, Step::PaymentFailed(failed.reason));
-    orders.service.once(input, work).await
+    orders.service.told(input, work).await
 }
 
 // Questions change nothing, so they need no inbox.

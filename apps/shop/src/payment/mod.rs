@@ -9,7 +9,7 @@ use tidemill::{Data, Handler as _, Router, State};
 use crate::database::{DatabaseError, Place};
 use crate::events::{OrderCancelled, OrderPaid, OrderReturned, PaymentFailed, PaymentRequested};
 use crate::inbox::Input;
-use crate::service::{self, Handled, Service, Silence, emitted, patient};
+use crate::service::{self, Service, Told, emitted, patient};
 
 pub mod audit;
 
@@ -23,8 +23,8 @@ emitted! {
     }
 }
 
-type Recorded = service::Recorded<PaymentOut, Silence>;
-type Out = Handled<PaymentOut, Silence>;
+type Recorded = service::Recorded<PaymentOut, ()>;
+type Out = Told<PaymentOut>;
 
 /// The simulated card processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ async fn charge(
     Data(asked): Data<PaymentRequested>,
 ) -> Out {
     let work = move |on: &_| desk::charge(on, payment.cards, asked);
-    payment.service.once(input, work).await
+    payment.service.told(input, work).await
 }
 
 async fn refund(
@@ -90,7 +90,7 @@ async fn refund(
     Data(order): Data<OrderCancelled>,
 ) -> Out {
     let work = move |on: &_| desk::refund(on, order.order_id);
-    payment.service.once(input, work).await
+    payment.service.told(input, work).await
 }
 
 async fn credit(
@@ -99,5 +99,5 @@ async fn credit(
     Data(note): Data<OrderReturned>,
 ) -> Out {
     let work = move |on: &_| desk::credit(on, &note);
-    payment.service.once(input, work).await
+    payment.service.told(input, work).await
 }

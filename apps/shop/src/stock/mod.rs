@@ -12,7 +12,7 @@ use crate::events::{
     StockReleased, StockReserved,
 };
 use crate::inbox::Input;
-use crate::service::{self, Handled, Service, Silence, emitted, patient};
+use crate::service::{self, Service, Told, emitted, patient};
 
 pub mod audit;
 
@@ -27,8 +27,8 @@ emitted! {
     }
 }
 
-type Recorded = service::Recorded<StockOut, Silence>;
-type Out = Handled<StockOut, Silence>;
+type Recorded = service::Recorded<StockOut, ()>;
+type Out = Told<StockOut>;
 
 /// What lies on the shelf when a product is first seen: between `least` and `most` pieces,
 /// decided by the seed and the product alone.
@@ -115,13 +115,13 @@ async fn price_changed(
         desk::open(on, stock.opening, changed.product_id, &changed.sku)?;
         Ok(Recorded::nothing())
     };
-    stock.service.once(input, work).await
+    stock.service.told(input, work).await
 }
 
 async fn reserve(State(stock): State<Stock>, input: Input, Data(order): Data<OrderCreated>) -> Out {
     let opening = stock.opening;
     let work = move |on: &_| desk::reserve(on, opening, order.order_id, &order.products);
-    stock.service.once(input, work).await
+    stock.service.told(input, work).await
 }
 
 async fn release(
@@ -130,7 +130,7 @@ async fn release(
     Data(order): Data<OrderCancelled>,
 ) -> Out {
     let work = move |on: &_| desk::release(on, order.order_id);
-    stock.service.once(input, work).await
+    stock.service.told(input, work).await
 }
 
 async fn take_back(
@@ -140,7 +140,7 @@ async fn take_back(
 ) -> Out {
     let opening = stock.opening;
     let work = move |on: &_| desk::take_back(on, opening, credit.order_id, &credit.products);
-    stock.service.once(input, work).await
+    stock.service.told(input, work).await
 }
 
 async fn get(
