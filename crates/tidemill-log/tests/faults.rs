@@ -273,6 +273,27 @@ fn the_interval_policy_syncs_when_its_time_has_come_and_only_then() {
 }
 
 #[test]
+fn a_close_syncs_a_bounded_number_of_segments_and_loses_nothing() {
+    let (faulty, disk) = faulty();
+    let mut log = ByHand::open(&disk, &Options::default()).unwrap();
+    let ids: Vec<_> = (0..1000).map(|number| partition(number, 0)).collect();
+    for id in &ids {
+        log.submit(Operation::Create(*id));
+        log.submit(Operation::Publish(*id, vec![vec![7; 10]]));
+    }
+    log.settle();
+    log.log.close();
+    log.settle();
+    let syncs = faulty.control.segment_syncs.load(Ordering::SeqCst);
+    let bound = tidemill_log::limits::CHECKPOINT_PARTITIONS_MAX as u64;
+    assert_eq!(syncs, 2 * bound);
+    let log = ByHand::open(&disk, &Options::default()).unwrap();
+    for id in &ids {
+        assert_eq!(read_all(&log.reader(), *id, 100), vec![(0, vec![7; 10])]);
+    }
+}
+
+#[test]
 fn a_checkpoint_moves_the_head_so_that_the_next_opening_replays_little() {
     let (_, disk) = faulty();
     let mut options = small();

@@ -61,7 +61,8 @@ impl<M: Machine, T> Log<M, T> {
         let pressed = self.want_room.is_some();
         let long = self.journal.used_bytes >= self.options.checkpoint_after_bytes;
         let more = self.snapshot_lsn < self.committed || self.store.oldest_dirty().is_some();
-        more && (pressed || long || self.closing && self.queue.is_empty())
+        let last = self.closing && self.queue.is_empty() && !self.is_clean();
+        last || more && (pressed || long)
     }
 
     /// The next step of the checkpoint under way, or of one that is due.
@@ -168,6 +169,7 @@ impl<M: Machine, T> Log<M, T> {
                     self.snapshot_lsn = taken.lsn;
                 }
                 stats::add(&self.counters.checkpoints, 1);
+                self.last_checkpoint = self.closing && self.queue.is_empty();
                 self.moved_head(superblock.head);
                 if self.superblock.snapshot > 0 {
                     let old = snapshot_path(self.superblock.snapshot);

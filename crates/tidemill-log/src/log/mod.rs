@@ -134,6 +134,8 @@ pub struct Log<M: Machine, T> {
     full: Option<Full>,
     failed: Option<Unavailable>,
     closing: bool,
+    /// A checkpoint was made after everything submitted was done.
+    last_checkpoint: bool,
     counters: Arc<Counters>,
 }
 
@@ -181,6 +183,7 @@ impl<M: Machine, T> Log<M, T> {
             full: None,
             failed: None,
             closing: false,
+            last_checkpoint: false,
             counters: Arc::default(),
         }
     }
@@ -376,9 +379,12 @@ impl<M: Machine, T> Log<M, T> {
         idle && (self.failed.is_some() || self.full.is_some() || done)
     }
 
-    /// Whether the newest snapshot and synced segments hold everything.
+    /// Whether the newest snapshot and synced segments hold everything; or, where so many
+    /// partitions have something to sync that it would take long, the snapshot alone does: the
+    /// journal has the rest.
     fn is_clean(&self) -> bool {
-        self.snapshot_lsn >= self.committed && self.store.oldest_dirty().is_none()
+        let in_segments = self.store.oldest_dirty().is_none() || self.last_checkpoint;
+        self.snapshot_lsn >= self.committed && in_segments
     }
 
     fn wake_at(&self) -> Option<Duration> {

@@ -1,7 +1,7 @@
 //! One partition: its tail, what waits to be written to its segments, and how far these are
 //! written and synced.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -220,23 +220,24 @@ impl PartitionState {
         freed
     }
 
-    /// What makes everything written so far durable.
-    pub(crate) fn sync(&self) -> Vec<Action> {
-        let mut actions = Vec::new();
+    /// What makes everything written so far durable: syncs of files, and the folders whose
+    /// names are to be synced.
+    pub(crate) fn sync(&self, files: &mut Vec<Action>, dirs: &mut BTreeSet<Arc<str>>) {
         let dirty = |segment: &&Segment| segment.written != segment.synced;
         // The last one may have been begun and not be written to yet.
         let begun = |segment: &&Segment| segment.written.bytes == 0;
         let written = self.segments.iter().rev().skip_while(begun);
         for segment in written.take_while(dirty) {
-            actions.push(Action::Sync(segment.log_path.clone()));
-            actions.push(Action::Sync(segment.sum_path.clone()));
+            files.push(Action::Sync(segment.log_path.clone()));
+            files.push(Action::Sync(segment.sum_path.clone()));
         }
         if !self.names_synced {
-            actions.push(Action::SyncDir(partition_dir(self.id)));
-            actions.push(Action::SyncDir(topic_dir(self.id)));
-            actions.push(Action::SyncDir(TOPICS_DIR.into()));
+            dirs.extend([
+                partition_dir(self.id),
+                topic_dir(self.id),
+                TOPICS_DIR.into(),
+            ]);
         }
-        actions
     }
 
     /// What [`PartitionState::sync`] said was done, and nothing was written meanwhile.

@@ -280,10 +280,15 @@ impl Store {
             })
     }
 
-    /// What makes the written segments of these durable.
+    /// What makes the written segments of these durable: files first, then each folder once.
     pub(crate) fn sync(&self, ids: &[PartitionId]) -> Vec<Action> {
-        let known = ids.iter().filter_map(|id| self.partitions.get(id));
-        known.flat_map(PartitionState::sync).collect()
+        let mut files = Vec::new();
+        let mut dirs = BTreeSet::new();
+        for partition in ids.iter().filter_map(|id| self.partitions.get(id)) {
+            partition.sync(&mut files, &mut dirs);
+        }
+        files.extend(dirs.into_iter().map(Action::SyncDir));
+        files
     }
 
     /// The written segments of these are durable.

@@ -14,6 +14,8 @@ use tidemill_log::{Disk, DiskFile, DiskLock};
 pub(crate) struct Control {
     /// Syncs of journal files so far.
     pub(crate) journal_syncs: AtomicU64,
+    /// Syncs of segments and their sidecars so far.
+    pub(crate) segment_syncs: AtomicU64,
     /// Writes to journal files so far.
     pub(crate) journal_writes: AtomicU64,
     /// Syncs of files whose path begins with one of these fail.
@@ -175,6 +177,9 @@ impl DiskFile for FaultyFile {
         }
         if self.path.starts_with("journal/") {
             self.control.journal_syncs.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.path.starts_with("topics/") {
+            self.control.segment_syncs.fetch_add(1, Ordering::SeqCst);
         }
         self.file.sync_data()
     }
