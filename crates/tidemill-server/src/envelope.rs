@@ -96,6 +96,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn text(text: &str) -> Member {
         Member::Text(text.to_owned())
@@ -133,5 +134,46 @@ mod tests {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(Envelope::read(&deep).is_ok());
         assert!(Envelope::read(&deep.replacen("{\"a\":", "", 1).replace('}', "")).is_ok());
+    }
+
+    /// What the envelope of a value is, told by a parser that builds the whole of it.
+    fn by_value(json: &str) -> Option<Envelope> {
+        let value: serde_json::Value = serde_json::from_str(json).ok()?;
+        let member = |name: &str| match value.get(name) {
+            None | Some(serde_json::Value::Null) => Member::Absent,
+            Some(serde_json::Value::String(text)) => Member::Text(text.clone()),
+            Some(_) => Member::Other,
+        };
+        Some(Envelope {
+            topic: member("topic"),
+            room: member("room"),
+            ty: member("type"),
+        })
+    }
+
+    const NAMES: &str = r"(topic|room|type|\\u0074opic|x|)";
+    const VALUES: &str = r#"(null|true|-1\.5e3|"[a-c]?"|"\\n"|"\\u00e9"|\[\]|\{"topic":1\})"#;
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_whole_parser(
+            names in prop::collection::vec(NAMES, 0..5),
+            values in prop::collection::vec(VALUES, 5),
+            blank in "[ \n\t]{0,2}",
+        ) {
+            let member = |(name, value)| format!("{blank}\"{name}\"{blank}:{blank}{value}{blank}");
+            let members: Vec<_> = names.iter().zip(&values).map(member).collect();
+            let json = format!("{blank}{{{}}}{blank}", members.join(","));
+            let read = Envelope::read(&json).ok();
+            prop_assert!(read.is_some(), "{}", json);
+            prop_assert_eq!(read, by_value(&json), "{}", json);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused_as_a_whole_parser_does(
+            json in r#"[\[\]{}:,"a1 \\n-]{0,12}"#,
+        ) {
+            prop_assert_eq!(Envelope::read(&json).ok(), by_value(&json));
+        }
     }
 }

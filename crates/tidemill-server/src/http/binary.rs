@@ -95,6 +95,7 @@ fn unquote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let base = [
@@ -160,5 +161,23 @@ mod tests {
         missing.remove("ce-type");
         let problem = decode(&missing, &Bytes::new()).unwrap_err();
         assert!(format!("{problem:?}").contains("\\\"type\\\""));
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_an_attribute_or_refused(
+            name in "[a-z0-9_-]{1,8}",
+            value in prop::collection::vec(0x20u8..=0xff, 0..24),
+        ) {
+            let value = value.into_iter().filter(|byte| *byte != 0x7f).collect::<Vec<_>>();
+            let mut headers = headers(&[]);
+            let name: axum::http::HeaderName = format!("ce-{name}").parse().unwrap();
+            headers.append(name, HeaderValue::from_bytes(&value).unwrap());
+            if let Ok(event) = decode(&headers, &Bytes::new()) {
+                prop_assert_eq!(event.id().as_str(), "7");
+                let control = event.attributes().any(|(_, text)| text.contains(char::is_control));
+                prop_assert!(!control);
+            }
+        }
     }
 }

@@ -98,6 +98,7 @@ pub(crate) fn ack_sender(socket: &Arc<Socket>, id: i64) -> AckSender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn room(text: &str) -> Option<(String, String)> {
         let text = text.to_owned();
@@ -136,6 +137,26 @@ mod tests {
             "{",
         ] {
             assert_eq!(room(text), None, "{text}");
+        }
+    }
+
+    /// Pieces that often make a message, and often almost one.
+    const PIECE: &str =
+        r#"(\["s",|\["s"|\]|,|1|"t"|\{"room":"a"\}|\{ "x":[1],"room":"b" \}|\{"room":1\}|\{)"#;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_message_or_none(pieces in prop::collection::vec(PIECE, 1..6)) {
+            let text = pieces.concat();
+            let found = room(&text);
+            let whole: Option<Vec<serde_json::Value>> = serde_json::from_str(&text).ok();
+            let first = whole.iter().flatten().skip(1).take(2).find_map(|value| {
+                Some(value.get("room")?.as_str()?.to_owned())
+            });
+            prop_assert_eq!(found.as_ref().map(|(name, _)| name), first.as_ref(), "{}", text);
+            if let Some((_, message)) = found {
+                prop_assert!(text.contains(&message), "{}", message);
+            }
         }
     }
 }
