@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tidemill_testkit::sim::simulator::run;
+use tidemill_testkit::sim::simulator::{Passed, run};
 
 const SMOKE: Duration = Duration::from_secs(60);
 const SEEDS_MIN: u64 = 30;
@@ -20,29 +20,53 @@ fn nothing_acknowledged_is_lost_for_a_minute_of_seeds() {
         return;
     }
     let begun = Instant::now();
-    let mut states = BTreeSet::new();
-    let (mut crashes, mut in_recovery, mut acknowledged) = (0, 0, 0);
+    let mut all = Passed::default();
+    let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
     let mut seed = FIRST_SEED;
     while begun.elapsed() < SMOKE || seed < FIRST_SEED + SEEDS_MIN {
         let passed = run(seed, None).unwrap_or_else(|failed| panic!("{failed}"));
-        crashes += passed.crashes;
-        in_recovery += passed.crashes_in_recovery;
-        acknowledged += passed.acknowledged;
-        states.extend(passed.crash_states);
+        all.crashes += passed.crashes;
+        all.crashes_in_recovery += passed.crashes_in_recovery;
+        all.acknowledged += passed.acknowledged;
+        all.snapshots += passed.snapshots;
+        all.segments += passed.segments;
+        all.removals += passed.removals;
+        for (name, count) in [
+            ("failed syncs", passed.disk.syncs_failed),
+            ("failed writes", passed.disk.writes_failed),
+            ("short writes", passed.disk.writes_short),
+            ("writes to a full disk", passed.disk.writes_full),
+            ("names taken back", passed.disk.names_vanished),
+            ("sectors that vanished", passed.disk.fate.vanished),
+            ("sectors that tore", passed.disk.fate.torn),
+        ] {
+            *faults.entry(name).or_default() += count;
+        }
+        all.crash_states.extend(passed.crash_states);
         seed += 1;
     }
     println!(
-        "{} seeds, {crashes} crashes, {in_recovery} of them in a recovery, {} distinct crash \
-         states, {acknowledged} acknowledged operations",
+        "{} seeds, {} crashes, {} of them in a recovery, {} distinct crash states, {} \
+         acknowledged operations, {} snapshots, {} segments, {} removals, {faults:?}",
         seed - FIRST_SEED,
-        states.len()
+        all.crashes,
+        all.crashes_in_recovery,
+        all.crash_states.len(),
+        all.acknowledged,
+        all.snapshots,
+        all.segments,
+        all.removals
     );
-    assert!(
-        states.len() as u64 > SEEDS_MIN,
-        "only {} crash states",
-        states.len()
-    );
-    assert!(in_recovery > 0);
+    let states = all.crash_states.len() as u64;
+    assert!(states > SEEDS_MIN, "only {states} crash states");
+    let happened = [
+        all.crashes_in_recovery,
+        all.snapshots,
+        all.segments,
+        all.removals,
+    ];
+    assert!(happened.iter().all(|count| *count > 0), "{happened:?}");
+    assert!(faults.values().all(|count| *count > 0), "{faults:?}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Counts {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct World {
     names: Names,
     files: BTreeMap<Number, Inode>,
@@ -167,6 +167,19 @@ impl SimDisk {
         Self {
             world: Arc::new(Mutex::new(world)),
             life: 0,
+        }
+    }
+
+    /// Another disk that holds the same, whose faults follow from another seed.
+    #[must_use]
+    pub fn copy(&self, seed: u64) -> Self {
+        let world = World {
+            random: Random::new(seed),
+            ..enter_any(&self.world).clone()
+        };
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            life: self.life,
         }
     }
 

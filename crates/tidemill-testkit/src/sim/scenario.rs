@@ -72,15 +72,15 @@ fn draw_faults(random: &mut Random) -> Faults {
     let none = Faults::default();
     match random.below(10) {
         0 => Faults {
-            sync_failure: 2_000,
+            sync_failure: 4_000,
             ..none
         },
         1 => Faults {
-            write_failure: 2_000,
+            write_failure: 5_000,
             ..none
         },
         2 => Faults {
-            short_write: 2_000,
+            short_write: 5_000,
             ..none
         },
         3 => Faults {

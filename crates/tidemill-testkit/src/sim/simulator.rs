@@ -42,6 +42,12 @@ pub struct Passed {
     pub crashes_in_recovery: u64,
     /// Acknowledged operations.
     pub acknowledged: u64,
+    /// Snapshots written.
+    pub snapshots: u64,
+    /// Segments begun.
+    pub segments: u64,
+    /// Partitions whose files were removed.
+    pub removals: u64,
     /// Steps.
     pub steps: u64,
     /// What the disk did.
@@ -316,9 +322,10 @@ impl Run {
             ..Faults::default()
         };
         let mut changes_left = None;
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 if wanted => faults.sync_failure = 150_000,
             1 if wanted => faults.short_write = 100_000,
+            2 if wanted => faults.write_failure = 100_000,
             _ if wanted => changes_left = Some(self.random.below(80)),
             _ => {}
         }
@@ -485,10 +492,16 @@ impl Run {
         let action = describe(&job.io, job.done);
         // The journal's lane syncs what was acknowledged before; the background's only files
         // that it makes.
-        if let Some(Action::Sync(_)) = job.advance(&self.files)
-            && job.io.lane == Lane::Journal
-        {
-            self.checker.synced(job.promised);
+        match job.advance(&self.files) {
+            Some(Action::Sync(_)) if job.io.lane == Lane::Journal => {
+                self.checker.synced(job.promised);
+            }
+            Some(Action::Create(path)) => {
+                self.passed.snapshots += u64::from(path.starts_with("snapshots/"));
+                self.passed.segments += u64::from(path.ends_with(".log"));
+            }
+            Some(Action::RemoveDir(_)) => self.passed.removals += 1,
+            _ => {}
         }
         let failed = job.failure.as_ref().map(ToString::to_string);
         let over = job.is_over();
