@@ -13,7 +13,7 @@ use tidemill_log::driver::{FileDisk, MemoryDisk};
 use tidemill_log::{CommitError, Disk, FlushPolicy, Health, OpenError, Options, Read};
 
 fn memory() -> Arc<dyn Disk> {
-    Arc::new(MemoryDisk::new(256 * 1024 * 1024))
+    Arc::new(MemoryDisk::new(1 << 30))
 }
 
 /// Both disks, and what keeps the real one's folder.
@@ -246,6 +246,28 @@ fn both_relaxed_policies_keep_everything_when_the_log_is_closed() {
             let log = open(&disk, &options).unwrap();
             assert_eq!(read_all(log.reader(), id, 1 << 20).len(), 2000);
         }
+    }
+}
+
+#[test]
+fn records_of_many_megabytes_find_room_and_come_back() {
+    for (disk, _folder) in disks() {
+        let id = partition(1, 0);
+        let log = open(&disk, &Options::default()).unwrap();
+        ok(&log, Operation::Create(id));
+        let large = |number: u64| value(number, 3 * 1024 * 1024);
+        for first in [0, 3] {
+            let waiting = [first, first + 1, first + 2]
+                .map(|n| submit(&log, Operation::Publish(id, vec![large(n)])));
+            for (end, number) in waiting.iter().zip(first..) {
+                assert_eq!(end.recv().unwrap(), Ok(number));
+            }
+        }
+        drop(log);
+        let log = open(&disk, &Options::default()).unwrap();
+        let read = read_all(log.reader(), id, 1);
+        assert_eq!(read.len(), 6);
+        assert!(read.iter().all(|(at, bytes)| *bytes == large(*at)));
     }
 }
 

@@ -272,7 +272,7 @@ impl DiskFile for MemoryFile {
                 .unwrap_or_default();
             let to = buf.get_mut(done..left).unwrap_or_default();
             let count = from.len().min(to.len());
-            for (to, from) in to.chunks_mut(count).zip(from.chunks(count)).take(1) {
+            if let (Some(to), Some(from)) = (to.get_mut(..count), from.get(..count)) {
                 to.copy_from_slice(from);
             }
             done += count;
@@ -291,8 +291,8 @@ impl DiskFile for MemoryFile {
                 let to = content.at(at);
                 let count = to.len().min(rest.len());
                 let (now, later) = rest.split_at(count);
-                for (to, from) in to.iter_mut().zip(now) {
-                    *to = *from;
+                if let Some(to) = to.get_mut(..count) {
+                    to.copy_from_slice(now);
                 }
                 at += count as u64;
                 rest = later;
