@@ -23,5 +23,8 @@ pub(crate) const HEADER_MIN_CHARS: usize = 20;
 /// How many files and functions `--largest` lists.
 pub(crate) const LARGEST_LISTED: usize = 12;
 
+/// The release binary is not larger than this.
+pub(crate) const BINARY_MAX_BYTES: u64 = 20_000_000;
+
 /// Where two of the limits must stand to each other.
 const _: () = assert!(FILE_AIM_LINES < FILE_LONG_LINES && FILE_LONG_LINES < FILE_MAX_LINES);

@@ -4,6 +4,7 @@
 
 mod limits;
 mod metadata;
+mod readme;
 mod skips;
 mod steps;
 mod tidy;

@@ -1,13 +1,14 @@
 //! The steps of `cargo xtask check` and `cargo xtask test`: one table, and how it is run.
 //!
-//! This room may not know how a step does its work; that is `tools.rs` and `tidy`.
+//! This room may not know how a step does its work; that is `tools.rs`, `readme.rs` and `tidy`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::limits::BINARY_MAX_BYTES;
 use crate::metadata::Metadata;
 use crate::skips::Skips;
-use crate::{tidy, tools};
+use crate::{readme, tidy, tools};
 
 /// How a step ended, when it did not fail.
 pub(crate) enum Done {
@@ -39,14 +40,24 @@ const TIDY: Step = step("tidy", "the house limits, arrows and rooms", tidy_step)
 const UNIT: Step = step("unit", "unit tests of all crates", unit);
 
 /// Everything, in the order in which it runs: the quick and the likely to fail first.
-const ALL: [Step; 8] = [
+const ALL: [Step; 12] = [
     FMT,
     TIDY,
     CLIPPY,
     step(
+        "clients",
+        "the stock clients that tests use are installed",
+        clients,
+    ),
+    step(
         "tests",
-        "all tests of the workspace, documentation included",
+        "all tests but the simulator's, documentation included",
         tests,
+    ),
+    step(
+        "simulator",
+        "the simulator's smoke, and the planted faults that it must catch",
+        simulator,
     ),
     step("doc", "cargo doc without a warning", doc),
     step("features", "each feature of each crate alone", features),
@@ -59,6 +70,16 @@ const ALL: [Step; 8] = [
         "advisories",
         "no known advisory against a dependency",
         advisories,
+    ),
+    step(
+        "release",
+        "the release build, and the binary below its bound",
+        release,
+    ),
+    step(
+        "readme",
+        "the README's commands do what it says",
+        readme_step,
     ),
 ];
 
@@ -175,11 +196,54 @@ fn unit(root: &Path) -> Result<Done, String> {
     ))
 }
 
+/// Tests that drive clients of other languages find them installed; where that cannot be, they
+/// say so and pass, and this step names the skip.
+fn clients(root: &Path) -> Result<Done, String> {
+    Ok(match tools::install_clients(root) {
+        Ok(()) => Done::Passed,
+        Err(why) => Done::Skipped(why),
+    })
+}
+
 fn tests(root: &Path) -> Result<Done, String> {
-    passed(tools::cargo(
-        root,
-        &["test", "--workspace", "--no-fail-fast", "--locked"],
-    ))
+    let args = [
+        "test",
+        "--workspace",
+        "--exclude",
+        "tidemill-testkit",
+        "--no-fail-fast",
+    ];
+    passed(tools::cargo(root, &[&args[..], &["--locked"]].concat()))
+}
+
+fn simulator(root: &Path) -> Result<Done, String> {
+    let args = [
+        "test",
+        "--package",
+        "tidemill-testkit",
+        "--no-fail-fast",
+        "--locked",
+    ];
+    passed(tools::cargo(root, &args))
+}
+
+/// Builds what users run, and holds its size.
+fn release(root: &Path) -> Result<Done, String> {
+    tools::cargo(root, &["build", "--release", "--locked"])?;
+    let binary = std::fs::metadata(root.join("target/release/tidemill"))
+        .map_err(|e| format!("the release build left no binary: {e}"))?;
+    let size = binary.len();
+    println!("the binary has {:.1} MB", size as f64 / 1e6);
+    if size > BINARY_MAX_BYTES {
+        return Err(format!(
+            "the binary has {size} bytes, more than {BINARY_MAX_BYTES}"
+        ));
+    }
+    Ok(Done::Passed)
+}
+
+fn readme_step(root: &Path) -> Result<Done, String> {
+    passed(readme::check(root))
 }
 
 fn doc(root: &Path) -> Result<Done, String> {

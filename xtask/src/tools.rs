@@ -88,6 +88,47 @@ pub(crate) fn ensure_cargo_deny(root: &Path) -> Result<(), String> {
     cargo_with(root, &args, &[("CARGO_TARGET_DIR", "target/tools")])
 }
 
+/// Installs the stock clients of other languages that tests drive, below `target/`; node and
+/// Python come from the system's packages where they are missing and may be installed.
+///
+/// # Errors
+/// What cannot be had.
+pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
+    let scripts = "crates/tidemill-server/tests/clients";
+    for (program, packages) in [
+        ("node", &["nodejs", "npm"][..]),
+        ("python3", &["python3", "python3-venv"]),
+    ] {
+        if !starts(program) {
+            install_packages(packages).map_err(|why| format!("{program} is missing: {why}"))?;
+        }
+    }
+    let mut install = Command::new("sh");
+    install.arg(root.join(scripts).join("install.sh"));
+    install
+        .arg(root.join("target/tmp/stock-clients"))
+        .stdin(Stdio::null());
+    run(&mut install, "the installation of stock Socket.IO clients")
+}
+
+fn starts(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Installs packages of the system, where `apt-get` is there and lets us.
+fn install_packages(packages: &[&str]) -> Result<(), String> {
+    let mut update = Command::new("apt-get");
+    update.args(["update", "--quiet"]).stdin(Stdio::null());
+    run(&mut update, "apt-get update")?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends"]);
+    install.args(packages).stdin(Stdio::null());
+    run(&mut install, "apt-get install")
+}
+
 /// `cargo xtask soak simulate`: the simulator for as long as its arguments say.
 ///
 /// # Errors
