@@ -25,3 +25,18 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most bytes of one answer of a server.
 pub(crate) const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// Most keys of one bench run; each needs a few dozen bytes.
+pub(crate) const BENCH_KEYS_MAX: u32 = 10_000_000;
+
+/// Most publishers of one bench run.
+pub(crate) const BENCH_PUBLISHERS_MAX: u16 = 4096;
+
+/// Largest event data of a bench run in bytes.
+pub(crate) const BENCH_SIZE_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long a bench run waits without any delivery before it calls the rest lost.
+pub(crate) const BENCH_SILENCE: Duration = Duration::from_secs(10);
+
+/// Largest latency that a histogram tells apart, in microseconds; longer ones count as this.
+pub(crate) const LATENCY_MAX_US: u64 = 600_000_000;

@@ -4,11 +4,13 @@
 //! This program may not know how anything is stored; it uses the server, the public crate and the
 //! shop, and everything it asks of a running server goes through the server's public API.
 
+mod bench;
 mod client;
 mod commands;
 mod failure;
 mod limits;
 mod listing;
+mod progress;
 mod settings;
 mod signals;
 mod target;
@@ -34,7 +36,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     subcommand_required = true
 )]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong use.\n\
-    Begin with `tidemill serve` and `tidemill publish --help`.")]
+    Begin with `tidemill demo`, or with `tidemill serve` and `tidemill publish --help`.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

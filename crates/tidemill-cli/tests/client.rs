@@ -191,6 +191,7 @@ fn nobody_there_says_how_to_start_a_server() {
         &["sub", "t"],
         &["topic", "list"],
         &["group", "list"],
+        &["bench", "--for", "1s"],
     ] {
         let error = run(&[arguments, &["--server", &url]].concat()).failed();
         assert!(
@@ -232,6 +233,7 @@ fn wrong_use_is_told_apart_from_failure() {
 #[test]
 fn every_command_has_help_with_an_example() {
     for command in [
+        "demo",
         "serve",
         "publish",
         "subscribe",
@@ -242,6 +244,7 @@ fn every_command_has_help_with_an_example() {
         "group list",
         "group show",
         "group delete",
+        "bench",
         "completions",
     ] {
         let mut arguments: Vec<&str> = command.split(' ').collect();

@@ -61,6 +61,7 @@ fn a_folder_in_use_names_the_process_that_has_it() {
     for arguments in [
         &["serve", "--data", path, "--http", "127.0.0.1:0"][..],
         &["topic", "list", "--data", path],
+        &["bench", "--data", path, "--for", "1s"],
     ] {
         let error = run(arguments).failed();
         assert!(error.contains(&pid) && error.contains("--data"), "{error}");

@@ -1,5 +1,6 @@
 //! The commands, one file each: what they take and what they do.
 
+mod bench;
 mod completions;
 mod demo;
 mod group;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Topic(topic::Topic),
     #[command(subcommand)]
     Group(group::Group),
+    Bench(bench::Bench),
     Completions(completions::Completions),
 }
 
@@ -39,6 +41,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Subscribe(command) => narrow(command.run()),
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
+        Command::Bench(command) => wide(command.run()),
         Command::Completions(command) => {
             command.run();
             Ok(())
@@ -51,7 +54,10 @@ fn wide(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failur
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(command)
+    let done = runtime.block_on(command);
+    // What still runs was called off; the process does not wait for it.
+    runtime.shutdown_background();
+    done
 }
 
 /// On this thread alone: for commands that ask a question and print the answer.

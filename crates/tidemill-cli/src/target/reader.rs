@@ -70,6 +70,24 @@ impl Reader {
         })
     }
 
+    /// A reader of one partition only, for readers that share the work.
+    pub(crate) fn only(&self, partition: u32) -> Self {
+        let next = self.next.iter().filter(|(p, _)| **p == partition);
+        Self {
+            source: match &self.source {
+                Source::Server(client) => Source::Server(client.clone()),
+                Source::Bus(bus) => Source::Bus(bus.clone()),
+            },
+            topic: self.topic.clone(),
+            next: next.map(|(p, o)| (*p, *o)).collect(),
+        }
+    }
+
+    /// The partitions that are read.
+    pub(crate) fn partitions(&self) -> Vec<u32> {
+        self.next.keys().copied().collect()
+    }
+
     /// The next events, in offset order within each partition; none when none came for a while.
     ///
     /// # Errors
