@@ -119,6 +119,15 @@ fn a_second_open_is_refused_and_names_the_holder() {
 }
 
 #[test]
+fn a_folder_is_made_with_those_above_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("one/two/three");
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(&deep));
+    open(&disk, &Options::default()).unwrap();
+    assert!(deep.join("superblock.1").exists());
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");
@@ -138,10 +147,18 @@ fn the_journal_is_used_again_over_many_laps() {
             if next == 0 {
                 ok(&log, Operation::Create(id));
             }
-            for _ in 0..1500 {
-                let size = 50 + (next as usize * 37) % 5000;
-                assert_eq!(publish(&log, id, &value(next, size)), next);
-                next += 1;
+            for _ in 0..150 {
+                let ends = (next..next + 10).map(|number| {
+                    let size = 50 + (number as usize * 37) % 5000;
+                    (
+                        number,
+                        submit(&log, Operation::Publish(id, vec![value(number, size)])),
+                    )
+                });
+                for (number, end) in ends.collect::<Vec<_>>() {
+                    assert_eq!(end.recv().unwrap(), Ok(number));
+                }
+                next += 10;
             }
             let read = read_all(log.reader(), id, 100_000);
             assert_eq!(read.len() as u64, next);

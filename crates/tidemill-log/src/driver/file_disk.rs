@@ -48,8 +48,23 @@ impl FileDisk {
 }
 
 impl FileDisk {
-    fn lock_file(&self) -> io::Result<File> {
+    /// Makes the folder and those above it, and makes their names durable.
+    fn make_root(&self) -> io::Result<()> {
+        let missing: Vec<_> = self
+            .root
+            .ancestors()
+            .take_while(|dir| !is_there(dir))
+            .collect();
         fs::create_dir_all(&self.root)?;
+        for dir in missing {
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn lock_file(&self) -> io::Result<File> {
+        self.make_root()?;
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         options.open(self.path("lock"))
@@ -121,6 +136,11 @@ impl Disk for FileDisk {
         writeln!(file, "{}", process::id())?;
         Ok(DiskLock::new(file))
     }
+}
+
+/// Whether a folder is there; the empty path is the current one.
+fn is_there(dir: &Path) -> bool {
+    dir.as_os_str().is_empty() || dir.exists()
 }
 
 /// An open file.
