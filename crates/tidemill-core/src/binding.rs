@@ -28,7 +28,7 @@ const PREFIX: &str = "ce_";
 const CONTENT_TYPE: &str = "content-type";
 /// A header of our own, there only where extensions are not texts: the binding carries texts
 /// alone, and this says which were booleans and integers, as in `flag=b count=i`.
-const TYPES: &str = "tidemill-types";
+const TYPES: &str = "tidemill_types";
 /// What a value in structured mode is announced with.
 const STRUCTURED: &str = "application/cloudevents";
 

@@ -197,6 +197,35 @@ fn what_is_meant_as_an_event_and_is_none_is_refused_and_still_readable() {
 }
 
 #[test]
+fn types_that_headers_cannot_carry_have_a_header_of_their_own() {
+    let text = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","flag":true,"n":-7}"#;
+    let event = json::decode(&Bytes::from_static(text)).unwrap();
+    let encoded = Encoded::new(&event);
+    let headers: Vec<_> = encoded.headers().collect();
+    assert!(headers.contains(&("ce_flag", Some(b"true"))));
+    assert!(headers.contains(&("ce_n", Some(b"-7"))));
+    assert!(headers.contains(&("tidemill_types", Some(b"flag=b n=i"))));
+    let ce = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", "1"),
+        ("ce_source", "/s"),
+        ("ce_type", "t"),
+    ];
+    let wrong = [
+        ("ce_flag", "maybe"),
+        ("ce_n", "007"),
+        ("tidemill_types", "flag=b n=i x=b"),
+    ];
+    let event = read(None, None, &[&ce[..], &wrong[..]].concat()).unwrap();
+    assert_eq!(event.extension_str("flag"), Some("maybe"));
+    assert_eq!(
+        event.extension_str("n"),
+        Some("007"),
+        "what is no such number stays a text"
+    );
+}
+
+#[test]
 fn decoding_shares_the_records_bytes() {
     let value = Bytes::from_static(b"[1,2]");
     let source = Bytes::from_static(b"/shared");
@@ -232,7 +261,7 @@ proptest! {
         key in option::of(vec(any::<u8>(), 0..40)),
         value in option::of(vec(any::<u8>(), 0..40)),
         headers in vec(
-            ("(ce_)?(id|type|specversion|time|x|partitionkey)|content-type|tidemill-types",
+            ("(ce_)?(id|type|specversion|time|x|partitionkey)|content-type|tidemill_types",
              option::of(prop_oneof![vec(any::<u8>(), 0..9), Just(b"1.0".to_vec()),
                  Just(b"x=i y=b =".to_vec()), Just(b"application/cloudevents".to_vec())])),
             0..6,
