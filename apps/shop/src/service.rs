@@ -2,6 +2,7 @@
 //! delivery through the inbox to an outcome. Knows no service.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tidemill::outcome::Emission;
-use tidemill::{Delivery, Emit, Fail, FromEventParts, Reply, Retry, Source};
+use tidemill::outcome::{Emission, Outputs, Stage};
+use tidemill::{Delivery, Emit, Fail, FromEventParts, Message, Reply, Retry, Source};
 
 use crate::database::{DatabaseError, Place, WorkError};
 use crate::inbox::{Inbox, Input};
@@ -44,11 +45,51 @@ impl<E, A> Recorded<E, A> {
     }
 }
 
-/// What handlers of the shop return.
-pub type Handled<E, A> = Result<(Emit<Vec<E>>, Option<Reply<A>>), Fail>;
+/// Events of a service, of which a handler publishes only the types in `L`, a tuple of messages:
+/// so that [`tidemill::Router::describe`] says of each handler what it may publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Of<E, L>(Vec<E>, PhantomData<fn() -> L>);
+
+/// A tuple of messages.
+pub trait Listed {
+    /// Names them.
+    fn list(outputs: &mut Outputs);
+}
+
+impl Listed for () {
+    fn list(_: &mut Outputs) {}
+}
+
+macro_rules! listed {
+    ($($message:ident)*) => {
+        impl<$($message: Message),*> Listed for ($($message,)*) {
+            fn list(outputs: &mut Outputs) {
+                $(outputs.event::<$message>();)*
+            }
+        }
+    };
+}
+
+listed!(A);
+listed!(A B);
+listed!(A B C);
+listed!(A B C D);
+
+impl<E: Emission, L: Listed> Emission for Of<E, L> {
+    fn outputs(outputs: &mut Outputs) {
+        L::list(outputs);
+    }
+
+    fn emit(self, stage: &mut Stage<'_>) -> Result<(), Fail> {
+        self.0.emit(stage)
+    }
+}
+
+/// What handlers of the shop return that are asked: they may publish `L` and answer with `A`.
+pub type Handled<E, L, A> = Result<(Emit<Of<E, L>>, Option<Reply<A>>), Fail>;
 
 /// What handlers of the shop return that are told something and asked nothing.
-pub type Told<E> = Result<Emit<Vec<E>>, Fail>;
+pub type Told<E, L> = Result<Emit<Of<E, L>>, Fail>;
 
 /// Counts of one service since its start.
 #[derive(Debug, Default)]
@@ -120,9 +161,9 @@ impl Service {
     ///
     /// # Errors
     /// A transient [`Fail`]: the database did not keep it, so the event is given again.
-    pub async fn once<E, A, F>(&self, input: Input, work: F) -> Handled<E, A>
+    pub async fn once<E, L, A, F>(&self, input: Input, work: F) -> Handled<E, L, A>
     where
-        E: Emission + Serialize + DeserializeOwned + Send + 'static,
+        E: Serialize + DeserializeOwned + Send + 'static,
         A: Serialize + DeserializeOwned + Send + 'static,
         F: FnOnce(&Connection) -> Result<Recorded<E, A>, WorkError> + Send + 'static,
     {
@@ -145,16 +186,16 @@ impl Service {
         self.counts
             .again
             .fetch_add(given.again.into(), Ordering::Relaxed);
-        Ok((Emit(events), answer.map(Reply)))
+        Ok((Emit(Of(events, PhantomData)), answer.map(Reply)))
     }
 
     /// As [`Self::once`], for an input that is a fact and gets no answer.
     ///
     /// # Errors
     /// As [`Self::once`].
-    pub async fn told<E, A, F>(&self, input: Input, work: F) -> Told<E>
+    pub async fn told<E, L, A, F>(&self, input: Input, work: F) -> Told<E, L>
     where
-        E: Emission + Serialize + DeserializeOwned + Send + 'static,
+        E: Serialize + DeserializeOwned + Send + 'static,
         A: Serialize + DeserializeOwned + Send + 'static,
         F: FnOnce(&Connection) -> Result<Recorded<E, A>, WorkError> + Send + 'static,
     {

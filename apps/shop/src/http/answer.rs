@@ -10,6 +10,7 @@ use tidemill::AskError;
 use tidemill::core::{PublishError, RequestError};
 
 use crate::events::{Item, OrderAnswer, OrderStatus, OrderView, Product, Verdict, worth};
+use crate::limits::LIST_MAX;
 use crate::money::Pence;
 
 /// An amount as a JSON number with two decimals.
@@ -184,9 +185,17 @@ impl OrderShown {
 impl OrdersShown {
     pub(super) fn new(views: Vec<OrderView>) -> Self {
         Self {
-            message: format!("{} orders", views.len()),
+            message: counted(views.len(), "orders"),
             orders: views.into_iter().map(OrderFields::from).collect(),
         }
+    }
+}
+
+/// How many, and whether there may be more.
+fn counted(number: usize, what: &str) -> String {
+    match number as i64 >= LIST_MAX {
+        true => format!("the first {number} {what}"),
+        false => format!("{number} {what}"),
     }
 }
 
@@ -216,7 +225,7 @@ impl ProductsShown {
             price_version: product.price_version,
         };
         Self {
-            message: format!("{} products", products.len()),
+            message: counted(products.len(), "products"),
             products: products.into_iter().map(shown).collect(),
         }
     }

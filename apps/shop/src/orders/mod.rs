@@ -37,8 +37,8 @@ emitted! {
 }
 
 type Recorded = service::Recorded<OrderOut, OrderAnswer>;
-type Out = Handled<OrderOut, OrderAnswer>;
-type Heard = Told<OrderOut>;
+type Out<L> = Handled<OrderOut, L, OrderAnswer>;
+type Heard<L> = Told<OrderOut, L>;
 
 /// The service. Clones share its database.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ async fn create(
     State(orders): State<Orders>,
     input: Input,
     Data(request): Data<CreateOrder>,
-) -> Out {
+) -> Out<(OrderCreated, OrderUpdated)> {
     let work = move |on: &_| desk::create(on, &request);
     orders.service.once(input, work).await
 }
@@ -103,12 +103,16 @@ async fn take_back(
     State(orders): State<Orders>,
     input: Input,
     Data(request): Data<ReturnOrder>,
-) -> Out {
+) -> Out<(OrderReturned, OrderUpdated)> {
     let work = move |on: &_| desk::take_back(on, &request);
     orders.service.once(input, work).await
 }
 
-async fn pay(State(orders): State<Orders>, input: Input, Data(order): Data<PayOrder>) -> Out {
+async fn pay(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(order): Data<PayOrder>,
+) -> Out<(PaymentRequested,)> {
     let work = move |on: &_| desk::request(on, order.order_id, Step::Pay, "payment is under way");
     orders.service.once(input, work).await
 }
@@ -117,13 +121,17 @@ async fn confirm(
     State(orders): State<Orders>,
     input: Input,
     Data(order): Data<ConfirmOrder>,
-) -> Out {
+) -> Out<(OrderConfirmed, OrderReturned)> {
     let done = "the order is confirmed";
     let work = move |on: &_| desk::request(on, order.order_id, Step::Confirm, done);
     orders.service.once(input, work).await
 }
 
-async fn cancel(State(orders): State<Orders>, input: Input, Data(order): Data<CancelOrder>) -> Out {
+async fn cancel(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(order): Data<CancelOrder>,
+) -> Out<(OrderCancelled, OrderReturned)> {
     let done = "the order is cancelled";
     let work = move |on: &_| desk::request(on, order.order_id, Step::Cancel, done);
     orders.service.once(input, work).await
@@ -133,7 +141,7 @@ async fn price_changed(
     State(orders): State<Orders>,
     input: Input,
     Data(changed): Data<PriceChanged>,
-) -> Heard {
+) -> Heard<(OrderCreated, OrderReturned)> {
     if !(0..=PRICE_MAX_PENCE).contains(&changed.price_pence.0) {
         let why = format!("a price is 0 to {PRICE_MAX_PENCE} pence");
         return Err(Fail::permanent(why));
@@ -146,7 +154,7 @@ async fn reserved(
     State(orders): State<Orders>,
     input: Input,
     Data(stock): Data<StockReserved>,
-) -> Heard {
+) -> Heard<(PaymentRequested, OrderUpdated)> {
     let work = move |on: &_| desk::fact(on, stock.order_id, Step::Reserved);
     orders.service.told(input, work).await
 }
@@ -155,12 +163,16 @@ async fn refused(
     State(orders): State<Orders>,
     input: Input,
     Data(stock): Data<StockRefused>,
-) -> Heard {
+) -> Heard<(OrderUpdated, OrderReturned)> {
     let work = move |on: &_| desk::fact(on, stock.order_id, Step::Refused(stock.reason));
     orders.service.told(input, work).await
 }
 
-async fn paid(State(orders): State<Orders>, input: Input, Data(paid): Data<OrderPaid>) -> Heard {
+async fn paid(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(paid): Data<OrderPaid>,
+) -> Heard<(OrderConfirmed, OrderUpdated, OrderReturned)> {
     let work = move |on: &_| desk::fact(on, paid.order_id, Step::Paid);
     orders.service.told(input, work).await
 }
@@ -169,7 +181,7 @@ async fn payment_failed(
     State(orders): State<Orders>,
     input: Input,
     Data(failed): Data<PaymentFailed>,
-) -> Heard {
+) -> Heard<(OrderCancelled, OrderReturned)> {
     let work = move |on: &_| desk::fact(on, failed.order_id, Step::PaymentFailed(failed.reason));
     orders.service.told(input, work).await
 }

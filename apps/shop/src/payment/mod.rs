@@ -24,7 +24,7 @@ emitted! {
 }
 
 type Recorded = service::Recorded<PaymentOut, ()>;
-type Out = Told<PaymentOut>;
+type Out<L> = Told<PaymentOut, L>;
 
 /// The simulated card processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ async fn charge(
     State(payment): State<Payment>,
     input: Input,
     Data(asked): Data<PaymentRequested>,
-) -> Out {
+) -> Out<(OrderPaid, PaymentFailed)> {
     let work = move |on: &_| desk::charge(on, payment.cards, asked);
     payment.service.told(input, work).await
 }
@@ -88,7 +88,7 @@ async fn refund(
     State(payment): State<Payment>,
     input: Input,
     Data(order): Data<OrderCancelled>,
-) -> Out {
+) -> Out<()> {
     let work = move |on: &_| desk::refund(on, order.order_id);
     payment.service.told(input, work).await
 }
@@ -97,7 +97,7 @@ async fn credit(
     State(payment): State<Payment>,
     input: Input,
     Data(note): Data<OrderReturned>,
-) -> Out {
+) -> Out<()> {
     let work = move |on: &_| desk::credit(on, &note);
     payment.service.told(input, work).await
 }

@@ -28,7 +28,7 @@ emitted! {
 }
 
 type Recorded = service::Recorded<StockOut, ()>;
-type Out = Told<StockOut>;
+type Out<L> = Told<StockOut, L>;
 
 /// What lies on the shelf when a product is first seen: between `least` and `most` pieces,
 /// decided by the seed and the product alone.
@@ -110,7 +110,7 @@ async fn price_changed(
     State(stock): State<Stock>,
     input: Input,
     Data(changed): Data<PriceChanged>,
-) -> Out {
+) -> Out<()> {
     let work = move |on: &_| {
         desk::open(on, stock.opening, changed.product_id, &changed.sku)?;
         Ok(Recorded::nothing())
@@ -118,7 +118,11 @@ async fn price_changed(
     stock.service.told(input, work).await
 }
 
-async fn reserve(State(stock): State<Stock>, input: Input, Data(order): Data<OrderCreated>) -> Out {
+async fn reserve(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(order): Data<OrderCreated>,
+) -> Out<(StockReserved, StockRefused)> {
     let opening = stock.opening;
     let work = move |on: &_| desk::reserve(on, opening, order.order_id, &order.products);
     stock.service.told(input, work).await
@@ -128,7 +132,7 @@ async fn release(
     State(stock): State<Stock>,
     input: Input,
     Data(order): Data<OrderCancelled>,
-) -> Out {
+) -> Out<(StockReleased,)> {
     let work = move |on: &_| desk::release(on, order.order_id);
     stock.service.told(input, work).await
 }
@@ -137,7 +141,7 @@ async fn take_back(
     State(stock): State<Stock>,
     input: Input,
     Data(credit): Data<OrderReturned>,
-) -> Out {
+) -> Out<()> {
     let opening = stock.opening;
     let work = move |on: &_| desk::take_back(on, opening, credit.order_id, &credit.products);
     stock.service.told(input, work).await

@@ -77,6 +77,18 @@ impl Wire {
         };
         let first = app.call(delivery(1)).await.commit;
         assert!(matches!(first.outcome, Outcome::Ack), "{:?}", first.outcome);
+        // What is described is what is done.
+        let info = app
+            .describe()
+            .iter()
+            .find(|info| info.topic == topic.as_str() && info.ty == event.ty().as_str());
+        for (to, output) in &first.effects.events {
+            let may = info.unwrap().outputs.iter().any(|may| {
+                may.topic.as_deref() == Some(to.as_str())
+                    && may.ty.as_deref() == Some(output.ty().as_str())
+            });
+            assert!(may, "{info:?} published {output:?}");
+        }
         if self.twice {
             let again = app.call(delivery(2)).await.commit;
             let bare = |events: &[(TopicName, Event)]| -> Vec<_> {
