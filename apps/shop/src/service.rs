@@ -251,25 +251,12 @@ macro_rules! emitted {
     ($name:ident { $($variant:ident($message:ident),)+ }) => {
         /// What this service may publish.
         #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[derive(tidemill::Emission)]
         pub enum $name {
             $(
                 #[doc = concat!("See [`", stringify!($message), "`].")]
                 $variant($message),
             )+
-        }
-
-        impl tidemill::outcome::Emission for $name {
-            fn outputs(outputs: &mut tidemill::outcome::Outputs) {
-                $(outputs.event::<$message>();)+
-            }
-
-            fn emit(self, stage: &mut tidemill::outcome::Stage<'_>) -> Result<(), tidemill::Fail> {
-                match self {
-                    $(Self::$variant(message) => {
-                        tidemill::outcome::Emission::emit(message, stage)
-                    })+
-                }
-            }
         }
     };
 }

@@ -3,8 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
-use syn::spanned::Spanned;
 use syn::{Error, FnArg, GenericArgument, ItemFn, PathArguments, ReturnType, Token, Type};
+
+use crate::{bare, located};
 
 const MOST_ARGUMENTS: usize = 8;
 
@@ -83,7 +84,9 @@ fn types(function: &ItemFn) -> Result<Vec<&Type>, Error> {
 
 /// The `S` of `State<S>`.
 fn state_of(ty: &Type) -> Option<&Type> {
-    let Type::Path(path) = ty else { return None };
+    let Type::Path(path) = bare(ty) else {
+        return None;
+    };
     let last = path.path.segments.last()?;
     if last.ident != "State" {
         return None;
@@ -98,7 +101,7 @@ fn state_of(ty: &Type) -> Option<&Type> {
 }
 
 fn argument(index: usize, ty: &Type, last: bool, state: &TokenStream) -> TokenStream {
-    let span = ty.span();
+    let span = located(ty);
     let name = format_ident!("argument_{index}", span = span);
     if last {
         return quote_spanned! {span=>
@@ -129,7 +132,7 @@ fn output(output: &ReturnType) -> TokenStream {
     if matches!(&**ty, Type::ImplTrait(_)) {
         return TokenStream::new();
     }
-    let span = ty.span();
+    let span = located(ty);
     quote_spanned! {span=>
         fn output()
         where
@@ -142,7 +145,7 @@ fn output(output: &ReturnType) -> TokenStream {
 fn future(function: &ItemFn, types: &[&Type]) -> TokenStream {
     let name = &function.sig.ident;
     let values = types.iter().map(|_| quote! { value() });
-    let span = name.span();
+    let span = located(name);
     let call = quote_spanned! {span=> send(#name(#(#values),*)) };
     quote! {
         fn value<T>() -> T {

@@ -1,5 +1,5 @@
-//! `#[derive(Message)]`: what ties a Rust type to an event type; and `#[handler]`, with which the
-//! compiler says what is wrong with a handler.
+//! `#[derive(Message)]`: what ties a Rust type to an event type; `#[derive(Emission)]`: one of
+//! several messages; and `#[handler]`, with which the compiler says what is wrong with a handler.
 //!
 //! This crate may not know anything of the workspace: it writes paths into `::tidemill`.
 
@@ -7,8 +7,23 @@ use proc_macro::TokenStream;
 use syn::{DeriveInput, ItemFn, parse_macro_input};
 
 mod attributes;
+mod emission;
 mod handler;
 mod message;
+
+/// Where `place` is in the source, for errors; but with the names of the macro's own output, so
+/// that a derive inside of a `macro_rules!` finds them.
+fn located(place: &impl syn::spanned::Spanned) -> proc_macro2::Span {
+    proc_macro2::Span::call_site().located_at(place.span())
+}
+
+/// The type itself, without the invisible group that a `macro_rules!` puts around it.
+fn bare(mut ty: &syn::Type) -> &syn::Type {
+    while let syn::Type::Group(group) = ty {
+        ty = &group.elem;
+    }
+    ty
+}
 
 /// Makes a type the data of one event type.
 ///
@@ -34,6 +49,26 @@ mod message;
 pub fn derive_message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     message::expand(&input)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes an enum one of several messages, for a handler that publishes now this and now that: each
+/// variant holds one type that is itself a message (or another emission).
+///
+/// ```ignore
+/// #[derive(Emission)]
+/// enum Decided {
+///     Paid(OrderPaid),
+///     Refused(PaymentRefused),
+/// }
+///
+/// async fn charge(Data(order): Data<OrderCreated>) -> Emit<Decided> { ... }
+/// ```
+#[proc_macro_derive(Emission)]
+pub fn derive_emission(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    emission::expand(&input)
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

@@ -1,11 +1,12 @@
 //! Writes the implementation of `tidemill::Message`.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt as _;
 use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, Member, Type};
 
 use crate::attributes::{self, Attributes};
+use crate::{bare, located};
 
 /// The implementation for `input`, or the first thing that is wrong with it.
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
@@ -42,7 +43,7 @@ fn implementation(input: &DeriveInput, attributes: &Attributes, key: &TokenStrea
         }
     });
     // Spans of the type's name: a missing derive is then reported at the type.
-    let span = located(name.span());
+    let span = located(name);
     let encode = quote_spanned! {span=> #krate::__private::encode_json::<#name>(self) };
     let decode = quote_spanned! {span=> #krate::__private::decode_json::<#name>(data) };
     let schema = quote_spanned! {span=> #krate::__private::schema_of::<#name>() };
@@ -92,7 +93,7 @@ fn key_body(
     };
     let krate = &attributes.krate;
     // The field's own span, so that a type without `Display` is reported there.
-    let span = located(syn::spanned::Spanned::span(&field.ty));
+    let span = located(&field.ty);
     Ok(if is_option(&field.ty) {
         quote_spanned! {span=>
             self.#member.as_ref().map(|key| #krate::__private::key_text(key))
@@ -102,12 +103,6 @@ fn key_body(
             ::core::option::Option::Some(#krate::__private::key_text(&self.#member))
         }
     })
-}
-
-/// At that place, but with the names of this macro: the type may come out of a `macro_rules!`,
-/// whose own hygiene knows neither `self` nor the arguments written here.
-fn located(span: Span) -> Span {
-    Span::call_site().located_at(span)
 }
 
 fn find<'a>(fields: &'a Fields, name: &str) -> Option<(Member, &'a Field)> {
@@ -141,7 +136,9 @@ fn unknown_field(fields: &Fields, key: &LitStr) -> String {
 }
 
 fn is_option(ty: &Type) -> bool {
-    let Type::Path(path) = ty else { return false };
+    let Type::Path(path) = bare(ty) else {
+        return false;
+    };
     path.path
         .segments
         .last()

@@ -31,11 +31,11 @@ pub use extract::{Attributes, Data, FromEvent, FromEventParts, FromRef, Json, St
 pub use handler::{Handler, Retry};
 pub use message::{BoxError, CodecError, Message, MessageError, Outgoing};
 pub use open::{OpenError, open};
-pub use outcome::{Emit, Fail, FailClass, FailError, IntoOutcome, Reply};
+pub use outcome::{Emission, Emit, Fail, FailClass, FailError, IntoOutcome, Reply};
 pub use policy::{ByClass, Decision, FailedAttempt, FailurePolicy};
 pub use router::{BuildError, HandlerInfo, IntoApp, Router};
 pub use serve::{Serve, serve};
-pub use tidemill_macros::{Message, handler};
+pub use tidemill_macros::{Emission, Message, handler};
 
 pub use bytes::Bytes;
 #[cfg(feature = "broker")]

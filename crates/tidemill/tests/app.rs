@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use support::{call, delivery, event};
 use tidemill::core::{Commit, Outcome};
 use tidemill::{
-    Attempt, Attributes, Bytes, Data, Decision, Delivery, Effects, Emit, Event, EventId,
+    Attempt, Attributes, Bytes, Data, Decision, Delivery, Effects, Emission, Emit, Event, EventId,
     ExtensionValue, Fail, FailClass, FromRef, Handler as _, Json, Key, Message, Outgoing, Position,
     Reply, Retry, Router, Source, State, Subject, TopicName, Verdict, VerdictKind,
 };
@@ -107,6 +107,34 @@ async fn outputs_can_be_several_none_given_ids_and_an_answer() {
     let reply = verdict.commit.effects.reply.unwrap();
     assert_eq!(reply.data().unwrap(), r#"{"total":5}"#);
     assert_eq!(reply.extension_str("correlationid"), Some("e1"));
+}
+
+#[tokio::test]
+async fn an_enum_of_messages_publishes_the_one_it_holds() {
+    #[derive(Emission)]
+    enum Decided {
+        Paid(OrderPaid),
+        Again(Vec<OrderCreated>),
+    }
+    async fn decide(Data(order): Data<OrderCreated>) -> Emit<Decided> {
+        let order_id = order.order_id;
+        Emit(match order_id {
+            0 => Decided::Again(vec![order.clone(), order]),
+            _ => Decided::Paid(OrderPaid { order_id }),
+        })
+    }
+    let router = Router::new().on(decide);
+    let types: Vec<_> = router.describe()[0]
+        .outputs
+        .iter()
+        .map(|output| output.ty.clone().unwrap())
+        .collect();
+    assert_eq!(types, ["order_paid", "order_created"]);
+    let app = router.finish().unwrap();
+    let paid = call(&app, "order_created", r#"{"order_id":3}"#).await;
+    assert_eq!(paid.commit.effects.events[0].1.ty(), "order_paid");
+    let again = call(&app, "order_created", r#"{"order_id":0}"#).await;
+    assert_eq!(again.commit.effects.events.len(), 2);
 }
 
 #[tokio::test]

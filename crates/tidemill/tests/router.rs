@@ -263,3 +263,38 @@ async fn a_merged_router_keeps_what_it_said_and_takes_the_rest() {
     assert!(call(&app, "broken", "1").await.retry.is_none());
     assert!(call(&app, "again", "1").await.retry.is_some());
 }
+
+/// Names that a macro by example gives are of another context than the derive's own.
+macro_rules! made {
+    ($name:ident, $other:ident, $field:ident: $ty:ty) => {
+        #[derive(Message, Serialize, Deserialize, JsonSchema)]
+        #[message(type = "made", topic = "made", key = "made")]
+        struct $name {
+            $field: $ty,
+        }
+
+        #[derive(tidemill::Emission)]
+        enum $other {
+            Some($name),
+        }
+
+        #[tidemill::handler]
+        async fn make($field: Json<$ty>) -> Emit<$other> {
+            Emit($other::Some($name { $field: $field.0 }))
+        }
+    };
+}
+
+made!(Made, OneMade, made: Option<u8>);
+
+#[tokio::test]
+async fn macros_work_inside_of_macros() {
+    let app = Router::new()
+        .on_pattern("orders", "*", make)
+        .finish()
+        .unwrap();
+    let verdict = call(&app, "x", "7").await;
+    assert_eq!(verdict.commit.effects.events[0].1.key(), Some("7"));
+    let verdict = call(&app, "x", "null").await;
+    assert_eq!(verdict.commit.effects.events[0].1.key(), None);
+}

@@ -27,11 +27,13 @@ impl<M: Message> Emit<Outgoing<M>> {
 pub struct Reply<T>(pub T);
 
 /// What [`Emit`] can hold: a [`Message`], an [`Outgoing`] one, or tuples of up to four, `Vec`,
-/// `Option` and arrays of these.
+/// `Option` and arrays of these, or an enum of these with
+/// [`#[derive(Emission)]`](macro@crate::Emission).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be emitted: it is not a message",
     label = "not a message",
-    note = "`Emit` takes a type with `#[derive(Message)]`, or a tuple, `Vec` or `Option` of such"
+    note = "`Emit` takes a type with `#[derive(Message)]`, a tuple, `Vec` or `Option` of such, or \
+            an enum of such with `#[derive(Emission)]`"
 )]
 pub trait Emission {
     /// Tells what may be published.

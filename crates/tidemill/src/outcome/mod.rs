@@ -27,6 +27,7 @@ pub use stage::Stage;
 /// | `()` | done |
 /// | [`Emit<M>`] | done, and this event is published with it |
 /// | `Emit<(A, B)>`, `Emit<Vec<M>>`, `Emit<Option<M>>` | done, with several events or none |
+/// | `Emit<E>` with [`#[derive(Emission)]`](macro@crate::Emission) | done, with one of several |
 /// | [`Reply<T>`] | done, and this is the answer to the request |
 /// | `(Emit<M>, Reply<T>)` | both |
 /// | `Option<T>` | `T`, or done |

@@ -31,4 +31,12 @@ struct Generic<T> {
     value: T,
 }
 
+#[derive(tidemill::Emission)]
+enum Decided {
+    Paid { order_id: u64 },
+}
+
+#[derive(tidemill::Emission)]
+struct NoEnum;
+
 fn main() {}
