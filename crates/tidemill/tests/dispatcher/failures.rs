@@ -336,3 +336,33 @@ async fn hooks_are_told_of_everything() {
     let counts = [&told.added, &told.failed, &told.handled, &told.acknowledged];
     assert_eq!(counts.map(|c| c.load(Ordering::Relaxed)), [2, 3, 2, 2]);
 }
+
+struct Faulty;
+
+impl Hooks for Faulty {
+    fn attempted(&self, attempted: &Attempted<'_>) {
+        assert_ne!(
+            attempted.delivery.event.id(),
+            &"ok2-0",
+            "a fault of the hook"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_outside_of_handlers_ends_the_dispatcher_and_loses_nothing() {
+    let (bus, floor) = (TestBus::default(), Floor::new(0));
+    publish(
+        &bus.bus(),
+        [job("ok-0", "a"), job("ok2-0", "a"), job("ok3-0", "a")],
+    )
+    .await;
+    let running = start(&bus.bus(), moody_router(&floor, 0), |s| {
+        s.hooks(Arc::new(Faulty))
+    });
+    let error = running.task.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("a fault of the hook"), "{error}");
+    assert_eq!(acknowledged(&bus), [0]);
+    assert_eq!(bus.state().abandoned.len(), 2, "the rest was given back");
+    assert_eq!(bus.state().held_at_leave, Some(0));
+}
