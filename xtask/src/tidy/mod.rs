@@ -5,6 +5,7 @@
 mod arrows;
 mod exempt;
 mod functions;
+mod invariants;
 mod lines;
 mod rooms;
 mod source;
@@ -52,6 +53,7 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
         findings.extend(file_findings(file));
     }
     findings.extend(arrows::check(root)?);
+    findings.extend(invariants::check(&files)?);
     let exemptions = exempt::read(&root.join("xtask/tidy-exempt.toml"))?;
     let mut left = exempt::apply(findings, &exemptions);
     if left.is_empty() {
