@@ -90,6 +90,14 @@ pub enum OpenError {
         /// Its range.
         why: &'static str,
     },
+    /// There is no space for what an opening has to write. Nothing that was kept is lost.
+    #[error("no space left to {what} ({source}); free some, then start again")]
+    Full {
+        /// What was tried.
+        what: String,
+        /// What the disk said.
+        source: io::Error,
+    },
     /// The disk said no.
     #[error("cannot {what}: {source}")]
     Io {
@@ -104,7 +112,12 @@ impl OpenError {
     /// An error of the disk's, with what was tried.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { what, source }
+            }
+            _ => Self::Io { what, source },
+        }
     }
 }
 

@@ -164,6 +164,24 @@ fn a_full_disk_refuses_records_but_not_settlements_and_ends_by_itself() {
 }
 
 #[test]
+fn an_opening_without_space_says_so_and_loses_nothing() {
+    let (faulty, disk) = faulty();
+    let id = partition(1, 0);
+    let mut log = ByHand::open(&disk, &small()).unwrap();
+    log.run(Operation::Create(id)).unwrap();
+    log.publish(id, b"kept");
+    faulty.control.fill("journal/");
+    let refused = ByHand::open(&disk, &small()).err().unwrap().to_string();
+    assert!(refused.contains("free some, then start again"), "{refused}");
+    faulty.control.make_space();
+    let log = ByHand::open(&disk, &small()).unwrap();
+    assert_eq!(
+        read_all(&log.reader(), id, 100),
+        vec![(0, b"kept".to_vec())]
+    );
+}
+
+#[test]
 fn a_disk_that_is_full_for_journal_files_refuses_clearly() {
     let (faulty, disk) = faulty();
     let id = partition(1, 0);

@@ -298,7 +298,7 @@ impl Run {
                     self.workload.begin_again(alive);
                     return Ok(log);
                 }
-                Err(OpenError::Io { .. }) if crashes > 0 => {
+                Err(OpenError::Io { .. } | OpenError::Full { .. }) if crashes > 0 => {
                     crashes -= 1;
                     self.passed.crashes_in_recovery += 1;
                     let again = self.crash();
