@@ -206,6 +206,7 @@ fn split(bytes: &[u8]) -> Result<csv::StringRecord, Reason> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
+        .buffer_capacity(bytes.len().max(1))
         .from_reader(bytes);
     let mut record = csv::StringRecord::new();
     match reader.read_record(&mut record) {
