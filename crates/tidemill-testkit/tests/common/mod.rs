@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidemill_log::limits::OPEN_FILES_MAX;
-use tidemill_log::{Files, Log, Now, OpenError, Options, Step};
+use tidemill_log::{Files, Lane, Log, Now, OpenError, Options, Step};
 use tidemill_testkit::sim::SimDisk;
 use tidemill_testkit::sim::checker::{Checker, Death};
 use tidemill_testkit::sim::ledger::{Ledger, Operation, Part, Shared};
@@ -22,6 +23,10 @@ pub(crate) struct World {
     pub(crate) checker: Checker,
     opened: u128,
     operations: u64,
+    /// Background steps so far.
+    pub(crate) background: u64,
+    /// Operations that come while these background steps are under way.
+    pub(crate) during: BTreeMap<u64, Vec<Part>>,
 }
 
 pub(crate) type Opened = (Log<Ledger, u64>, Arc<Files>);
@@ -55,6 +60,8 @@ impl World {
             shared,
             opened: 0,
             operations: 0,
+            background: 0,
+            during: BTreeMap::new(),
         }
     }
 
@@ -90,14 +97,28 @@ impl World {
                     size: 600,
                 },
             };
-            let operation = Operation {
-                number,
-                parts: vec![part],
-            };
-            self.checker.submitted(number);
-            log.submit(operation, number);
+            self.submit(log, number, part);
             self.run(log, files);
         }
+    }
+
+    /// Does what was put off until this background step, while the step waits.
+    fn inject(&mut self, log: &mut Log<Ledger, u64>, files: &Files) {
+        let due = self.during.remove(&self.background);
+        for part in due.into_iter().flatten() {
+            self.operations += 1;
+            self.submit(log, self.operations, part);
+            self.run(log, files);
+        }
+    }
+
+    fn submit(&mut self, log: &mut Log<Ledger, u64>, number: u64, part: Part) {
+        let operation = Operation {
+            number,
+            parts: vec![part],
+        };
+        self.checker.submitted(number);
+        log.submit(operation, number);
     }
 
     /// Does everything that the log wants done now.
@@ -105,6 +126,10 @@ impl World {
         loop {
             match log.poll() {
                 Step::Io(io) => {
+                    if io.lane == Lane::Background {
+                        self.background += 1;
+                        self.inject(log, files);
+                    }
                     let result = io.run(files);
                     log.finish(io.id, result);
                 }
