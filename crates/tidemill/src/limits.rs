@@ -22,6 +22,9 @@ pub const IDLE_CALLS_MAX: usize = 256;
 /// longer one the hash is taken, so that ids do not grow without end along a chain.
 pub const CAUSE_ID_MAX_BYTES: usize = 256;
 
+/// Longest id of a handler in bytes; it is part of the ids of the events that it emits.
+pub const HANDLER_ID_MAX_BYTES: usize = 1024;
+
 /// Most characters of an error's text that go into a dead letter.
 pub const ERROR_TEXT_MAX_BYTES: usize = 1024;
 
@@ -55,4 +58,6 @@ pub const PULL_WAIT_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(CONCURRENCY_MAX * QUEUE_PER_HANDLER <= QUEUE_MAX);
 const _: () = assert!(ERROR_TEXT_MAX_BYTES <= tidemill_core::limits::ATTRIBUTE_MAX_BYTES);
-const _: () = assert!(CAUSE_ID_MAX_BYTES * 4 <= tidemill_core::limits::ATTRIBUTE_MAX_BYTES);
+const _: () = assert!(
+    CAUSE_ID_MAX_BYTES + HANDLER_ID_MAX_BYTES + 64 <= tidemill_core::limits::ATTRIBUTE_MAX_BYTES
+);

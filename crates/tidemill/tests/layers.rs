@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{call, delivery, event};
 use tidemill::layer::{CatchPanicLayer, RetryInPlace, TraceLayer};
-use tidemill::{App, BoxError, Delivery, Fail, FailClass, Handler as _, Retry, Router};
+use tidemill::{App, BoxError, Commit, Delivery, Fail, FailClass, Handler as _, Retry, Router};
 use tidemill::{Route, State, Verdict, VerdictKind};
 use tokio::sync::Semaphore;
 use tower::buffer::BufferLayer;
@@ -274,4 +274,23 @@ async fn a_cancelled_call_frees_its_permit_and_its_place() {
     assert!(first.await.unwrap_err().is_cancelled());
     gate.open.add_permits(1);
     assert_eq!(call(&app, "b", "{}").await.kind, VerdictKind::Handled);
+}
+
+#[tokio::test]
+async fn a_tower_service_is_a_handler_too() {
+    let service = tower::service_fn(|delivery: Delivery| async move {
+        match delivery.event.ty().as_str() {
+            "good" => Ok(Commit::ack()),
+            _ => Err(BoxError::from("not that one")),
+        }
+    });
+    let app = Router::new()
+        .on_service("orders", "*", "service", service)
+        .layer(ConcurrencyLimitLayer::new(1))
+        .retry(0)
+        .finish()
+        .unwrap();
+    assert_eq!(call(&app, "good", "{}").await.kind, VerdictKind::Handled);
+    assert_eq!(class(&call(&app, "bad", "{}").await), FailClass::Transient);
+    assert_eq!(app.describe()[0].id, "service");
 }

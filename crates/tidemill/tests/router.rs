@@ -142,6 +142,9 @@ fn illegal_names_are_refused_with_the_handler() {
     assert!(error.starts_with("handler \"h\": the pattern"), "{error}");
     let error = refused(Router::new().on_pattern("orders", "a", first.id(""))).to_string();
     assert!(error.contains("may not be empty"), "{error}");
+    let long = Router::new().on_pattern("orders", "a", first.id("x".repeat(1025)));
+    let error = refused(long).to_string();
+    assert!(error.ends_with("it has at most 1024 bytes"), "{error}");
     assert!(matches!(refused(Router::new()), BuildError::Empty));
 }
 

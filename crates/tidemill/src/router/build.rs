@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tidemill_core::{Delivery, EventId, Source};
+use tidemill_core::{Delivery, EventId, InvalidName, Source};
 
 use super::describe::HandlerInfo;
 use super::entry::Identity;
@@ -11,6 +11,7 @@ use super::table::Table;
 use super::{BuildError, Node, Plan};
 use crate::app::{App, Handled, Parts};
 use crate::boxed::{Route, SharedRoute};
+use crate::limits::HANDLER_ID_MAX_BYTES;
 use crate::message::BoxError;
 use crate::policy::ByClass;
 use crate::service::ServiceFn;
@@ -72,6 +73,13 @@ fn identity(info: &HandlerInfo, plan: &Plan) -> Result<Arc<Identity>, BuildError
     };
     // An id is part of the ids of the events that the handler emits.
     EventId::new(info.id.clone()).map_err(name)?;
+    if info.id.len() > HANDLER_ID_MAX_BYTES {
+        return Err(name(InvalidName {
+            what: "handler id",
+            text: info.id.chars().take(64).collect(),
+            why: "it has at most 1024 bytes",
+        }));
+    }
     let source = match &plan.source {
         Some(source) => source.clone(),
         None => Source::new(default_source(&info.id)).map_err(name)?,

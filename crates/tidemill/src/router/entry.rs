@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_core::{Commit, Delivery, Source};
+use tower::Service;
 
 use super::Plan;
 use super::describe::HandlerInfo;
 use crate::boxed::Route;
-use crate::extract::{Input, InputInfo};
+use crate::extract::{AnyInput, Input, InputInfo};
 use crate::handler::{Handler, Settings};
 use crate::message::BoxError;
 use crate::outcome::{Fail, FailClass, IntoOutcome, OutputInfo, Outputs, Stage};
@@ -79,6 +80,27 @@ impl<S: Clone + Send + Sync + 'static> Entry<S> {
 }
 
 impl<S> Entry<S> {
+    /// A tower service that is a handler by itself.
+    pub(crate) fn service<Svc>(target: Target, id: String, service: Svc) -> Self
+    where
+        Svc: Service<Delivery, Response = Commit> + Clone + Send + 'static,
+        Svc::Error: Into<BoxError>,
+        Svc::Future: Send + 'static,
+    {
+        Self {
+            target,
+            name: std::any::type_name::<Svc>(),
+            settings: Settings {
+                id: Some(id),
+                ..Settings::default()
+            },
+            plan: Plan::default(),
+            input: <AnyInput as Input>::describe,
+            outputs: outputs_of::<()>,
+            make: Box::new(move |_| Box::new(move |_| Route::new(service))),
+        }
+    }
+
     /// Its id: the one given, else its path.
     pub(crate) fn id(&self) -> String {
         let default = || self.name.replace("::{{closure}}", "");

@@ -176,6 +176,30 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
+    /// Adds a tower service as the handler `id` for the events of `topic` whose type matches
+    /// `pattern`. It says itself what is published, in its [`Commit`].
+    pub fn on_service<Svc>(
+        mut self,
+        topic: impl Into<String>,
+        pattern: impl Into<String>,
+        id: impl Into<String>,
+        service: Svc,
+    ) -> Self
+    where
+        Svc: Service<Delivery, Response = Commit> + Clone + Send + 'static,
+        Svc::Error: Into<BoxError>,
+        Svc::Future: Send + 'static,
+    {
+        let target = Target {
+            topic: topic.into(),
+            ty: pattern.into(),
+            pattern: true,
+        };
+        let entry = Entry::service(target, id.into(), service);
+        self.nodes.push(Node::Handler(Box::new(entry)));
+        self
+    }
+
     /// Adds the handlers of another router, with their layers. What the other router said of
     /// retries, source and failures still holds for its handlers; what it did not say, `self`
     /// does.
