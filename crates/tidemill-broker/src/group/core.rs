@@ -15,7 +15,7 @@ use tidemill_log::PartitionId;
 use super::flow::Flow;
 use super::lanes::Lanes;
 use super::queue::{FlowIndex, Item, Queue};
-use crate::limits::GROUP_SLOTS;
+use crate::limits::{GROUP_MEMORY_MAX_BYTES, GROUP_SLOTS};
 use crate::machine::Topic;
 
 /// A topic of the group and how its work is shared.
@@ -280,6 +280,15 @@ impl Core {
         self.wake.extend(readers.map(|(id, _)| *id));
     }
 
+    /// Events of so many bytes are no longer held. Wakes everybody where that makes room.
+    pub(super) fn free(&mut self, bytes: usize) {
+        let full = self.held_bytes >= GROUP_MEMORY_MAX_BYTES;
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        if full && self.held_bytes < GROUP_MEMORY_MAX_BYTES {
+            self.wake_all();
+        }
+    }
+
     /// Wakes everybody.
     pub(super) fn wake_all(&mut self) {
         self.wake.extend(self.members.keys());
@@ -331,7 +340,7 @@ impl Core {
         }
         items.extend(plain.into_iter().map(|item| (item, None)));
         let bytes: usize = items.iter().map(|(item, _)| item.size_bytes).sum();
-        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        self.free(bytes);
         if let Some(flow) = self.flows.get_mut(index.0) {
             flow.waiting = 0;
         }

@@ -42,7 +42,7 @@ use crate::watch::Bell;
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Reads that one look for work makes at most before it takes what there is.
-const READS_MAX: usize = 64;
+const READS_MAX: usize = 16;
 
 /// A group with the deliveries of this process.
 #[derive(Debug)]
@@ -161,7 +161,8 @@ impl Group {
 
     /// Reads what a member could have, then gives it at most `credit` events.
     fn take(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, credit: usize) -> Taken {
-        for _ in 0..READS_MAX {
+        let mut reads = 0;
+        while reads < READS_MAX {
             let mut locked = self.locked();
             if locked.core.ready(member) >= credit {
                 break;
@@ -173,10 +174,16 @@ impl Group {
             };
             drop(locked);
             self.read(inner, member, plan);
+            reads += 1;
         }
         let mut locked = self.locked();
         let taken = locked.core.take(&self.name, member, credit, inner.now());
-        locked.wake(Some(member));
+        // Where all that was read is for others, this one goes on after a break.
+        let unfinished = reads == READS_MAX && matches!(taken, Taken::Nothing { .. });
+        if unfinished {
+            locked.core.wake.insert(member);
+        }
+        locked.wake((!unfinished).then_some(member));
         taken
     }
 

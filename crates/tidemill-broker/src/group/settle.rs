@@ -62,23 +62,30 @@ impl Core {
                 }
             }
             Ended::Settled => {
+                let full = self.is_full(partition);
                 let Some(item) = self.take_flight(partition, ticket) else {
                     return;
                 };
-                self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
+                self.free(item.size_bytes);
                 let next = self.lanes.release(item.lane, None);
                 next.into_iter().for_each(|item| self.route(item));
                 let Some(flow) = self.flows.get_mut(item.flow.0) else {
                     return;
                 };
                 let place = flow.topic_index;
-                let full = flow.room() == 0;
                 flow.settle(item.offset..item.offset.next());
                 if full && flow.room() > 0 {
                     self.wake_topic(place);
                 }
             }
         }
+    }
+
+    /// Whether nothing more of a partition may be read.
+    fn is_full(&self, partition: PartitionId) -> bool {
+        let index = self.flow_of.get(&partition);
+        let flow = index.and_then(|index| self.flows.get(index.0));
+        flow.is_some_and(|flow| flow.room() == 0)
     }
 
     /// The attempt is given up: the event is given out again, not before `due` if that is
@@ -136,12 +143,13 @@ impl Core {
         let place = flow.topic_index;
         if item.offset >= flow.next_read {
             // Everybody had left meanwhile: it is read again with the others.
-            self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
+            self.free(item.size_bytes);
             let attempt = item.attempt;
             let seen = Seen { attempt, due };
             self.seen.insert((item.flow, item.offset), seen);
             let next = self.lanes.release(item.lane, None);
             next.into_iter().for_each(|item| self.route(item));
+            self.wake_topic(place);
             return;
         }
         flow.waiting += 1;
@@ -177,7 +185,7 @@ impl Core {
             .collect();
         flow.rewind();
         for item in flights {
-            self.held_bytes = self.held_bytes.saturating_sub(item.size_bytes);
+            self.free(item.size_bytes);
             self.slot_returned(place, item.slot);
         }
     }

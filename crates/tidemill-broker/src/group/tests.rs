@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidemill_core::cursor::Cursor;
-use tidemill_core::slots::MemberId;
+use tidemill_core::slots::{MemberId, slot_of};
 use tidemill_core::{
     Delivery, Event, EventId, EventType, Generation, GroupName, Key, Offset, Order, Partition,
     Source, Ticket, TopicId, TopicName,
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::core::Core;
 use super::settle::Ended;
 use super::work::{Loaded, Taken};
-use crate::limits::READ_AHEAD_EVENTS;
+use crate::limits::{GROUP_MEMORY_MAX_BYTES, READ_AHEAD_EVENTS};
 use crate::machine::Topic;
 
 const TOPIC: Topic = Topic {
@@ -63,6 +63,8 @@ struct World {
     settled: BTreeSet<(u32, u64)>,
     attempts: BTreeMap<(u32, u64), u32>,
     not_before: BTreeMap<(u32, u64), Duration>,
+    /// Members that found nothing and were not woken by a publish or a time since.
+    waiting: BTreeSet<MemberId>,
     now: Duration,
 }
 
@@ -82,6 +84,7 @@ impl World {
             settled: BTreeSet::new(),
             attempts: BTreeMap::new(),
             not_before: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             now: Duration::ZERO,
         }
     }
@@ -127,12 +130,19 @@ impl World {
             return 0;
         }
         let member = self.members[at % self.members.len()];
+        let woken = self.core.wake.remove(&member);
+        let asleep = self.waiting.remove(&member) && !woken;
         self.read(member);
         let given = match self.core.take(&group(), member, credit, self.now) {
             Taken::Given(given) => given,
-            Taken::Nothing { .. } => return 0,
+            Taken::Nothing { .. } => {
+                self.core.wake.remove(&member);
+                self.waiting.insert(member);
+                return 0;
+            }
             Taken::Gone => panic!("the member is there"),
         };
+        assert!(!asleep, "{member:?} should have been woken");
         assert!(given.len() <= credit);
         let count = given.len();
         for (delivery, ticket) in given {
@@ -299,7 +309,10 @@ proptest! {
         world.join();
         for step in steps {
             match step {
-                Step::Publish(partition, key) => world.log[partition].push(key),
+                Step::Publish(partition, key) => {
+                    world.log[partition].push(key);
+                    world.waiting.clear();
+                }
                 Step::Join => world.join(),
                 Step::Leave(at) => world.leave(at),
                 Step::Take(at, credit) => drop(world.take(at, credit)),
@@ -307,7 +320,10 @@ proptest! {
                 Step::End(at, true) => world.end(at, Ended::Settled),
                 Step::End(at, false) => world.end(at, Ended::Refused),
                 Step::GiveBack(at, after) => world.give_back(at, after),
-                Step::Wait(secs) => world.now += Duration::from_secs(secs),
+                Step::Wait(secs) => {
+                    world.now += Duration::from_secs(secs);
+                    world.waiting.clear();
+                }
             }
             world.check();
         }
@@ -388,6 +404,66 @@ fn a_group_at_its_bound_pauses_and_says_why() {
     world.begin(lowest);
     world.end(0, Ended::Settled);
     assert!(world.take(0, 1000) > 0, "it goes on");
+}
+
+#[test]
+fn a_member_behind_anothers_backlog_is_woken_when_there_is_room() {
+    let mut world = World::new(Order::PerKey);
+    world.join();
+    world.join();
+    let (first, second) = (world.members[0], world.members[1]);
+    let slots = &world.core.shares[0].slots;
+    let owner = |key: u8| slots.owner(slot_of(format!("k{key}").as_bytes(), slots.count()));
+    let of = |member| (0..).find(|key| owner(*key) == Some(member)).unwrap();
+    let (of_first, of_second) = (of(first), of(second));
+    world.log[0] = vec![Some(of_first); READ_AHEAD_EVENTS];
+    world.log[0].push(Some(of_second));
+    assert_eq!(
+        world.take(1, 1),
+        0,
+        "the window is full of the first one's events"
+    );
+    world.core.wake.clear();
+    assert_eq!(world.take(0, 1), 1);
+    assert!(world.core.wake.contains(&second));
+    assert_eq!(world.take(1, 1), 1);
+}
+
+#[test]
+fn a_group_at_its_memory_bound_goes_on_when_something_is_settled() {
+    let data = vec![b'1'; GROUP_MEMORY_MAX_BYTES / 4];
+    let large = event(None).to_builder().untyped_data(data).build();
+    let large = Arc::new(large.unwrap());
+    let mut world = World::new(Order::None);
+    world.join();
+    let member = world.members[0];
+    let end = |_| Some(Offset(8));
+    let mut next = 0;
+    while let Some(plan) = world.core.plan_read(member, end) {
+        if plan.id != id(0) {
+            continue;
+        }
+        assert_eq!(plan.offset.0, next);
+        next += 1;
+        let loaded = Loaded {
+            events: vec![(plan.offset, Arc::clone(&large))],
+            next: Offset(next),
+            damage: None,
+        };
+        world.core.loaded(&plan, loaded);
+    }
+    assert_eq!(next, 4, "what is held and one more would be too much");
+    let taken = world.core.take(&group(), member, 9, world.now);
+    let Taken::Given(given) = taken else {
+        panic!("{taken:?}");
+    };
+    world.core.wake.clear();
+    assert!(world.core.plan_read(member, end).is_none());
+    let ticket = &given[3].1;
+    world.core.begin_settle(ticket).unwrap();
+    world.core.end_settle(id(0), ticket, Ended::Settled);
+    assert!(world.core.wake.contains(&member), "it may read again");
+    assert!(world.core.plan_read(member, end).is_some());
 }
 
 #[test]

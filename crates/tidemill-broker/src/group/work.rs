@@ -127,6 +127,7 @@ impl Core {
             attempt,
             group: group.clone(),
         };
+        let full = flow.room() == 0;
         flow.waiting = flow.waiting.saturating_sub(1);
         if let Some((slot, share)) = item.slot.zip(self.shares.get_mut(flow.topic_index)) {
             share.slots.given(slot);
@@ -139,6 +140,11 @@ impl Core {
             abandoned: false,
         };
         flow.in_flight.insert(flight.item.offset, flight);
+        if full && flow.room() > 0 {
+            // What comes next may be another member's.
+            let place = flow.topic_index;
+            self.wake_topic(place);
+        }
         Some((delivery, ticket))
     }
 
