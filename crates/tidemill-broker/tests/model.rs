@@ -241,7 +241,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn whatever_happens_the_log_and_the_groups_are_as_acknowledged(
         steps in prop::collection::vec(step(), 0..50),
