@@ -202,13 +202,13 @@ impl Broker {
             partition,
             to,
         };
-        match self.inner.submit(operation).await {
-            Ok(Receipt::Position(position)) => {
-                if let Some(seeking) = seeking {
-                    seeking.done(position);
-                }
-                Ok(position)
+        let sought = self.inner.submit_then(operation, |answer| {
+            if let (Some(seeking), Ok(Receipt::Position(position))) = (seeking, answer) {
+                seeking.done(*position);
             }
+        });
+        match sought.await {
+            Ok(Receipt::Position(position)) => Ok(position),
             Ok(_) => Err(GroupError::Other("the broker answered otherwise".into())),
             Err(CommitError::Refused(Refusal::UnknownGroup)) => Err(unknown()),
             Err(CommitError::Refused(Refusal::UnknownPartition(_))) => Err(not_read()),

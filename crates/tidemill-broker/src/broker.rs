@@ -94,8 +94,19 @@ impl Inner {
         &self,
         operation: Operation,
     ) -> Result<Receipt, CommitError<Refusal>> {
+        self.submit_then(operation, |_| {}).await
+    }
+
+    /// As [`Inner::submit`]; what follows from it happens before anything that is submitted
+    /// later, and also when nobody waits for the answer any longer.
+    pub(crate) async fn submit_then(
+        &self,
+        operation: Operation,
+        then: impl FnOnce(&Result<Receipt, CommitError<Refusal>>) + Send + 'static,
+    ) -> Result<Receipt, CommitError<Refusal>> {
         let (sender, receiver) = oneshot::channel();
         self.handle.submit(operation, move |answer| {
+            then(&answer);
             // Nobody may wait any longer.
             let _ = sender.send(answer);
         });

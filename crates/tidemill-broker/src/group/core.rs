@@ -289,6 +289,13 @@ impl Core {
         }
     }
 
+    /// Wakes every member that reads a partition.
+    pub(super) fn wake_readers(&mut self, index: FlowIndex) {
+        if let Some(place) = self.flows.get(index.0).map(|flow| flow.topic_index) {
+            self.wake_topic(place);
+        }
+    }
+
     /// Wakes everybody.
     pub(super) fn wake_all(&mut self) {
         self.wake.extend(self.members.keys());

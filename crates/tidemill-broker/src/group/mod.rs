@@ -254,8 +254,18 @@ impl Group {
             add(&inner.counters.damaged_reads, 1);
             tracing::error!(group = %self.name, %damage, "passed what cannot be read");
         }
+        let end = inner
+            .handle
+            .reader()
+            .bounds(plan.id)
+            .map(|bounds| bounds.end);
+        let more = end.is_some_and(|end| loaded.next < end);
         let mut locked = self.locked();
         let passed = locked.core.loaded(plan, loaded);
+        if more {
+            // Who looked meanwhile found it being read, and what was read may be nobody's.
+            locked.core.wake_readers(plan.flow);
+        }
         locked.wake(member);
         drop(locked);
         for range in passed {
@@ -327,13 +337,13 @@ impl Group {
     }
 
     /// Makes everything in flight of a partition stale, and stops its reads.
-    pub(crate) fn begin_seek(&self, partition: PartitionId) -> Option<SeekGuard<'_>> {
+    pub(crate) fn begin_seek(self: &Arc<Self>, partition: PartitionId) -> Option<SeekGuard> {
         let mut locked = self.locked();
         let flow = locked.core.flow_index(partition)?;
         locked.core.begin_seek(flow);
         locked.wake(None);
         Some(SeekGuard {
-            group: self,
+            group: Arc::clone(self),
             flow,
             cursor: None,
         })
@@ -372,20 +382,20 @@ impl Group {
 }
 
 /// A seek under way; dropped, the partition goes on from where it is then.
-pub(crate) struct SeekGuard<'a> {
-    group: &'a Group,
+pub(crate) struct SeekGuard {
+    group: Arc<Group>,
     flow: FlowIndex,
     cursor: Option<Cursor>,
 }
 
-impl SeekGuard<'_> {
+impl SeekGuard {
     /// The position is durable.
     pub(crate) fn done(mut self, position: tidemill_core::Offset) {
         self.cursor = Some(Cursor::at(position));
     }
 }
 
-impl Drop for SeekGuard<'_> {
+impl Drop for SeekGuard {
     fn drop(&mut self) {
         let mut locked = self.group.locked();
         locked.core.end_seek(self.flow, self.cursor.take());

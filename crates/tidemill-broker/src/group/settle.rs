@@ -192,6 +192,8 @@ impl Core {
 
     /// The position is `cursor` now; `None`: it could not be set, and is where it was.
     pub(super) fn end_seek(&mut self, index: FlowIndex, cursor: Option<Cursor>) {
+        // Another seek may have ended before this one, and events may be out since.
+        self.begin_seek(index);
         if let Some(flow) = self.flows.get_mut(index.0) {
             let cursor = cursor.unwrap_or_else(|| flow.cursor.clone());
             flow.restart(cursor);

@@ -467,6 +467,23 @@ fn a_group_at_its_memory_bound_goes_on_when_something_is_settled() {
 }
 
 #[test]
+fn a_seek_that_ends_after_another_leaves_no_key_stuck() {
+    let mut world = World::new(Order::PerKey);
+    world.join();
+    world.log[0] = vec![Some(1), Some(1)];
+    let flow = world.core.flow_index(id(0)).unwrap();
+    world.core.begin_seek(flow);
+    world.core.begin_seek(flow);
+    world.core.end_seek(flow, Some(Cursor::at(Offset(0))));
+    assert_eq!(world.take(0, 10), 1, "one of a key at a time");
+    world.core.end_seek(flow, Some(Cursor::at(Offset(0))));
+    let gone = std::mem::take(&mut world.held);
+    world.attempts.clear();
+    assert_eq!(world.take(0, 10), 1, "the key is not in flight any longer");
+    assert!(world.core.begin_settle(&gone[0].1).is_err(), "it is stale");
+}
+
+#[test]
 fn a_seek_makes_what_is_in_flight_stale() {
     let mut world = World::new(Order::PerKey);
     world.log[0] = vec![Some(1); 3];
