@@ -7,7 +7,7 @@ use tidemill_core::bus::Support;
 use tidemill_core::error::Unavailable;
 use tidemill_core::{
     BoxFuture, Fetch, FetchError, Fetched, Generation, GroupMember, GroupName, Guarantees, Order,
-    PartitionBounds, SubscribeError, Subscriber, Subscription, TopicBounds, Watch,
+    PartitionBounds, SubscribeError, Subscriber, Subscription, TopicBounds, TopicId, Watch,
 };
 use tidemill_log::CommitError;
 
@@ -115,25 +115,50 @@ async fn subscribe(
         }
         Err(error) => return Err(subscribe_error(error)),
     };
+    let read: Vec<_> = topics.iter().map(|(_, topic, _)| topic.id).collect();
     let shared = group_of(&inner, group.clone(), id, order);
     let joined = shared.join(&inner, order, topics);
     let (member, notify) = joined.map_err(|refused| join_error(group, order, refused))?;
+    tell_if_gone(&inner, &shared, &read);
     Ok(Member::new(inner, shared, member, notify))
+}
+
+/// A group or topic that was deleted after the journal took the member in, and before the
+/// group did, had nobody to tell: the member learns of it here. Whoever deletes tells the
+/// members after that is durable, so that one of both sees the other.
+fn tell_if_gone(inner: &Inner, group: &Group, topics: &[TopicId]) {
+    if inner.durable.state().group(group.id).is_none() {
+        group.group_gone();
+        inner.groups().retain(|_, have| have.id != group.id);
+    }
+    let catalog = inner.durable.catalog();
+    for topic in topics
+        .iter()
+        .filter(|topic| catalog.name(**topic).is_none())
+    {
+        group.topic_gone(*topic);
+        inner.listening.forget(|id, _| id.topic != *topic);
+    }
 }
 
 /// The group of this identity; one made anew under its name takes the place of the old one.
 fn group_of(inner: &Inner, name: GroupName, id: GroupId, order: Order) -> Arc<Group> {
     let mut groups = inner.groups();
-    if let Some(group) = groups.get(&name) {
-        if group.id == id {
-            return Arc::clone(group);
-        }
-        group.group_gone();
+    let have = groups.get(&name);
+    if let Some(group) = have.filter(|group| group.id == id) {
+        return Arc::clone(group);
+    }
+    // Ids ascend: an older group is gone, and must not take the place of a newer one.
+    let newest = have.is_none_or(|group| group.id < id);
+    if let Some(old) = have.filter(|_| newest) {
+        old.group_gone();
     }
     // Above every generation of an earlier opening, and of an earlier group of this name.
     let generation = Generation((inner.handle.epoch() << 40) | (id.0 << 20));
     let group = Arc::new(Group::new(name.clone(), id, order, generation));
-    groups.insert(name, Arc::clone(&group));
+    if newest {
+        groups.insert(name, Arc::clone(&group));
+    }
     group
 }
 

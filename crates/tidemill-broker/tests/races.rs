@@ -1,0 +1,166 @@
+//! What happens when things that are done at the same time meet, and that nobody is left
+//! waiting for what is there.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use support::{Folder, event, events, group, ids, join, settle, take, topic};
+use tidemill_broker::{Broker, CreateTopic, SeekTo};
+use tidemill_core::partition::partition_of;
+use tidemill_core::{
+    Commit, Delivery, GroupMember, Order, Partition, PullError, Settlement, Start, Subscription,
+};
+
+/// What a member is given, where it is given something.
+async fn pull(member: &mut dyn GroupMember, credit: usize) -> Vec<(Delivery, Settlement)> {
+    let pulled = tokio::time::timeout(Duration::from_secs(20), member.pull(credit));
+    pulled.await.expect("it waits for what is there").unwrap()
+}
+
+/// Begins something without waiting for its end.
+async fn begin<T>(mut what: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    std::future::poll_fn(|cx| match what.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn subscription() -> Subscription {
+    Subscription {
+        topics: vec![topic("t")],
+        group: group("g"),
+        order: Order::PerKey,
+        start: Start::Beginning,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seek_given_up_by_its_caller_moves_the_members_too() {
+    let broker = Broker::in_memory();
+    broker
+        .bus()
+        .publish(topic("t"), events(0, 5))
+        .await
+        .unwrap();
+    let mut member = join(&broker, "g", "t", Order::PerKey).await;
+    settle(&mut *member, 5).await;
+    {
+        let (g, t) = (group("g"), topic("t"));
+        let seek = pin!(broker.seek(&g, &t, Partition(0), SeekTo::Beginning));
+        let _ = begin(seek).await;
+    }
+    // What comes later is durable later.
+    let how = CreateTopic::default();
+    broker.create_topic(topic("other"), how).await.unwrap();
+    assert_eq!(ids(&pull(&mut *member, 2).await), ["0", "1"]);
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_learns_that_its_group_went_while_it_joined() {
+    let broker = Broker::in_memory();
+    let bus = broker.bus();
+    let mut joining = pin!(bus.subscribe(subscription()));
+    let begun = begin(joining.as_mut()).await;
+    while broker.group(&group("g")).is_none() {
+        tokio::task::yield_now().await;
+    }
+    broker.delete_group(&group("g")).await.unwrap();
+    let mut member = match begun {
+        Some(member) => member.unwrap(),
+        None => joining.await.unwrap(),
+    };
+    let pulled = tokio::time::timeout(Duration::from_secs(20), member.pull(1)).await;
+    assert_eq!(pulled.unwrap().unwrap_err(), PullError::Gone);
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_learns_that_its_topic_went_while_it_joined() {
+    let broker = Broker::in_memory();
+    let bus = broker.bus();
+    let mut joining = pin!(bus.subscribe(subscription()));
+    let begun = begin(joining.as_mut()).await;
+    while broker.topic(&topic("t")).is_none() {
+        tokio::task::yield_now().await;
+    }
+    broker.delete_topic(&topic("t")).await.unwrap();
+    let mut member = match begun {
+        Some(member) => member.unwrap(),
+        None => joining.await.unwrap(),
+    };
+    let pulled = tokio::time::timeout(Duration::from_secs(20), member.pull(1)).await;
+    assert_eq!(pulled.unwrap().unwrap_err(), PullError::Gone);
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_of_the_disk_that_holds_nothing_new_is_followed_by_the_next() {
+    let folder = Folder::new();
+    let broker = folder.open().await;
+    let large = |n: usize| {
+        let data = format!("\"{}\"", "x".repeat(200_000));
+        let event = event(n, None).to_builder().data("application/json", data);
+        event.build().unwrap()
+    };
+    for n in 0..30 {
+        let event = vec![large(n)];
+        broker.bus().publish(topic("t"), event).await.unwrap();
+    }
+    let mut member = join(&broker, "g", "t", Order::None).await;
+    for (delivery, settlement) in take(&mut *member, 30).await {
+        if !matches!(delivery.position.offset.0, 0 | 29) {
+            settlement.settle(Commit::ack()).await.unwrap();
+        }
+    }
+    drop(member);
+    broker.close().await;
+
+    let broker = folder.open().await;
+    let mut member = join(&broker, "g", "t", Order::None).await;
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(pull(&mut *member, 1).await);
+    }
+    assert_eq!(ids(&seen), ["0", "29"]);
+    drop(seen);
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_finds_its_own_behind_many_partitions_of_another() {
+    const PARTITIONS: u32 = 600;
+    let broker = Broker::in_memory();
+    let how = CreateTopic {
+        partitions: PARTITIONS,
+    };
+    broker.create_topic(topic("t"), how).await.unwrap();
+    let of_partition = |wanted: u32| {
+        let keys = (0..).map(|n: u64| format!("k{n}"));
+        let here = |key: &String| partition_of(key.as_bytes(), PARTITIONS) == Partition(wanted);
+        event(wanted, keys.into_iter().find(here).as_deref())
+    };
+    let mut first = join(&broker, "g", "t", Order::PerPartition).await;
+    let second = join(&broker, "g", "t", Order::PerPartition).await;
+    broker
+        .bus()
+        .publish(topic("t"), vec![of_partition(0)])
+        .await
+        .unwrap();
+    // Partitions are looked at in turn; after this one those that follow.
+    assert_eq!(settle(&mut *first, 1).await, ["0"]);
+    let others = (PARTITIONS / 2..PARTITIONS).chain([0]).map(of_partition);
+    broker
+        .bus()
+        .publish(topic("t"), others.collect())
+        .await
+        .unwrap();
+    assert_eq!(ids(&pull(&mut *first, 1).await), ["0"]);
+    drop(second);
+    broker.close().await;
+}
