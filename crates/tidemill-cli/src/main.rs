@@ -23,7 +23,7 @@ use clap::Parser;
 
 use commands::Command;
 
-/// Less memory when idle than the system's allocator, and no abort on an absurd reservation.
+/// No abort on an absurd reservation, and without huge pages 8 MB less memory when idle.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
