@@ -84,7 +84,7 @@ fn draw_faults(random: &mut Random) -> Faults {
             ..none
         },
         3 => Faults {
-            space_max_bytes: Some(random.between(200, 2_000) * 1024),
+            space_max_bytes: Some(random.between(150, 600) * 1024),
             ..none
         },
         4 => Faults {
