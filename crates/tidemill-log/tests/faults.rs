@@ -182,6 +182,32 @@ fn an_opening_without_space_says_so_and_loses_nothing() {
 }
 
 #[test]
+fn what_cannot_be_removed_stops_nothing() {
+    let (_, disk) = faulty();
+    let id = partition(1, 0);
+    let mut log = ByHand::open(&disk, &small()).unwrap();
+    log.run(Operation::Create(id)).unwrap();
+    for _ in 0..20 {
+        log.publish(id, &[1; 5000]);
+    }
+    let strange = format!("topics/{}/0/strange", id.topic);
+    disk.make_dir(&strange).unwrap();
+    disk.create(&format!("{strange}/file")).unwrap();
+    log.run(Operation::Delete(id)).unwrap();
+    assert!(!log.failed);
+    log.run(Operation::Create(partition(2, 0))).unwrap();
+    log.publish(partition(2, 0), b"goes on");
+    let log = ByHand::open(&disk, &small()).unwrap();
+    assert!(log.reader().bounds(id).is_none());
+    let kept = image(disk.as_ref(), "aside");
+    assert!(
+        kept.keys().any(|path| path.ends_with("strange/file")),
+        "{:?}",
+        kept.keys()
+    );
+}
+
+#[test]
 fn a_disk_that_is_full_for_journal_files_refuses_clearly() {
     let (faulty, disk) = faulty();
     let id = partition(1, 0);

@@ -6,9 +6,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::World;
-use tidemill_log::Health;
-use tidemill_testkit::sim::checker::Death;
+use tidemill_log::{FlushPolicy, Health, Step};
+use tidemill_testkit::sim::checker::{Checker, Death};
 
 /// The power goes after every number of steps of a life, then of the recovery after it.
 #[test]
@@ -65,6 +67,33 @@ fn a_superblock_whose_sync_failed_is_written_again_before_its_elder_is_given_up(
                 failed || failing > 4,
                 "sync {failing} is one of a recovery's"
             );
+        }
+    }
+}
+
+/// A log that was closed has everything on the media, whatever its flush policy.
+#[test]
+fn a_power_cut_after_a_close_loses_nothing_under_any_policy() {
+    let hour = Duration::from_secs(3600);
+    for flush in [
+        FlushPolicy::EveryCommit,
+        FlushPolicy::Interval(hour),
+        FlushPolicy::Os,
+    ] {
+        for seed in 0..10 {
+            let mut world = World::new(seed);
+            world.options.flush = flush;
+            world.checker = Checker::new(world.shared.clone(), flush == FlushPolicy::EveryCommit);
+            let mut opened = world.open().unwrap();
+            world.work(&mut opened, 5 + 3 * seed);
+            let (mut log, files) = opened;
+            log.close();
+            world.run(&mut log, &files);
+            assert!(matches!(log.poll(), Step::Closed));
+            drop(log);
+            world.checker.synced(world.checker.promised());
+            world.disk = world.disk.lose_power();
+            world.open_and_check(Death::PowerLost);
         }
     }
 }

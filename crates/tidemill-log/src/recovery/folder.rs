@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::replay::Replayed;
 use super::{Opening, list};
 use crate::error::OpenError;
-use crate::io::Action;
+use crate::io::{Action, run_all};
 use crate::journal::writer::{JOURNAL_DIR, journal_number};
 use crate::log::Store;
 use crate::segment::sidecar::LINE_BYTES;
@@ -83,8 +83,14 @@ impl Folder<'_> {
         for id in &replayed.deleted {
             if !store.partitions.contains_key(id) {
                 let dir = partition_dir(*id);
-                self.opening
-                    .run(&format!("remove {dir}"), &[Action::RemoveDir(dir.clone())])?;
+                let removal = Action::RemoveDir(dir.clone());
+                match run_all(&[removal], self.opening.files) {
+                    Err(failure) if failure.error.kind() == ErrorKind::DirectoryNotEmpty => {
+                        tracing::warn!(%dir, "a strange folder in a deleted partition stays");
+                    }
+                    other => other
+                        .map_err(|failure| OpenError::io(format!("remove {dir}"))(failure.error))?,
+                }
             }
         }
         let known: HashSet<String> = store
