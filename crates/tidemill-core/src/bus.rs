@@ -73,7 +73,8 @@ fn unlisted() -> FetchError {
 /// slow its holder is.
 pub trait Watch: Send {
     /// Waits until a partition has durable events that this watch has not told of, then tells
-    /// of all such partitions, each once, with its newest end.
+    /// of all such partitions, each once, with its newest end. Events may be there to read a
+    /// moment before they are told of.
     ///
     /// Cancel safe: dropped before it resolves, nothing was taken.
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<Advanced>, FetchError>>;

@@ -80,12 +80,14 @@ impl Reader {
             end,
         } = advanced;
         let key = (topic, partition);
-        let known = self.positions.get(&key).copied();
-        // A topic deleted and created again under the same name begins anew.
-        let mut position = known.filter(|position| *position < end).unwrap_or_default();
-        if known == Some(end) {
-            return;
-        }
+        let known = self.positions.get(&key).copied().unwrap_or_default();
+        let mut position = match known > end {
+            true => match self.begun_anew(&key, known).await {
+                Some(earliest) => earliest,
+                None => return,
+            },
+            false => known,
+        };
         let mut failed = 0;
         while position < end && !self.clients.is_empty() {
             match self.read(&key, position).await {
@@ -105,22 +107,25 @@ impl Reader {
         self.positions.insert(key, position.max(end));
     }
 
+    /// Where a partition begins that ends before `known`: its topic was deleted and created again
+    /// under the same name. None where it goes on to `known`: what is durable can be read a
+    /// moment before the watch tells of it, so an end may be told of late.
+    async fn begun_anew(&self, key: &(TopicName, Partition), known: Offset) -> Option<Offset> {
+        match self.bus.fetch(fetch_of(key, known)).await {
+            Err(FetchError::OutOfRange { earliest, end, .. }) if end < known => Some(earliest),
+            _ => None,
+        }
+    }
+
     /// Reads from `position` on and tells where to go on; `None` where nothing can be read any
     /// more, an error for how long to wait before the next try.
     async fn read(
         &self,
-        (topic, partition): &(TopicName, Partition),
+        key: &(TopicName, Partition),
         position: Offset,
     ) -> Result<Option<Offset>, ()> {
-        let fetch = Fetch {
-            topic: topic.clone(),
-            partition: *partition,
-            offset: position,
-            max_events: FEED_FETCH_EVENTS,
-            max_bytes: FEED_FETCH_BYTES,
-            wait: Duration::ZERO,
-        };
-        match self.bus.fetch(fetch).await {
+        let (topic, partition) = key;
+        match self.bus.fetch(fetch_of(key, position)).await {
             Ok(Fetched { events, next, .. }) => {
                 for (_, event) in events {
                     self.deliver(topic, &event).await;
@@ -153,6 +158,17 @@ impl Reader {
             Audience::Rooms([topic.as_str(), event.ty().as_str()])
         };
         self.clients.deliver(audience, json).await;
+    }
+}
+
+fn fetch_of((topic, partition): &(TopicName, Partition), offset: Offset) -> Fetch {
+    Fetch {
+        topic: topic.clone(),
+        partition: *partition,
+        offset,
+        max_events: FEED_FETCH_EVENTS,
+        max_bytes: FEED_FETCH_BYTES,
+        wait: Duration::ZERO,
     }
 }
 
