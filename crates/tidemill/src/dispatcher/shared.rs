@@ -173,7 +173,7 @@ impl Shared {
             let mut told = std::pin::pin!(self.work_there.notified());
             {
                 let mut work = self.work();
-                if let Some(taken) = work.queue.take() {
+                if let Some(taken) = self.take(&mut work) {
                     return Some(taken);
                 }
                 if work.queue.is_closed() {
@@ -194,12 +194,18 @@ impl Shared {
     pub(super) fn done(&self, lane: LaneOf) -> Option<Taken<Job>> {
         let mut work = self.work();
         work.queue.done(lane);
-        let next = work.queue.take();
-        if work.intake_waits && self.credit_of(&work) > 0 {
+        self.take(&mut work)
+    }
+
+    /// Takes the next event, and tells intake where that makes room: a free place counts as room
+    /// once nothing is left that could run, so what is taken can make some, as what is done does.
+    fn take(&self, work: &mut Work) -> Option<Taken<Job>> {
+        let taken = work.queue.take();
+        if work.intake_waits && self.credit_of(work) > 0 {
             work.intake_waits = false;
             self.room_there.notify_one();
         }
-        next
+        taken
     }
 
     /// The event is to run again after `wait`; answers another one, if there is one.
@@ -207,7 +213,7 @@ impl Shared {
         let due = self.began.elapsed().saturating_add(wait);
         let mut work = self.work();
         let refused = work.queue.put_back(taken, due);
-        let next = work.queue.take();
+        let next = self.take(&mut work);
         // Its settlement is given back outside of the lock.
         drop(work);
         if refused.is_ok() {

@@ -1,5 +1,7 @@
 //! Order, parallelism, first in first out, and the bounds.
 
+use std::time::Duration;
+
 use tidemill::{Event, Handler as _, Order, Router, State};
 
 use crate::bus::TestBus;
@@ -116,6 +118,20 @@ async fn concurrency_and_queue_are_bounded() {
     assert_eq!(state.begun, ids(0..500), "first in, first out");
     assert_eq!(running.stop().await.stats.acknowledged, 500);
     assert_eq!(bus.state().most_held, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_free_handler_is_given_an_event_while_all_others_run() {
+    let (bus, floor) = (TestBus::default(), Floor::new(0));
+    publish(&bus.bus(), (0..7).map(|n| job(n, ""))).await;
+    let running = start(&bus.bus(), router(&floor), |s| s.concurrency(8).queue(8));
+    floor.until(|s| s.begun.len() == 7).await;
+    publish(&bus.bus(), [job(7, "")]).await;
+    let eighth = floor.until(|s| s.begun.len() == 8);
+    let began = tokio::time::timeout(Duration::from_secs(60), eighth).await;
+    began.expect("the eighth handler begins while seven still run");
+    floor.open(8);
+    assert_eq!(running.stop().await.stats.acknowledged, 8);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
