@@ -18,6 +18,7 @@ use super::shared::{Job, Shared};
 use crate::app::{Verdict, VerdictKind};
 use crate::limits::{ERROR_TEXT_MAX_BYTES, SETTLE_WAIT_FIRST, SETTLE_WAIT_MAX};
 use crate::outcome::FailClass;
+use crate::router::HandlerInfo;
 
 /// Works until the dispatcher ends.
 pub(super) async fn work(shared: Arc<Shared>) {
@@ -71,8 +72,13 @@ impl Shared {
             failure.first = Some(failure.last.map_or(first, |last| first.min(last)));
             failure.attempts = failure.attempts.max(job.delivery.attempt.0);
         }
+        let refused = Refused {
+            attempts: job.delivery.attempt.0,
+            first: job.first_try.unwrap_or_else(|| ago(took)),
+            handler: verdict.handler.and_then(|at| self.app.describe().get(at)),
+        };
         let end = self
-            .settle(&job.delivery, job.settlement, &mut commit)
+            .settle(&job.delivery, job.settlement, &mut commit, &refused)
             .await;
         let published = match end {
             End::Acknowledged => commit.effects.events.len(),
@@ -103,6 +109,7 @@ impl Shared {
         delivery: &Delivery,
         mut settlement: Settlement,
         commit: &mut Commit,
+        refused: &Refused<'_>,
     ) -> End {
         let mut backoff = Backoff::new(SETTLE_WAIT_FIRST, SETTLE_WAIT_MAX);
         loop {
@@ -121,7 +128,7 @@ impl Shared {
                     return End::Unsettled;
                 }
                 Next::DeadLetter => {
-                    *commit = refused(&error, delivery.attempt.0);
+                    *commit = refused.dead_letter(&error);
                     continue;
                 }
                 Next::Wait => {}
@@ -203,22 +210,29 @@ fn what_to_do(error: &SettleError, outcome: &Outcome) -> Next {
     }
 }
 
-/// The dead letter of an event whose outputs the bus refused.
-fn refused(error: &SettleError, attempts: u32) -> Commit {
-    let mut text = error.to_string();
-    text.truncate(text.floor_char_boundary(ERROR_TEXT_MAX_BYTES));
-    let now = Timestamp::now();
-    let failure = Box::new(Failure {
-        reason: FailClass::Permanent.reason().to_owned(),
-        error: text,
-        attempts,
-        first: Some(now),
-        last: Some(now),
-        handler: None,
-        version: None,
-    });
-    Commit {
-        outcome: Outcome::DeadLetter { failure },
-        effects: Effects::default(),
+/// What the dead letter of an event says whose outputs the bus refused.
+struct Refused<'a> {
+    attempts: u32,
+    first: Timestamp,
+    handler: Option<&'a HandlerInfo>,
+}
+
+impl Refused<'_> {
+    fn dead_letter(&self, error: &SettleError) -> Commit {
+        let mut text = error.to_string();
+        text.truncate(text.floor_char_boundary(ERROR_TEXT_MAX_BYTES));
+        let failure = Box::new(Failure {
+            reason: FailClass::Permanent.reason().to_owned(),
+            error: text,
+            attempts: self.attempts,
+            first: Some(self.first),
+            last: Some(Timestamp::now()),
+            handler: self.handler.map(|info| info.id.clone()),
+            version: self.handler.map(|info| info.version.clone()),
+        });
+        Commit {
+            outcome: Outcome::DeadLetter { failure },
+            effects: Effects::default(),
+        }
     }
 }

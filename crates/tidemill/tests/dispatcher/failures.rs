@@ -226,6 +226,9 @@ async fn outputs_that_the_bus_refuses_make_a_dead_letter() {
     let dead = bus.dead_letters("workers");
     assert_eq!(dead[0].failure.reason, "rejected");
     assert!(dead[0].failure.error.contains("9 bytes are more than"));
+    let failure = &dead[0].failure;
+    assert_eq!(failure.handler.as_deref(), Some("moody"));
+    assert_eq!(failure.version.as_deref(), Some("7"));
     running.stop().await;
 }
 
