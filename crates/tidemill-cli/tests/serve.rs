@@ -135,6 +135,24 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn the_largest_event_is_about_its_data_and_not_about_the_call() {
+    let data = folder();
+    let mut command = tidemill();
+    command.arg("serve").arg("--data").arg(data.path());
+    command.args(["--http", "127.0.0.1:0", "--event-max-bytes", "100"]);
+    let mut running = Running::start(command);
+    let url = running.line("http ");
+    let server = Server { running, url };
+    let (fits, larger) = ("x".repeat(100), "x".repeat(101));
+    server.run(&["publish", "a", &fits, "--count", "20"]).done();
+    let refused = server.run(&["publish", "a", &larger]).failed();
+    assert!(
+        refused.contains("101") && refused.contains("100"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn nonsense_is_wrong_use() {
     let data = folder();
     let config = data.path().join("wrong.toml");

@@ -34,7 +34,6 @@ impl Serve {
         let broker = open(&settings).await?;
         let config = Config {
             insecure: settings.insecure,
-            body_max_bytes: settings.event_max_bytes,
             ..Config::at(settings.http)
         };
         let server = match Server::bind(broker.clone(), config).await {
