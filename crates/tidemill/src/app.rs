@@ -209,12 +209,16 @@ impl Inner {
     fn failed(&self, place: usize, attempt: u32, fail: &Fail) -> Verdict {
         let handled = self.parts.handled.get(place);
         let handled = handled.expect("the handler was found at this place");
-        let decision = handled.policy.decide(&FailedAttempt {
-            fail,
-            attempt,
-            handler: &handled.identity.id,
-            retry: &handled.retry,
-        });
+        // A policy is the program's own code; one that panics gives the event up.
+        let decide = || {
+            handled.policy.decide(&FailedAttempt {
+                fail,
+                attempt,
+                handler: &handled.identity.id,
+                retry: &handled.retry,
+            })
+        };
+        let decision = catch_unwind(AssertUnwindSafe(decide)).unwrap_or(Decision::DeadLetter);
         let (outcome, retry) = match decision {
             Decision::Retry { after, counted } => {
                 let advice = RetryAdvice { after, counted };
@@ -238,9 +242,11 @@ impl Inner {
 }
 
 fn failure(identity: &Identity, attempt: u32, fail: &Fail) -> Failure {
+    // So is the `Display` of an error.
+    let text = catch_unwind(AssertUnwindSafe(|| fail.text(ERROR_TEXT_MAX_BYTES)));
     Failure {
         reason: fail.class().reason().to_owned(),
-        error: fail.text(ERROR_TEXT_MAX_BYTES),
+        error: text.unwrap_or_else(|_| "an error whose text cannot be made: it panicked".into()),
         attempts: attempt,
         first: None,
         last: Some(Timestamp::now()),

@@ -324,6 +324,36 @@ async fn the_failure_policy_can_be_replaced() {
 }
 
 #[tokio::test]
+async fn a_policy_or_an_error_that_panics_gives_the_event_up() {
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("this error has no text")
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+    async fn unspeakable() -> Result<(), Fail> {
+        Err(Fail::permanent(Unspeakable))
+    }
+    async fn fails() -> Result<(), Fail> {
+        Err(Fail::transient("no"))
+    }
+    let app = Router::new().on_pattern("orders", "*", unspeakable);
+    let verdict = call(&app.finish().unwrap(), "t", "{}").await;
+    let (_, reason, error) = failed(&verdict);
+    assert_eq!(reason, "rejected");
+    assert!(error.contains("panicked"), "{error}");
+
+    let app = Router::new()
+        .on_pattern("orders", "*", fails)
+        .failure_policy(|_: &tidemill::FailedAttempt<'_>| -> Decision { panic!("no idea") });
+    let verdict = call(&app.finish().unwrap(), "t", "{}").await;
+    let (_, _, error) = failed(&verdict);
+    assert_eq!(error, "no");
+}
+
+#[tokio::test]
 async fn a_handler_may_decide_the_outcome_itself() {
     async fn later() -> Outcome {
         let after = Duration::from_secs(60);
