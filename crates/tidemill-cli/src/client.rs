@@ -163,7 +163,16 @@ impl Client {
                  with --server"
             ));
         }
-        CallError::NoAnswer(format!("the connection to {base} broke: {error}"))
+        let mut why = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            why = format!("{why}: {error}");
+            cause = error.source();
+        }
+        CallError::NoAnswer(format!(
+            "the connection to {base} broke ({why}); what was under way may have been kept: look \
+             with `tidemill subscribe`, then go on"
+        ))
     }
 }
 

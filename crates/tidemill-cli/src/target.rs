@@ -60,7 +60,12 @@ impl TargetOptions {
 /// Opens a folder that must be there already: a typing error makes no new one.
 async fn open_folder(dir: &std::path::Path) -> Result<Broker, Failure> {
     if !dir.is_dir() {
-        let text = format!("--data {}: there is no such folder", dir.display());
+        let why = if dir.exists() {
+            "it is a file; name a folder"
+        } else {
+            "there is no such folder; `tidemill serve --data` makes one"
+        };
+        let text = format!("--data {}: {why}", dir.display());
         return Err(Failure::new(text));
     }
     let opened = Broker::builder().path(dir).open().await;

@@ -79,6 +79,11 @@ fn a_folder_that_cannot_be_written_is_named() {
         error.contains("--data") && error.contains("file"),
         "{error}"
     );
+    let file = file.to_str().unwrap();
+    for command in [&["serve"][..], &["publish", "orders", "1"]] {
+        let error = run(&[command, &["--data", file]].concat()).failed();
+        assert!(error.contains("is a file; name a folder"), "{error}");
+    }
 }
 
 #[test]

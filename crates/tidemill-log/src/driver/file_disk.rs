@@ -111,7 +111,12 @@ impl Disk for FileDisk {
     fn lock(&self) -> io::Result<DiskLock> {
         let mut file = self.lock_file().map_err(|error| {
             let folder = self.root.display();
-            let why = format!("{folder} is not writable ({error}); make it so, or use another");
+            let why = match fs::metadata(&self.root) {
+                Ok(found) if !found.is_dir() => {
+                    format!("{folder} is a file; name a folder")
+                }
+                _ => format!("{folder} is not writable ({error}); make it so, or use another"),
+            };
             io::Error::new(error.kind(), why)
         })?;
         match file.try_lock() {
