@@ -93,22 +93,36 @@ impl Feed {
         let (batches, mut read) = mpsc::channel(2);
         let (file, rejects) = (file.to_owned(), rejects.to_owned());
         let reading = tokio::task::spawn_blocking(move || read_file(&file, &rejects, &batches));
-        while let Some(batch) = read.recv().await {
-            if !self.room().await? {
-                return Ok(None);
-            }
-            let waiting = self.source.take(batch).await?;
-            self.send(&waiting, |_| false).await?;
-        }
+        let sent = self.send_batches(&mut read).await;
+        // Whatever ended it: the reader has let go of its files before this returns.
+        drop(read);
         let tally = reading
             .await
             .map_err(|error| DemoError::Ended(error.to_string()))?;
+        if !sent? {
+            return Ok(None);
+        }
         let tally = tally?;
         tokio::select! {
             _ = self.flight.down_to(0, PATIENCE) => {}
             () = self.stopped() => {}
         }
         Ok(tally)
+    }
+
+    /// Publishes batch after batch; false when no more are wanted before the last one.
+    async fn send_batches(
+        &self,
+        read: &mut mpsc::Receiver<Vec<Invoice>>,
+    ) -> Result<bool, DemoError> {
+        while let Some(batch) = read.recv().await {
+            if !self.room().await? {
+                return Ok(false);
+            }
+            let waiting = self.source.take(batch).await?;
+            self.send(&waiting, |_| false).await?;
+        }
+        Ok(true)
     }
 
     /// Waits until there is room for more orders; false when no more are wanted.
