@@ -43,6 +43,13 @@ pub const JOURNAL_MAX_BYTES: u64 = 512 * 1024 * 1024;
 /// when publishes are refused.
 pub const JOURNAL_RESERVE_BYTES: u64 = 256 * 1024;
 
+/// The part of it that only the log itself uses, for the entries that begin new segments: what
+/// is in the journal leaves it through them.
+pub const JOURNAL_OWN_RESERVE_BYTES: u64 = 64 * 1024;
+
+/// New segments that one commit begins at most.
+pub const SEGMENTS_AT_ONCE: usize = 1024;
+
 /// A checkpoint begins when this many journal bytes lie behind the last one, unless configured
 /// otherwise.
 pub const CHECKPOINT_AFTER_BYTES: u64 = 64 * 1024 * 1024;

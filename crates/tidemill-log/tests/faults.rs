@@ -12,7 +12,7 @@ use common::faulty::{FaultyDisk, disk_of, image};
 use common::{ByHand, Operation, at, partition, read_all};
 use tidemill_core::error::Unavailable;
 use tidemill_log::driver::MemoryDisk;
-use tidemill_log::{CommitError, Disk, FlushPolicy, Health, Lane, Options, Step};
+use tidemill_log::{CommitError, Disk, FlushPolicy, Health, Lane, Options, PartitionId, Step};
 
 fn faulty() -> (FaultyDisk, Arc<dyn Disk>) {
     let disk = FaultyDisk::new();
@@ -212,6 +212,7 @@ fn a_disk_that_is_full_for_journal_files_refuses_clearly() {
     let (faulty, disk) = faulty();
     let id = partition(1, 0);
     let mut options = small();
+    options.journal_file_first_bytes = 512 * 1024;
     options.journal_max_bytes = 64 * 1024 * 1024;
     options.checkpoint_after_bytes = 64 * 1024 * 1024;
     let mut log = ByHand::open(&disk, &options).unwrap();
@@ -270,6 +271,72 @@ fn a_memory_disk_refuses_records_at_its_bound_and_goes_on_reading() {
     let image = image(disk.as_ref(), "");
     let log = ByHand::open(&disk_of(&image), &Options::in_memory(bound)).unwrap();
     assert_eq!(read_all(&log.reader(), id, 1 << 20).len(), published);
+}
+
+/// Submits everything at once and answers how many were taken and how many refused as full.
+fn publish_all(log: &mut ByHand, id: PartitionId, values: &[Vec<u8>], times: usize) -> (u64, u64) {
+    let submit = |log: &mut ByHand| log.submit(Operation::Publish(id, values.to_vec()));
+    let tokens: Vec<_> = (0..times).map(|_| submit(log)).collect();
+    log.settle();
+    let (mut taken, mut refused) = (0, 0);
+    for token in tokens {
+        match log.ended.remove(&token).expect("each has an answer") {
+            Ok(_) => taken += 1,
+            Err(CommitError::Unavailable(Unavailable::Full(_))) => refused += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    (taken, refused)
+}
+
+#[test]
+fn calls_that_need_half_the_journal_get_an_answer_each() {
+    let bound = 8 * 1024 * 1024;
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(bound));
+    let id = partition(1, 0);
+    let mut log = ByHand::open(&disk, &Options::in_memory(bound)).unwrap();
+    log.run(Operation::Create(id)).unwrap();
+    let values = vec![vec![1; 100_000]; 8];
+    let (mut all, mut full) = (0, 0);
+    for round in 0..20 {
+        log.log.tick(at(600 * (round + 1)));
+        let (taken, refused) = publish_all(&mut log, id, &values, 4);
+        all += taken;
+        full += refused;
+    }
+    assert!(all > 0 && full > 0, "{all} {full}");
+    assert!(!log.failed, "a full disk is not final");
+    assert_eq!(read_all(&log.reader(), id, 1 << 20).len() as u64, 8 * all);
+    log.run(Operation::Set(1, 1)).unwrap();
+}
+
+#[test]
+fn segments_of_many_partitions_never_take_the_journal_beyond_what_was_filled() {
+    let (faulty, disk) = faulty();
+    let mut options = small();
+    options.journal_max_bytes = 1024 * 1024;
+    let mut log = ByHand::open(&disk, &options).unwrap();
+    // An opening copies the tail into a file that it makes.
+    faulty.control.journal_grew.store(false, Ordering::SeqCst);
+    let ids: Vec<_> = (0..3000).map(|number| partition(number, 0)).collect();
+    for id in &ids {
+        log.run(Operation::Create(*id)).unwrap();
+    }
+    for round in 0..4 {
+        for id in &ids {
+            log.submit(Operation::Publish(*id, vec![vec![round; 700]]));
+        }
+        log.settle();
+    }
+    assert!(!log.failed);
+    assert!(log.ended.values().all(Result::is_ok));
+    assert!(!faulty.control.journal_grew.load(Ordering::SeqCst));
+    log.log.close();
+    log.settle();
+    let log = ByHand::open(&disk, &options).unwrap();
+    for id in &ids {
+        assert_eq!(read_all(&log.reader(), *id, 1 << 20).len(), 4);
+    }
 }
 
 #[test]

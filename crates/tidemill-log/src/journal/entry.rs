@@ -19,6 +19,12 @@ pub(crate) const RECORDS_PREFIX_BYTES: usize = PARTITION_ID_BYTES + 4;
 /// Bytes between an effect part's header and the machine's bytes.
 pub(crate) const EFFECT_PREFIX_BYTES: usize = 4;
 
+/// Bytes of an entry that is a marker alone.
+pub(crate) const MARKER_ENTRY_BYTES: usize = ENTRY_HEADER_BYTES + PART_HEADER_BYTES;
+
+/// Bytes of an entry that begins one segment.
+pub(crate) const SEGMENT_ENTRY_BYTES: usize = MARKER_ENTRY_BYTES + PARTITION_ID_BYTES + 8;
+
 /// The flag of a part that who does not know its kind may skip.
 pub(crate) const FLAG_SKIPPABLE: u16 = 1;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::commit::CommitHeader;
-use crate::limits::{BLOCK_BYTES, JOURNAL_RESERVE_BYTES};
-use crate::machine::{Demand, Lsn};
+use crate::limits::{BLOCK_BYTES, JOURNAL_OWN_RESERVE_BYTES, JOURNAL_RESERVE_BYTES};
+use crate::machine::Lsn;
 use crate::options::Options;
 
 /// The folder of journal files.
@@ -106,6 +106,36 @@ pub(crate) struct Placed {
     pub(crate) sync_first: Option<Arc<str>>,
 }
 
+/// Whose commit asks for room: each leaves a reserve to those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// An operation with records.
+    Records,
+    /// An operation without: settlements live on when publishes are refused.
+    Operation,
+    /// The log itself: without its new segments nothing leaves the journal.
+    Own,
+}
+
+impl Asker {
+    fn reserve_bytes(self) -> u64 {
+        match self {
+            Self::Records => JOURNAL_RESERVE_BYTES,
+            Self::Operation => JOURNAL_OWN_RESERVE_BYTES,
+            Self::Own => 0,
+        }
+    }
+}
+
+/// What waits for a journal file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The commit's bytes, padded.
+    pub(crate) bytes: u64,
+    /// Whose it is.
+    pub(crate) asker: Asker,
+}
+
 /// Whether there is room in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -143,57 +173,80 @@ impl JournalWriter {
     }
 
     /// Whether a commit of `bytes` (padded) has room that nothing else can take. Such a commit
-    /// lies in one file.
-    pub(crate) fn room(&self, bytes: u64, demand: Demand) -> Room {
+    /// lies in one file, and what is left of a file that it does not fit in is lost.
+    pub(crate) fn room(&self, bytes: u64, asker: Asker) -> Room {
+        let reserve = asker.reserve_bytes();
         let left = self.current.size_bytes.saturating_sub(self.position);
         let spare: u64 = self.spares.iter().map(|file| file.size_bytes).sum();
-        let reserve = if demand.appends {
-            JOURNAL_RESERVE_BYTES
+        let after = if bytes <= left {
+            Some(left - bytes + spare)
+        } else if self.spares.iter().any(|file| bytes <= file.size_bytes) {
+            Some(spare - bytes)
         } else {
-            0
+            None
         };
-        let fits = bytes <= left || self.spares.iter().any(|file| bytes <= file.size_bytes);
-        if fits && bytes + reserve <= left + spare {
+        if after.is_some_and(|after| after >= reserve) {
             Room::Yes
-        } else if bytes + reserve > self.max_bytes {
+        } else if asker != Asker::Own && bytes + reserve > self.max_bytes {
             Room::Never
         } else {
             Room::Later
         }
     }
 
-    /// The file that is being made. Begins one where `wanted` bytes wait for room, or where the
+    /// The file that is being made. Begins one where something waits for room, or where the
     /// current file is half full and none is ready, and the bound allows it.
-    pub(crate) fn make(&mut self, wanted: Option<u64>) -> Option<Making> {
-        let soon = self.spares.is_empty() && 2 * self.position > self.current.size_bytes;
-        if self.making.is_none() && (soon || wanted.is_some()) {
-            let least = wanted.unwrap_or_default() + JOURNAL_RESERVE_BYTES;
-            let least = least.next_multiple_of(BLOCK_BYTES as u64);
-            let size_bytes = self
-                .next_size_bytes
-                .max(if wanted.is_some() { least } else { 0 });
-            while wanted.is_some() && self.total_bytes + size_bytes > self.max_bytes {
-                // None of those that are ready is large enough.
-                let file = self.spares.pop_front_if(|file| file.size_bytes < least)?;
-                self.total_bytes -= file.size_bytes;
-                self.shed.push(journal_path(file.number));
-            }
-            if self.total_bytes + size_bytes > self.max_bytes {
-                return None;
-            }
-            self.total_bytes += size_bytes;
-            let file = JournalFile {
-                number: self.next_number,
-                size_bytes,
-            };
-            self.next_number += 1;
-            self.next_size_bytes = (2 * self.next_size_bytes).min(self.file_max_bytes);
-            self.making = Some(Making {
-                file,
-                zeroed_bytes: 0,
-            });
+    ///
+    /// What waits goes beyond the bound in two cases, where waiting would never end: the log's
+    /// own commits, and a large operation while the current file is the only one.
+    pub(crate) fn make(&mut self, wanted: Option<Wanted>) -> Option<Making> {
+        if self.making.is_some() {
+            return self.making;
         }
+        let size_bytes = match wanted {
+            None => {
+                let soon = self.spares.is_empty() && 2 * self.position > self.current.size_bytes;
+                let allowed = self.total_bytes + self.next_size_bytes <= self.max_bytes;
+                (soon && allowed).then_some(self.next_size_bytes)?
+            }
+            Some(wanted) => {
+                let least = wanted.bytes + JOURNAL_RESERVE_BYTES;
+                let least = least.next_multiple_of(BLOCK_BYTES as u64);
+                self.size_for(least, wanted.asker)?
+            }
+        };
+        self.total_bytes += size_bytes;
+        let file = JournalFile {
+            number: self.next_number,
+            size_bytes,
+        };
+        self.next_number += 1;
+        self.next_size_bytes = (2 * self.next_size_bytes).min(self.file_max_bytes);
+        self.making = Some(Making {
+            file,
+            zeroed_bytes: 0,
+        });
         self.making
+    }
+
+    /// The size of a file of at least `least` bytes that something waits for, if one may be
+    /// made now. Ready files that are too small give way.
+    fn size_for(&mut self, least: u64, asker: Asker) -> Option<u64> {
+        let usual = self.next_size_bytes.max(least);
+        while self.total_bytes + usual > self.max_bytes
+            && let Some(file) = self.spares.pop_front_if(|file| file.size_bytes < least)
+        {
+            self.total_bytes -= file.size_bytes;
+            self.shed.push(journal_path(file.number));
+        }
+        let alone = self.passed.is_empty() && self.spares.is_empty();
+        if self.total_bytes + usual <= self.max_bytes {
+            Some(usual)
+        } else if self.total_bytes + least <= self.max_bytes || alone || asker == Asker::Own {
+            Some(least)
+        } else {
+            None
+        }
     }
 
     /// The file being made has `bytes` more; answers whether it is done.
@@ -317,15 +370,6 @@ mod tests {
     use super::*;
 
     const BLOCK: u64 = BLOCK_BYTES as u64;
-    const SMALL: Demand = Demand {
-        bytes: 0,
-        appends: false,
-    };
-    const APPEND: Demand = Demand {
-        bytes: 0,
-        appends: true,
-    };
-
     fn writer() -> JournalWriter {
         let mut options = Options::default();
         options.journal_file_first_bytes = 64 * BLOCK;
@@ -355,7 +399,12 @@ mod tests {
         placed
     }
 
-    fn make_all(writer: &mut JournalWriter, wanted: Option<u64>) -> Option<JournalFile> {
+    fn records(bytes: u64) -> Option<Wanted> {
+        let asker = Asker::Records;
+        Some(Wanted { bytes, asker })
+    }
+
+    fn make_all(writer: &mut JournalWriter, wanted: Option<Wanted>) -> Option<JournalFile> {
         let making = writer.make(wanted)?;
         writer.made(making.file.size_bytes);
         Some(making.file)
@@ -403,20 +452,20 @@ mod tests {
     fn the_last_room_is_kept_for_operations_without_records() {
         let mut writer = writer();
         commit(&mut writer, 60, 1);
-        assert_eq!(writer.room(4 * BLOCK, SMALL), Room::Yes);
-        assert_eq!(writer.room(4 * BLOCK, APPEND), Room::Later);
-        assert_eq!(writer.room(5 * BLOCK, SMALL), Room::Later);
-        assert_eq!(writer.room(401 * BLOCK, SMALL), Room::Never);
+        assert_eq!(writer.room(4 * BLOCK, Asker::Own), Room::Yes);
+        assert_eq!(writer.room(4 * BLOCK, Asker::Operation), Room::Later);
+        assert_eq!(writer.room(5 * BLOCK, Asker::Own), Room::Later);
+        assert_eq!(writer.room(401 * BLOCK, Asker::Operation), Room::Never);
     }
 
     #[test]
     fn a_large_operation_gets_a_file_that_holds_it_and_small_ready_ones_give_way() {
         let mut writer = writer();
         for _ in 0..3 {
-            make_all(&mut writer, Some(BLOCK)).unwrap();
+            make_all(&mut writer, records(BLOCK)).unwrap();
         }
-        assert_eq!(writer.room(200 * BLOCK, APPEND), Room::Later);
-        let large = make_all(&mut writer, Some(200 * BLOCK)).unwrap();
+        assert_eq!(writer.room(200 * BLOCK, Asker::Records), Room::Later);
+        let large = make_all(&mut writer, records(200 * BLOCK)).unwrap();
         assert!(large.size_bytes >= 200 * BLOCK);
         assert!(!writer.shed.is_empty());
         assert!(writer.total_bytes <= 400 * BLOCK);

@@ -23,7 +23,7 @@ use tidemill_core::error::Unavailable;
 use crate::draft::Ends;
 use crate::error::CommitError;
 use crate::io::{Action, Files, Io, IoFailure, IoId, Lane};
-use crate::journal::writer::JournalWriter;
+use crate::journal::writer::{JournalWriter, Wanted};
 use crate::limits::{FULL_RETRY_AFTER, MARKER_AFTER, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::machine::{Demand, Lsn, Machine, Now, PartitionId};
 use crate::options::{FlushPolicy, Options};
@@ -122,7 +122,7 @@ pub struct Log<M: Machine, T> {
     removals: VecDeque<(Lsn, Action)>,
     steps: VecDeque<Step<M, T>>,
     /// An operation waits for this much room in the journal.
-    want_room: Option<u64>,
+    want_room: Option<Wanted>,
     /// An operation waits for the tails to be written out.
     want_tail: bool,
     /// Something in the background waits for a sync of the journal.

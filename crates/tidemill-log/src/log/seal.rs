@@ -9,9 +9,10 @@ use crate::draft::Draft;
 use crate::error::CommitError;
 use crate::io::Action;
 use crate::journal::commit::{Commit, padded};
+use crate::journal::entry::{MARKER_ENTRY_BYTES, SEGMENT_ENTRY_BYTES};
 use crate::journal::group::GroupBuilder;
-use crate::journal::writer::Room;
-use crate::limits::{GROUP_BYTES, GROUP_OPERATIONS, MARKER_AFTER};
+use crate::journal::writer::{Asker, Room, Wanted};
+use crate::limits::{GROUP_BYTES, GROUP_OPERATIONS, MARKER_AFTER, SEGMENTS_AT_ONCE};
 use crate::machine::{Demand, Lsn, Machine};
 use crate::options::{Fault, FlushPolicy};
 use crate::stats;
@@ -32,11 +33,21 @@ impl<M: Machine, T> Log<M, T> {
             return Some((JournalJob::Sync { through }, actions));
         }
         let mut group = GroupBuilder::new(self.next);
+        self.want_room = None;
         self.seal_segments(&mut group);
         let ended = self.seal_waiting(&mut group);
         if group.is_empty() {
             self.hand_out(ended);
             if self.marked || self.now.monotonic < self.last_commit_at + MARKER_AFTER {
+                return None;
+            }
+            if self
+                .journal
+                .room(padded(MARKER_ENTRY_BYTES) as u64, Asker::Own)
+                != Room::Yes
+            {
+                // There will be one after the next commit that has room.
+                self.marked = true;
                 return None;
             }
             group.begin();
@@ -49,8 +60,23 @@ impl<M: Machine, T> Log<M, T> {
 
     /// New segments are journaled before their files are made.
     fn seal_segments(&mut self, group: &mut GroupBuilder) {
-        while let Some(wish) = self.store.wishes.pop_front() {
-            if self.store.is_wished(&wish) {
+        let count = self.store.wishes.len().min(SEGMENTS_AT_ONCE);
+        if count == 0 {
+            return;
+        }
+        let bytes = padded(count * SEGMENT_ENTRY_BYTES) as u64;
+        let asker = Asker::Own;
+        if self.journal.room(bytes, asker) != Room::Yes {
+            self.want_room = Some(Wanted { bytes, asker });
+            return;
+        }
+        for wish in self.store.wishes.drain(..count) {
+            if self
+                .store
+                .partitions
+                .get(&wish.id)
+                .is_some_and(|partition| partition.wished)
+            {
                 group.begin();
                 group.segment(wish.id, wish.base, wish.roll);
                 group.keep();
@@ -60,7 +86,6 @@ impl<M: Machine, T> Log<M, T> {
 
     fn seal_waiting(&mut self, group: &mut GroupBuilder) -> Vec<Ended<M, T>> {
         let mut ended = Vec::new();
-        self.want_room = None;
         self.want_tail = false;
         while group.size_bytes() < GROUP_BYTES && ended.len() < GROUP_OPERATIONS {
             let Some(demand) = self.queue.front().map(|waiting| waiting.demand) else {
@@ -111,18 +136,21 @@ impl<M: Machine, T> Log<M, T> {
             }
         }
         let bytes = padded(group.size_bytes().saturating_add(demand.bytes)) as u64;
-        match self.journal.room(bytes, demand) {
-            Room::Yes => Admission::Seal,
-            Room::Later if !group.is_empty() => Admission::Wait,
-            Room::Later => match &self.full {
-                Some(full) => Admission::Refuse(Unavailable::Full(full.why.clone())),
-                None => {
-                    self.want_room = Some(bytes);
-                    Admission::Wait
-                }
-            },
-            Room::Never => Admission::Refuse(Unavailable::Full(format!(
-                "the operation needs {bytes} bytes, more than the journal may have"
+        let asker = if demand.appends {
+            Asker::Records
+        } else {
+            Asker::Operation
+        };
+        match (self.journal.room(bytes, asker), &self.full) {
+            (Room::Yes, _) => Admission::Seal,
+            (Room::Later | Room::Never, _) if !group.is_empty() => Admission::Wait,
+            (Room::Later, Some(full)) => Admission::Refuse(Unavailable::Full(full.why.clone())),
+            (Room::Later, None) => {
+                self.want_room.get_or_insert(Wanted { bytes, asker });
+                Admission::Wait
+            }
+            (Room::Never, _) => Admission::Refuse(Unavailable::Full(format!(
+                "the operation needs {bytes} bytes, more than the whole journal may have"
             ))),
         }
     }

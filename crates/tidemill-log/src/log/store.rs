@@ -17,7 +17,7 @@ use crate::snapshot::TableEntry;
 use crate::view::Registry;
 
 /// Partitions that are looked at for one write when the tails are long.
-const OLDEST_AT_ONCE: usize = 4096;
+const OLDEST_AT_ONCE: usize = 1024;
 
 /// A segment that is to be journaled.
 #[derive(Clone, Copy, Debug)]
@@ -169,13 +169,6 @@ impl Store {
         shown
     }
 
-    /// Whether a segment is still to be journaled.
-    pub(crate) fn is_wished(&self, wish: &Wish) -> bool {
-        self.partitions
-            .get(&wish.id)
-            .is_some_and(|partition| partition.wished)
-    }
-
     /// A segment was journaled: its files may be made.
     pub(crate) fn add_segment(&mut self, id: PartitionId, base: Offset) {
         if let Some(partition) = self.partitions.get_mut(&id) {
@@ -204,7 +197,7 @@ impl Store {
                 }
                 self.ready.drain(..).collect()
             }
-            Scope::Oldest => self.dirty(Lsn(u64::MAX), OLDEST_AT_ONCE),
+            Scope::Oldest => self.unwritten(),
             Scope::Only(ids) => ids.to_vec(),
         };
         let mut parts = Vec::new();
@@ -266,6 +259,17 @@ impl Store {
     pub(crate) fn dirty(&self, through: Lsn, max: usize) -> Vec<PartitionId> {
         let old = self.dirty.iter().take_while(|(lsn, _)| *lsn <= through);
         old.take(max).map(|(_, id)| *id).collect()
+    }
+
+    /// The partitions with something that is not written, oldest first, as many as one write
+    /// looks at.
+    fn unwritten(&self) -> Vec<PartitionId> {
+        let waits = |id: &PartitionId| {
+            let partition = self.partitions.get(id);
+            partition.is_some_and(|partition| !partition.pending.is_empty())
+        };
+        let ids = self.dirty.iter().map(|(_, id)| *id).filter(waits);
+        ids.take(OLDEST_AT_ONCE).collect()
     }
 
     /// Whether one of these has something up to `through` that is not written.

@@ -18,6 +18,8 @@ pub(crate) struct Control {
     pub(crate) segment_syncs: AtomicU64,
     /// Writes to journal files so far.
     pub(crate) journal_writes: AtomicU64,
+    /// Whether a commit was written beyond the end of its file.
+    pub(crate) journal_grew: AtomicBool,
     /// Syncs of files whose path begins with one of these fail.
     fail_syncs: Mutex<Vec<String>>,
     /// Writes to such files find no space.
@@ -161,6 +163,13 @@ impl DiskFile for FaultyFile {
     fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {
         if self.path.starts_with("journal/") {
             self.control.journal_writes.fetch_add(1, Ordering::SeqCst);
+            let length: usize = pieces.iter().map(Bytes::len).sum();
+            let is_commit = pieces
+                .first()
+                .is_some_and(|piece| piece.starts_with(b"TMJC"));
+            if is_commit && position + length as u64 > self.file.len()? {
+                self.control.journal_grew.store(true, Ordering::SeqCst);
+            }
         }
         if self.control.is_hit(&self.control.full, &self.path) {
             return Err(io::Error::new(
