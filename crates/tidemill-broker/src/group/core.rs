@@ -12,7 +12,7 @@ use tidemill_core::slots::{MemberId, Slot, Slots, slot_of};
 use tidemill_core::{Event, Generation, Offset, Order, Position, TopicId, TopicName};
 use tidemill_log::PartitionId;
 
-use super::flow::Flow;
+use super::flow::{Flow, InFlight};
 use super::lanes::Lanes;
 use super::queue::{FlowIndex, Item, Queue};
 use crate::limits::{GROUP_MEMORY_MAX_BYTES, GROUP_SLOTS};
@@ -131,10 +131,7 @@ impl Core {
         topics: Vec<(TopicName, Topic, Vec<Cursor>)>,
     ) -> MemberId {
         if self.members.is_empty() && self.order != order {
-            self.order = order;
-            for share in &mut self.shares {
-                share.slots = slots(order, share.topic);
-            }
+            self.change_order(order);
         }
         let id = MemberId(self.next_member);
         self.next_member += 1;
@@ -169,6 +166,31 @@ impl Core {
         self.generation.0 += 1;
         self.reroute(Vec::new());
         id
+    }
+
+    /// Shares the work in another way. What is still being settled belongs to other parts of it
+    /// from now on, and goes on to hold them back.
+    fn change_order(&mut self, order: Order) {
+        self.order = order;
+        for share in &mut self.shares {
+            share.slots = slots(order, share.topic);
+        }
+        for at in 0..self.flows.len() {
+            let Some(flow) = self.flows.get_mut(at) else {
+                continue;
+            };
+            let place = flow.topic_index;
+            let mut flying = std::mem::take(&mut flow.in_flight);
+            for InFlight { item, .. } in flying.values_mut() {
+                item.slot = self.slot_for(item.flow, &item.event);
+                if let Some((share, slot)) = self.shares.get_mut(place).zip(item.slot) {
+                    share.slots.given(slot);
+                }
+            }
+            if let Some(flow) = self.flows.get_mut(at) {
+                flow.in_flight = flying;
+            }
+        }
     }
 
     fn add_topic(&mut self, name: TopicName, topic: Topic, cursors: Vec<Cursor>) -> usize {
@@ -241,8 +263,14 @@ impl Core {
     }
 
     /// Puts an item into the queue that it belongs to, and wakes who waits for it.
-    pub(super) fn route(&mut self, item: Item) {
+    pub(super) fn route(&mut self, mut item: Item) {
         let place = self.flows.get(item.flow.0).map(|flow| flow.topic_index);
+        if let Some(due) = item.due.take() {
+            self.lanes.delay(item, due);
+            // Whoever waits has a new time to look at.
+            self.wake_topic(place.unwrap_or_default());
+            return;
+        }
         let Some(share) = place.and_then(|place| self.shares.get_mut(place)) else {
             return;
         };
@@ -319,13 +347,17 @@ impl Core {
         for index in flows.unwrap_or_default() {
             for (item, due) in self.withdraw(index) {
                 if item.attempt > 1 {
-                    let attempt = item.attempt;
+                    let (attempt, due) = (item.attempt, due.or(item.due));
                     self.seen
                         .insert((index, item.offset), Seen { attempt, due });
                 }
             }
             if let Some(flow) = self.flows.get_mut(index.0) {
                 flow.rewind();
+                // What is still being settled holds only its slot from now on.
+                for flight in flow.in_flight.values_mut() {
+                    flight.item.lane = None;
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_core::slots::Slot;
 use tidemill_core::{Event, Offset};
@@ -24,6 +25,8 @@ pub(super) struct Item {
     pub(super) slot: Option<Slot>,
     /// What it keeps its order in; `None`: it has none to keep.
     pub(super) lane: Option<Lane>,
+    /// When it is to be tried, where its turn comes before that.
+    pub(super) due: Option<Duration>,
     /// What it counts for in memory.
     pub(super) size_bytes: usize,
 }

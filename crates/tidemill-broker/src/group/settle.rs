@@ -153,10 +153,20 @@ impl Core {
             return;
         }
         flow.waiting += 1;
+        let event = match due {
+            Some(_) => Arc::new(item.event.detached()),
+            None => item.event,
+        };
+        let item = Item { event, ..item };
+        if item.lane.is_none() {
+            // It has none to keep, or lost it when everybody left.
+            let lane = self.lanes.of(item.flow, &item.event, self.order);
+            self.enqueue(Item { lane, due, ..item });
+            return;
+        }
         match due {
             Some(due) => {
-                let event = Arc::new(item.event.detached());
-                self.lanes.delay(Item { event, ..item }, due);
+                self.lanes.delay(item, due);
                 // Whoever waits has a new time to look at.
                 self.wake_topic(place);
             }

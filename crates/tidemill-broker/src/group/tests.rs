@@ -90,9 +90,14 @@ impl World {
     }
 
     fn join(&mut self) {
+        self.join_as(self.core.order);
+    }
+
+    /// Where others are there, the order stays theirs.
+    fn join_as(&mut self, order: Order) {
         if self.members.len() < 4 {
             let topics = vec![(name(), TOPIC, vec![Cursor::default(), Cursor::default()])];
-            let order = self.core.order;
+            let order = self.core.order_in_use().unwrap_or(order);
             self.members.push(self.core.join(order, topics));
         }
     }
@@ -277,7 +282,7 @@ impl World {
 #[derive(Clone, Debug)]
 enum Step {
     Publish(usize, Option<u8>),
-    Join,
+    Join(Order),
     Leave(usize),
     Take(usize, usize),
     Begin(usize),
@@ -286,10 +291,18 @@ enum Step {
     Wait(u64),
 }
 
+fn order() -> impl Strategy<Value = Order> {
+    prop_oneof![
+        Just(Order::PerKey),
+        Just(Order::PerPartition),
+        Just(Order::None)
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..2usize, prop::option::of(0..3u8)).prop_map(|(p, key)| Step::Publish(p, key)),
-        1 => Just(Step::Join),
+        1 => order().prop_map(Step::Join),
         1 => (0..4usize).prop_map(Step::Leave),
         4 => (0..4usize, 1..5usize).prop_map(|(at, credit)| Step::Take(at, credit)),
         3 => (0..9usize).prop_map(Step::Begin),
@@ -302,7 +315,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn nothing_is_lost_doubled_or_out_of_order(
-        order in prop_oneof![Just(Order::PerKey), Just(Order::PerPartition), Just(Order::None)],
+        order in order(),
         steps in prop::collection::vec(step(), 0..150),
     ) {
         let mut world = World::new(order);
@@ -313,7 +326,7 @@ proptest! {
                     world.log[partition].push(key);
                     world.waiting.clear();
                 }
-                Step::Join => world.join(),
+                Step::Join(order) => world.join_as(order),
                 Step::Leave(at) => world.leave(at),
                 Step::Take(at, credit) => drop(world.take(at, credit)),
                 Step::Begin(at) => world.begin(at),
@@ -342,6 +355,28 @@ fn an_event_that_comes_back_after_everybody_left_is_not_doubled() {
     world.join();
     world.end(0, Ended::Refused);
     assert_eq!(world.take(0, 9), 3);
+}
+
+#[test]
+fn what_is_being_settled_holds_its_key_back_from_a_newcomer_with_another_order() {
+    let orders = [Order::PerKey, Order::PerPartition, Order::None];
+    let changes = orders.map(|old| orders.map(|new| (old, new)));
+    for (old, new) in changes.into_iter().flatten() {
+        for ended in [Ended::Refused, Ended::Settled] {
+            let mut world = World::new(old);
+            world.log[0] = vec![Some(1); 3];
+            world.join();
+            assert!(world.take(0, 1) > 0);
+            world.begin(0);
+            world.leave(0);
+            world.join_as(new);
+            let free = if new == Order::None { 2 } else { 0 };
+            assert_eq!(world.take(0, 9), free, "{old:?} to {new:?}");
+            world.end(0, ended);
+            // The model checks that the first one comes first.
+            world.finish();
+        }
+    }
 }
 
 #[test]

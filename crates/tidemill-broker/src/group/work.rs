@@ -237,7 +237,14 @@ impl Core {
         let Some(flow) = self.flows.get_mut(index.0) else {
             return;
         };
-        if flow.cursor.is_settled(offset) || flow.in_flight.contains_key(&offset) {
+        if flow.cursor.is_settled(offset) {
+            return;
+        }
+        if let Some(flight) = flow.in_flight.get_mut(&offset) {
+            // Being settled since before everybody left; should it come back, then among those
+            // that are read with it now.
+            flight.item.sequence = self.next_sequence;
+            self.next_sequence += 1;
             return;
         }
         let seen = self.seen.remove(&(index, offset));
@@ -250,13 +257,21 @@ impl Core {
             event,
             attempt: seen.map_or(1, |seen| seen.attempt),
             slot,
+            due: seen.and_then(|seen| seen.due),
         };
         self.next_sequence += 1;
         flow.waiting += 1;
         self.held_bytes += item.size_bytes;
-        match seen.and_then(|seen| seen.due) {
-            Some(due) => self.lanes.delay(item, due),
-            None => self.route(item),
-        }
+        self.enqueue(item);
+    }
+
+    /// Has an item wait that holds no lane.
+    pub(super) fn enqueue(&mut self, item: Item) {
+        // One that is to wait for its time has its lane meanwhile, or waits behind who has it.
+        let routed = match item.due {
+            Some(_) => self.lanes.enter(item),
+            None => Some(item),
+        };
+        routed.into_iter().for_each(|item| self.route(item));
     }
 }
