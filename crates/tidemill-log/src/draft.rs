@@ -1,7 +1,7 @@
 //! What a machine may put into the entry that it is sealing.
 //!
-//! This room keeps the partitions' next offsets as sealed so far. It may not know the disk or
-//! what is durable.
+//! This room keeps how far partitions reach and how they are set, as sealed so far. It may not
+//! know the disk or what is durable.
 
 use std::collections::HashMap;
 
@@ -10,28 +10,86 @@ use tidemill_core::Offset;
 use crate::batch::Batch;
 use crate::journal::group::GroupBuilder;
 use crate::machine::PartitionId;
+use crate::settings::PartitionSettings;
 
-/// The next offset of every partition, as sealed so far.
-pub(crate) type Ends = HashMap<PartitionId, Offset>;
+/// How far a partition reaches, as sealed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The first offset that is kept.
+    pub(crate) earliest: Offset,
+    /// The offset of the next record.
+    pub(crate) end: Offset,
+}
+
+/// All partitions, as sealed so far.
+#[derive(Debug, Default)]
+pub(crate) struct Outlines {
+    spans: HashMap<PartitionId, Span>,
+    /// Settings that are not the default ones.
+    settings: HashMap<PartitionId, PartitionSettings>,
+}
+
+impl Outlines {
+    pub(crate) fn of(
+        partitions: impl Iterator<Item = (PartitionId, Span, PartitionSettings)>,
+    ) -> Self {
+        let mut outlines = Self::default();
+        for (id, span, settings) in partitions {
+            outlines.spans.insert(id, span);
+            outlines.set(id, settings);
+        }
+        outlines
+    }
+
+    fn set(&mut self, id: PartitionId, settings: PartitionSettings) -> PartitionSettings {
+        let before = if settings == PartitionSettings::default() {
+            self.settings.remove(&id)
+        } else {
+            self.settings.insert(id, settings)
+        };
+        before.unwrap_or_default()
+    }
+
+    fn put_back(&mut self, undo: Undo) {
+        match undo {
+            Undo::Span(id, Some(span)) => {
+                self.spans.insert(id, span);
+            }
+            Undo::Span(id, None) => {
+                self.spans.remove(&id);
+            }
+            Undo::Settings(id, settings) => {
+                self.set(id, settings);
+            }
+        }
+    }
+}
+
+/// What was before.
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    Span(PartitionId, Option<Span>),
+    Settings(PartitionId, PartitionSettings),
+}
 
 /// One entry while it is sealed: partitions made and deleted, records, effects. It becomes one
 /// journal entry, whole or not at all, when [`crate::Machine::seal`] answers `Ok`.
 #[derive(Debug)]
 pub struct Draft<'a> {
     group: &'a mut GroupBuilder,
-    ends: &'a mut Ends,
+    outlines: &'a mut Outlines,
     /// The incarnation, which is the records' leader epoch.
     epoch: i32,
-    /// What `ends` said before, to be put back in reverse.
-    undo: Vec<(PartitionId, Option<Offset>)>,
+    /// What `outlines` said before, to be put back in reverse.
+    undo: Vec<Undo>,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(group: &'a mut GroupBuilder, ends: &'a mut Ends, epoch: i32) -> Self {
+    pub(crate) fn new(group: &'a mut GroupBuilder, outlines: &'a mut Outlines, epoch: i32) -> Self {
         group.begin();
         Self {
             group,
-            ends,
+            outlines,
             epoch,
             undo: Vec::new(),
         }
@@ -42,50 +100,79 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn forget(self) {
-        for (id, end) in self.undo.into_iter().rev() {
-            match end {
-                Some(end) => self.ends.insert(id, end),
-                None => self.ends.remove(&id),
-            };
+        for undo in self.undo.into_iter().rev() {
+            self.outlines.put_back(undo);
         }
         self.group.forget();
     }
 
     /// Makes a partition, empty, at offset 0. Does nothing where there is one.
     pub fn create_partition(&mut self, id: PartitionId) {
-        if self.ends.contains_key(&id) {
+        if self.outlines.spans.contains_key(&id) {
             return;
         }
-        self.undo.push((id, None));
-        self.ends.insert(id, Offset(0));
+        self.undo.push(Undo::Span(id, None));
+        self.outlines.spans.insert(id, Span::default());
         self.group.create(id);
     }
 
     /// Deletes a partition with everything in it. Does nothing where there is none.
     pub fn delete_partition(&mut self, id: PartitionId) {
-        if let Some(end) = self.ends.remove(&id) {
-            self.undo.push((id, Some(end)));
+        if let Some(span) = self.outlines.spans.remove(&id) {
+            let settings = self.outlines.set(id, PartitionSettings::default());
+            self.undo.push(Undo::Settings(id, settings));
+            self.undo.push(Undo::Span(id, Some(span)));
             self.group.delete(id);
         }
+    }
+
+    /// Gives a partition its settings, all of them. Answers whether there is such a partition.
+    pub fn configure(&mut self, id: PartitionId, settings: PartitionSettings) -> bool {
+        let there = self.outlines.spans.contains_key(&id);
+        if there {
+            let before = self.outlines.set(id, settings);
+            self.undo.push(Undo::Settings(id, before));
+            if before != settings {
+                self.group.settings(id, settings);
+            }
+        }
+        there
     }
 
     /// Appends records, whatever base offset the batch has, and answers the offset that the
     /// first of them gets. `None` where there is no such partition.
     pub fn append(&mut self, id: PartitionId, batch: Batch) -> Option<Offset> {
-        let end = self.ends.get_mut(&id)?;
-        let base = *end;
-        let batch = batch.with_base_offset(base).with_leader_epoch(self.epoch);
-        *end = batch.next_offset();
-        self.undo.push((id, Some(base)));
+        let span = self.outlines.spans.get_mut(&id)?;
+        let before = *span;
+        let batch = batch
+            .with_base_offset(before.end)
+            .with_leader_epoch(self.epoch);
+        span.end = batch.next_offset();
+        self.undo.push(Undo::Span(id, Some(before)));
         self.group.records(id, batch);
-        Some(base)
+        Some(before.end)
     }
 
     /// The offset that the next record gets, everything sealed so far counted. `None` where
     /// there is no such partition.
     #[must_use]
     pub fn end(&self, id: PartitionId) -> Option<Offset> {
-        self.ends.get(&id).copied()
+        self.outlines.spans.get(&id).map(|span| span.end)
+    }
+
+    /// The first offset that is kept, everything sealed so far counted. `None` where there is
+    /// no such partition.
+    #[must_use]
+    pub fn earliest(&self, id: PartitionId) -> Option<Offset> {
+        self.outlines.spans.get(&id).map(|span| span.earliest)
+    }
+
+    /// A partition's settings, everything sealed so far counted; the default ones where there
+    /// is no such partition.
+    #[must_use]
+    pub fn settings(&self, id: PartitionId) -> PartitionSettings {
+        let settings = self.outlines.settings.get(&id).copied();
+        settings.unwrap_or_default()
     }
 
     /// Adds a change of the machine's own state. See [`crate::Machine::apply`].

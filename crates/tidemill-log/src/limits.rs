@@ -80,6 +80,16 @@ pub const SEGMENT_STEP_BYTES: usize = 4 * 1024 * 1024;
 /// segment are 32-bit numbers, so it stays below 4 GiB less one batch.
 pub const SEGMENT_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
+/// How long a compacted record without a value is kept in milliseconds, unless set otherwise.
+pub const DELETE_RETENTION_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The shortest time in milliseconds after which a segment is closed for its age, unless set
+/// otherwise.
+pub const SEGMENT_AGE_MIN_MS: u64 = 1000;
+
+/// The longest such time in milliseconds, unless set otherwise.
+pub const SEGMENT_AGE_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
 /// Largest chunk of a snapshot in bytes.
 pub const SNAPSHOT_CHUNK_MAX_BYTES: usize = 16 * 1024 * 1024;
 

@@ -12,6 +12,7 @@ use crate::io::Files;
 use crate::machine::PartitionId;
 use crate::segment::SegmentView;
 use crate::segment::read::SegmentRead;
+use crate::settings::PartitionSettings;
 use crate::view::{Registry, View};
 
 /// How far a partition reaches.
@@ -62,6 +63,12 @@ impl Reader {
     #[must_use]
     pub fn bounds(&self, id: PartitionId) -> Option<Bounds> {
         self.registry.get(id).map(|view| bounds(&view))
+    }
+
+    /// A partition's settings. `None` where there is no such partition.
+    #[must_use]
+    pub fn settings(&self, id: PartitionId) -> Option<PartitionSettings> {
+        self.registry.get(id).map(|view| view.settings())
     }
 
     /// Batches from the one that holds `offset` on, together at most `max_bytes` or one batch.

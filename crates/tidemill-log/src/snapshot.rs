@@ -7,10 +7,11 @@ use bytes::{Buf, BufMut, Bytes};
 use tidemill_core::Offset;
 
 use crate::io::Action;
-use crate::journal::entry::{get_partition, put_partition};
+use crate::journal::entry::{KEPT_BYTES, get_kept, get_partition, put_kept, put_partition};
 use crate::limits::{SNAPSHOT_CHUNK_MAX_BYTES, TABLE_CHUNK_BYTES};
 use crate::machine::{Lsn, PartitionId};
-use crate::segment::Extent;
+use crate::segment::Kept;
+use crate::settings::PartitionSettings;
 
 /// The folder of snapshots.
 pub(crate) const SNAPSHOTS_DIR: &str = "snapshots";
@@ -42,63 +43,61 @@ pub(crate) fn snapshot_number(name: &str) -> Option<u64> {
 pub(crate) struct TableEntry {
     pub(crate) id: PartitionId,
     pub(crate) earliest: Offset,
+    /// How far it is compacted.
+    pub(crate) cleaned: Offset,
+    pub(crate) settings: PartitionSettings,
     /// Every incarnation that wrote to it, with its first offset.
     pub(crate) epochs: Vec<(u64, Offset)>,
-    /// Its segments in order: base offset and what is synced of it.
-    pub(crate) segments: Vec<(Offset, Extent)>,
+    /// Its segments in order.
+    pub(crate) segments: Vec<Kept>,
 }
 
 impl TableEntry {
     fn put(&self, out: &mut Vec<u8>) {
         put_partition(out, self.id);
         out.put_u64_le(self.earliest.0);
+        out.put_u64_le(self.cleaned.0);
+        out.put_u32_le(self.settings.count() as u32);
         out.put_u32_le(self.epochs.len() as u32);
         out.put_u32_le(self.segments.len() as u32);
+        out.put_u32_le(0);
+        self.settings.put(out);
         for (epoch, start) in &self.epochs {
             out.put_u64_le(*epoch);
             out.put_u64_le(start.0);
         }
-        for (base, at) in &self.segments {
-            out.put_u64_le(base.0);
-            out.put_u64_le(at.end.0);
-            out.put_u64_le(at.bytes);
-            out.put_u32_le(at.lines);
-            out.put_u32_le(0);
+        for kept in &self.segments {
+            put_kept(out, kept);
         }
     }
 
     fn get(bytes: &mut Bytes) -> Option<Self> {
         let id = get_partition(bytes)?;
-        if bytes.len() < 16 {
+        if bytes.len() < 32 {
             return None;
         }
         let earliest = Offset(bytes.get_u64_le());
+        let cleaned = Offset(bytes.get_u64_le());
+        let setting_count = bytes.get_u32_le() as usize;
         let epoch_count = bytes.get_u32_le() as usize;
         let segment_count = bytes.get_u32_le() as usize;
+        bytes.advance(4);
+        let settings = PartitionSettings::get(bytes, setting_count)?;
         let needed = epoch_count
             .checked_mul(16)?
-            .checked_add(segment_count.checked_mul(32)?)?;
+            .checked_add(segment_count.checked_mul(KEPT_BYTES)?)?;
         if bytes.len() < needed {
             return None;
         }
         let epochs = (0..epoch_count)
             .map(|_| (bytes.get_u64_le(), Offset(bytes.get_u64_le())))
             .collect();
-        let segments = (0..segment_count)
-            .map(|_| {
-                let base = Offset(bytes.get_u64_le());
-                let at = Extent {
-                    end: Offset(bytes.get_u64_le()),
-                    bytes: bytes.get_u64_le(),
-                    lines: bytes.get_u32_le(),
-                };
-                bytes.advance(4);
-                (base, at)
-            })
-            .collect();
+        let segments = (0..segment_count).map(|_| get_kept(bytes)).collect();
         Some(Self {
             id,
             earliest,
+            cleaned,
+            settings,
             epochs,
             segments,
         })
@@ -269,6 +268,7 @@ fn take_chunk(bytes: &mut Bytes, index: u32) -> Result<(u16, u16, Lsn, Bytes), S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::{Extent, Times};
     use tidemill_core::{Partition, TopicId};
     use uuid::Uuid;
 
@@ -279,15 +279,27 @@ mod tests {
                 partition: Partition(3),
             },
             earliest: Offset(1),
+            cleaned: Offset(2),
+            settings: PartitionSettings {
+                retention_ms: Some(3),
+                ..PartitionSettings::default()
+            },
             epochs: vec![(1, Offset(0)), (4, Offset(9))],
-            segments: vec![(
-                Offset(0),
-                Extent {
+            segments: vec![Kept {
+                base: Offset(0),
+                generation: 5,
+                times: Times {
+                    begun_ms: 6,
+                    appended_ms: 7,
+                    compacted_ms: -1,
+                },
+                at: Extent {
                     end: Offset(12),
                     bytes: 900,
                     lines: 4,
+                    largest_ms: 8,
                 },
-            )],
+            }],
         };
         let table = vec![entry(1), entry(2)];
         let mut writer = SnapshotWriter::new(Lsn(77));

@@ -11,6 +11,7 @@ use tidemill_core::Offset;
 
 use crate::machine::PartitionId;
 use crate::segment::{Segment, SegmentView};
+use crate::settings::PartitionSettings;
 use crate::tail::Tail;
 
 /// One partition as readers see it.
@@ -25,6 +26,7 @@ pub(crate) struct View {
     size_bytes: AtomicU64,
     pub(crate) tail: Tail,
     segments: ArcSwap<SegmentList>,
+    settings: ArcSwap<PartitionSettings>,
 }
 
 /// A partition's segments, in order.
@@ -37,8 +39,15 @@ pub(crate) struct SegmentList {
 }
 
 impl View {
-    pub(crate) fn new(id: PartitionId, tail: Tail, earliest: Offset, end: Offset) -> Self {
+    pub(crate) fn new(
+        id: PartitionId,
+        tail: Tail,
+        earliest: Offset,
+        end: Offset,
+        settings: PartitionSettings,
+    ) -> Self {
         Self {
+            settings: ArcSwap::from_pointee(settings),
             id,
             end: AtomicU64::new(end.0),
             earliest: AtomicU64::new(earliest.0),
@@ -54,6 +63,14 @@ impl View {
 
     pub(crate) fn earliest(&self) -> Offset {
         Offset(self.earliest.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn settings(&self) -> PartitionSettings {
+        **self.settings.load()
+    }
+
+    pub(crate) fn configure(&self, settings: PartitionSettings) {
+        self.settings.store(Arc::new(settings));
     }
 
     pub(crate) fn size_bytes(&self) -> u64 {

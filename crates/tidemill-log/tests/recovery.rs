@@ -289,11 +289,11 @@ fn damaged_records_are_named_and_the_others_are_read() {
     let id = partition(1, 0);
     let base = format!("topics/{}/0/{:020}", id.topic, 0);
     let lines = &image[&format!("{base}.sum")];
-    let position = u32::from_le_bytes(lines[3 * 24 + 8..3 * 24 + 12].try_into().unwrap());
+    let position = u32::from_le_bytes(lines[3 * 32 + 8..3 * 32 + 12].try_into().unwrap());
     // A byte of the fourth batch: its offset, its length, its own checksum's part, a record.
     let in_log = [0, 7, 13, 30, 65].map(|byte| (".log", position as usize + byte));
     // A byte of its line.
-    let in_sum = [0, 9, 17, 23].map(|byte| (".sum", 3 * 24 + byte));
+    let in_sum = [0, 9, 17, 23, 31].map(|byte| (".sum", 3 * 32 + byte));
     for (suffix, at) in in_log.into_iter().chain(in_sum) {
         let mut damaged = image.clone();
         damaged.get_mut(&format!("{base}{suffix}")).unwrap()[at] ^= 0x10;
@@ -368,7 +368,7 @@ fn small_batches_are_merged_in_the_segment_and_read_as_they_were() {
         .iter()
         .find(|(path, _)| path.ends_with(".sum"))
         .unwrap();
-    assert_eq!(sums.1.len(), 24, "ten batches became one");
+    assert_eq!(sums.1.len(), 32, "ten batches became one");
     let log = open(&image).unwrap();
     let expected: Vec<_> = (0..10).map(|n| (u64::from(n), vec![n; 20])).collect();
     assert_eq!(read_all(&log.reader(), partition(1, 0), 1), expected);

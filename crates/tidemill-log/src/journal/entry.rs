@@ -1,12 +1,14 @@
 //! Entries of the journal and the parts that they consist of: numbers, layout, decoding. The
 //! numbers are in `FORMAT.md`; one without code is refused by its name.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use tidemill_core::{Offset, Partition, TopicId};
 use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::machine::{Lsn, PartitionId};
+use crate::segment::{Extent, Kept, Times};
+use crate::settings::PartitionSettings;
 
 /// Bytes before an entry's parts: their length, their number.
 pub(crate) const ENTRY_HEADER_BYTES: usize = 8;
@@ -34,6 +36,7 @@ pub(crate) mod kind {
     pub(crate) const MARKER: u16 = 0x0002;
     pub(crate) const PARTITION_CREATE: u16 = 0x0010;
     pub(crate) const PARTITION_DELETE: u16 = 0x0011;
+    pub(crate) const PARTITION_SETTINGS: u16 = 0x0012;
     pub(crate) const SEGMENT_CREATE: u16 = 0x0020;
     pub(crate) const SEGMENT_ROLL: u16 = 0x0021;
     pub(crate) const RECORDS: u16 = 0x0030;
@@ -63,6 +66,11 @@ pub(crate) enum Part {
     PartitionCreate(PartitionId),
     /// A partition is gone with all its segments.
     PartitionDelete(PartitionId),
+    /// The partition's settings are these from now on.
+    PartitionSettings {
+        id: PartitionId,
+        settings: PartitionSettings,
+    },
     /// The partition's next segment begins at this offset.
     SegmentCreate { id: PartitionId, base: Offset },
     /// Records of a partition.
@@ -91,6 +99,48 @@ pub(crate) fn get_partition(bytes: &mut Bytes) -> Option<PartitionId> {
         topic: TopicId(Uuid::from_bytes(topic)),
         partition: Partition(bytes.get_u32_le()),
     })
+}
+
+/// Bytes of a segment's name, extent and times.
+pub(crate) const KEPT_BYTES: usize = 64;
+
+/// Writes a segment as snapshots and the journal name it.
+pub(crate) fn put_kept(out: &mut Vec<u8>, kept: &Kept) {
+    out.put_u64_le(kept.base.0);
+    out.put_u64_le(kept.at.end.0);
+    out.put_u64_le(kept.at.bytes);
+    out.put_u32_le(kept.at.lines);
+    out.put_u32_le(kept.generation);
+    out.put_i64_le(kept.at.largest_ms);
+    out.put_i64_le(kept.times.begun_ms);
+    out.put_i64_le(kept.times.appended_ms);
+    out.put_i64_le(kept.times.compacted_ms);
+}
+
+/// Reads a segment, of which all [`KEPT_BYTES`] must be there.
+pub(crate) fn get_kept(bytes: &mut Bytes) -> Kept {
+    let base = Offset(bytes.get_u64_le());
+    let end = Offset(bytes.get_u64_le());
+    let size_bytes = bytes.get_u64_le();
+    let lines = bytes.get_u32_le();
+    let generation = bytes.get_u32_le();
+    let at = Extent {
+        end,
+        bytes: size_bytes,
+        lines,
+        largest_ms: bytes.get_i64_le(),
+    };
+    let times = Times {
+        begun_ms: bytes.get_i64_le(),
+        appended_ms: bytes.get_i64_le(),
+        compacted_ms: bytes.get_i64_le(),
+    };
+    Kept {
+        base,
+        generation,
+        times,
+        at,
+    }
 }
 
 /// Reads the entries of one commit's payload, the first of which has the number `first`.
@@ -176,6 +226,7 @@ fn is_known(kind: u16) -> bool {
             | MARKER
             | PARTITION_CREATE
             | PARTITION_DELETE
+            | PARTITION_SETTINGS
             | SEGMENT_CREATE
             | SEGMENT_ROLL
             | RECORDS
@@ -192,6 +243,15 @@ fn known_part(kind: u16, mut body: Bytes) -> Option<Part> {
         kind::MARKER => Part::Marker,
         kind::PARTITION_CREATE => Part::PartitionCreate(get_partition(&mut body)?),
         kind::PARTITION_DELETE => Part::PartitionDelete(get_partition(&mut body)?),
+        kind::PARTITION_SETTINGS => {
+            let id = get_partition(&mut body)?;
+            if body.len() < 4 {
+                return None;
+            }
+            let count = body.get_u32_le() as usize;
+            let settings = PartitionSettings::get(&mut body, count)?;
+            Part::PartitionSettings { id, settings }
+        }
         kind::SEGMENT_CREATE | kind::SEGMENT_ROLL => {
             let id = get_partition(&mut body)?;
             if body.len() != 8 {

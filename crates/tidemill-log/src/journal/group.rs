@@ -13,6 +13,7 @@ use super::entry::{
 use crate::batch::Batch;
 use crate::limits::INLINE_BATCH_BYTES;
 use crate::machine::{Lsn, PartitionId};
+use crate::settings::PartitionSettings;
 
 /// What a sealed part will do to the log once it is durable.
 #[derive(Clone, Debug)]
@@ -21,6 +22,11 @@ pub(crate) enum Sealed {
     Create(PartitionId),
     /// A partition ends.
     Delete(PartitionId),
+    /// A partition's settings are these.
+    Settings {
+        id: PartitionId,
+        settings: PartitionSettings,
+    },
     /// A segment may now be made.
     Segment { id: PartitionId, base: Offset },
     /// Records, at their final offsets.
@@ -173,6 +179,18 @@ impl GroupBuilder {
         self.part(kind::PARTITION_DELETE, PARTITION_ID_BYTES);
         put_partition(&mut self.buffer, id);
         self.parts.push((self.next, Sealed::Delete(id)));
+    }
+
+    /// Adds a partition's settings.
+    pub(crate) fn settings(&mut self, id: PartitionId, settings: PartitionSettings) {
+        let length = PARTITION_ID_BYTES + 4 + settings.size_bytes();
+        self.part(kind::PARTITION_SETTINGS, length);
+        put_partition(&mut self.buffer, id);
+        let count = u32::try_from(settings.count()).expect("there are a few settings");
+        self.buffer.extend_from_slice(&count.to_le_bytes());
+        settings.put(&mut self.buffer);
+        self.parts
+            .push((self.next, Sealed::Settings { id, settings }));
     }
 
     /// Adds the beginning of a segment; `roll` says that the partition has one already.

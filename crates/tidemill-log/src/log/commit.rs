@@ -109,6 +109,7 @@ impl<M: Machine, T> Log<M, T> {
                         self.removals.push_back((*lsn, removal));
                     }
                 }
+                Sealed::Settings { id, settings } => self.store.configure(*id, *settings),
                 Sealed::Segment { id, base } => self.store.add_segment(*id, *base),
                 Sealed::Records { id, batch } => self.store.append(*lsn, *id, batch),
             }

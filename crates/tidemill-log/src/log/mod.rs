@@ -20,7 +20,7 @@ use std::time::Duration;
 use tidemill_core::Offset;
 use tidemill_core::error::Unavailable;
 
-use crate::draft::Ends;
+use crate::draft::Outlines;
 use crate::error::CommitError;
 use crate::io::{Action, Files, Io, IoFailure, IoId, Lane};
 use crate::journal::writer::{JournalWriter, Wanted};
@@ -97,8 +97,8 @@ pub struct Log<M: Machine, T> {
     options: Options,
     now: Now,
     machine: M,
-    /// Partitions' next offsets as sealed.
-    ends: Ends,
+    /// How far partitions reach, and their settings, as sealed.
+    outlines: Outlines,
     store: Store,
     journal: JournalWriter,
     superblock: Superblock,
@@ -158,7 +158,7 @@ impl<M: Machine, T> Log<M, T> {
             options: recovered.options,
             now: recovered.now,
             machine: recovered.machine,
-            ends: recovered.store.ends(),
+            outlines: recovered.store.outlines(),
             store: recovered.store,
             journal: recovered.journal,
             superblock: recovered.superblock,

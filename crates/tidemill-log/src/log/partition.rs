@@ -13,6 +13,7 @@ use crate::machine::{Lsn, PartitionId};
 use crate::segment::merge::merge;
 use crate::segment::sidecar::{LINE_BYTES, Line};
 use crate::segment::{Extent, Segment, TOPICS_DIR, partition_dir, topic_dir};
+use crate::settings::PartitionSettings;
 use crate::snapshot::TableEntry;
 use crate::tail::TailWriter;
 use crate::view::View;
@@ -32,6 +33,9 @@ pub(crate) struct PartitionState {
     pub(crate) pending: VecDeque<(Lsn, Batch)>,
     pub(crate) pending_bytes: usize,
     pub(crate) segments: Vec<Segment>,
+    /// How far it is compacted.
+    pub(crate) cleaned: Offset,
+    pub(crate) settings: PartitionSettings,
     /// The first entry whose records are not in a synced segment.
     pub(crate) dirty_from: Option<Lsn>,
     /// A new segment was asked for and is not journaled yet.
@@ -71,6 +75,8 @@ impl PartitionState {
         Self::from_table(&TableEntry {
             id,
             earliest: Offset(0),
+            cleaned: Offset(0),
+            settings: PartitionSettings::default(),
             epochs: Vec::new(),
             segments: Vec::new(),
         })
@@ -82,12 +88,13 @@ impl PartitionState {
         let end = entry
             .segments
             .last()
-            .map_or(entry.earliest, |(_, at)| at.end);
-        let view = Arc::new(View::new(entry.id, tail, entry.earliest, end));
+            .map_or(entry.earliest, |kept| kept.at.end);
+        let view = View::new(entry.id, tail, entry.earliest, end, entry.settings);
+        let view = Arc::new(view);
         let segments: Vec<_> = entry
             .segments
             .iter()
-            .map(|(base, at)| Segment::with_extent(entry.id, *base, *at, true))
+            .map(|kept| Segment::kept(entry.id, kept))
             .collect();
         view.grow(segments.iter().map(|segment| segment.written.bytes).sum());
         view.publish(&segments);
@@ -99,6 +106,8 @@ impl PartitionState {
             pending: VecDeque::new(),
             pending_bytes: 0,
             segments,
+            cleaned: entry.cleaned,
+            settings: entry.settings,
             dirty_from: None,
             wished: false,
             queued: false,
@@ -114,14 +123,22 @@ impl PartitionState {
         TableEntry {
             id: self.id,
             earliest: self.view.earliest(),
+            cleaned: self.cleaned,
+            settings: self.settings,
             epochs: self.epochs.clone(),
             segments: self
                 .segments
                 .iter()
                 .take_while(synced)
-                .map(|segment| (segment.base, segment.synced))
+                .map(Segment::as_kept)
                 .collect(),
         }
+    }
+
+    /// Takes new settings.
+    pub(crate) fn configure(&mut self, settings: PartitionSettings) {
+        self.settings = settings;
+        self.view.configure(settings);
     }
 
     /// Takes committed records. Readers see them after [`View::set_end`].
@@ -141,6 +158,7 @@ impl PartitionState {
 
     /// What is written next: entries up to `synced`, at most `budget_bytes` (or one batch).
     pub(crate) fn plan(&self, synced: Lsn, budget_bytes: usize, segment_max_bytes: u64) -> Plan {
+        let segment_max_bytes = self.settings.segment_max_bytes(segment_max_bytes);
         let ready = |(lsn, _): &&(Lsn, Batch)| *lsn <= synced;
         let Some((_, first)) = self.pending.front().filter(ready) else {
             return Plan::Nothing;
@@ -173,7 +191,8 @@ impl PartitionState {
                 break;
             }
             let position = u32::try_from(to.bytes).expect("segments are bounded below 4 GiB");
-            Line::of(&batch, position).put(&mut lines);
+            let line = Line::of(&batch, position, to.largest_ms);
+            line.put(&mut lines);
             pieces.push(batch.as_bytes().clone());
             let merged = self.pending.range(batches..batches + count);
             bytes += merged.map(|(_, batch)| batch.size_bytes()).sum::<usize>();
@@ -182,6 +201,7 @@ impl PartitionState {
                 end: batch.next_offset(),
                 bytes: to.bytes + batch.size_bytes() as u64,
                 lines: to.lines + 1,
+                largest_ms: line.largest_ms,
             };
         }
         let written = Written {

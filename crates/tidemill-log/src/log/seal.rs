@@ -102,7 +102,7 @@ impl<M: Machine, T> Log<M, T> {
                 Admission::Refuse(why) => Err(CommitError::Unavailable(why)),
                 _ => {
                     let epoch = i32::try_from(self.journal.epoch).unwrap_or(i32::MAX);
-                    let mut draft = Draft::new(group, &mut self.ends, epoch);
+                    let mut draft = Draft::new(group, &mut self.outlines, epoch);
                     match self.machine.seal(waiting.operation, self.now, &mut draft) {
                         Ok(receipt) => {
                             draft.keep();

@@ -7,12 +7,13 @@ use tidemill_core::Offset;
 
 use super::partition::{PartitionState, Plan, Written};
 use crate::batch::Batch;
-use crate::draft::Ends;
+use crate::draft::{Outlines, Span};
 use crate::io::Action;
 use crate::limits::SEGMENT_STEP_BYTES;
 use crate::machine::{Lsn, PartitionId};
 use crate::options::Options;
 use crate::segment::Segment;
+use crate::settings::PartitionSettings;
 use crate::snapshot::TableEntry;
 use crate::view::Registry;
 
@@ -79,12 +80,16 @@ impl Store {
         self.epoch = epoch;
     }
 
-    /// Every partition's next offset.
-    pub(crate) fn ends(&self) -> Ends {
-        self.partitions
-            .iter()
-            .map(|(id, partition)| (*id, partition.end))
-            .collect()
+    /// What is sealed of every partition.
+    pub(crate) fn outlines(&self) -> Outlines {
+        let partitions = self.partitions.iter();
+        Outlines::of(partitions.map(|(id, partition)| {
+            let span = Span {
+                earliest: partition.view.earliest(),
+                end: partition.end,
+            };
+            (*id, span, partition.settings)
+        }))
     }
 
     /// Takes the partitions of a snapshot.
@@ -109,6 +114,13 @@ impl Store {
     fn insert(&mut self, partition: PartitionState) {
         self.registry.insert(partition.view.clone());
         self.partitions.insert(partition.id, partition);
+    }
+
+    /// Gives a partition its settings.
+    pub(crate) fn configure(&mut self, id: PartitionId, settings: PartitionSettings) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.configure(settings);
+        }
     }
 
     /// Forgets a partition; answers whether it was there.

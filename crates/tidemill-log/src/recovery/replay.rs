@@ -68,6 +68,9 @@ impl<'a, M: Machine> Replay<'a, M> {
                     self.store.delete(id);
                 }
             }
+            Part::PartitionSettings { id, settings } if !in_snapshot => {
+                self.store.configure(id, settings);
+            }
             Part::SegmentCreate { id, base } => {
                 self.replayed.begun.insert((id, base));
             }
@@ -92,7 +95,7 @@ impl<'a, M: Machine> Replay<'a, M> {
                 };
                 self.machine.apply(lsn, effect);
             }
-            Part::PartitionCreate(_) | Part::Effect { .. } => {}
+            Part::PartitionCreate(_) | Part::PartitionSettings { .. } | Part::Effect { .. } => {}
         }
         Ok(())
     }

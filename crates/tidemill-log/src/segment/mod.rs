@@ -29,8 +29,11 @@ pub(crate) fn partition_dir(id: PartitionId) -> Arc<str> {
 /// A segment as its writer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// The offset of its first record.
+    /// The offset of its first record, or of the first that was there before a compaction.
     pub(crate) base: Offset,
+    /// How often these offsets were written anew by a compaction; part of the files' names.
+    pub(crate) generation: u32,
+    pub(crate) times: Times,
     /// What was written.
     pub(crate) written: Extent,
     /// What was synced; a snapshot names this.
@@ -39,6 +42,26 @@ pub(crate) struct Segment {
     pub(crate) exists: bool,
     pub(crate) log_path: Arc<str>,
     pub(crate) sum_path: Arc<str>,
+}
+
+/// When things happened to a segment, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// When it was first written to.
+    pub(crate) begun_ms: i64,
+    /// When it was last written to.
+    pub(crate) appended_ms: i64,
+    /// When it was written by a compaction; -1 where it was not.
+    pub(crate) compacted_ms: i64,
+}
+
+impl Times {
+    /// Of a segment that was not written to yet.
+    pub(crate) const NEVER: Self = Self {
+        begun_ms: -1,
+        appended_ms: -1,
+        compacted_ms: -1,
+    };
 }
 
 /// How far a segment reaches.
@@ -50,29 +73,62 @@ pub(crate) struct Extent {
     pub(crate) bytes: u64,
     /// Lines of the sidecar.
     pub(crate) lines: u32,
+    /// The largest timestamp of its records in milliseconds since 1970; -1 where there are
+    /// none.
+    pub(crate) largest_ms: i64,
+}
+
+impl Extent {
+    /// Of a segment that begins here.
+    pub(crate) fn empty(base: Offset) -> Self {
+        Self {
+            end: base,
+            bytes: 0,
+            lines: 0,
+            largest_ms: -1,
+        }
+    }
 }
 
 impl Segment {
     /// A segment without files.
     pub(crate) fn new(id: PartitionId, base: Offset) -> Self {
-        let empty = Extent {
-            end: base,
-            bytes: 0,
-            lines: 0,
-        };
-        Self::with_extent(id, base, empty, false)
+        Self {
+            exists: false,
+            ..Self::kept(
+                id,
+                &Kept {
+                    base,
+                    generation: 0,
+                    times: Times::NEVER,
+                    at: Extent::empty(base),
+                },
+            )
+        }
     }
 
-    /// A segment that a snapshot names.
-    pub(crate) fn with_extent(id: PartitionId, base: Offset, at: Extent, exists: bool) -> Self {
-        let dir = partition_dir(id);
+    /// A segment that a snapshot, or a journaled swap, names.
+    pub(crate) fn kept(id: PartitionId, kept: &Kept) -> Self {
+        let [log_path, sum_path] = paths(id, kept.base, kept.generation);
         Self {
-            base,
-            written: at,
-            synced: at,
-            exists,
-            log_path: format!("{dir}/{:020}.log", base.0).into(),
-            sum_path: format!("{dir}/{:020}.sum", base.0).into(),
+            base: kept.base,
+            generation: kept.generation,
+            times: kept.times,
+            written: kept.at,
+            synced: kept.at,
+            exists: true,
+            log_path,
+            sum_path,
+        }
+    }
+
+    /// How a snapshot has it: what is synced of it.
+    pub(crate) fn as_kept(&self) -> Kept {
+        Kept {
+            base: self.base,
+            generation: self.generation,
+            times: self.times,
+            at: self.synced,
         }
     }
 
@@ -85,6 +141,26 @@ impl Segment {
             sum_path: self.sum_path.clone(),
         }
     }
+}
+
+/// The files of a segment: the log and its sidecar.
+pub(crate) fn paths(id: PartitionId, base: Offset, generation: u32) -> [Arc<str>; 2] {
+    let dir = partition_dir(id);
+    let name = match generation {
+        0 => format!("{dir}/{:020}", base.0),
+        _ => format!("{dir}/{:020}-{generation}", base.0),
+    };
+    [format!("{name}.log").into(), format!("{name}.sum").into()]
+}
+
+/// A segment as snapshots and the journal name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) base: Offset,
+    pub(crate) generation: u32,
+    pub(crate) times: Times,
+    /// What is synced of it.
+    pub(crate) at: Extent,
 }
 
 /// A segment as readers know it.

@@ -7,11 +7,11 @@ use tidemill_core::Offset;
 use crate::batch::Batch;
 
 /// Bytes of one line.
-pub(crate) const LINE_BYTES: usize = 24;
+pub(crate) const LINE_BYTES: usize = 32;
 /// The first bytes of a batch, up to the end of its own checksum.
 const HEADER_COVERED_BYTES: usize = 21;
 /// A line's own checksum covers what is before it.
-const LINE_COVERED_BYTES: usize = 20;
+const LINE_COVERED_BYTES: usize = 28;
 
 /// One line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,9 @@ pub(crate) struct Line {
     pub(crate) size_bytes: u32,
     /// CRC-32C of the batch's first 21 bytes.
     pub(crate) header_crc: u32,
+    /// The largest timestamp of this batch and those before it in the segment, in milliseconds
+    /// since 1970; -1 where there is none. It never falls, so that a time can be searched for.
+    pub(crate) largest_ms: i64,
 }
 
 /// The checksum that a line keeps of its batch's header.
@@ -32,9 +35,16 @@ pub(crate) fn header_crc(batch: &[u8]) -> u32 {
 }
 
 impl Line {
-    /// The line of a batch at this position.
-    pub(crate) fn of(batch: &Batch, position: u32) -> Self {
+    /// The line of a batch at this position, where those before it are no later than
+    /// `before_ms`.
+    pub(crate) fn of(batch: &Batch, position: u32, before_ms: i64) -> Self {
+        let own_ms = if batch.record_count() > 0 {
+            batch.max_timestamp_ms()
+        } else {
+            -1
+        };
         Self {
+            largest_ms: own_ms.max(before_ms),
             base: batch.base_offset(),
             position,
             size_bytes: u32::try_from(batch.size_bytes()).expect("batches are bounded"),
@@ -49,6 +59,7 @@ impl Line {
         out.put_u32_le(self.position);
         out.put_u32_le(self.size_bytes);
         out.put_u32_le(self.header_crc);
+        out.put_i64_le(self.largest_ms);
         let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
         out.put_u32_le(crc);
     }
@@ -65,6 +76,7 @@ impl Line {
             position: bytes.get_u32_le(),
             size_bytes: bytes.get_u32_le(),
             header_crc: bytes.get_u32_le(),
+            largest_ms: bytes.get_i64_le(),
         };
         (bytes.get_u32_le() == actual).then_some(line)
     }

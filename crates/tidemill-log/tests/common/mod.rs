@@ -13,7 +13,7 @@ use tidemill_core::{Offset, Partition, TopicId};
 use tidemill_log::driver::{self, Handle};
 use tidemill_log::{
     Batch, BatchBuilder, CommitError, Demand, Disk, Draft, Effect, LoadError, Lsn, Machine, Now,
-    OpenError, Options, Outcome, PartitionId, Read, Reader,
+    OpenError, Options, Outcome, PartitionId, PartitionSettings, Read, Reader,
 };
 use uuid::Uuid;
 
@@ -22,6 +22,7 @@ use uuid::Uuid;
 pub(crate) enum Operation {
     Create(PartitionId),
     Delete(PartitionId),
+    Configure(PartitionId, PartitionSettings),
     /// Publishes one batch of these values.
     Publish(PartitionId, Vec<Vec<u8>>),
     /// Sets a register.
@@ -87,6 +88,12 @@ impl Machine for Registers {
         match operation {
             Operation::Create(id) => draft.create_partition(id),
             Operation::Delete(id) => draft.delete_partition(id),
+            Operation::Configure(id, settings) => {
+                if !draft.configure(id, settings) {
+                    return Err("unknown partition");
+                }
+                assert_eq!(draft.settings(id), settings);
+            }
             Operation::Publish(id, values) => {
                 let base = draft
                     .append(id, batch(&values))
