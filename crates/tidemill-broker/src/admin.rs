@@ -1,5 +1,7 @@
 //! Topics and groups for those who run the broker: list, create, delete, seek.
 
+use std::sync::Arc;
+
 use tidemill_core::cursor::Cursor;
 use tidemill_core::{GroupName, Offset, Order, Partition, TopicId, TopicName};
 use tidemill_log::{CommitError, PartitionId};
@@ -202,13 +204,23 @@ impl Broker {
             partition,
             to,
         };
-        let sought = self.inner.submit_then(operation, |answer| {
-            if let (Some(seeking), Ok(Receipt::Position(position))) = (seeking, answer) {
-                seeking.done(*position);
+        let (inner, of) = (Arc::clone(&self.inner), name.clone());
+        let sought = self.inner.submit_then(operation, move |answer| {
+            let Ok(Receipt::Sought(cursor)) = answer else {
+                return;
+            };
+            if let Some(seeking) = seeking {
+                seeking.done(cursor.clone());
+                return;
+            }
+            // A member may have come meanwhile, to the position before.
+            let live = inner.groups().get(&of).cloned();
+            if let Some(live) = live.filter(|live| live.id == group) {
+                live.follow([(partition, cursor.clone())]);
             }
         });
         match sought.await {
-            Ok(Receipt::Position(position)) => Ok(position),
+            Ok(Receipt::Sought(cursor)) => Ok(cursor.position()),
             Ok(_) => Err(GroupError::Other("the broker answered otherwise".into())),
             Err(CommitError::Refused(Refusal::UnknownGroup)) => Err(unknown()),
             Err(CommitError::Refused(Refusal::UnknownPartition(_))) => Err(not_read()),

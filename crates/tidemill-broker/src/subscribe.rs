@@ -119,8 +119,24 @@ async fn subscribe(
     let shared = group_of(&inner, group.clone(), id, order);
     let joined = shared.join(&inner, order, topics);
     let (member, notify) = joined.map_err(|refused| join_error(group, order, refused))?;
+    follow_seeks(&inner, &shared, &read);
     tell_if_gone(&inner, &shared, &read);
     Ok(Member::new(inner, shared, member, notify))
+}
+
+/// A position that was set after the journal took the member in, and before the group did, had
+/// nobody to follow it: the group learns of it here. Whoever seeks looks for the group after that
+/// is durable, so that one of both sees the other.
+fn follow_seeks(inner: &Inner, group: &Group, topics: &[TopicId]) {
+    let state = inner.durable.state();
+    let cursors = state.group(group.id).map(|kept| kept.cursors.iter());
+    let sought = cursors
+        .into_iter()
+        .flatten()
+        .filter(|(id, cursor)| cursor.epoch() > 0 && topics.contains(&id.topic));
+    let sought: Vec<_> = sought.map(|(id, cursor)| (*id, cursor.clone())).collect();
+    drop(state);
+    group.follow(sought);
 }
 
 /// A group or topic that was deleted after the journal took the member in, and before the

@@ -8,11 +8,13 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use support::{Folder, event, events, group, ids, join, settle, take, topic};
+use support::gate::Gate;
+use support::{Folder, ack_with, event, events, group, ids, join, settle, take, topic};
 use tidemill_broker::{Broker, CreateTopic, SeekTo};
 use tidemill_core::partition::partition_of;
 use tidemill_core::{
-    Commit, Delivery, GroupMember, Order, Partition, PullError, Settlement, Start, Subscription,
+    Commit, Delivery, GroupMember, Offset, Order, Partition, PullError, SettleError, Settlement,
+    Start, Subscription,
 };
 
 /// What a member is given, where it is given something.
@@ -58,6 +60,62 @@ async fn a_seek_given_up_by_its_caller_moves_the_members_too() {
     let how = CreateTopic::default();
     broker.create_topic(topic("other"), how).await.unwrap();
     assert_eq!(ids(&pull(&mut *member, 2).await), ["0", "1"]);
+    broker.close().await;
+}
+
+/// A settlement is made in two goes where the topic of a staged event turns out to be another
+/// than was thought: the seek comes between them.
+#[tokio::test]
+async fn a_settlement_begun_before_a_seek_settles_nothing_after_it() {
+    let (gate, disk) = Gate::new(64 << 20);
+    let broker = Broker::builder().disk(disk).open().await.unwrap();
+    let bus = broker.bus();
+    bus.publish(topic("t"), events(0, 3)).await.unwrap();
+    let mut member = join(&broker, "g", "t", Order::PerKey).await;
+    let (_, settlement) = take(&mut *member, 1).await.remove(0);
+
+    gate.close();
+    let how = CreateTopic { partitions: 3 };
+    let mut making = pin!(broker.create_topic(topic("out"), how));
+    assert!(begin(making.as_mut()).await.is_none());
+    let staged = vec![(topic("out"), event(9, None))];
+    let mut settling = pin!(settlement.settle(ack_with(staged)));
+    assert!(begin(settling.as_mut()).await.is_none());
+    gate.open();
+    making.await.unwrap();
+    let (g, t) = (group("g"), topic("t"));
+    let sought = broker.seek(&g, &t, Partition(0), SeekTo::Beginning);
+    assert_eq!(sought.await.unwrap(), Offset(0));
+
+    let refused = settling.await.unwrap_err();
+    assert!(matches!(refused, SettleError::Stale), "{refused}");
+    let out = broker.topic(&topic("out")).unwrap();
+    let made: u64 = out.partitions.iter().map(|part| part.end.0).sum();
+    assert_eq!(made, 0, "nothing of the commit was kept");
+    assert_eq!(settle(&mut *member, 3).await, ["0", "1", "2"]);
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn a_member_that_joined_during_a_seek_begins_where_it_led() {
+    let folder = Folder::new();
+    let broker = folder.open().await;
+    let bus = broker.bus();
+    bus.publish(topic("t"), events(0, 3)).await.unwrap();
+    let mut member = join(&broker, "g", "t", Order::PerKey).await;
+    assert_eq!(settle(&mut *member, 3).await, ["0", "1", "2"]);
+    drop(member);
+    broker.close().await;
+
+    let broker = folder.open().await;
+    let bus = broker.bus();
+    let mut joining = pin!(bus.subscribe(subscription()));
+    assert!(begin(joining.as_mut()).await.is_none());
+    let (g, t) = (group("g"), topic("t"));
+    let sought = broker.seek(&g, &t, Partition(0), SeekTo::Beginning);
+    assert_eq!(sought.await.unwrap(), Offset(0));
+    let mut member = joining.await.unwrap();
+    assert_eq!(ids(&pull(&mut *member, 3).await), ["0", "1", "2"]);
     broker.close().await;
 }
 

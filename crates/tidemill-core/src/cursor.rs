@@ -70,6 +70,7 @@ pub struct InvalidCursor(&'static str);
 /// The ranges ascend, do not touch each other and begin above the position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
+    epoch: u64,
     position: u64,
     above: VecDeque<Range<u64>>,
 }
@@ -83,13 +84,21 @@ struct Plan {
 }
 
 impl Cursor {
-    /// Everything before `position` is settled, nothing else.
+    /// Everything before `position` is settled, nothing else; it was never sought.
     #[must_use]
     pub fn at(position: Offset) -> Self {
         Self {
+            epoch: 0,
             position: position.0,
             above: VecDeque::new(),
         }
+    }
+
+    /// How many times it was sought. What was begun in an earlier epoch says nothing about the
+    /// offsets of this one.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The lowest offset that is not settled.
@@ -209,9 +218,13 @@ impl Cursor {
         }
     }
 
-    /// Everything before `position` is settled, nothing else: forward or back.
+    /// Everything before `position` is settled, nothing else, forward or back; the next epoch
+    /// begins.
     pub fn seek(&mut self, position: Offset) {
-        *self = Self::at(position);
+        *self = Self {
+            epoch: self.epoch.saturating_add(1),
+            ..Self::at(position)
+        };
     }
 
     /// Roughly how many bytes this needs in memory.
@@ -220,10 +233,11 @@ impl Cursor {
         size_of::<Self>() + self.above.len() * size_of::<Range<u64>>()
     }
 
-    /// Appends the cursor's bytes to `out`: position, number of ranges, then for each its
+    /// Appends the cursor's bytes to `out`: epoch, position, number of ranges, then for each its
     /// distance from the end of the one before (from the position for the first) and its
     /// length, all as unsigned LEB128 varints.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        varint::put(out, self.epoch);
         varint::put(out, self.position);
         varint::put(out, self.above.len() as u64);
         let mut before = self.position;
@@ -240,6 +254,7 @@ impl Cursor {
     /// [`InvalidCursor`] where the bytes end too early or their ranges overlap.
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), InvalidCursor> {
         const SHORT: InvalidCursor = InvalidCursor("a number does not end");
+        let (epoch, bytes) = varint::take(bytes).ok_or(SHORT)?;
         let (position, bytes) = varint::take(bytes).ok_or(SHORT)?;
         let (count, mut bytes) = varint::take(bytes).ok_or(SHORT)?;
         let mut above = VecDeque::new();
@@ -259,7 +274,12 @@ impl Cursor {
             above.push_back(start..end);
             before = end;
         }
-        Ok((Self { position, above }, bytes))
+        let cursor = Self {
+            epoch,
+            position,
+            above,
+        };
+        Ok((cursor, bytes))
     }
 
     fn range_of(&self, offset: u64) -> Option<&Range<u64>> {
@@ -325,10 +345,26 @@ mod tests {
             assert!(Cursor::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
         assert!(
-            Cursor::decode(&[0, 1, 0, 1]).is_err(),
+            Cursor::decode(&[0, 0, 1, 0, 1]).is_err(),
             "a range that touches the position"
         );
-        assert!(Cursor::decode(&[0, 1, 2, 0]).is_err(), "an empty range");
+        assert!(Cursor::decode(&[0, 0, 1, 2, 0]).is_err(), "an empty range");
+    }
+
+    #[test]
+    fn each_seek_begins_an_epoch_that_comes_back() {
+        let mut cursor = Cursor::at(Offset(3));
+        settle(&mut cursor, 3..9).unwrap();
+        assert_eq!(cursor.epoch(), 0);
+        for epoch in 1..=300 {
+            cursor.seek(Offset(3));
+            assert_eq!((cursor.epoch(), cursor.position()), (epoch, Offset(3)));
+        }
+        settle(&mut cursor, 5..6).unwrap();
+        let mut bytes = Vec::new();
+        cursor.encode(&mut bytes);
+        let (again, _) = Cursor::decode(&bytes).unwrap();
+        assert_eq!((again.epoch(), again), (300, cursor));
     }
 
     #[derive(Clone, Debug)]

@@ -349,6 +349,15 @@ impl Group {
         })
     }
 
+    /// These positions are durable: follows the seeks that it was not told of.
+    pub(crate) fn follow(&self, cursors: impl IntoIterator<Item = (PartitionId, Cursor)>) {
+        let mut locked = self.locked();
+        for (partition, cursor) in cursors {
+            locked.core.follow(partition, &cursor);
+        }
+        locked.wake(None);
+    }
+
     /// A topic was deleted.
     pub(crate) fn topic_gone(&self, topic: TopicId) {
         let mut locked = self.locked();
@@ -390,8 +399,8 @@ pub(crate) struct SeekGuard {
 
 impl SeekGuard {
     /// The position is durable.
-    pub(crate) fn done(mut self, position: tidemill_core::Offset) {
-        self.cursor = Some(Cursor::at(position));
+    pub(crate) fn done(mut self, cursor: Cursor) {
+        self.cursor = Some(cursor);
     }
 }
 

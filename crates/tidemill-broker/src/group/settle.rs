@@ -15,6 +15,8 @@ use super::queue::{FlowIndex, Item};
 #[derive(Clone, Debug)]
 pub(super) struct Begun {
     pub(super) partition: PartitionId,
+    /// The epoch of the position that it was given out in.
+    pub(super) epoch: u64,
     pub(super) event: Arc<Event>,
 }
 
@@ -37,14 +39,19 @@ impl Core {
     pub(super) fn begin_settle(&mut self, ticket: &Ticket) -> Result<Begun, SettleError> {
         let partition = self.partition_id(&ticket.position);
         let partition = partition.ok_or(SettleError::Stale)?;
-        let (_, flight) = self.flight(partition, ticket).ok_or(SettleError::Stale)?;
+        let (index, flight) = self.flight(partition, ticket).ok_or(SettleError::Stale)?;
         if flight.settling {
             let why = "this attempt is being settled already; wait for the first answer";
             return Err(SettleError::Other(why.into()));
         }
         flight.settling = true;
         let event = Arc::clone(&flight.item.event);
-        Ok(Begun { partition, event })
+        let flow = self.flows.get(index.0).ok_or(SettleError::Stale)?;
+        Ok(Begun {
+            partition,
+            epoch: flow.cursor.epoch(),
+            event,
+        })
     }
 
     /// A settlement that began has ended.
@@ -200,16 +207,32 @@ impl Core {
         }
     }
 
-    /// The position is `cursor` now; `None`: it could not be set, and is where it was.
+    /// The position is `cursor` now; `None`: it could not be set, and is where it was. One of
+    /// an older epoch than what is known is no news.
     pub(super) fn end_seek(&mut self, index: FlowIndex, cursor: Option<Cursor>) {
         // Another seek may have ended before this one, and events may be out since.
         self.begin_seek(index);
         if let Some(flow) = self.flows.get_mut(index.0) {
+            let newer = |cursor: &Cursor| cursor.epoch() >= flow.cursor.epoch();
+            let cursor = cursor.filter(newer);
             let cursor = cursor.unwrap_or_else(|| flow.cursor.clone());
             flow.restart(cursor);
             flow.seeking = false;
             let place = flow.topic_index;
             self.wake_topic(place);
+        }
+    }
+
+    /// The durable position is `cursor`: follows a seek that this state was not told of.
+    pub(super) fn follow(&mut self, partition: PartitionId, cursor: &Cursor) {
+        let Some(index) = self.flow_index(partition) else {
+            return;
+        };
+        let flow = self.flows.get(index.0);
+        let share = flow.and_then(|flow| self.shares.get(flow.topic_index));
+        let missed = flow.is_some_and(|flow| flow.cursor.epoch() < cursor.epoch());
+        if missed && share.is_some_and(|share| !share.gone) {
+            self.end_seek(index, Some(cursor.clone()));
         }
     }
 

@@ -9,7 +9,7 @@ use tidemill_core::{
     BoxFuture, Commit, Effects, Event, Failure, Offset, Outcome, Position, PublishError,
     SettleError, Ticket, TopicName,
 };
-use tidemill_log::{CommitError, PartitionId};
+use tidemill_log::CommitError;
 use tokio::sync::oneshot;
 
 use super::Group;
@@ -18,7 +18,7 @@ use crate::broker::Inner;
 use crate::encode::{Places, Sorted};
 use crate::inbox::Answer;
 use crate::limits::{EFFECTS_MAX_EVENTS, REROUTES_MAX};
-use crate::machine::{Append, Operation, Receipt, Refusal};
+use crate::machine::{Append, Operation, Receipt, Refusal, Settled};
 use crate::metrics::add;
 
 /// Settles the attempts of one group.
@@ -216,10 +216,13 @@ impl Settler {
     /// the answer any longer.
     async fn submit(&self, settling: Settling, appends: Vec<Append>) -> Answered {
         let offset = settling.ticket.position.offset;
-        let partition: PartitionId = settling.begun.partition;
         let operation = Operation::Commit {
             group: self.group.id,
-            settled: vec![(partition, offset..offset.next())],
+            settled: vec![Settled {
+                partition: settling.begun.partition,
+                epoch: settling.begun.epoch,
+                range: offset..offset.next(),
+            }],
             appends,
         };
         let (sender, receiver) = oneshot::channel();
@@ -276,9 +279,10 @@ fn settle_error(error: CommitError<Refusal>) -> SettleError {
         CommitError::Indeterminate(why) => SettleError::Indeterminate(why),
         CommitError::Refused(refusal) => match refusal {
             // The group, or the topic, was deleted and perhaps made again: nobody has it.
-            Refusal::Stale | Refusal::UnknownGroup | Refusal::UnknownPartition(_) => {
-                SettleError::Stale
-            }
+            Refusal::Stale
+            | Refusal::Sought
+            | Refusal::UnknownGroup
+            | Refusal::UnknownPartition(_) => SettleError::Stale,
             Refusal::UnknownTopic(topic) => SettleError::Effect(PublishError::UnknownTopic(topic)),
             Refusal::TooMany { .. } | Refusal::Partitions { .. } => {
                 SettleError::Effect(PublishError::Other(refusal.to_string()))

@@ -540,6 +540,29 @@ fn a_seek_makes_what_is_in_flight_stale() {
 }
 
 #[test]
+fn a_seek_that_was_missed_is_followed_once() {
+    let mut world = World::new(Order::PerKey);
+    world.log[0] = vec![Some(1); 3];
+    world.join();
+    world.take(0, 10);
+    world.begin(0);
+    world.end(0, Ended::Settled);
+    world.take(0, 10);
+    let mut sought = world.core.flows[0].cursor.clone();
+    sought.seek(Offset(0));
+    world.core.follow(id(0), &sought);
+    let (_, ticket, _) = world.held.pop().unwrap();
+    assert!(world.core.begin_settle(&ticket).is_err(), "it is stale");
+    world.settled.clear();
+    world.attempts.clear();
+    assert_eq!(world.take(0, 10), 1);
+    assert_eq!(place(&world.held[0].1), (0, 0));
+    world.core.follow(id(0), &sought);
+    let begun = world.core.begin_settle(&world.held[0].1).unwrap();
+    assert_eq!(begun.epoch, 1, "the same seek again is no news");
+}
+
+#[test]
 fn gaps_are_settled_when_they_are_passed() {
     let mut world = World::new(Order::PerKey);
     world.join();

@@ -20,7 +20,7 @@ use tidemill_core::varint;
 use tidemill_log::{Demand, Draft, Effect, LoadError, Lsn, Machine, Now};
 
 pub use self::operation::SeekTo;
-pub(crate) use self::operation::{Append, JoinTopic, Operation, Receipt, Refusal};
+pub(crate) use self::operation::{Append, JoinTopic, Operation, Receipt, Refusal, Settled};
 pub use self::state::GroupKind;
 pub(crate) use self::state::{GroupId, GroupState, State, Topic};
 

@@ -30,6 +30,15 @@ pub(crate) struct JoinTopic {
     pub(crate) create: Option<Topic>,
 }
 
+/// Offsets that a group settles.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    pub(crate) partition: PartitionId,
+    /// The epoch of the cursor in which they were given out.
+    pub(crate) epoch: u64,
+    pub(crate) range: Range<Offset>,
+}
+
 /// Where a group's position is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeekTo {
@@ -55,7 +64,7 @@ pub(crate) enum Operation {
     /// Settles offsets of a group and appends what was staged, whole or not at all.
     Commit {
         group: GroupId,
-        settled: Vec<(PartitionId, Range<Offset>)>,
+        settled: Vec<Settled>,
         appends: Vec<Append>,
     },
     /// Settles what can never be delivered; settled twice is no error.
@@ -94,8 +103,8 @@ pub(crate) enum Receipt {
         group: GroupId,
         topics: Vec<(TopicName, Topic, Vec<Cursor>)>,
     },
-    /// The group's position.
-    Position(Offset),
+    /// The group's new position.
+    Sought(Cursor),
 }
 
 /// The answer when an operation is not done.
@@ -115,6 +124,9 @@ pub(crate) enum Refusal {
     /// One of the offsets is settled already.
     #[error("it is settled already")]
     Stale,
+    /// The group's position was set since the offsets were given out.
+    #[error("the group's position was set meanwhile; take the events that it gives out now")]
+    Sought,
     #[error("the group is at its bound: {0}")]
     Full(#[from] Full),
     #[error("there are {max} {what} already; delete one first")]

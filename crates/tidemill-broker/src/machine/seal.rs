@@ -2,14 +2,13 @@
 //! is changed, so that a refusal leaves no trace.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::{GroupName, Offset, Start, TopicName};
 use tidemill_log::{Demand, Draft, PartitionId};
 
 use super::effect::Change;
-use super::operation::{Append, JoinTopic, Operation, Receipt, Refusal, SeekTo};
+use super::operation::{Append, JoinTopic, Operation, Receipt, Refusal, SeekTo, Settled};
 use super::state::{GroupId, GroupKind, GroupState, State, Topic};
 use crate::limits::{
     GROUP_STATE_MAX_BYTES, GROUPS_MAX, PARTITIONS_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
@@ -109,8 +108,8 @@ impl Decision<'_, '_> {
                 settled,
                 appends,
             } => {
-                for (partition, range) in settled {
-                    self.settle(group, partition, range)?;
+                for settled in settled {
+                    self.settle(group, settled)?;
                 }
                 let bases: Result<Vec<_>, _> =
                     appends.into_iter().map(|a| self.append(a)).collect();
@@ -224,13 +223,16 @@ impl Decision<'_, '_> {
         Ok(bases)
     }
 
-    fn settle(
-        &mut self,
-        group: GroupId,
-        partition: PartitionId,
-        range: Range<Offset>,
-    ) -> Result<(), Refusal> {
+    fn settle(&mut self, group: GroupId, settled: Settled) -> Result<(), Refusal> {
+        let Settled {
+            partition,
+            epoch,
+            range,
+        } = settled;
         let cursor = self.cursor(group, partition)?;
+        if cursor.epoch() != epoch {
+            return Err(Refusal::Sought);
+        }
         let unsettled = cursor.next_unsettled(range.start);
         if unsettled != range.start {
             return Err(Refusal::Stale);
@@ -322,17 +324,17 @@ impl Decision<'_, '_> {
         partition: PartitionId,
         to: SeekTo,
     ) -> Result<Receipt, Refusal> {
-        self.cursor(group, partition)?;
-        let position = match to {
+        let mut cursor = self.cursor(group, partition)?.clone();
+        cursor.seek(match to {
             SeekTo::Beginning => Offset(0),
             SeekTo::End => self.draft.end(partition).unwrap_or_default(),
             SeekTo::Offset(offset) => offset,
-        };
+        });
         self.changes.push(Change::CursorSet {
             group,
             partition,
-            cursor: Cursor::at(position),
+            cursor: cursor.clone(),
         });
-        Ok(Receipt::Position(position))
+        Ok(Receipt::Sought(cursor))
     }
 }

@@ -55,9 +55,17 @@ fn join(topics: &[(&str, Option<Topic>)], start: Start) -> Operation {
 }
 
 fn settle(topic: Topic, range: Range<u64>, appends: Vec<Append>) -> Operation {
+    settle_in(0, topic, range, appends)
+}
+
+fn settle_in(epoch: u64, topic: Topic, range: Range<u64>, appends: Vec<Append>) -> Operation {
     Operation::Commit {
         group: GroupId(1),
-        settled: vec![(partition(topic, 0), Offset(range.start)..Offset(range.end))],
+        settled: vec![Settled {
+            partition: partition(topic, 0),
+            epoch,
+            range: Offset(range.start)..Offset(range.end),
+        }],
         appends,
     }
 }
@@ -172,6 +180,41 @@ fn a_commit_is_refused_whole() {
         .one(settle(a, 0..1, vec![append("a", a, false)]))
         .unwrap();
     assert_eq!((running.end(a), running.position(a)), (2, (1, 0)));
+}
+
+#[test]
+fn a_settlement_of_an_earlier_epoch_is_refused_whole_and_the_epoch_comes_back() {
+    let disk = disk();
+    let running = Running::open(&disk);
+    let a = topic(1, 1);
+    let seek = || Operation::Seek {
+        group: GroupId(1),
+        partition: partition(a, 0),
+        to: SeekTo::Beginning,
+    };
+    let answers = running.all(vec![
+        Operation::Publish(append("a", a, true)),
+        join(&[("a", None)], Start::Beginning),
+        seek(),
+        settle_in(0, a, 0..1, vec![append("a", a, false)]),
+        settle_in(1, a, 0..1, Vec::new()),
+        seek(),
+        settle_in(1, a, 0..1, Vec::new()),
+    ]);
+    assert_eq!(refused(&answers[3]), Some(&Refusal::Sought));
+    assert!(answers[4].is_ok(), "{:?}", answers[4]);
+    assert_eq!(refused(&answers[6]), Some(&Refusal::Sought));
+    assert_eq!((running.end(a), running.position(a)), (1, (0, 0)));
+    for round in 0..2 {
+        running.handle.close();
+        let again = Running::open(&disk);
+        let answer = again.one(settle_in(1, a, 0..1, Vec::new()));
+        assert_eq!(refused(&answer), Some(&Refusal::Sought), "round {round}");
+        again.handle.close();
+    }
+    let again = Running::open(&disk);
+    again.one(settle_in(2, a, 0..1, Vec::new())).unwrap();
+    assert_eq!(again.position(a), (1, 0));
 }
 
 #[test]

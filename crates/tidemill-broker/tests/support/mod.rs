@@ -1,6 +1,8 @@
 //! What the broker's tests share: events, members, and a broker in both places.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub(crate) mod gate;
+
 use tempfile::TempDir;
 use tidemill_broker::{Broker, Builder};
 use tidemill_core::{
