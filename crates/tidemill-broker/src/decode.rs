@@ -28,7 +28,8 @@ pub(crate) struct Want {
 
 /// Takes events out of batches, from an offset on. Control batches have none. A record that is
 /// meant to be an event and is not a valid one is read as a stranger's record: every record
-/// gives an event. A batch whose records are damaged is left out from the damaged one on.
+/// gives an event. A batch that is not what it says is left out as a whole: what comes before it
+/// is given first, then the damage alone.
 pub(crate) fn decode(batches: &[Batch], topic: &TopicName, id: PartitionId, want: Want) -> Decoded {
     let mut decoded = Decoded {
         next: want.from,
@@ -41,20 +42,24 @@ pub(crate) fn decode(batches: &[Batch], topic: &TopicName, id: PartitionId, want
             decoded.next = decoded.next.max(end);
             continue;
         }
-        for record in batch.records() {
-            let record = match record {
-                Ok(record) if record.offset < want.from => continue,
-                Ok(record) => record,
-                Err(why) => {
-                    let next = decoded.next;
-                    decoded.damage = Some(format!(
-                        "{topic}/{}: the records from offset {next} until {end} cannot be read: \
-                         {why}",
-                        id.partition
-                    ));
-                    break;
-                }
-            };
+        let records = match batch.checked_records() {
+            Ok(records) => records,
+            Err(_) if !decoded.events.is_empty() => return decoded,
+            Err(why) => {
+                let next = decoded.next;
+                decoded.damage = Some(format!(
+                    "{topic}/{}: the records from offset {next} until {end} cannot be read: {why}",
+                    id.partition
+                ));
+                decoded.next = next.max(end);
+                return decoded;
+            }
+        };
+        // All of them were looked at.
+        for record in records.map_while(Result::ok) {
+            if record.offset < want.from {
+                continue;
+            }
             let full = decoded.events.len() >= want.events_max || bytes >= want.bytes_max;
             if full {
                 return decoded;

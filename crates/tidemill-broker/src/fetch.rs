@@ -95,10 +95,11 @@ async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, 
             Err(error) => return Err(error.into_fetch(fetch)),
         };
         let decoded = decode(&batches, &fetch.topic, id, want);
-        if let Some(why) = decoded.damage
-            && decoded.events.is_empty()
-            && fetched.events.is_empty()
-        {
+        if let Some(why) = decoded.damage {
+            if !fetched.events.is_empty() {
+                // The next fetch begins with it.
+                break;
+            }
             return Err(FetchError::Damaged {
                 offset: want.from,
                 resume: decoded.next,

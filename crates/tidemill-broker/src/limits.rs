@@ -31,6 +31,10 @@ pub const READ_AHEAD_EVENTS: usize = 2048;
 /// Most bytes that one read of the log asks for.
 pub const READ_MAX_BYTES: usize = 1024 * 1024;
 
+/// Most bytes of events that a group makes of one read (one event may be larger): packed batches
+/// unpack to more than was read.
+pub const READ_EVENTS_MAX_BYTES: usize = 4 * READ_MAX_BYTES;
+
 /// Most bytes of events that a group holds in memory, waiting and in flight; one event is held
 /// however large it is.
 pub const GROUP_MEMORY_MAX_BYTES: usize = 64 * 1024 * 1024;

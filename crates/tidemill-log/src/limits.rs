@@ -6,6 +6,10 @@ use std::time::Duration;
 /// Largest record batch in bytes, its header included: room for an event of the largest size.
 pub const BATCH_MAX_BYTES: usize = 32 * 1024 * 1024;
 
+/// Most bytes of a batch's records once they are unpacked. Packed ones that are more are refused
+/// before they are there: a batch's records never take more memory than unpacked ones may.
+pub const UNCOMPRESSED_MAX_BYTES: usize = BATCH_MAX_BYTES;
+
 /// Everything in the journal and every padded block is a multiple of this many bytes.
 pub const BLOCK_BYTES: usize = 4096;
 

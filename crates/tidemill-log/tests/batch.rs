@@ -7,9 +7,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use tidemill_core::Offset;
-use tidemill_log::batch::{
-    Batch, BatchBuilder, BatchError, Compression, HEADER_BYTES, Producer, Record,
-};
+use tidemill_log::batch::{Batch, BatchBuilder, BatchError, HEADER_BYTES, Producer, Record};
 use tidemill_log::limits::BATCH_MAX_BYTES;
 
 type Pieces = (
@@ -130,23 +128,6 @@ fn bytes_of_another_encoder_are_read() {
     let (batch, _) = Batch::parse(golden("transactional")).unwrap();
     assert!(batch.is_transactional() && !batch.is_control());
     assert_eq!(batch.producer().unwrap().base_sequence, 99);
-}
-
-#[test]
-fn a_compressed_batch_is_carried_but_not_read() {
-    let (batch, _) = Batch::parse(golden("gzip")).unwrap();
-    assert_eq!(batch.compression(), Compression::Gzip);
-    assert_eq!(batch.record_count(), 3);
-    let moved = batch.with_base_offset(Offset(70));
-    assert_eq!(moved.last_offset(), Offset(72));
-    let mut records = moved.records();
-    let error = records.next().unwrap().unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("compressed with gzip, not readable yet")
-    );
-    assert!(records.next().is_none());
 }
 
 #[test]

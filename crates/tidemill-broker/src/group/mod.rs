@@ -33,7 +33,7 @@ use self::work::{Loaded, ReadPlan, Taken};
 use crate::broker::Inner;
 use crate::decode::{Want, decode};
 use crate::info::{GroupPartitionInfo, MemberInfo};
-use crate::limits::{GROUP_MEMBERS_MAX, GROUP_SLOTS, READ_MAX_BYTES};
+use crate::limits::{GROUP_MEMBERS_MAX, GROUP_SLOTS, READ_EVENTS_MAX_BYTES, READ_MAX_BYTES};
 use crate::machine::{GroupId, Operation, Topic};
 use crate::metrics::add;
 use crate::watch::Bell;
@@ -231,7 +231,7 @@ impl Group {
         let want = Want {
             from: plan.offset,
             events_max: plan.events_max,
-            bytes_max: usize::MAX,
+            bytes_max: READ_EVENTS_MAX_BYTES,
         };
         let Some(topic) = catalog.name(plan.id.topic) else {
             // Deleted meanwhile; what was read is of no use.

@@ -6,8 +6,9 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use tidemill_core::Offset;
 
-use super::{BatchError, Records};
-use crate::limits::BATCH_MAX_BYTES;
+use super::codec::{CompressionType, pack};
+use super::{BatchError, Compression, Records};
+use crate::limits::{BATCH_MAX_BYTES, UNCOMPRESSED_MAX_BYTES};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 61;
@@ -38,33 +39,6 @@ const COMPRESSION_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
-
-/// How the records of a batch are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// gzip.
-    Gzip,
-    /// Snappy in Kafka's (xerial) framing.
-    Snappy,
-    /// LZ4 frames.
-    Lz4,
-    /// Zstandard.
-    Zstd,
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Snappy => "snappy",
-            Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
-        })
-    }
-}
 
 /// The idempotent producer that wrote a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,11 +157,7 @@ impl Batch {
             producer.base_sequence.to_be_bytes(),
         );
         put(&mut bytes, RECORD_COUNT, parts.count.to_be_bytes());
-        let crc = crc_of(&bytes);
-        put(&mut bytes, CRC, crc.to_be_bytes());
-        Self {
-            bytes: Bytes::from(bytes),
-        }
+        Self::sealed(bytes)
     }
 
     fn check_header(&self) -> Result<(), BatchError> {
@@ -207,9 +177,11 @@ impl Batch {
         if self.attributes() & COMPRESSION_MASK > 4 {
             return wrong("the compression is none of none, gzip, snappy, lz4, zstd");
         }
-        let room = self.bytes.len() - HEADER_BYTES;
-        let plain = self.compression() == Compression::None;
-        if plain && count as usize > room / RECORD_MIN_BYTES {
+        let room = match self.compression() {
+            Compression::None => self.bytes.len() - HEADER_BYTES,
+            _ => UNCOMPRESSED_MAX_BYTES,
+        };
+        if count as usize > room / RECORD_MIN_BYTES {
             return wrong("it claims more records than its bytes can hold");
         }
         Ok(())
@@ -342,19 +314,50 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Reads the records, sharing the batch's bytes. Ends after the first error; a compressed
-    /// batch gives one [`BatchError::Compressed`].
+    /// Reads the records, sharing the batch's bytes, or one buffer that a packed batch is
+    /// unpacked into here. Ends after the first error. What came from outside is read with
+    /// [`Batch::checked_records`].
     #[must_use]
     pub fn records(&self) -> Records {
         Records::new(self)
     }
 
-    /// Reads every record once: what a door does with a batch of a stranger before it is kept.
-    ///
-    /// # Errors
-    /// The first wrong record.
-    pub fn check_records(&self) -> Result<(), BatchError> {
-        self.records().try_for_each(|record| record.map(|_| ()))
+    /// The same records packed, one batch for one: offsets, times, producer and all flags stay.
+    /// A batch that is packed already, that holds control records, that this build cannot pack
+    /// so, or that would not become smaller stays as it is.
+    #[must_use]
+    pub fn compressed(self, to: CompressionType) -> Self {
+        if self.compression() != Compression::None || self.is_control() {
+            return self;
+        }
+        let records = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
+        let Some(packed) = pack(to, records) else {
+            return self;
+        };
+        let header = self.bytes.get(..HEADER_BYTES).unwrap_or_default();
+        let mut bytes = [header, &packed].concat();
+        let length = i32::try_from(bytes.len() - LENGTH_PREFIX_BYTES);
+        let length = length.expect("it is smaller than the batch was");
+        let attributes = self.attributes() | to.codec() as i16;
+        put(&mut bytes, LENGTH, length.to_be_bytes());
+        put(&mut bytes, ATTRIBUTES, attributes.to_be_bytes());
+        Self::sealed(bytes)
+    }
+
+    /// The same batch saying another largest timestamp.
+    pub(super) fn with_max_timestamp_ms(self, timestamp_ms: i64) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        put(&mut bytes, MAX_TIMESTAMP, timestamp_ms.to_be_bytes());
+        Self::sealed(bytes)
+    }
+
+    /// Writes the checksum.
+    fn sealed(mut bytes: Vec<u8>) -> Self {
+        let crc = crc_of(&bytes);
+        put(&mut bytes, CRC, crc.to_be_bytes());
+        Self {
+            bytes: Bytes::from(bytes),
+        }
     }
 
     pub(super) fn last_offset_delta(&self) -> i32 {

@@ -1,22 +1,26 @@
 //! Record batches of Kafka's message format v2, the unit that the log stores and serves.
 //!
-//! [`BatchBuilder`] makes one, [`Batch::parse`] checks one that came from outside or from disk,
-//! [`Batch::records`] reads it without copying. The layout is the one of "Record Batch" in
+//! [`BatchBuilder`] makes one, [`Batch::parse`] checks one that comes from disk and
+//! [`Batch::from_producer`] one that comes from outside, [`Batch::checked_records`] reads it
+//! without copying, [`Batch::compressed`] packs it. The layout is the one of "Record Batch" in
 //! Kafka's message format documentation (magic 2); all numbers are big-endian.
 //!
-//! This room knows lengths, checksums and offsets. It may not know what a key, a value or a
-//! header means, where batches are kept, or who wrote them. Compressed batches are carried
-//! untouched and read at header level only.
+//! This room knows lengths, checksums, offsets and codecs. It may not know what a key, a value
+//! or a header means, where batches are kept, or who wrote them.
 
 mod builder;
+mod check;
+mod codec;
 mod header;
 mod reader;
+mod shape;
 mod varint;
 
 use thiserror::Error;
 
 pub use builder::BatchBuilder;
-pub use header::{Batch, Compression, HEADER_BYTES, Producer};
+pub use codec::{Compression, CompressionType};
+pub use header::{Batch, HEADER_BYTES, Producer};
 pub use reader::{Header, Headers, Record, Records};
 
 /// Why bytes are not a record batch, or why one could not be built.
@@ -55,9 +59,36 @@ pub enum BatchError {
         /// What is wrong.
         why: &'static str,
     },
-    /// The records are there but packed.
-    #[error("the record batch is compressed with {0}, not readable yet; publish uncompressed")]
-    Compressed(Compression),
+    /// The packed records are not what their codec writes.
+    #[error("the batch's {codec} data cannot be unpacked ({why}); send the records again")]
+    Codec {
+        /// What the header says.
+        codec: Compression,
+        /// What the codec said.
+        why: String,
+    },
+    /// The packed records are more than a batch may hold.
+    #[error("the batch's {codec} data unpacks to more than {max_bytes} bytes; split it")]
+    Bomb {
+        /// What the header says.
+        codec: Compression,
+        /// What is allowed.
+        max_bytes: usize,
+    },
+    /// The header says another largest timestamp than the records have.
+    #[error(
+        "the record batch says that its largest timestamp is {stated_ms}, but it is \
+         {actual_ms}; send the largest one of its records"
+    )]
+    MaxTimestamp {
+        /// What the header says, in milliseconds since 1970.
+        stated_ms: i64,
+        /// The largest one of the records.
+        actual_ms: i64,
+    },
+    /// A producer may not send this.
+    #[error("the record batch is not one that a producer may send: {0}")]
+    Producer(&'static str),
     /// A builder was finished without a record.
     #[error("a record batch needs at least one record")]
     Empty,

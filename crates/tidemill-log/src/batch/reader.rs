@@ -1,13 +1,15 @@
 //! Reads the records of a batch without copying: keys, values and header values are slices of
-//! the batch's own bytes. No number from the wire is trusted or used to reserve memory.
+//! the batch's own bytes, or of the one buffer that a packed batch is unpacked into.
 
 use bytes::Bytes;
 use tidemill_core::Offset;
 
-use super::header::{Batch, Compression, HEADER_BYTES};
-use super::{BatchError, varint};
+use super::BatchError;
+use super::codec::{Compression, unpack};
+use super::header::{Batch, HEADER_BYTES};
+use super::shape::{Cursor, Shape};
 
-/// One record; shares the batch's bytes.
+/// One record; shares the bytes it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its place in the partition.
@@ -57,21 +59,27 @@ impl Headers {
             bytes: &self.bytes,
             at: 0,
         };
-        (0..self.count).map_while(move |_| cursor.header().ok())
+        (0..self.count).map_while(move |_| {
+            let (name, value) = cursor.header().ok()?;
+            let value = value.map(|range| self.bytes.slice(range));
+            Some(Header { name, value })
+        })
     }
 }
 
 /// The iterator of [`Batch::records`].
 #[derive(Clone, Debug)]
 pub struct Records {
+    /// The records, unpacked.
     bytes: Bytes,
+    /// Why they could not be unpacked, until that was said.
+    packed: Option<BatchError>,
     at: usize,
     base_offset: Offset,
     last_offset_delta: i32,
     base_timestamp_ms: i64,
     /// The time of all records, where the batch has one.
     append_time_ms: Option<i64>,
-    compression: Compression,
     count: u32,
     index: u32,
     /// The offset delta of the record before.
@@ -81,14 +89,25 @@ pub struct Records {
 
 impl Records {
     pub(super) fn new(batch: &Batch) -> Self {
+        let own = batch.as_bytes().slice(HEADER_BYTES..);
+        let unpacked = match batch.compression() {
+            Compression::None => Ok(own),
+            // All records may have gone by compaction.
+            _ if own.is_empty() => Ok(own),
+            codec => unpack(codec, &own).map(Bytes::from),
+        };
+        let (bytes, packed) = match unpacked {
+            Ok(bytes) => (bytes, None),
+            Err(why) => (Bytes::new(), Some(why)),
+        };
         Self {
-            bytes: batch.as_bytes().clone(),
-            at: HEADER_BYTES,
+            bytes,
+            packed,
+            at: 0,
             base_offset: batch.base_offset(),
             last_offset_delta: batch.last_offset_delta(),
             base_timestamp_ms: batch.base_timestamp_ms(),
             append_time_ms: batch.is_log_append_time().then(|| batch.max_timestamp_ms()),
-            compression: batch.compression(),
             count: batch.record_count(),
             index: 0,
             before: -1,
@@ -96,47 +115,68 @@ impl Records {
         }
     }
 
-    fn record(&mut self) -> Result<Record, &'static str> {
-        let mut outer = Cursor {
-            bytes: &self.bytes,
-            at: self.at,
-        };
-        let length = outer.length()?.ok_or("its length is negative")?;
-        let end = outer.ahead(length)?;
-        let body = self.bytes.slice(outer.at..end);
-        let mut cursor = Cursor {
-            bytes: &body,
-            at: 0,
-        };
-        cursor.skip(1)?;
-        let time_delta = cursor.varint_64()?;
-        let offset_delta = cursor.varint_32()?;
-        let key = cursor.optional()?;
-        let value = cursor.optional()?;
-        let headers = cursor.headers()?;
-        if cursor.at != body.len() {
-            return Err("it is longer than its parts");
+    /// Reads on to the end without making records of it; answers the largest time that was seen,
+    /// `None` where no record was left.
+    pub(super) fn survey(mut self) -> Result<Option<i64>, BatchError> {
+        let mut largest = None;
+        while let Some(next) = self.step() {
+            let (_, timestamp_ms) = next?;
+            largest = largest.max(Some(timestamp_ms));
         }
-        if offset_delta <= self.before || offset_delta > self.last_offset_delta {
+        Ok(largest)
+    }
+
+    /// The next record's shape and time; an error once and nothing after it.
+    fn step(&mut self) -> Option<Result<(Shape, i64), BatchError>> {
+        if self.done {
+            return None;
+        }
+        if let Some(why) = self.packed.take() {
+            self.done = true;
+            return Some(Err(why));
+        }
+        let index = self.index;
+        if index == self.count {
+            self.done = true;
+            let why = "bytes follow the last record";
+            return (self.at != self.bytes.len()).then_some(Err(BatchError::Record { index, why }));
+        }
+        let shape = self.shape();
+        self.done = shape.is_err();
+        self.index += 1;
+        Some(shape.map_err(|why| BatchError::Record { index, why }))
+    }
+
+    fn shape(&mut self) -> Result<(Shape, i64), &'static str> {
+        let shape = Shape::read(&self.bytes, self.at)?;
+        if shape.offset_delta <= self.before || shape.offset_delta > self.last_offset_delta {
             return Err("its offset does not follow the one before, or is past the last one");
         }
         let timestamp_ms = match self.append_time_ms {
             Some(time) => time,
             None => self
                 .base_timestamp_ms
-                .checked_add(time_delta)
+                .checked_add(shape.time_delta)
                 .ok_or("its timestamp is out of range")?,
         };
-        self.at = end;
-        self.before = offset_delta;
-        Ok(Record {
+        self.at = shape.end;
+        self.before = shape.offset_delta;
+        Ok((shape, timestamp_ms))
+    }
+
+    fn record(&self, shape: Shape, timestamp_ms: i64) -> Record {
+        let slice = |range| self.bytes.slice(range);
+        Record {
             // Above `before`, which is -1 or more.
-            offset: self.base_offset.plus(offset_delta as u64),
+            offset: self.base_offset.plus(shape.offset_delta as u64),
             timestamp_ms,
-            key,
-            value,
-            headers,
-        })
+            key: shape.key.map(slice),
+            value: shape.value.map(slice),
+            headers: Headers {
+                bytes: self.bytes.slice(shape.headers),
+                count: shape.header_count,
+            },
+        }
     }
 }
 
@@ -144,28 +184,8 @@ impl Iterator for Records {
     type Item = Result<Record, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        if self.compression != Compression::None {
-            self.done = true;
-            return Some(Err(BatchError::Compressed(self.compression)));
-        }
-        if self.index == self.count {
-            self.done = true;
-            let why = "bytes follow the last record";
-            return (self.at != self.bytes.len()).then_some(Err(BatchError::Record {
-                index: self.index,
-                why,
-            }));
-        }
-        let record = self.record().map_err(|why| BatchError::Record {
-            index: self.index,
-            why,
-        });
-        self.done = record.is_err();
-        self.index += 1;
-        Some(record)
+        let step = self.step()?;
+        Some(step.map(|(shape, timestamp_ms)| self.record(shape, timestamp_ms)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -176,88 +196,3 @@ impl Iterator for Records {
 }
 
 impl std::iter::FusedIterator for Records {}
-
-/// A checked walk over bytes.
-struct Cursor<'a> {
-    bytes: &'a Bytes,
-    at: usize,
-}
-
-const SHORT: &str = "its bytes end too early";
-const VARINT: &str = "a number in it does not end or does not fit";
-
-impl<'a> Cursor<'a> {
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
-    /// Where `length` bytes from here end, if they are there.
-    fn ahead(&self, length: usize) -> Result<usize, &'static str> {
-        let end = self.at.checked_add(length).ok_or(SHORT)?;
-        if end > self.bytes.len() {
-            return Err(SHORT);
-        }
-        Ok(end)
-    }
-
-    fn skip(&mut self, length: usize) -> Result<(), &'static str> {
-        self.at = self.ahead(length)?;
-        Ok(())
-    }
-
-    fn varint_64(&mut self) -> Result<i64, &'static str> {
-        let (value, size) = varint::get_64(self.rest()).ok_or(VARINT)?;
-        self.at += size;
-        Ok(value)
-    }
-
-    fn varint_32(&mut self) -> Result<i32, &'static str> {
-        let (value, size) = varint::get_32(self.rest()).ok_or(VARINT)?;
-        self.at += size;
-        Ok(value)
-    }
-
-    /// A length: `None` for -1.
-    fn length(&mut self) -> Result<Option<usize>, &'static str> {
-        match self.varint_32()? {
-            -1 => Ok(None),
-            length => usize::try_from(length)
-                .map(Some)
-                .map_err(|_| "a length in it is negative"),
-        }
-    }
-
-    fn optional(&mut self) -> Result<Option<Bytes>, &'static str> {
-        let Some(length) = self.length()? else {
-            return Ok(None);
-        };
-        let end = self.ahead(length)?;
-        let slice = self.bytes.slice(self.at..end);
-        self.at = end;
-        Ok(Some(slice))
-    }
-
-    fn header(&mut self) -> Result<Header<'a>, &'static str> {
-        let length = self.length()?.ok_or("a header has no name")?;
-        let end = self.ahead(length)?;
-        let name = self.bytes.get(self.at..end).ok_or(SHORT)?;
-        let name = std::str::from_utf8(name).map_err(|_| "a header's name is not UTF-8")?;
-        self.at = end;
-        Ok(Header {
-            name,
-            value: self.optional()?,
-        })
-    }
-
-    fn headers(&mut self) -> Result<Headers, &'static str> {
-        let count = u32::try_from(self.varint_32()?).map_err(|_| "its header count is negative")?;
-        let start = self.at;
-        for _ in 0..count {
-            self.header()?;
-        }
-        Ok(Headers {
-            bytes: self.bytes.slice(start..self.at),
-            count,
-        })
-    }
-}

@@ -45,7 +45,7 @@ impl SegmentRead<'_> {
             Err(Stop::Error(error)) => return Err(error),
             Err(Stop::Line(number)) => return self.around_line(sums.as_ref(), number, offset),
         };
-        let lines = self.run_of_lines(sums.as_ref(), first, max_bytes)?;
+        let (lines, behind) = self.run_of_lines(sums.as_ref(), first, max_bytes)?;
         let Some(line) = lines.first() else {
             return self.around_line(sums.as_ref(), first, offset);
         };
@@ -58,8 +58,10 @@ impl SegmentRead<'_> {
         };
         let mut batches = Vec::with_capacity(lines.len());
         let (mut rest, mut expected) = (bytes, line.base);
-        for (line, number) in lines.iter().zip(first..) {
-            match check(line, &mut rest, expected) {
+        let ends = lines.iter().skip(1).map(|line| Some(line.base));
+        let ends = ends.chain([behind]);
+        for ((line, end), number) in lines.iter().zip(ends).zip(first..) {
+            match check(line, &mut rest, expected, end) {
                 Ok(batch) if batch.last_offset() < offset && batches.is_empty() => {
                     let why = "batches are missing".to_owned();
                     return Err(self.damaged(sums.as_ref(), number, offset, why));
@@ -124,18 +126,21 @@ impl SegmentRead<'_> {
         Ok(lines)
     }
 
-    /// Good lines from `first` on that lie one after the other, up to `max_bytes` of batches.
+    /// Good lines from `first` on that lie one after the other, up to `max_bytes` of batches,
+    /// and the offset of what lies behind them where that is known.
     fn run_of_lines(
         &self,
         sums: &dyn DiskFile,
         first: u32,
         max_bytes: usize,
-    ) -> Result<Vec<Line>, ReadError> {
+    ) -> Result<(Vec<Line>, Option<Offset>), ReadError> {
         let max_bytes = max_bytes.min(DISK_READ_MAX_BYTES) as u64;
         let mut run: Vec<Line> = Vec::new();
         let mut bytes = 0;
-        for line in self.lines(sums, first, LINES_AT_ONCE)? {
-            let Some(line) = line else { break };
+        let lines = self.lines(sums, first, LINES_AT_ONCE)?;
+        let is_last = first + lines.len() as u32 == self.segment.written.lines;
+        for line in &lines {
+            let Some(line) = *line else { break };
             let end = u64::from(line.position) + u64::from(line.size_bytes);
             let follows = run.last().is_none_or(|last| {
                 last.position + last.size_bytes == line.position && last.base < line.base
@@ -147,7 +152,15 @@ impl SegmentRead<'_> {
             bytes += u64::from(line.size_bytes);
             run.push(line);
         }
-        Ok(run)
+        if run.len() > 1 && run.len() == lines.len() && !is_last {
+            // What lies behind the last one was not read.
+            run.pop();
+        }
+        let behind = match lines.get(run.len()) {
+            Some(line) => line.map(|line| line.base),
+            None => is_last.then_some(self.segment.written.end),
+        };
+        Ok((run, behind))
     }
 
     /// Line `number` is unreadable: goes through all lines to see whether `offset` lies in the
@@ -159,26 +172,24 @@ impl SegmentRead<'_> {
         offset: Offset,
     ) -> Result<Vec<Batch>, ReadError> {
         let lines = self.lines(sums, 0, self.segment.written.lines)?;
-        let before = lines
-            .iter()
-            .flatten()
-            .take_while(|line| line.base <= offset)
-            .last();
+        let good = lines.iter().flatten();
+        let before = good.take_while(|line| line.base <= offset).last();
+        let after = lines.iter().flatten().find(|line| line.base > offset);
+        let resume = after.map_or(self.segment.written.end, |line| line.base);
         if let Some(line) = before {
             let log = self.open(&self.segment.log_path)?;
             let position = u64::from(line.position);
             if let Ok(mut bytes) = read_exact_at(log.as_ref(), position, line.size_bytes as usize)
-                && let Ok(batch) = check(line, &mut bytes, line.base)
+                && let Ok(batch) = check(line, &mut bytes, line.base, Some(resume))
                 && batch.last_offset() >= offset
             {
                 return Ok(vec![batch]);
             }
         }
-        let after = lines.iter().flatten().find(|line| line.base > offset);
         Err(ReadError::Damaged {
             id: self.id,
             offset,
-            resume: after.map_or(self.segment.written.end, |line| line.base),
+            resume,
             why: format!("line {number} of {} is unreadable", self.segment.sum_path),
         })
     }
@@ -198,8 +209,14 @@ impl SegmentRead<'_> {
     }
 }
 
-/// Takes the line's batch from the front of `bytes`.
-fn check(line: &Line, bytes: &mut Bytes, expected: Offset) -> Result<Batch, String> {
+/// Takes the line's batch from the front of `bytes`. `end` is the offset of what lies behind it,
+/// where that is known.
+fn check(
+    line: &Line,
+    bytes: &mut Bytes,
+    expected: Offset,
+    end: Option<Offset>,
+) -> Result<Batch, String> {
     if bytes.len() < line.size_bytes as usize {
         return Err("the file ends too early".to_owned());
     }
@@ -210,6 +227,9 @@ fn check(line: &Line, bytes: &mut Bytes, expected: Offset) -> Result<Batch, Stri
     let (batch, rest) = Batch::parse(own).map_err(|error| error.to_string())?;
     if batch.base_offset() != line.base || line.base != expected || !rest.is_empty() {
         return Err("the batch is not the one that belongs here".to_owned());
+    }
+    if end.is_some_and(|end| batch.next_offset() > end) {
+        return Err("the batch claims offsets of the one behind it".to_owned());
     }
     Ok(batch)
 }
