@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 use crate::limits::{ANSWER_MAX_BYTES, CALL_TIMEOUT};
+use crate::values::ServerUrl;
 
 /// One server. Clones share its connections.
 #[derive(Clone)]
@@ -28,17 +29,41 @@ pub(crate) struct Client {
 pub(crate) enum CallError {
     /// The server answered with a problem: its status and what it says.
     Refused(StatusCode, String),
-    /// There was no whole answer.
+    /// There was no whole answer, and nothing was changed.
     NoAnswer(String),
+    /// There was no whole answer to a call that changes something: it may have done so.
+    Unknown(String),
+}
+
+impl CallError {
+    /// Whether what was asked for may have been done all the same.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            Self::Refused(status, _) => {
+                matches!(status.as_u16(), 500 | 504)
+            }
+            Self::NoAnswer(_) => false,
+            Self::Unknown(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(status, detail) => write!(f, "{detail} (HTTP {})", status.as_u16()),
+            Self::NoAnswer(text) | Self::Unknown(text) => f.write_str(text),
+        }
+    }
 }
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Refused(status, detail) => {
-                Failure::new(format!("{detail} (HTTP {})", status.as_u16()))
-            }
-            CallError::NoAnswer(text) => Failure::new(text),
+            CallError::Unknown(text) => Self::new(format!(
+                "{text}; it may have been done all the same: look before you try again"
+            )),
+            error => Self::new(error),
         }
     }
 }
@@ -51,29 +76,18 @@ struct Problem {
 }
 
 impl Client {
-    /// A client of the server at `url`, as in `http://127.0.0.1:7575`.
-    ///
-    /// # Errors
-    /// [`Failure::Usage`] when that is not such a URL.
-    pub(crate) fn new(url: &str) -> Result<Self, Failure> {
-        let wrong = |why: &str| Failure::usage(format!("--server {url:?}: {why}"));
-        let uri: Uri = url.parse().map_err(|_| wrong("this is not a URL"))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
-            return Err(wrong("write it as http://HOST:PORT"));
-        }
-        if uri.query().is_some() {
-            return Err(wrong("leave out everything after the port"));
-        }
+    /// A client of the server at `url`.
+    pub(crate) fn new(url: &ServerUrl) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CALL_TIMEOUT));
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self {
+        Self {
             pool,
-            base: url.trim_end_matches('/').to_owned(),
-        })
+            base: url.as_str().to_owned(),
+        }
     }
 
     /// `GET path`, which the server may hold back for `wait`.
@@ -121,14 +135,19 @@ impl Client {
         let request = request
             .body(Full::new(body.map(|b| b.1).unwrap_or_default()))
             .map_err(|e| CallError::NoAnswer(format!("cannot ask for {path}: {e}")))?;
-        match tokio::time::timeout(wait + CALL_TIMEOUT, self.exchange(request)).await {
+        let changes = request.method() != Method::GET;
+        let answer = match tokio::time::timeout(wait + CALL_TIMEOUT, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(CallError::NoAnswer(format!(
+            Err(_) => Err(CallError::Unknown(format!(
                 "{} did not answer within {} s; is it overloaded?",
                 self.base,
                 (wait + CALL_TIMEOUT).as_secs()
             ))),
-        }
+        };
+        answer.map_err(|error| match error {
+            CallError::Unknown(text) if !changes => CallError::NoAnswer(text),
+            error => error,
+        })
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, CallError> {
@@ -143,7 +162,7 @@ impl Client {
             Ok(body) => body.to_bytes(),
             Err(e) => {
                 let text = format!("the answer of {} broke off: {e}", self.base);
-                return Err(CallError::NoAnswer(text));
+                return Err(CallError::Unknown(text));
             }
         };
         if status.is_success() {
@@ -169,10 +188,7 @@ impl Client {
             why = format!("{why}: {error}");
             cause = error.source();
         }
-        CallError::NoAnswer(format!(
-            "the connection to {base} broke ({why}); what was under way may have been kept: look \
-             with `tidemill subscribe`, then go on"
-        ))
+        CallError::Unknown(format!("the connection to {base} broke ({why})"))
     }
 }
 
@@ -207,31 +223,13 @@ mod tests {
         );
     }
 
-    #[test]
-    fn only_plain_http_urls_are_servers() {
-        assert_eq!(
-            Client::new("http://127.0.0.1:1/").unwrap().base,
-            "http://127.0.0.1:1"
-        );
-        for url in [
-            "",
-            "127.0.0.1:7575",
-            "https://a",
-            "http://",
-            "http://a?b",
-            "ftp://a",
-        ] {
-            assert!(matches!(Client::new(url), Err(Failure::Usage(_))), "{url}");
-        }
-    }
-
     #[tokio::test]
     async fn a_missing_server_is_named_with_what_to_do() {
         // A port that was just free: nothing listens there.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let client = Client::new(&url).unwrap();
+        let client = Client::new(&url.parse().unwrap());
         let error = client
             .get::<()>("/v1/topics", Duration::ZERO)
             .await

@@ -23,6 +23,12 @@ pub(crate) const FETCH_WAIT: Duration = Duration::from_secs(10);
 /// How long a call to a server may take beyond what it asked the server to wait.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the call under way is waited for after Ctrl-C.
+pub(crate) const INTERRUPT_GRACE: Duration = Duration::from_secs(3);
+
+/// Most partitions whose positions are told one by one.
+pub(crate) const POSITIONS_TOLD_MAX: usize = 8;
+
 /// Most bytes of one answer of a server.
 pub(crate) const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;
 
@@ -37,6 +43,10 @@ pub(crate) const BENCH_SIZE_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long a bench run waits without any delivery before it calls the rest lost.
 pub(crate) const BENCH_SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a bench run listens on after the last event that it waits for: what comes then is a
+/// double.
+pub(crate) const BENCH_LISTEN_ON: Duration = Duration::from_secs(1);
 
 /// Largest latency that a histogram tells apart, in microseconds; longer ones count as this.
 pub(crate) const LATENCY_MAX_US: u64 = 600_000_000;

@@ -4,6 +4,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use crate::failure::Failure;
+use crate::output::{say, write};
+
 /// A table without lines, numbers to the right.
 pub(crate) struct Listing {
     table: Table,
@@ -29,13 +32,32 @@ impl Listing {
     }
 
     /// Prints the table.
-    pub(crate) fn print(&self) {
-        println!("{}", self.table.trim_fmt());
+    ///
+    /// # Errors
+    /// When standard output takes nothing.
+    pub(crate) fn print(&self) -> Result<(), Failure> {
+        say(self.table.trim_fmt())
     }
 }
 
 /// Prints `value` as one line of JSON.
-pub(crate) fn print_json<T: Serialize>(value: &T) {
-    let text = serde_json::to_string(value).expect("listings have string keys and finite numbers");
-    println!("{text}");
+///
+/// # Errors
+/// When standard output takes nothing.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    say(serde_json::to_string(value).expect("listings have string keys and finite numbers"))
+}
+
+/// Prints each of `values` as a line of JSON.
+///
+/// # Errors
+/// As [`print_json`].
+pub(crate) fn print_json_lines<T: Serialize>(values: &[T]) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    for value in values {
+        serde_json::to_writer(&mut text, value)
+            .expect("listings have string keys and finite numbers");
+        text.push(b'\n');
+    }
+    write(&text)
 }

@@ -10,16 +10,18 @@ mod commands;
 mod failure;
 mod limits;
 mod listing;
+mod output;
 mod progress;
 mod settings;
 mod signals;
 mod target;
 mod values;
 mod wire;
+mod wrong_use;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use commands::Command;
 
@@ -43,7 +45,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     // Warnings of the broker and the doors are for people; standard output stays the command's.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -53,16 +58,28 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            output::remark(format_args!("error: {failure}"));
             failure.exit_code()
         }
     }
 }
 
+/// Shows what the parser says, which may also be the help that was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    // A reader that has gone needs no help.
+    let _ = error.print();
+    let typed: Vec<_> = std::env::args_os().collect();
+    let mut command = Cli::command();
+    command.build();
+    if let Some(note) = wrong_use::variable(error, &command, &typed) {
+        output::remark(format_args!("\nnote: {note}"));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_commands_fit_together() {
@@ -72,19 +89,14 @@ mod tests {
     #[test]
     fn every_command_shows_an_example() {
         fn check(command: &clap::Command) {
-            if command.get_subcommands().next().is_none() {
-                let help = command
-                    .get_after_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                assert!(
-                    help.contains("Example"),
-                    "{} has no example",
-                    command.get_name()
-                );
-            }
+            let help = command.get_after_help().map(ToString::to_string);
+            let name = command.get_name();
+            assert!(
+                help.is_some_and(|help| help.contains("Example")),
+                "{name} has no example"
+            );
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        Cli::command().get_subcommands().for_each(check);
     }
 }

@@ -45,7 +45,7 @@ options! {
     /// Folder of the data; made if it is not there [default: ./tidemill-data]
     data: PathBuf = "data", "TIDEMILL_DATA", "DIR";
     /// Address of HTTP and Socket.IO [default: 127.0.0.1:7575]
-    http: SocketAddr = "http", "TIDEMILL_HTTP", "ADDR";
+    http: Address = "http", "TIDEMILL_HTTP", "ADDR";
     /// Listen where other machines can reach it, although nobody has to log in [default: false]
     insecure: bool = "insecure", "TIDEMILL_INSECURE", "BOOL",
         num_args = 0..=1, default_missing_value = "true", require_equals = true;
@@ -58,6 +58,27 @@ options! {
     auto_create_topics: bool = "auto-create-topics", "TIDEMILL_AUTO_CREATE_TOPICS", "BOOL";
     /// Partitions of a topic that is created by its first use [default: 1]
     default_partitions: u32 = "default-partitions", "TIDEMILL_DEFAULT_PARTITIONS", "N";
+}
+
+/// Where a door listens, as typed or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Address(pub(crate) SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        values::address(text).map(Self)
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 /// When an event counts as kept.
@@ -130,7 +151,7 @@ impl Settings {
                 .unwrap_or_else(|| PathBuf::from("./tidemill-data")),
             http: options
                 .http
-                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7575))),
+                .map_or(SocketAddr::from(([127, 0, 0, 1], 7575)), |http| http.0),
             insecure: options.insecure.unwrap_or(false),
             flush: options.flush.unwrap_or(Flush::EveryCommit),
             event_max_bytes: max,
@@ -184,7 +205,13 @@ mod tests {
 
     #[test]
     fn nonsense_in_the_file_is_wrong_use_and_named() {
-        for text in ["port = 1\n", "http = 7\n", "flush = 'sometimes'\n", "[\n"] {
+        for text in [
+            "port = 1\n",
+            "http = 7\n",
+            "http = 'here'\n",
+            "flush = 'sometimes'\n",
+            "[\n",
+        ] {
             let file = file(text);
             let failure = Settings::new(Options::default(), Some(file.path())).unwrap_err();
             assert!(

@@ -3,6 +3,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
+use crate::output;
 
 /// Resolves at the first Ctrl-C or SIGTERM. The second Ctrl-C ends the process at once.
 ///
@@ -18,7 +19,7 @@ pub(crate) fn shutdown() -> Result<impl Future<Output = ()> + Send + 'static, Fa
         }
         tokio::spawn(async move {
             interrupt.recv().await;
-            eprintln!("interrupted again: ending without draining");
+            output::remark("interrupted again: ending without draining");
             std::process::exit(130);
         });
     })

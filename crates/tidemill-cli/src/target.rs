@@ -8,27 +8,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tidemill::broker::{Broker, CreateTopic, FlushPolicy};
-use tidemill::core::{Publisher, json};
+use tidemill::broker::{Broker, CreateTopic, FlushPolicy, GroupError, TopicError};
+use tidemill::core::{PublishError, Publisher, json};
 use tidemill::{Event, GroupName, TopicName};
 
 pub(crate) use reader::{Read, Reader};
 
 use crate::client::{CallError, Client, path};
 use crate::failure::Failure;
-use crate::limits::{PUBLISH_BATCH_BYTES, PUBLISH_BATCH_EVENTS};
 use crate::settings::Flush;
+use crate::values::ServerUrl;
 use crate::wire;
-
-/// Where the server is when nothing else is said.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:7575";
 
 /// The options of every client command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetOptions {
     /// The server's URL [default: http://127.0.0.1:7575]
     #[arg(long, env = "TIDEMILL_SERVER", value_name = "URL")]
-    server: Option<String>,
+    server: Option<ServerUrl>,
     /// A data folder that no server has open, instead of a server
     #[arg(long = "data", value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -41,17 +38,37 @@ pub(crate) enum Target {
     Folder(Broker),
 }
 
+/// Why a publishing call was not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Unpublished {
+    pub(crate) why: String,
+    /// The events may have been kept all the same.
+    pub(crate) may_be_kept: bool,
+}
+
 impl TargetOptions {
+    /// The options again, as words of a command line.
+    pub(crate) fn words(&self) -> Vec<String> {
+        match (&self.folder, &self.server) {
+            (Some(dir), _) => vec!["--data".to_owned(), dir.display().to_string()],
+            (None, Some(url)) if *url != ServerUrl::default_place() => {
+                vec!["--server".to_owned(), url.as_str().to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whom the options name. `--data` wins over a server that only the environment names.
     ///
     /// # Errors
-    /// The URL is none, or the folder cannot be opened: then its text says who has it.
+    /// The folder cannot be opened: then its text says who has it.
     pub(crate) async fn open(&self) -> Result<Target, Failure> {
         match &self.folder {
             Some(dir) => open_folder(dir).await.map(Target::Folder),
             None => {
-                let url = self.server.as_deref().unwrap_or(DEFAULT_SERVER);
-                Client::new(url).map(Target::Server)
+                let url = self.server.clone();
+                let url = url.unwrap_or_else(ServerUrl::default_place);
+                Ok(Target::Server(Client::new(&url)))
             }
         }
     }
@@ -73,43 +90,33 @@ async fn open_folder(dir: &std::path::Path) -> Result<Broker, Failure> {
 }
 
 impl Target {
-    /// Publishes `events` in order, in as few calls as their sizes allow.
+    /// Publishes `events` in one call: all of them are kept, in their order per key, or none.
     ///
     /// # Errors
-    /// What the server or the broker refused; events of earlier calls are kept then.
+    /// What the server or the broker refused, and whether they may have been kept all the same.
     pub(crate) async fn publish(
         &self,
         topic: &TopicName,
-        mut events: Vec<Event>,
-    ) -> Result<Vec<wire::Accepted>, Failure> {
-        let mut accepted = Vec::with_capacity(events.len());
-        while !events.is_empty() {
-            let rest = events.split_off(call_size(&events));
-            accepted.extend(
-                self.publish_call(topic, std::mem::replace(&mut events, rest))
-                    .await?,
-            );
-        }
-        Ok(accepted)
-    }
-
-    async fn publish_call(
-        &self,
-        topic: &TopicName,
         events: Vec<Event>,
-    ) -> Result<Vec<wire::Accepted>, Failure> {
+    ) -> Result<Vec<wire::Accepted>, Unpublished> {
         match self {
             Self::Server(client) => {
                 let at = path(&["v1", "topics", topic.as_str(), "events"]);
                 let body = json::batch_to_bytes(&events);
-                let answer: wire::AcceptedBatch =
-                    client.post(&at, json::BATCH_CONTENT_TYPE, body).await?;
+                let answer = client.post(&at, json::BATCH_CONTENT_TYPE, body).await;
+                let answer: wire::AcceptedBatch = answer.map_err(|error| Unpublished {
+                    may_be_kept: error.may_be_done(),
+                    why: error.to_string(),
+                })?;
                 Ok(answer.events)
             }
             Self::Folder(broker) => {
                 let ids: Vec<String> = events.iter().map(|e| e.id().to_string()).collect();
                 let positions = broker.publish(topic.clone(), events).await;
-                let positions = positions.map_err(Failure::new)?;
+                let positions = positions.map_err(|error| Unpublished {
+                    may_be_kept: matches!(error, PublishError::Indeterminate(_)),
+                    why: error.to_string(),
+                })?;
                 let pairs = ids.into_iter().zip(positions);
                 Ok(pairs
                     .map(|(id, at)| wire::Accepted {
@@ -173,16 +180,17 @@ impl Target {
         }
     }
 
-    /// Deletes a topic with all its events.
-    pub(crate) async fn delete_topic(&self, name: &TopicName) -> Result<(), Failure> {
+    /// Deletes a topic with all its events; `false` when there is none of that name.
+    pub(crate) async fn delete_topic(&self, name: &TopicName) -> Result<bool, Failure> {
         match self {
             Self::Server(client) => {
-                client
-                    .delete(&path(&["v1", "topics", name.as_str()]))
-                    .await?;
-                Ok(())
+                let at = path(&["v1", "topics", name.as_str()]);
+                Ok(found(client.delete(&at).await)?.is_some())
             }
-            Self::Folder(broker) => broker.delete_topic(name).await.map_err(Failure::new),
+            Self::Folder(broker) => match broker.delete_topic(name).await {
+                Err(TopicError::Unknown(_)) => Ok(false),
+                deleted => deleted.map(|()| true).map_err(Failure::new),
+            },
         }
     }
 
@@ -210,16 +218,17 @@ impl Target {
         }
     }
 
-    /// Deletes a group and its positions.
-    pub(crate) async fn delete_group(&self, name: &GroupName) -> Result<(), Failure> {
+    /// Deletes a group and its positions; `false` when there is none of that name.
+    pub(crate) async fn delete_group(&self, name: &GroupName) -> Result<bool, Failure> {
         match self {
             Self::Server(client) => {
-                client
-                    .delete(&path(&["v1", "groups", name.as_str()]))
-                    .await?;
-                Ok(())
+                let at = path(&["v1", "groups", name.as_str()]);
+                Ok(found(client.delete(&at).await)?.is_some())
             }
-            Self::Folder(broker) => broker.delete_group(name).await.map_err(Failure::new),
+            Self::Folder(broker) => match broker.delete_group(name).await {
+                Err(GroupError::Unknown(_)) => Ok(false),
+                deleted => deleted.map(|()| true).map_err(Failure::new),
+            },
         }
     }
 
@@ -229,19 +238,6 @@ impl Target {
             broker.close().await;
         }
     }
-}
-
-/// How many of `events` go into one call: at least one.
-fn call_size(events: &[Event]) -> usize {
-    let mut bytes = 0;
-    let fits = events
-        .iter()
-        .take(PUBLISH_BATCH_EVENTS)
-        .take_while(|event| {
-            bytes += event.size_bytes();
-            bytes <= PUBLISH_BATCH_BYTES
-        });
-    fits.count().max(1)
 }
 
 /// An answer of 404 is `None`.

@@ -2,9 +2,12 @@
 //!
 //! This room may not know which command asks.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::Uri;
 use jiff::SignedDuration;
 
 /// A length of time as `20s`, `500ms`, `1h30m`.
@@ -39,30 +42,107 @@ pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// How many times: a whole number of at least 1.
+///
+/// # Errors
+/// A sentence that says so.
+pub(crate) fn count<T: FromStr + PartialEq + From<u8>>(text: &str) -> Result<T, String> {
+    match text.parse() {
+        Ok(count) if count != T::from(0) => Ok(count),
+        Ok(_) => Err("it must be at least 1".to_owned()),
+        Err(_) => Err("write it as a whole number of at least 1".to_owned()),
+    }
+}
+
+/// Where a door listens: an IP address or `localhost`, which is 127.0.0.1 here, and a port.
+///
+/// # Errors
+/// A sentence that shows the form.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = text.strip_prefix("localhost:")
+        && let Ok(port) = port.parse()
+    {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    let form = "write it as ADDRESS:PORT, as in 127.0.0.1:7575, [::1]:7575 or localhost:7575";
+    text.parse().map_err(|_| form.to_owned())
+}
+
+/// The URL of a server, as in `http://127.0.0.1:7575`, without a slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerUrl(String);
+
+impl ServerUrl {
+    /// Where the server is when nothing else is said.
+    pub(crate) fn default_place() -> Self {
+        Self("http://127.0.0.1:7575".to_owned())
+    }
+
+    /// The URL, without a slash at its end.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "write it as http://HOST:PORT, as in http://localhost:7575";
+        let uri: Uri = text.parse().map_err(|_| form.to_owned())?;
+        if uri.scheme_str() == Some("https") {
+            return Err("there is no TLS yet; write it as http://HOST:PORT".to_owned());
+        }
+        if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
+            return Err(form.to_owned());
+        }
+        if uri.query().is_some() {
+            return Err(format!("leave out what follows the port; {form}"));
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
 /// Where reading begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
     /// At the oldest event that is kept.
     Beginning,
     /// After the newest event.
     End,
     /// At this offset in every partition.
     Offset(u64),
+    /// At an offset of its own in each partition; what is not named begins at the beginning.
+    Each(BTreeMap<u32, u64>),
 }
 
-impl FromStr for From {
+impl FromStr for Start {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "beginning" => Ok(Self::Beginning),
-            "end" => Ok(Self::End),
-            number => number
-                .parse()
-                .map(Self::Offset)
-                .map_err(|_| format!("{text:?} is none of beginning, end or an offset")),
+            "beginning" => return Ok(Self::Beginning),
+            "end" => return Ok(Self::End),
+            _ => {}
         }
+        if let Ok(offset) = text.parse() {
+            return Ok(Self::Offset(offset));
+        }
+        let pairs: Option<Vec<(u32, u64)>> = text.split(',').map(pair).collect();
+        let each: Option<BTreeMap<u32, u64>> = pairs
+            .map(|pairs| (pairs.len(), pairs.into_iter().collect::<BTreeMap<_, _>>()))
+            .and_then(|(given, each)| (given == each.len()).then_some(each));
+        each.map(Self::Each).ok_or_else(|| {
+            "write it as beginning, end, an offset, or PARTITION:OFFSET pairs, each partition \
+             once, as in 0:17,1:4"
+                .to_owned()
+        })
     }
+}
+
+fn pair(text: &str) -> Option<(u32, u64)> {
+    let (partition, offset) = text.split_once(':')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
 }
 
 /// The content type that `data` is published with.
@@ -106,11 +186,77 @@ mod tests {
 
     #[test]
     fn a_start_is_a_word_or_an_offset() {
-        assert_eq!("beginning".parse(), Ok(From::Beginning));
-        assert_eq!("end".parse(), Ok(From::End));
-        assert_eq!("17".parse(), Ok(From::Offset(17)));
-        assert!("-1".parse::<From>().is_err());
-        assert!("start".parse::<From>().is_err());
+        assert_eq!("beginning".parse(), Ok(Start::Beginning));
+        assert_eq!("end".parse(), Ok(Start::End));
+        assert_eq!("17".parse(), Ok(Start::Offset(17)));
+        let each = BTreeMap::from([(0, 17), (3, 4)]);
+        assert_eq!("3:4,0:17".parse(), Ok(Start::Each(each)));
+        for text in [
+            "-1",
+            "start",
+            "",
+            "0:1,0:2",
+            "0:1,",
+            "0:",
+            ":1",
+            "0:1:2",
+            "18446744073709551616",
+        ] {
+            let error = text.parse::<Start>().unwrap_err();
+            assert!(error.contains("0:17,1:4"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_at_least_one() {
+        assert_eq!(count::<u64>("7"), Ok(7));
+        for text in ["0", "-1", "", "many"] {
+            assert!(
+                count::<u32>(text).unwrap_err().contains("at least 1"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_is_an_ip_address_or_localhost_and_a_port() {
+        for (text, address) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("[::1]:80", "[::1]:80"),
+            ("localhost:7575", "127.0.0.1:7575"),
+        ] {
+            assert_eq!(super::address(text).unwrap().to_string(), address);
+        }
+        for text in [
+            "",
+            "localhost",
+            "localhost:",
+            "localhost:99999",
+            "7575",
+            ":7575",
+            "a.b:1",
+        ] {
+            let error = super::address(text).unwrap_err();
+            assert!(error.contains("localhost:7575"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_plain_http_urls_are_servers() {
+        let url: ServerUrl = "http://127.0.0.1:1/".parse().unwrap();
+        assert_eq!(url.as_str(), "http://127.0.0.1:1");
+        for text in [
+            "",
+            "127.0.0.1:7575",
+            "localhost:7575",
+            "https://a",
+            "http://",
+            "http://a?b",
+            "ftp://a",
+        ] {
+            let error = text.parse::<ServerUrl>().unwrap_err();
+            assert!(error.contains("http://HOST:PORT"), "{text}: {error}");
+        }
     }
 
     #[test]

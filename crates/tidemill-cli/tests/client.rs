@@ -83,6 +83,13 @@ fn topics_are_created_listed_shown_and_deleted() {
         let topic: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
         assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
         assert_eq!(run(&["topic", "show", "a"]).done().lines().count(), 4);
+        let json = run(&["topic", "create", "c", "--json"]).done();
+        let topic: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
+        assert_eq!(
+            (&topic["name"], &topic["partitions"][0]["end"]),
+            (&"c".into(), &0.into())
+        );
+        run(&["topic", "delete", "c"]).done();
         let error = run(&["topic", "create", "a"]).failed();
         assert!(error.contains("exists"), "{error}");
         run(&["topic", "delete", "a"]).done();
@@ -93,6 +100,7 @@ fn topics_are_created_listed_shown_and_deleted() {
         ] {
             let error = run(gone).failed();
             assert!(error.contains("unknown topic a"), "{error}");
+            assert!(!error.contains("create it first"), "{error}");
         }
     });
 }
@@ -107,6 +115,7 @@ fn groups_that_are_not_there_are_named() {
         ] {
             let error = run(gone).failed();
             assert!(error.contains("unknown group billing"), "{error}");
+            assert!(error.contains("`tidemill group list`"), "{error}");
         }
     });
 }
@@ -210,7 +219,14 @@ fn wrong_use_is_told_apart_from_failure() {
         (&["publish", "t", "x", "--header", "Upper=1"], "Upper"),
         (&["publish", "t", "x", "--file", "f"], "--file"),
         (&["publish", "t", "x", "--key", ""], "key"),
-        (&["publish", "t", "x", "--count", "0"], "--count"),
+        (
+            &["publish", "t", "x", "--count", "0"],
+            "it must be at least 1",
+        ),
+        (
+            &["topic", "create", "t", "--partitions", "0"],
+            "it must be at least 1",
+        ),
         (&["publish", "t", "x", "--server", "nonsense"], "--server"),
         (&["sub", "t", "--from", "yesterday"], "beginning"),
         (&["sub", "t", "--since", "soon"], "1h"),
@@ -237,6 +253,8 @@ fn every_command_has_help_with_an_example() {
         "serve",
         "publish",
         "subscribe",
+        "topic",
+        "group",
         "topic list",
         "topic show",
         "topic create",

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Running, Server, run, tidemill};
+use support::{Running, Server, run, run_with, tidemill};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -158,12 +158,58 @@ fn the_largest_event_is_about_its_data_and_not_about_the_call() {
 }
 
 #[test]
+fn localhost_is_an_address() {
+    let data = folder();
+    let mut command = tidemill();
+    command.arg("serve").arg("--data").arg(data.path());
+    command.args(["--http", "localhost:0"]);
+    let mut running = Running::start(command);
+    assert!(running.line("http ").starts_with("http://127.0.0.1:"));
+}
+
+#[test]
+fn a_wrong_value_of_the_environment_names_its_variable() {
+    for (arguments, variable, value, part) in [
+        (&["serve"][..], "TIDEMILL_HTTP", "", "localhost:7575"),
+        (&["serve"], "TIDEMILL_HTTP", "here", "localhost:7575"),
+        (&["demo"], "TIDEMILL_HTTP", "", "localhost:7575"),
+        (&["serve"], "TIDEMILL_DATA", "", "--data"),
+        (&["serve"], "TIDEMILL_CONFIG", "", "--config"),
+        (&["serve"], "TIDEMILL_INSECURE", "maybe", "true, false"),
+        (&["serve"], "TIDEMILL_DEFAULT_PARTITIONS", "x", "--default"),
+        (
+            &["topic", "list"],
+            "TIDEMILL_SERVER",
+            "",
+            "http://HOST:PORT",
+        ),
+        (
+            &["sub", "t"],
+            "TIDEMILL_SERVER",
+            "localhost:1",
+            "http://HOST:PORT",
+        ),
+    ] {
+        let ended = run_with(arguments, &[(variable, value)]);
+        let error = ended.misused();
+        for part in [part, variable] {
+            assert!(error.contains(part), "{variable}={value}: {error}");
+        }
+    }
+    // What was typed is not blamed on the environment.
+    let typed = ["topic", "list", "--server", "nonsense"];
+    let error = run_with(&typed, &[("TIDEMILL_SERVER", "http://a:1")]).misused();
+    assert!(!error.contains("TIDEMILL_SERVER"), "{error}");
+}
+
+#[test]
 fn nonsense_is_wrong_use() {
     let data = folder();
     let config = data.path().join("wrong.toml");
     std::fs::write(&config, "portt = 1\n").unwrap();
     for (arguments, part) in [
-        (&["serve", "--http", "nowhere"][..], "--http"),
+        (&["serve", "--http", "nowhere"][..], "localhost:7575"),
+        (&["serve", "--http", "7575"], "localhost:7575"),
         (&["serve", "--flush", "sometimes"], "every_commit"),
         (&["serve", "--event-max-bytes", "0"], "--event-max-bytes"),
         (&["serve", "--config", config.to_str().unwrap()], "portt"),

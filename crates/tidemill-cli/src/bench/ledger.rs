@@ -35,7 +35,9 @@ pub(crate) struct Counts {
     pub(crate) delivered: u64,
     /// Accepted and never came.
     pub(crate) lost: u64,
-    /// Deliveries of an event that had come already.
+    /// Deliveries of an event that had come already, until
+    /// [`BENCH_LISTEN_ON`](crate::limits::BENCH_LISTEN_ON) after the last event that was missing.
+    /// What comes later, as from a lease that runs out, is not seen.
     pub(crate) doubled: u64,
     /// Events that came before an earlier one of their key.
     pub(crate) out_of_order: u64,

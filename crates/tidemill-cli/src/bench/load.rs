@@ -180,9 +180,7 @@ impl Load {
                         CallError::Refused(StatusCode::SERVICE_UNAVAILABLE, why) => {
                             Refusal::Later(why)
                         }
-                        CallError::Refused(_, why) | CallError::NoAnswer(why) => {
-                            Refusal::Broken(why)
-                        }
+                        error => Refusal::Broken(error.to_string()),
                     })
             }
         }

@@ -26,7 +26,7 @@ use load::{Load, Shared, TYPE};
 pub(crate) use report::{Plan, Report, Sample};
 
 use crate::failure::Failure;
-use crate::limits::BENCH_SILENCE;
+use crate::limits::{BENCH_LISTEN_ON, BENCH_SILENCE};
 use crate::target::Reader;
 
 /// How often the run looks whether all has come.
@@ -98,10 +98,13 @@ pub(crate) async fn run(
     Ok(Report::new(plan, &shared, published_for, samples, errors))
 }
 
-/// Whether the intake is over: all has come, or nothing more comes.
+/// Whether the intake is over: all has come and nothing came after it for a while, or nothing
+/// more comes.
 struct Quiet {
     delivered: u64,
     since: Instant,
+    /// Since when all has come.
+    complete: Option<Instant>,
 }
 
 impl Quiet {
@@ -109,13 +112,15 @@ impl Quiet {
         Self {
             delivered: 0,
             since: Instant::now(),
+            complete: None,
         }
     }
 
     fn over(&mut self, shared: &Shared, now: Instant) -> bool {
         let delivered = shared.ledger.delivered();
         if delivered >= shared.ledger.accepted() {
-            return true;
+            // A double may still be on its way.
+            return now - *self.complete.get_or_insert(now) > BENCH_LISTEN_ON;
         }
         if delivered != self.delivered {
             self.delivered = delivered;

@@ -105,17 +105,19 @@ async fn report(wrong: Wrong) -> Report {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_wrong_bus_is_caught_and_the_right_one_is_not() {
-    let right = report(Wrong::Nothing).await;
+    let (right, loses, doubles, swaps) = tokio::join!(
+        report(Wrong::Nothing),
+        report(Wrong::Loses),
+        report(Wrong::Doubles),
+        report(Wrong::Swaps),
+    );
     assert!(right.clean, "{}", right.text());
-    let loses = report(Wrong::Loses).await;
     assert!(!loses.clean && loses.counts.lost == 1, "{}", loses.text());
-    let doubles = report(Wrong::Doubles).await;
     assert!(
         !doubles.clean && doubles.counts.doubled == 1,
         "{}",
         doubles.text()
     );
-    let swaps = report(Wrong::Swaps).await;
     assert!(
         !swaps.clean && swaps.counts.out_of_order == 1,
         "{}",

@@ -17,13 +17,15 @@ use crate::listing::print_json;
 use crate::progress::Progress;
 use crate::settings::Flush;
 use crate::target::{Reader, Target};
-use crate::values::{self, From};
-use crate::{signals, target};
+use crate::values::{self, ServerUrl, Start};
+use crate::{output, signals, target};
 
 /// Generate load, handle it, and report losses, doubles, order, throughput and latency
 ///
 /// Without --data and --server the broker is in memory. With them the topic is a new one, which
-/// is deleted at the end. Exit code 1 when anything was lost, doubled or out of order.
+/// is deleted at the end. Exit code 1 when anything was lost, doubled or out of order. An event is
+/// lost when nothing at all comes for 10 s; doubles are listened for until 1 s after the last
+/// event came. Ctrl-C ends publishing; what was accepted is still waited for and reported.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill bench --for 10s\n  \
@@ -72,7 +74,7 @@ pub(crate) struct Bench {
     data: Option<PathBuf>,
     /// Publish to this server over HTTP and read from it by long poll
     #[arg(long, value_name = "URL")]
-    server: Option<String>,
+    server: Option<ServerUrl>,
     /// Print the report as JSON, with every second of the run
     #[arg(long)]
     json: bool,
@@ -111,9 +113,9 @@ impl Bench {
         let deleted = self.clear(place, &topic).await;
         let report = report?;
         if self.json {
-            print_json(&report);
+            print_json(&report)?;
         } else {
-            print!("{}", report.text());
+            output::write(report.text().as_bytes())?;
         }
         if !report.clean {
             return Err(Failure::new("the run was not clean: see above"));
@@ -123,7 +125,7 @@ impl Bench {
 
     async fn open(&self) -> Result<Target, Failure> {
         if let Some(url) = &self.server {
-            return Client::new(url).map(Target::Server);
+            return Ok(Target::Server(Client::new(url)));
         }
         let builder = match &self.data {
             Some(dir) => Broker::builder()
@@ -152,7 +154,8 @@ impl Bench {
         }
         let deleted = place.delete_topic(topic).await;
         place.close().await;
-        deleted
+        // What is gone already was deleted by somebody else.
+        deleted.map(|_| ())
     }
 
     async fn report(
@@ -163,7 +166,7 @@ impl Bench {
     ) -> Result<Report, Failure> {
         let (door, intake) = match place {
             Target::Server(client) => {
-                let reader = Reader::open(place, topic, From::Beginning).await?;
+                let reader = Reader::open(place, topic, Start::Beginning).await?;
                 (Door::Server(client.clone()), Intake::Readers(reader))
             }
             Target::Folder(broker) => {
@@ -181,7 +184,8 @@ impl Bench {
 
     fn plan(&self, interrupt: Arc<AtomicBool>) -> Plan {
         let folder = self.data.as_ref().map(|dir| dir.display().to_string());
-        let place = self.server.clone().or(folder);
+        let server = self.server.as_ref().map(|url| url.as_str().to_owned());
+        let place = server.or(folder);
         Plan {
             place: place.unwrap_or_else(|| "memory".to_owned()),
             time: self.time,

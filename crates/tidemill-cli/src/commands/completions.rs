@@ -3,6 +3,9 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+use crate::failure::Failure;
+use crate::output;
+
 /// Print the completion script of a shell
 #[derive(Args)]
 #[command(
@@ -15,8 +18,10 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(self) {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let mut command = crate::Cli::command();
-        clap_complete::generate(self.shell, &mut command, "tidemill", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command, "tidemill", &mut script);
+        output::write(&script)
     }
 }

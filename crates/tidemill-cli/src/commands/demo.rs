@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
+use crate::output::{self, Stage};
 use crate::{signals, values};
 
 /// Of the generated orders, about one in so many meets a declined card.
@@ -68,11 +69,13 @@ pub(crate) struct Demo {
         long,
         env = "TIDEMILL_HTTP",
         value_name = "ADDR",
-        default_value = "127.0.0.1:7575"
+        default_value = "127.0.0.1:7575",
+        value_parser = values::address
     )]
     http: SocketAddr,
     /// Address of the shop's HTTP
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7580")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7580",
+          value_parser = values::address)]
     shop: SocketAddr,
     /// Listen where other machines can reach it, although nobody has to log in
     #[arg(long)]
@@ -144,8 +147,15 @@ impl Demo {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<DemoReport, Failure> {
         let doors = Doors::open(self, bus, broker).await?;
-        let mut output = std::io::stdout();
-        let played = demo::run(bus.clone(), self.options(), &mut output, shutdown).await;
+        let (mut stage, gone) = Stage::new();
+        let ending = async {
+            tokio::select! {
+                () = shutdown => {}
+                // Nobody looks any more: it ends as at Ctrl-C.
+                () = gone.notified() => {}
+            }
+        };
+        let played = demo::run(bus.clone(), self.options(), &mut stage, ending).await;
         doors.close().await;
         played.map_err(Failure::new)
     }
@@ -194,10 +204,11 @@ impl Demo {
 
     /// Says one thing before the shop speaks, in the form that was asked for.
     fn say(&self, name: &str, text: &str) {
-        match self.json {
-            true => println!("{}", serde_json::json!({ name: text })),
-            false => println!("{name}: {text}"),
-        }
+        // What cannot be written is met again by the first second's line.
+        let _ = match self.json {
+            true => output::say(serde_json::json!({ name: text })),
+            false => output::say(format_args!("{name}: {text}")),
+        };
     }
 }
 

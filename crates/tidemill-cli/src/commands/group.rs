@@ -5,12 +5,17 @@ use clap::{Args, Subcommand};
 use tidemill::GroupName;
 
 use crate::failure::Failure;
-use crate::listing::{Listing, print_json};
+use crate::listing::{Listing, print_json, print_json_lines};
+use crate::output::say;
 use crate::target::{Target, TargetOptions};
 use crate::wire;
 
 /// List, show and delete consumer groups
 #[derive(Subcommand)]
+#[command(after_help = "Examples:\n  \
+    tidemill group list\n  \
+    tidemill group show billing --json\n  \
+    tidemill group delete billing")]
 pub(crate) enum Group {
     List(List),
     Show(Show),
@@ -69,29 +74,37 @@ impl Group {
             Self::List(list) => {
                 let groups = target.groups().await?;
                 if list.json {
-                    groups.iter().for_each(print_json);
+                    print_json_lines(&groups)?;
                 } else {
-                    table(&groups).print();
+                    table(&groups).print()?;
                 }
             }
             Self::Show(show) => {
                 let Some(group) = target.group(&show.group).await? else {
-                    let text = format!("unknown group {}; `tidemill group list`", show.group);
-                    return Err(Failure::new(format!("{text} names all")));
+                    return Err(unknown(&show.group));
                 };
                 if show.json {
-                    print_json(&group);
+                    print_json(&group)?;
                 } else {
-                    partitions(&group).print();
+                    partitions(&group).print()?;
                 }
             }
             Self::Delete(delete) => {
-                target.delete_group(&delete.group).await?;
-                println!("deleted {}", delete.group);
+                if !target.delete_group(&delete.group).await? {
+                    return Err(unknown(&delete.group));
+                }
+                say(format_args!("deleted {}", delete.group))?;
             }
         }
         Ok(())
     }
+}
+
+fn unknown(group: &GroupName) -> Failure {
+    Failure::new(format!(
+        "unknown group {group}; `tidemill group list` names all, and a group is made by its first \
+         subscription"
+    ))
 }
 
 fn table(groups: &[wire::Group]) -> Listing {

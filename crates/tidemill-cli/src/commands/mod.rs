@@ -42,10 +42,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
         Command::Bench(command) => wide(command.run()),
-        Command::Completions(command) => {
-            command.run();
-            Ok(())
-        }
+        Command::Completions(command) => command.run(),
     }
 }
 
@@ -65,5 +62,8 @@ fn narrow(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fail
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(command)
+    let done = runtime.block_on(command);
+    // A write that nobody takes is not waited for.
+    runtime.shutdown_background();
+    done
 }

@@ -7,16 +7,20 @@ use clap::Args;
 use tidemill::{Bytes, Event, EventId, EventType, ExtensionValue, Key, Source, TopicName};
 
 use crate::failure::Failure;
-use crate::limits::{DATA_MAX_BYTES, PUBLISH_BATCH_EVENTS};
-use crate::listing::print_json;
-use crate::target::{Target, TargetOptions};
-use crate::values;
+use crate::limits::{DATA_MAX_BYTES, INTERRUPT_GRACE, PUBLISH_BATCH_BYTES, PUBLISH_BATCH_EVENTS};
+use crate::listing::print_json_lines;
+use crate::output::say;
+use crate::target::{Target, TargetOptions, Unpublished};
 use crate::wire::Accepted;
+use crate::{signals, values};
 
 /// The source of events that are published by hand.
 const SOURCE: &str = "/tidemill/cli";
 
 /// Publish an event, or several of the same data
+///
+/// What was acknowledged is durable. Broken off, by Ctrl-C too, it says how many of them are, and
+/// how to go on.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill publish orders '{\"order_id\": 1}' --type order_created --key 1\n  \
@@ -47,7 +51,7 @@ pub(crate) struct Publish {
     headers: Vec<(String, String)>,
     /// How many events of this data to publish, each with an id of its own
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = values::count::<u64>)]
     count: u64,
     /// Print a line of JSON for each event
     #[arg(long)]
@@ -60,43 +64,104 @@ impl Publish {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let data = self.read_data()?;
         // What is wrong with the event is known before anybody is asked.
-        self.event(data.clone())?;
+        let size_bytes = self.event(data.clone())?.size_bytes();
+        let shutdown = signals::shutdown()?;
         let target = self.target.open().await?;
-        let published = self.publish(&target, data).await;
+        let published = self.publish(&target, data, size_bytes, shutdown).await;
         target.close().await;
         published
     }
 
-    async fn publish(&self, target: &Target, data: Option<Bytes>) -> Result<(), Failure> {
-        let mut left = self.count;
-        let mut last = None;
-        while left > 0 {
-            let now = left.min(PUBLISH_BATCH_EVENTS as u64);
+    /// Publishes all of them, in as few calls as their size allows.
+    async fn publish(
+        &self,
+        target: &Target,
+        data: Option<Bytes>,
+        size_bytes: usize,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
+        let most = (PUBLISH_BATCH_BYTES / size_bytes.max(1)).clamp(1, PUBLISH_BATCH_EVENTS) as u64;
+        let mut done = Done::default();
+        tokio::pin!(shutdown);
+        let mut interrupted = false;
+        while done.count < self.count && !interrupted {
+            let now = most.min(self.count - done.count);
             let events: Result<Vec<Event>, Failure> =
                 (0..now).map(|_| self.event(data.clone())).collect();
-            let accepted = target.publish(&self.topic, events?).await?;
+            let call = target.publish(&self.topic, events?);
+            tokio::pin!(call);
+            let answered = tokio::select! {
+                biased;
+                answered = &mut call => answered,
+                () = &mut shutdown => {
+                    interrupted = true;
+                    in_grace(call).await
+                }
+            };
+            let accepted = answered.map_err(|broken| self.broken_off(&done, now, &broken))?;
             if self.json {
-                accepted.iter().for_each(print_json);
+                print_json_lines(&accepted)?;
             }
-            last = accepted.into_iter().next_back().or(last);
-            left -= now;
+            done.count += now;
+            done.last = accepted.into_iter().next_back();
         }
-        if let (false, Some(last)) = (self.json, last) {
-            println!("{}", self.sentence(&last));
+        match (&done.last, self.json) {
+            _ if done.count < self.count => Err(self.broken_off(
+                &done,
+                0,
+                &Unpublished {
+                    why: "interrupted".to_owned(),
+                    may_be_kept: false,
+                },
+            )),
+            (Some(last), false) => say(self.sentence(last)),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What was acknowledged, what is not known, and how to go on; `under_way` events were in the
+    /// call that brought it to an end.
+    fn broken_off(&self, done: &Done, under_way: u64, broken: &Unpublished) -> Failure {
+        let (why, all, kept) = (&broken.why, self.count, done.count);
+        let rest = all - kept;
+        let topic = &self.topic;
+        let look = match (&done.last, broken.may_be_kept) {
+            (_, false) => String::new(),
+            (
+                Some(Accepted {
+                    partition, offset, ..
+                }),
+                true,
+            ) => {
+                let next = offset + 1;
+                format!("tidemill subscribe {topic} --from {partition}:{next}")
+            }
+            (None, true) => format!("tidemill subscribe {topic} --from beginning"),
+        };
+        let last = done
+            .last
+            .as_ref()
+            .map(|last| format!(", the last at {}", place(last)));
+        let last = last.unwrap_or_default();
+        Failure::new(match (all, broken.may_be_kept) {
+            (1, false) => why.clone(),
+            (1, true) => format!(
+                "{why}; the event may have been kept: look with `{look}` before you try again"
+            ),
+            (_, false) => format!(
+                "{why}; {kept} of {all} events are acknowledged{last}; go on with --count {rest}"
+            ),
+            (_, true) => format!(
+                "{why}; {kept} of {all} events are acknowledged{last}, and {under_way} more may \
+                 have been kept: look with `{look}`, then go on with --count {rest}, or less"
+            ),
+        })
     }
 
     fn sentence(&self, last: &Accepted) -> String {
-        let Accepted {
-            id,
-            topic,
-            partition,
-            offset,
-        } = last;
-        let place = format!("{topic}/{partition}@{offset}");
+        let place = place(last);
         match self.count {
-            1 => format!("published {id} at {place}"),
+            1 => format!("published {} at {place}", last.id),
             many => format!("published {many} events, the last at {place}"),
         }
     }
@@ -135,6 +200,35 @@ impl Publish {
         }
         event.build().map_err(Failure::usage)
     }
+}
+
+/// What was acknowledged so far.
+#[derive(Default)]
+struct Done {
+    count: u64,
+    last: Option<Accepted>,
+}
+
+fn place(accepted: &Accepted) -> String {
+    let Accepted {
+        topic,
+        partition,
+        offset,
+        ..
+    } = accepted;
+    format!("{topic}/{partition}@{offset}")
+}
+
+/// The answer of a call after Ctrl-C, if it comes soon.
+async fn in_grace(
+    call: impl Future<Output = Result<Vec<Accepted>, Unpublished>>,
+) -> Result<Vec<Accepted>, Unpublished> {
+    let unanswered = |_| Unpublished {
+        why: "interrupted before the answer came".to_owned(),
+        may_be_kept: true,
+    };
+    let answered = tokio::time::timeout(INTERRUPT_GRACE, call).await;
+    answered.map_err(unanswered)?
 }
 
 fn at_most(from: impl Read) -> std::io::Result<Vec<u8>> {

@@ -8,7 +8,7 @@ use tidemill_server::{Config, Server};
 
 use crate::failure::Failure;
 use crate::settings::{Flush, Options, Settings};
-use crate::{signals, target};
+use crate::{output, signals, target};
 
 /// Run the broker with its doors: HTTP and Socket.IO
 ///
@@ -43,19 +43,16 @@ impl Serve {
                 return Err(Failure::new(error));
             }
         };
-        println!("tidemill {}", env!("CARGO_PKG_VERSION"));
-        println!(
-            "data    {} ({})",
-            settings.data.display(),
-            flush_text(settings.flush)
-        );
-        println!("http    http://{}", server.http_addr());
+        let (data, flush) = (settings.data.display(), flush_text(settings.flush));
+        // Whatever becomes of its output, a server serves.
+        let _ = output::say(format_args!(
+            "tidemill {}\ndata    {data} ({flush})\nhttp    http://{}",
+            env!("CARGO_PKG_VERSION"),
+            server.http_addr()
+        ));
         server.run(shutdown).await;
         broker.close().await;
-        println!(
-            "closed; everything accepted is in {}",
-            settings.data.display()
-        );
+        let _ = output::say(format_args!("closed; everything accepted is in {data}"));
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! `tidemill subscribe`: prints a topic's events as they come.
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -8,24 +9,30 @@ use tidemill::core::json;
 use tidemill::{Event, TopicName};
 
 use crate::failure::Failure;
+use crate::limits::POSITIONS_TOLD_MAX;
+use crate::output::{self, unwritten};
 use crate::signals;
 use crate::target::{Read, Reader, Target, TargetOptions};
-use crate::values::{self, From};
+use crate::values::{self, Start};
 
 /// Print the events of a topic, and wait for new ones
 ///
-/// It reads by itself and leaves no trace: no group's position changes. Ctrl-C ends it.
+/// It reads by itself and leaves no trace: no group's position changes. It ends after --max
+/// events, at Ctrl-C, and when nobody reads its output any more, as behind `| head`. Broken off,
+/// it says how far it came and which command goes on from there.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill subscribe orders\n  \
     tidemill subscribe orders --from beginning --max 10 --json\n  \
+    tidemill subscribe orders --from 0:17,1:4     offset 17 of partition 0, offset 4 of 1\n  \
     tidemill subscribe orders --since 1h")]
 pub(crate) struct Subscribe {
     /// The topic
     topic: TopicName,
-    /// Where to begin: beginning, end, or an offset (in every partition) [default: end]
+    /// Where to begin: beginning, end, an offset (in every partition), or PARTITION:OFFSET pairs,
+    /// where what is not named begins at the beginning [default: end]
     #[arg(long, value_name = "PLACE", conflicts_with = "since")]
-    from: Option<From>,
+    from: Option<Start>,
     /// Begin with the events of the last time, as in 1h, by the events' own times
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     since: Option<Duration>,
@@ -39,40 +46,58 @@ pub(crate) struct Subscribe {
     target: TargetOptions,
 }
 
+/// How far it came: all before was printed.
+struct Reached {
+    position: BTreeMap<u32, u64>,
+    /// How many events are still to be printed.
+    left: u64,
+}
+
 impl Subscribe {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let shutdown = signals::shutdown()?;
         let target = self.target.open().await?;
+        let mut reached = None;
         let ended = tokio::select! {
-            ended = self.follow(&target) => ended,
-            () = shutdown => Ok(()),
+            ended = self.follow(&target, &mut reached) => ended.map(|()| false),
+            () = shutdown => Ok(true),
+            () = output::hung_up() => Ok(false),
         };
         target.close().await;
-        ended
+        let hint = reached.map(|reached| self.hint(&reached));
+        match (ended, hint) {
+            (Ok(true), Some(hint)) => output::remark(hint),
+            (Ok(_), _) => {}
+            (Err(failure), Some(hint)) => return Err(Failure::new(format!("{failure}\n{hint}"))),
+            (Err(failure), None) => return Err(failure),
+        }
+        Ok(())
     }
 
-    async fn follow(&self, target: &Target) -> Result<(), Failure> {
+    /// Prints until `max` is reached or nobody reads any more.
+    async fn follow(&self, target: &Target, reached: &mut Option<Reached>) -> Result<(), Failure> {
         let earliest = self.earliest()?;
-        let from = match (self.since, self.from) {
-            (Some(_), _) => From::Beginning,
-            (None, from) => from.unwrap_or(From::End),
+        let from = match (self.since, &self.from) {
+            (Some(_), _) => Start::Beginning,
+            (None, from) => from.clone().unwrap_or(Start::End),
         };
         let mut left = self.max.unwrap_or(u64::MAX);
         let mut reader = Reader::open(target, &self.topic, from).await?;
         while left > 0 {
-            let mut out = std::io::stdout().lock();
+            *reached = Some(Reached {
+                position: reader.position().clone(),
+                left,
+            });
+            let mut page = Vec::new();
             for read in reader.read().await? {
                 let old = |time: jiff::Timestamp| earliest.is_some_and(|e| time < e);
-                if read.event.time().is_some_and(old) || left == 0 {
-                    continue;
-                }
-                left -= 1;
-                if !written(self.print(&mut out, &read))? {
-                    return Ok(());
+                if left > 0 && !read.event.time().is_some_and(old) {
+                    left -= 1;
+                    self.print(&mut page, &read)?;
                 }
             }
-            if !written(out.flush())? {
-                return Ok(());
+            if !written(page).await? {
+                break;
             }
         }
         Ok(())
@@ -106,6 +131,44 @@ impl Subscribe {
         write!(out, "{topic}/{partition}@{offset} {}{key} ", event.ty())?;
         writeln!(out, "{}", data_text(event))
     }
+
+    /// How far it came, and the command that goes on from there.
+    fn hint(&self, reached: &Reached) -> String {
+        let topic = &self.topic;
+        let position = &reached.position;
+        let pairs: Vec<String> = position.iter().map(|(p, o)| format!("{p}:{o}")).collect();
+        let mut words = vec![topic.to_string(), "--from".to_owned()];
+        match (position.len(), position.get(&0)) {
+            (1, Some(offset)) => words.push(offset.to_string()),
+            _ => words.push(pairs.join(",")),
+        }
+        if self.max.is_some() {
+            words.extend(["--max".to_owned(), reached.left.to_string()]);
+        }
+        words.extend(self.json.then(|| "--json".to_owned()));
+        words.extend(self.target.words());
+        let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let told = match position.len() <= POSITIONS_TOLD_MAX {
+            true => {
+                let places = position.iter().map(|(p, o)| format!("{topic}/{p}@{o}"));
+                places.collect::<Vec<_>>().join(", ")
+            }
+            false => format!("its place in {} partitions", position.len()),
+        };
+        format!(
+            "read up to before {told}; go on with: tidemill subscribe {}",
+            quoted.join(" ")
+        )
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/:,=@".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 /// The data as it is when it is text, else its size.
@@ -119,11 +182,36 @@ fn data_text(event: &Event) -> String {
     }
 }
 
-/// Whether it was written; `false` when nobody reads any more, as behind `| head`.
-fn written(result: std::io::Result<()>) -> Result<bool, Failure> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => Err(e.into()),
+/// Writes a page to standard output; `false` when nobody reads any more. A reader that is slow
+/// holds up a thread of its own, so that Ctrl-C is still heard.
+async fn written(page: Vec<u8>) -> Result<bool, Failure> {
+    let write = move || {
+        let mut out = std::io::stdout().lock();
+        out.write_all(&page).and_then(|()| out.flush())
+    };
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Ok(Err(e)) => Err(unwritten(&e)),
+        Err(e) => Err(Failure::new(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_survives_the_shell() {
+        for (word, shown) in [
+            ("0:17,1:4", "0:17,1:4"),
+            ("http://127.0.0.1:7575", "http://127.0.0.1:7575"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("http://[::1]:1", "'http://[::1]:1'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), shown);
+        }
     }
 }

@@ -4,12 +4,18 @@ use clap::{Args, Subcommand};
 use tidemill::TopicName;
 
 use crate::failure::Failure;
-use crate::listing::{Listing, print_json};
+use crate::listing::{Listing, print_json, print_json_lines};
+use crate::output::say;
 use crate::target::{Target, TargetOptions};
-use crate::wire;
+use crate::{values, wire};
 
 /// List, show, create and delete topics
 #[derive(Subcommand)]
+#[command(after_help = "Examples:\n  \
+    tidemill topic create orders --partitions 4\n  \
+    tidemill topic show orders\n  \
+    tidemill topic list --json\n  \
+    tidemill topic delete orders")]
 pub(crate) enum Topic {
     List(List),
     Show(Show),
@@ -48,8 +54,12 @@ pub(crate) struct Create {
     /// The topic
     topic: TopicName,
     /// How many ordered parts it has; their number never changes
-    #[arg(long, short, value_name = "N", default_value_t = 1)]
+    #[arg(long, short, value_name = "N", default_value_t = 1,
+          value_parser = values::count::<u32>)]
     partitions: u32,
+    /// Print the topic as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     target: TargetOptions,
 }
@@ -83,9 +93,9 @@ impl Topic {
             Self::List(list) => {
                 let topics = target.topics().await?;
                 if list.json {
-                    topics.iter().for_each(print_json);
+                    print_json_lines(&topics)?;
                 } else {
-                    table(&topics).print();
+                    table(&topics).print()?;
                 }
             }
             Self::Show(show) => {
@@ -93,23 +103,27 @@ impl Topic {
                     return Err(unknown(&show.topic));
                 };
                 if show.json {
-                    print_json(&topic);
+                    print_json(&topic)?;
                 } else {
-                    partitions(&topic).print();
+                    partitions(&topic).print()?;
                 }
             }
             Self::Create(create) => {
-                if create.partitions == 0 {
-                    return Err(Failure::usage("--partitions must be at least 1"));
-                }
                 target
                     .create_topic(&create.topic, create.partitions)
                     .await?;
-                println!("created {}", create.topic);
+                if create.json {
+                    let created = target.topic(&create.topic).await?;
+                    print_json(&created.ok_or_else(|| unknown(&create.topic))?)?;
+                } else {
+                    say(format_args!("created {}", create.topic))?;
+                }
             }
             Self::Delete(delete) => {
-                target.delete_topic(&delete.topic).await?;
-                println!("deleted {}", delete.topic);
+                if !target.delete_topic(&delete.topic).await? {
+                    return Err(unknown(&delete.topic));
+                }
+                say(format_args!("deleted {}", delete.topic))?;
             }
         }
         Ok(())

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidemill::core::{Fetch, json};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tidemill::core::{Fetch, Fetched, json};
 use tidemill::{Bus, Event, Offset, Partition, TopicName};
 
 use super::Target;
 use crate::client::{Client, path};
 use crate::failure::Failure;
 use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, FETCH_WAIT};
-use crate::values::From;
+use crate::values::Start;
 use crate::wire;
 
 /// One event and where it lies.
@@ -40,34 +41,31 @@ impl Reader {
     /// A reader of `topic` that begins at `from`.
     ///
     /// # Errors
-    /// When there is no such topic, or nobody answers.
+    /// When there is no such topic, `from` is not kept, or nobody answers.
     pub(crate) async fn open(
         target: &Target,
         topic: &TopicName,
-        from: From,
+        from: Start,
     ) -> Result<Self, Failure> {
         let Some(found) = target.topic(topic).await? else {
             return Err(Failure::new(format!(
                 "unknown topic {topic}; publish to it, or create it with `tidemill topic create`"
             )));
         };
-        let start = |p: &wire::PartitionOf| match from {
-            From::Beginning => p.earliest,
-            From::End => p.end,
-            From::Offset(offset) => offset.clamp(p.earliest, p.end),
-        };
+        let next = starts(&found, &from)?;
         Ok(Self {
             source: match target {
                 Target::Server(client) => Source::Server(client.clone()),
                 Target::Folder(broker) => Source::Bus(broker.bus()),
             },
             topic: topic.clone(),
-            next: found
-                .partitions
-                .iter()
-                .map(|p| (p.partition, start(p)))
-                .collect(),
+            next,
         })
+    }
+
+    /// Where it reads on, by partition: all before it was given out.
+    pub(crate) fn position(&self) -> &BTreeMap<u32, u64> {
+        &self.next
     }
 
     /// A reader of one partition only, for readers that share the work.
@@ -136,35 +134,168 @@ impl Reader {
     }
 
     async fn read_bus(&mut self, bus: &Bus) -> Result<Vec<Read>, Failure> {
+        let read = self.read_waiting(bus).await?;
+        match read.is_empty() {
+            true => self.wait(bus).await,
+            false => Ok(read),
+        }
+    }
+
+    /// Reads what is there in each partition.
+    async fn read_waiting(&mut self, bus: &Bus) -> Result<Vec<Read>, Failure> {
         let mut read = Vec::new();
-        // Only one partition can be waited for; with several, a short wait each keeps up.
-        let alone = self.next.len() == 1;
-        let wait = if alone {
-            FETCH_WAIT
-        } else {
-            Duration::from_millis(50)
-        };
-        for (partition, offset) in &mut self.next {
-            let fetch = Fetch {
-                topic: self.topic.clone(),
-                partition: Partition(*partition),
-                offset: Offset(*offset),
-                max_events: FETCH_MAX_EVENTS,
-                max_bytes: FETCH_MAX_BYTES,
-                wait: if read.is_empty() {
-                    wait
-                } else {
-                    Duration::ZERO
-                },
-            };
-            let fetched = bus.fetch(fetch).await.map_err(Failure::new)?;
-            *offset = fetched.next.0;
-            read.extend(fetched.events.into_iter().map(|(offset, event)| Read {
-                partition: *partition,
-                offset: offset.0,
-                event,
-            }));
+        for (partition, offset) in self.next.clone() {
+            let fetch = self.fetch(partition, offset, Duration::ZERO);
+            match bus.fetch(fetch).await {
+                Ok(fetched) => self.take(partition, fetched, &mut read),
+                // It is met again, once what was read is given out.
+                Err(_) if !read.is_empty() => break,
+                Err(error) => return Err(Failure::new(error)),
+            }
         }
         Ok(read)
+    }
+
+    /// Waits until one of the partitions has an event, or the time is over.
+    async fn wait(&mut self, bus: &Bus) -> Result<Vec<Read>, Failure> {
+        let waiting = self.next.iter().map(|(partition, offset)| {
+            let fetch = bus.fetch(self.fetch(*partition, *offset, FETCH_WAIT));
+            let partition = *partition;
+            async move { (partition, fetch.await) }
+        });
+        let mut waiting: FuturesUnordered<_> = waiting.collect();
+        let mut read = Vec::new();
+        while let Some((partition, fetched)) = waiting.next().await {
+            self.take(partition, fetched.map_err(Failure::new)?, &mut read);
+            if !read.is_empty() {
+                break;
+            }
+        }
+        Ok(read)
+    }
+
+    fn fetch(&self, partition: u32, offset: u64, wait: Duration) -> Fetch {
+        Fetch {
+            topic: self.topic.clone(),
+            partition: Partition(partition),
+            offset: Offset(offset),
+            max_events: FETCH_MAX_EVENTS,
+            max_bytes: FETCH_MAX_BYTES,
+            wait,
+        }
+    }
+
+    fn take(&mut self, partition: u32, fetched: Fetched, read: &mut Vec<Read>) {
+        self.next.insert(partition, fetched.next.0);
+        read.extend(fetched.events.into_iter().map(|(offset, event)| Read {
+            partition,
+            offset: offset.0,
+            event,
+        }));
+    }
+}
+
+/// Where reading begins in each partition.
+///
+/// # Errors
+/// When `from` names a place that is not kept, or a partition that is not there: then the text
+/// says what is.
+fn starts(topic: &wire::Topic, from: &Start) -> Result<BTreeMap<u32, u64>, Failure> {
+    let name = &topic.name;
+    if let Start::Each(each) = from {
+        let known = |partition| topic.partitions.iter().any(|p| p.partition == partition);
+        if let Some(partition) = each.keys().find(|partition| !known(**partition)) {
+            let count = topic.partitions.len();
+            return Err(Failure::new(format!(
+                "--from: {name} has no partition {partition}; it has {count}"
+            )));
+        }
+    }
+    let start = |p: &wire::PartitionOf| match from {
+        Start::Beginning => p.earliest,
+        Start::End => p.end,
+        Start::Offset(offset) => *offset,
+        Start::Each(each) => each.get(&p.partition).copied().unwrap_or(p.earliest),
+    };
+    let wrong = |p: &&wire::PartitionOf| !(p.earliest..=p.end).contains(&start(p));
+    if let Some(p) = topic.partitions.iter().find(wrong) {
+        let wire::PartitionOf {
+            partition,
+            earliest,
+            end,
+            ..
+        } = p;
+        let at = start(p);
+        let (what, instead) = match at > *end {
+            true => ("ends", "end for what comes next, or an offset up to"),
+            false => ("begins", "beginning, or an offset from"),
+        };
+        let bound = if at > *end { end } else { earliest };
+        return Err(Failure::new(format!(
+            "--from: {name}/{partition} {what} at {bound}, so there is nothing at {at}; give \
+             {instead} {bound}{}",
+            match topic.partitions.len() {
+                1 => "",
+                _ => " there (PARTITION:OFFSET pairs such as 0:17,1:4 give each its own)",
+            }
+        )));
+    }
+    Ok(topic
+        .partitions
+        .iter()
+        .map(|p| (p.partition, start(p)))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(bounds: &[(u64, u64)]) -> wire::Topic {
+        let partitions = bounds.iter().zip(0..);
+        wire::Topic {
+            name: "t".to_owned(),
+            id: None,
+            partitions: partitions
+                .map(|((earliest, end), partition)| wire::PartitionOf {
+                    partition,
+                    earliest: *earliest,
+                    end: *end,
+                    size_bytes: None,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_start_is_found_in_each_partition() {
+        let topic = topic(&[(2, 5), (0, 9)]);
+        let at = |from: &str| {
+            let found = starts(&topic, &from.parse().unwrap()).unwrap();
+            found.into_values().collect::<Vec<_>>()
+        };
+        assert_eq!(at("beginning"), [2, 0]);
+        assert_eq!(at("end"), [5, 9]);
+        assert_eq!(at("5"), [5, 5]);
+        assert_eq!(at("1:9"), [2, 9]);
+    }
+
+    #[test]
+    fn a_place_that_is_not_kept_is_refused_with_what_is() {
+        let topic = topic(&[(2, 5), (0, 9)]);
+        for (from, parts) in [
+            ("6", ["t/0 ends at 5", "end for what comes next"]),
+            ("1", ["t/0 begins at 2", "beginning"]),
+            ("0:3,1:10", ["t/1 ends at 9", "up to 9"]),
+            ("2:0", ["no partition 2", "it has 2"]),
+        ] {
+            let error = starts(&topic, &from.parse().unwrap())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                parts.iter().all(|part| error.contains(part)),
+                "{from}: {error}"
+            );
+        }
     }
 }

@@ -2,9 +2,16 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub(crate) mod fake;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long a command may take to end by itself before the test calls it off.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary, with nothing of the tester's environment that it would read.
 pub(crate) fn tidemill() -> Command {
@@ -59,6 +66,13 @@ fn ended(output: Output) -> Ended {
 /// Runs a command to its end.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
     ended(tidemill().args(arguments).output().unwrap())
+}
+
+/// Runs a command to its end in this environment.
+pub(crate) fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let mut command = tidemill();
+    command.args(arguments).envs(environment.iter().copied());
+    ended(command.output().unwrap())
 }
 
 /// Runs a command that reads `input`.
@@ -119,12 +133,32 @@ impl Running {
     }
 
     /// Sends a signal, as in `INT`, and waits for the end.
-    pub(crate) fn stop(mut self, signal: &str) -> Ended {
-        let kill = Command::new("kill")
-            .arg(format!("-{signal}"))
-            .arg(self.pid().to_string())
-            .status();
-        assert!(kill.unwrap().success());
+    pub(crate) fn stop(self, signal: &str) -> Ended {
+        send_signal(self.pid(), signal);
+        self.end()
+    }
+
+    /// Reads no more, as `head` does, and waits for the end, which must come.
+    pub(crate) fn hang_up(mut self) -> Ended {
+        let (tell, told) = mpsc::channel::<()>();
+        let pid = self.pid();
+        let watchdog = std::thread::spawn(move || {
+            if told.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                send_signal(pid, "KILL");
+            }
+        });
+        let nothing = Command::new("true").stdout(Stdio::piped()).spawn();
+        let mut nothing = nothing.unwrap();
+        self.out = BufReader::new(nothing.stdout.take().unwrap());
+        nothing.wait().unwrap();
+        let ended = self.end();
+        drop(tell);
+        watchdog.join().unwrap();
+        ended
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(mut self) -> Ended {
         let mut out = String::new();
         self.out.read_to_string(&mut out).unwrap();
         let mut err = String::new();
@@ -140,6 +174,14 @@ impl Running {
             err,
         }
     }
+}
+
+fn send_signal(pid: u32, signal: &str) {
+    let kill = Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(pid.to_string())
+        .status();
+    assert!(kill.unwrap().success());
 }
 
 impl Drop for Running {
