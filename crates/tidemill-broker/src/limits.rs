@@ -66,7 +66,8 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
 /// Size of `Broker::in_memory()` in bytes, after which it refuses writes.
 pub const IN_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
-/// How many times a publish is sorted into partitions anew because its topic changed meanwhile.
+/// How many times a publish is sorted into partitions anew, or a subscription asks anew, because
+/// a topic changed meanwhile.
 pub const REROUTES_MAX: usize = 8;
 
 const _: () = assert!(READ_AHEAD_EVENTS < tidemill_core::limits::CURSOR_RANGES_MAX);

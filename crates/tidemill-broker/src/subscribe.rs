@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidemill_core::bus::Support;
+use tidemill_core::cursor::Cursor;
 use tidemill_core::error::Unavailable;
 use tidemill_core::{
     BoxFuture, Fetch, FetchError, Fetched, Generation, GroupMember, GroupName, Guarantees, Order,
-    PartitionBounds, SubscribeError, Subscriber, Subscription, TopicBounds, TopicId, Watch,
+    PartitionBounds, Start, SubscribeError, Subscriber, Subscription, TopicBounds, TopicId,
+    TopicName, Watch,
 };
 use tidemill_log::CommitError;
 
 use crate::broker::{Broker, Inner};
 use crate::group::{Group, JoinRefused, Member};
-use crate::limits::{GROUP_MEMBERS_MAX, SUBSCRIPTION_TOPICS_MAX};
-use crate::machine::{GroupId, JoinTopic, Operation, Receipt, Refusal};
+use crate::limits::{GROUP_MEMBERS_MAX, REROUTES_MAX, SUBSCRIPTION_TOPICS_MAX};
+use crate::machine::{GroupId, JoinTopic, Operation, Receipt, Refusal, Topic};
 
 impl Subscriber for Broker {
     fn guarantees(&self) -> Guarantees {
@@ -96,25 +98,7 @@ async fn subscribe(
     if let Some(refused) = live.and_then(|live| live.refuses(order)) {
         return Err(join_error(group, order, refused));
     }
-    let create = inner.settings.auto_create_topics;
-    let topics = topics.into_iter().map(|name| JoinTopic {
-        name,
-        create: create.then(|| inner.fresh_topic()),
-    });
-    let operation = Operation::Join {
-        group: group.clone(),
-        topics: topics.collect(),
-        start,
-    };
-    let (id, topics) = match inner.submit(operation).await {
-        Ok(Receipt::Joined { group, topics }) => (group, topics),
-        Ok(_) => {
-            return Err(SubscribeError::Other(
-                "the broker answered otherwise".into(),
-            ));
-        }
-        Err(error) => return Err(subscribe_error(error)),
-    };
+    let (id, topics) = join_in_log(&inner, &group, &topics, start).await?;
     let read: Vec<_> = topics.iter().map(|(_, topic, _)| topic.id).collect();
     let shared = group_of(&inner, group.clone(), id, order);
     let joined = shared.join(&inner, order, topics);
@@ -122,6 +106,46 @@ async fn subscribe(
     follow_seeks(&inner, &shared, &read);
     tell_if_gone(&inner, &shared, &read);
     Ok(Member::new(inner, shared, member, notify))
+}
+
+/// The group's id, and its position in every partition of its topics.
+type Joined = (GroupId, Vec<(TopicName, Topic, Vec<Cursor>)>);
+
+/// Has the log make the group, its topics and its positions where they are missing.
+async fn join_in_log(
+    inner: &Inner,
+    group: &GroupName,
+    topics: &[TopicName],
+    start: Start,
+) -> Result<Joined, SubscribeError> {
+    for _ in 0..REROUTES_MAX {
+        let catalog = inner.durable.catalog();
+        let create = inner.settings.auto_create_topics;
+        let topics = topics.iter().map(|name| {
+            // One that is known may be gone by then.
+            let create = create.then(|| inner.fresh_topic());
+            let either = [catalog.topic(name), create].into_iter().flatten();
+            JoinTopic {
+                name: name.clone(),
+                partitions_max: either.map(|topic| topic.partitions).max().unwrap_or(0),
+                create,
+            }
+        });
+        let operation = Operation::Join {
+            group: group.clone(),
+            topics: topics.collect(),
+            start,
+        };
+        match inner.submit(operation).await {
+            Ok(Receipt::Joined { group, topics }) => return Ok((group, topics)),
+            Ok(_) => break,
+            // The refusal came when what it is about was durable: the catalog knows it now.
+            Err(CommitError::Refused(Refusal::Rerouted { .. })) => {}
+            Err(error) => return Err(subscribe_error(error)),
+        }
+    }
+    let why = "the topics keep changing; try again";
+    Err(SubscribeError::Other(why.into()))
 }
 
 /// A position that was set after the journal took the member in, and before the group did, had

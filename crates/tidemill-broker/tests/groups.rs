@@ -364,3 +364,28 @@ async fn a_group_that_falls_far_behind_reads_from_segments() {
     );
     broker.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_may_have_as_many_topics_as_its_bound_says() {
+    let bound = tidemill_broker::limits::SUBSCRIPTION_TOPICS_MAX;
+    for (broker, folder) in both(|builder| builder).await {
+        let topics = (0..bound).map(|n| topic(&format!("t{n}")));
+        let subscription = Subscription {
+            topics: topics.collect(),
+            group: group("g"),
+            order: Order::PerKey,
+            start: Start::Beginning,
+        };
+        let mut member = broker.bus().subscribe(subscription).await.unwrap();
+        let last = topic(&format!("t{}", bound - 1));
+        broker.bus().publish(last, events(0, 1)).await.unwrap();
+        assert_eq!(settle(&mut *member, 1).await, ["0"]);
+        if let Some(folder) = folder {
+            let files = std::fs::read_dir(folder.path().join("journal")).unwrap();
+            let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
+            let total: u64 = sizes.sum();
+            assert!(total < 64 << 20, "{total} bytes of journal");
+        }
+        broker.close().await;
+    }
+}

@@ -97,6 +97,28 @@ async fn a_settlement_begun_before_a_seek_settles_nothing_after_it() {
 }
 
 #[tokio::test]
+async fn a_topic_that_grew_while_a_member_joined_is_read_in_whole() {
+    let (gate, disk) = Gate::new(64 << 20);
+    let broker = Broker::builder().disk(disk).open().await.unwrap();
+    let bus = broker.bus();
+    gate.close();
+    let how = CreateTopic { partitions: 3 };
+    let mut making = pin!(broker.create_topic(topic("t"), how));
+    assert!(begin(making.as_mut()).await.is_none());
+    let mut joining = pin!(bus.subscribe(subscription()));
+    assert!(begin(joining.as_mut()).await.is_none());
+    gate.open();
+    making.await.unwrap();
+    let mut member = joining.await.unwrap();
+    bus.publish(topic("t"), events(0, 3)).await.unwrap();
+    let mut seen = settle(&mut *member, 3).await;
+    seen.sort_unstable();
+    assert_eq!(seen, ["0", "1", "2"]);
+    assert_eq!(broker.group(&group("g")).unwrap().partitions.len(), 3);
+    broker.close().await;
+}
+
+#[tokio::test]
 async fn a_member_that_joined_during_a_seek_begins_where_it_led() {
     let folder = Folder::new();
     let broker = folder.open().await;

@@ -26,6 +26,8 @@ pub(crate) struct Append {
 #[derive(Clone, Debug)]
 pub(crate) struct JoinTopic {
     pub(crate) name: TopicName,
+    /// How many partitions it may have: so much room of the journal is asked for.
+    pub(crate) partitions_max: u32,
     /// The topic as it is to be made where there is none; `None`: it is not made.
     pub(crate) create: Option<Topic>,
 }

@@ -43,11 +43,8 @@ pub(super) fn demand(operation: &Operation) -> Demand {
             )
         }
         Operation::Join { topics, .. } => {
-            let one = |topic: &JoinTopic| {
-                // A topic that exists may have more partitions than one that would be made.
-                let made = topic.create.map_or(0, |topic| topic.partitions);
-                SMALL_BYTES * 2 * (made.max(TOPIC_PARTITIONS_MAX) as usize + 2)
-            };
+            // Each partition may be made and get a position.
+            let one = |topic: &JoinTopic| SMALL_BYTES * 2 * (topic.partitions_max as usize + 2);
             (topics.iter().map(one).sum::<usize>() + 512, true)
         }
         Operation::Pass { .. } | Operation::DeleteGroup { .. } | Operation::Seek { .. } => {
@@ -264,8 +261,12 @@ impl Decision<'_, '_> {
         };
         let mut joined = Vec::with_capacity(topics.len());
         let mut new_bytes = 0;
-        for JoinTopic { name, create } in topics {
+        for joining in topics {
+            let JoinTopic { name, create, .. } = joining;
             let topic = match (self.topic(&name), create) {
+                (Some(now), _) if now.partitions > joining.partitions_max => {
+                    return Err(Refusal::Rerouted { topic: name, now });
+                }
                 (Some(topic), _) => topic,
                 (None, Some(topic)) => self.create_topic(name.clone(), topic)?,
                 (None, None) => return Err(Refusal::UnknownTopic(name)),

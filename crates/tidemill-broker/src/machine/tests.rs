@@ -45,6 +45,7 @@ fn append(to: &str, route: Topic, create: bool) -> Append {
 fn join(topics: &[(&str, Option<Topic>)], start: Start) -> Operation {
     let topics = topics.iter().map(|(topic, create)| JoinTopic {
         name: name(topic),
+        partitions_max: create.map_or(2, |create| create.partitions),
         create: *create,
     });
     Operation::Join {
@@ -315,6 +316,33 @@ fn a_large_state_is_dumped_in_chunks_and_loaded_again() {
         );
     }
     assert_eq!(*loaded.state(), *durable.state());
+}
+
+#[test]
+fn a_join_asks_for_the_room_that_its_topics_need_and_is_refused_where_one_has_grown() {
+    let running = Running::open(&disk());
+    let create = |topic| Operation::CreateTopic {
+        name: name("t"),
+        topic,
+    };
+    let answers = running.all(vec![
+        create(topic(1, 3)),
+        join(&[("t", Some(topic(2, 2)))], Start::Beginning),
+        join(&[("t", Some(topic(2, 3)))], Start::Beginning),
+    ]);
+    let rerouted = Refusal::Rerouted {
+        topic: name("t"),
+        now: topic(1, 3),
+    };
+    assert_eq!(refused(&answers[1]), Some(&rerouted));
+    assert!(answers[2].is_ok(), "{:?}", answers[2]);
+    let bytes = |partitions| {
+        let topics = [("t", Some(topic(1, partitions)))];
+        BrokerMachine::demand(&join(&topics, Start::End)).bytes
+    };
+    let one = bytes(2) - bytes(1);
+    assert!((100..1000).contains(&one), "{one} bytes a partition");
+    assert_eq!(bytes(1024), bytes(1) + 1023 * one);
 }
 
 #[test]
