@@ -5,6 +5,7 @@
 mod support;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -120,8 +121,9 @@ async fn a_topic_that_grew_while_a_member_joined_is_read_in_whole() {
 
 #[tokio::test]
 async fn a_member_that_joined_during_a_seek_begins_where_it_led() {
-    let folder = Folder::new();
-    let broker = folder.open().await;
+    let (gate, disk) = Gate::new(64 << 20);
+    let broker = Broker::builder().disk(Arc::clone(&disk)).open().await;
+    let broker = broker.unwrap();
     let bus = broker.bus();
     bus.publish(topic("t"), events(0, 3)).await.unwrap();
     let mut member = join(&broker, "g", "t", Order::PerKey).await;
@@ -129,13 +131,20 @@ async fn a_member_that_joined_during_a_seek_begins_where_it_led() {
     drop(member);
     broker.close().await;
 
-    let broker = folder.open().await;
+    let broker = Broker::builder().disk(disk).open().await.unwrap();
     let bus = broker.bus();
+    // A join that changes nothing still waits for what was sealed before it.
+    gate.close();
+    let how = CreateTopic::default();
+    let mut making = pin!(broker.create_topic(topic("other"), how));
+    assert!(begin(making.as_mut()).await.is_none());
     let mut joining = pin!(bus.subscribe(subscription()));
     assert!(begin(joining.as_mut()).await.is_none());
     let (g, t) = (group("g"), topic("t"));
-    let sought = broker.seek(&g, &t, Partition(0), SeekTo::Beginning);
-    assert_eq!(sought.await.unwrap(), Offset(0));
+    let mut seeking = pin!(broker.seek(&g, &t, Partition(0), SeekTo::Beginning));
+    assert!(begin(seeking.as_mut()).await.is_none());
+    gate.open();
+    assert_eq!(seeking.await.unwrap(), Offset(0));
     let mut member = joining.await.unwrap();
     assert_eq!(ids(&pull(&mut *member, 3).await), ["0", "1", "2"]);
     broker.close().await;
