@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidemill_core::{Bus, Event, GroupName, PublishError, TopicId, TopicName};
+use tidemill_core::{Bus, Event, GroupName, Partition, PublishError, TopicId, TopicName};
 use tidemill_log::driver::Handle;
-use tidemill_log::{CommitError, OpenError};
+use tidemill_log::{Batch, BatchBuilder, CommitError, OpenError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,6 +21,7 @@ use crate::inbox::Inboxes;
 use crate::info::Health;
 use crate::machine::{Append, BrokerMachine, Durable, Operation, Receipt, Refusal, Topic};
 use crate::metrics::{Counters, Metrics};
+use crate::producer::Ids;
 use crate::watch::{Closed, Listening};
 
 /// An embedded broker. Clones share it; when the last one is gone it closes by itself, in the
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) counters: Counters,
     pub(crate) inboxes: Arc<Inboxes>,
+    pub(crate) producer_ids: Ids,
     pub(crate) closed: Closed,
     /// The groups that had members since the broker was opened. Locked for a look-up.
     groups: Mutex<HashMap<GroupName, Arc<Group>>>,
@@ -58,6 +60,7 @@ impl Inner {
         // Names made by an older process, or another broker, are never met again.
         let inboxes = Inboxes::new(&Uuid::now_v7().simple().to_string());
         Self {
+            producer_ids: Ids::new(handle.epoch()),
             handle,
             durable,
             listening,
@@ -129,11 +132,7 @@ impl Inner {
             None if create => self.fresh_topic(),
             None => return Err(PublishError::UnknownTopic(name.clone())),
         };
-        let round = || self.round.fetch_add(1, Ordering::Relaxed);
-        let now_ms = Timestamp::now().as_millisecond();
-        let event_max_bytes = self.settings.event_max_bytes;
-        let sorted = sort(events.iter(), route, event_max_bytes, now_ms, round)?;
-        let (batches, places) = sorted.split(name.clone());
+        let (batches, places) = self.encode_for(name, route, events, |_, builder| builder)?;
         let append = Append {
             topic: name.clone(),
             route,
@@ -141,6 +140,21 @@ impl Inner {
             batches,
         };
         Ok((append, places))
+    }
+
+    /// Events as one batch a partition of `route`; `stamp` may mark the batches.
+    pub(crate) fn encode_for(
+        &self,
+        name: &TopicName,
+        route: Topic,
+        events: &[Event],
+        stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
+    ) -> Result<(Vec<(Partition, Batch)>, Places), PublishError> {
+        let round = || self.round.fetch_add(1, Ordering::Relaxed);
+        let now_ms = Timestamp::now().as_millisecond();
+        let event_max_bytes = self.settings.event_max_bytes;
+        let sorted = sort(events.iter(), route, event_max_bytes, now_ms, round, stamp)?;
+        Ok(sorted.split(name.clone()))
     }
 }
 

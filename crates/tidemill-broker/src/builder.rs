@@ -3,13 +3,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_core::limits::EVENT_DATA_MAX_BYTES;
 use tidemill_log::driver::{self, FileDisk, MemoryDisk};
 use tidemill_log::{Disk, FlushPolicy, OpenError, Options};
 
 use crate::broker::{Broker, Inner};
-use crate::limits::{IN_MEMORY_MAX_BYTES, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX};
+use crate::limits::{
+    IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX,
+};
 use crate::machine::{BrokerMachine, UnknownEffect};
 use crate::watch::Listening;
 
@@ -27,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) auto_create_topics: bool,
     pub(crate) default_partitions: u32,
     pub(crate) event_max_bytes: usize,
+    pub(crate) producer_id_expiration: Duration,
 }
 
 /// Settings of a broker. Made by [`Broker::builder`]; without a place it is in memory.
@@ -48,6 +52,7 @@ impl Builder {
                 auto_create_topics: true,
                 default_partitions: 1,
                 event_max_bytes: EVENT_DATA_MAX_BYTES,
+                producer_id_expiration: PRODUCER_ID_EXPIRATION,
             },
             flush: FlushPolicy::EveryCommit,
         }
@@ -97,6 +102,13 @@ impl Builder {
         self
     }
 
+    /// After how long without a batch a producer is forgotten in a partition: 24 hours unless
+    /// told otherwise. Each opening of the broker begins the waiting anew.
+    pub fn producer_id_expiration(mut self, after: Duration) -> Self {
+        self.settings.producer_id_expiration = after;
+        self
+    }
+
     /// Opens the broker, and recovers what is there.
     ///
     /// # Errors
@@ -130,6 +142,7 @@ impl Builder {
         };
         options.flush = self.flush;
         let (machine, durable) = BrokerMachine::new();
+        let machine = machine.with_producer_expiration(self.settings.producer_id_expiration);
         let listening = Arc::new(Listening::default());
         let observer = Arc::clone(&listening);
         let open = || driver::open(disk, options, machine, observer);

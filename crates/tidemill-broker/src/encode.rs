@@ -56,7 +56,8 @@ pub(crate) struct Places {
 }
 
 /// Sorts events into batches, one a partition, each in the events' order. A key goes to its
-/// partition; `round` gives the next number for an event without one.
+/// partition; `round` gives the next number for an event without one. `stamp` has the last word
+/// on each batch.
 ///
 /// # Errors
 /// [`PublishError::TooLarge`] where an event's data has more than `event_max_bytes`, or all
@@ -67,6 +68,7 @@ pub(crate) fn sort<'a>(
     event_max_bytes: usize,
     timestamp_ms: i64,
     mut round: impl FnMut() -> u32,
+    stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
 ) -> Result<Sorted, PublishError> {
     let mut builders: Vec<(Partition, BatchBuilder)> = Vec::new();
     // Where each partition's builder is.
@@ -95,9 +97,10 @@ pub(crate) fn sort<'a>(
             .push(timestamp_ms, record.key(), record.value(), record.headers())
             .map_err(refused)?;
     }
-    let finished = builders
-        .into_iter()
-        .map(|(partition, builder)| Ok((partition, builder.finish().map_err(refused)?)));
+    let finished = builders.into_iter().map(|(partition, builder)| {
+        let batch = stamp(partition, builder).finish();
+        Ok((partition, batch.map_err(refused)?))
+    });
     let batches: Result<Vec<_>, PublishError> = finished.collect();
     Ok(Sorted {
         batches: batches?,

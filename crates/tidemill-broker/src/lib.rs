@@ -27,6 +27,7 @@ mod info;
 pub mod limits;
 mod machine;
 mod metrics;
+mod producer;
 mod publish;
 mod subscribe;
 mod watch;
@@ -37,6 +38,10 @@ pub use error::{GroupError, OpenError, TopicError};
 pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo, TopicInfo};
 pub use machine::{GroupKind, SeekTo};
 pub use metrics::Metrics;
-pub use tidemill_log::FlushPolicy;
+pub use producer::{
+    Produce, Producer, ProducerEpoch, ProducerError, ProducerId, ProducerIdentity, ProducerInfo,
+    Sequence,
+};
+pub use tidemill_log::{Batch, BatchBuilder, BatchError, FlushPolicy, batch};
 
 pub use admin::CreateTopic;

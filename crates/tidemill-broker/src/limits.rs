@@ -1,6 +1,8 @@
 //! Every bound of the broker, in one place. What a user may change is in [`crate::Builder`],
 //! whose defaults are here.
 
+use std::time::Duration;
+
 /// Most topics of one broker.
 pub const TOPICS_MAX: usize = 16 * 1024;
 
@@ -50,6 +52,26 @@ pub const PUBLISH_MAX_BYTES: usize = 24 * 1024 * 1024;
 
 /// Most events that a handler may stage with one settlement.
 pub const EFFECTS_MAX_EVENTS: usize = 4096;
+
+/// Batches of a producer that a partition remembers, to recognise one that is sent again; as
+/// many as Kafka's clients have under way.
+pub const PRODUCER_BATCHES_MAX: usize = 5;
+
+/// Most pairs of a producer and a partition that are remembered. At this bound the one that was
+/// not heard of for the longest time is forgotten, if that is at least
+/// [`PRODUCER_SPARED_FOR`]; else the new one is refused.
+pub const PRODUCERS_MAX: usize = 64 * 1024;
+
+/// A producer that was heard of within this time is not forgotten to make room: Kafka's clients
+/// give a batch up after 2 minutes.
+pub const PRODUCER_SPARED_FOR: Duration = Duration::from_secs(600);
+
+/// After how long without a batch a producer is forgotten in a partition, unless configured
+/// otherwise.
+pub const PRODUCER_ID_EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Producers that one operation forgets at most, because their time is over.
+pub const PRODUCERS_FORGOTTEN_AT_ONCE: usize = 8;
 
 /// Most requests that wait for their replies at a time.
 pub const INBOXES_MAX: usize = 64 * 1024;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tidemill_core::{Partition, TopicId};
 
+use crate::batch::Batch;
 use crate::draft::Draft;
 
 /// The number of a journal entry, ascending by one. 0 is before the first.
@@ -93,7 +94,8 @@ pub trait Machine: Send + 'static {
 
     /// Decides. Changes the sealed state only where it answers `Ok`. All that the draft got is
     /// one journal entry with one LSN: it happens whole or not at all. On `Err` the draft is
-    /// forgotten.
+    /// forgotten. An `Ok` without anything in the draft makes no entry; its receipt, too, is
+    /// handed out once everything sealed before is durable.
     ///
     /// # Errors
     /// The machine's own reasons. They are handed out once everything sealed before is
@@ -108,6 +110,14 @@ pub trait Machine: Send + 'static {
     /// An effect is durable (in LSN order, before the receipts of its group are handed out), or
     /// is replayed at recovery. Effects are absolute: applying one twice is applying it once.
     fn apply(&mut self, lsn: Lsn, effect: Effect<'_>);
+
+    /// Records are durable (before the effects and records that follow them in their entry, and
+    /// before readers see them), or are replayed at recovery. The batch has its final base
+    /// offset. For state that follows from the headers of batches and needs no effect of its
+    /// own: like an effect it is only taken in, nothing is decided.
+    fn appended(&mut self, lsn: Lsn, id: PartitionId, batch: &Batch) {
+        let _ = (lsn, id, batch);
+    }
 
     /// Chunk `index` (from 0) of the durable state, `None` after the last. A chunk has at most
     /// [`crate::limits::SNAPSHOT_CHUNK_MAX_BYTES`], and should have less than 1 MiB. Nothing

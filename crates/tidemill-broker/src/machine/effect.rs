@@ -12,6 +12,7 @@ use tidemill_core::{GroupName, Offset, Partition, TopicId, TopicName, varint};
 use tidemill_log::PartitionId;
 use uuid::Uuid;
 
+use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind};
 
 const TOPIC_CREATED: u16 = 0x0001;
@@ -55,14 +56,16 @@ pub(crate) enum Change {
     },
     /// The id of the next group is at least this. Only in snapshots.
     NextGroup { id: GroupId },
+    /// Of producers and transactions.
+    Producer(ProducerChange),
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     varint::put(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_partition(out: &mut Vec<u8>, id: PartitionId) {
+pub(super) fn put_partition(out: &mut Vec<u8>, id: PartitionId) {
     out.extend_from_slice(id.topic.0.as_bytes());
     varint::put(out, u64::from(id.partition.0));
 }
@@ -120,6 +123,7 @@ impl Change {
                 varint::put(out, id.0);
                 NEXT_GROUP
             }
+            Self::Producer(change) => change.encode(out),
         }
     }
 
@@ -165,12 +169,15 @@ impl Change {
             NEXT_GROUP => Self::NextGroup {
                 id: GroupId(reader.number()?),
             },
-            _ => {
-                return Err(format!(
-                    "an effect of kind {kind:#06x} is not supported by this version; \
-                     use a newer one"
-                ));
-            }
+            _ => match ProducerChange::decode(kind, &mut reader)? {
+                Some(change) => Self::Producer(change),
+                None => {
+                    return Err(format!(
+                        "an effect of kind {kind:#06x} is not supported by this version; \
+                         use a newer one"
+                    ));
+                }
+            },
         };
         if reader.0.is_empty() {
             Ok(change)
@@ -180,20 +187,21 @@ impl Change {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads an effect's bytes from the front.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
-    fn number(&mut self) -> Result<u64, String> {
+    pub(super) fn number(&mut self) -> Result<u64, String> {
         let (number, rest) = varint::take(self.0).ok_or("an effect's number does not end")?;
         self.0 = rest;
         Ok(number)
     }
 
-    fn number_32(&mut self) -> Result<u32, String> {
+    pub(super) fn number_32(&mut self) -> Result<u32, String> {
         u32::try_from(self.number()?).map_err(|_| "an effect's number is too large".into())
     }
 
-    fn bytes(&mut self, count: usize) -> Result<&[u8], String> {
+    pub(super) fn bytes(&mut self, count: usize) -> Result<&[u8], String> {
         let (bytes, rest) = self
             .0
             .split_at_checked(count)
@@ -202,25 +210,25 @@ impl Reader<'_> {
         Ok(bytes)
     }
 
-    fn topic(&mut self) -> Result<TopicId, String> {
+    pub(super) fn topic(&mut self) -> Result<TopicId, String> {
         let id = Uuid::from_slice(self.bytes(16)?).map_err(|e| e.to_string())?;
         Ok(TopicId(id))
     }
 
-    fn partition(&mut self) -> Result<PartitionId, String> {
+    pub(super) fn partition(&mut self) -> Result<PartitionId, String> {
         Ok(PartitionId {
             topic: self.topic()?,
             partition: Partition(self.number_32()?),
         })
     }
 
-    fn text(&mut self) -> Result<ByteString, String> {
+    pub(super) fn text(&mut self) -> Result<ByteString, String> {
         let length = usize::try_from(self.number()?).map_err(|e| e.to_string())?;
         let text = std::str::from_utf8(self.bytes(length)?).map_err(|e| e.to_string())?;
         Ok(ByteString::from(text))
     }
 
-    fn cursor(&mut self) -> Result<Cursor, String> {
+    pub(super) fn cursor(&mut self) -> Result<Cursor, String> {
         let (cursor, rest) = Cursor::decode(self.0).map_err(|e| e.to_string())?;
         self.0 = rest;
         Ok(cursor)
@@ -232,6 +240,7 @@ mod tests {
     use tidemill_core::cursor::CursorBounds;
 
     use super::*;
+    use crate::producer::ProducerId;
 
     fn all() -> Vec<Change> {
         let id = TopicId(Uuid::from_u128(7));
@@ -267,6 +276,10 @@ mod tests {
                 range: Offset(7)..Offset(8),
             },
             Change::NextGroup { id: group },
+            Change::Producer(ProducerChange::Forgotten {
+                producer: ProducerId(1),
+                partition,
+            }),
         ]
     }
 

@@ -6,18 +6,22 @@
 //! deliveries: those end with the process, and belong to `group`.
 
 mod effect;
+mod heard;
 mod operation;
+mod producer_effect;
 mod seal;
+mod seal_producer;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tidemill_core::varint;
-use tidemill_log::{Demand, Draft, Effect, LoadError, Lsn, Machine, Now};
+use tidemill_log::{Batch, Demand, Draft, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 
 pub use self::operation::SeekTo;
 pub(crate) use self::operation::{Append, JoinTopic, Operation, Receipt, Refusal, Settled};
@@ -25,8 +29,10 @@ pub use self::state::GroupKind;
 pub(crate) use self::state::{GroupId, GroupState, State, Topic};
 
 use self::effect::Change;
+use self::heard::Heard;
 use crate::catalog::Catalog;
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::producer::Header;
 
 /// The durable state as the rest of the broker reads it.
 #[derive(Debug, Default)]
@@ -67,6 +73,8 @@ pub(crate) struct UnknownEffect {
 pub(crate) struct BrokerMachine {
     sealed: State,
     durable: Arc<Durable>,
+    /// When producers were last heard of, and when they are forgotten.
+    heard: Heard,
     /// Recovery has ended: the catalog is kept up to date from now on.
     live: bool,
 }
@@ -78,9 +86,16 @@ impl BrokerMachine {
         let machine = Self {
             sealed: State::default(),
             durable: Arc::clone(&durable),
+            heard: Heard::default(),
             live: false,
         };
         (machine, durable)
+    }
+
+    /// Forgets producers after this time without a batch.
+    pub(crate) fn with_producer_expiration(mut self, after: Duration) -> Self {
+        self.heard.expiration = after;
+        self
     }
 
     fn apply_durable(&self, change: Change) {
@@ -107,10 +122,17 @@ impl Machine for BrokerMachine {
     fn seal(
         &mut self,
         operation: Operation,
-        _now: Now,
+        now: Now,
         draft: &mut Draft<'_>,
     ) -> Result<Receipt, Refusal> {
-        seal::seal(&mut self.sealed, operation, draft)
+        seal::seal(&mut self.sealed, &mut self.heard, now, operation, draft)
+    }
+
+    fn appended(&mut self, _: Lsn, id: PartitionId, batch: &Batch) {
+        if let Some(header) = Header::of(batch) {
+            let base = batch.base_offset();
+            self.durable.state().producers.appended(id, header, base);
+        }
     }
 
     fn apply(&mut self, lsn: Lsn, effect: Effect<'_>) {
@@ -138,6 +160,7 @@ impl Machine for BrokerMachine {
 
     fn recovered(&mut self) {
         self.sealed = self.durable.state().clone();
+        self.heard.begin(&self.sealed.producers);
         self.live = true;
         self.durable.publish_catalog();
     }

@@ -8,6 +8,7 @@ use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
 use tidemill_log::{Batch, PartitionId};
 
 use super::state::{GroupId, Topic};
+use crate::producer::ProducerError;
 
 /// Records for one topic, sorted into partitions already.
 #[derive(Clone, Debug)]
@@ -135,6 +136,8 @@ pub(crate) enum Refusal {
     TooMany { what: &'static str, max: usize },
     #[error("a topic has 1 to {max} partitions, not {asked}")]
     Partitions { asked: u32, max: u32 },
+    #[error(transparent)]
+    Producer(Box<ProducerError>),
     #[error("the group's positions need more than {max_bytes} bytes; read fewer topics with it")]
     GroupState { max_bytes: usize },
 }

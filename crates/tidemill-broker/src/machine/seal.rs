@@ -5,23 +5,35 @@ use std::collections::BTreeMap;
 
 use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::{GroupName, Offset, Start, TopicName};
-use tidemill_log::{Demand, Draft, PartitionId};
+use tidemill_log::{Batch, Demand, Draft, Now, PartitionId};
 
 use super::effect::Change;
+use super::heard::Heard;
 use super::operation::{Append, JoinTopic, Operation, Receipt, Refusal, SeekTo, Settled};
+use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind, GroupState, State, Topic};
 use crate::limits::{
-    GROUP_STATE_MAX_BYTES, GROUPS_MAX, PARTITIONS_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
+    GROUP_STATE_MAX_BYTES, GROUPS_MAX, PARTITIONS_MAX, PRODUCERS_FORGOTTEN_AT_ONCE,
+    TOPIC_PARTITIONS_MAX, TOPICS_MAX,
 };
+use crate::producer::Header;
 
 /// Bytes that an effect or a partition needs of the journal at most, without texts and ranges.
 const SMALL_BYTES: usize = 160;
+
+/// Bytes of the effects by which producers are forgotten for one batch.
+const FORGOTTEN_BYTES: usize = SMALL_BYTES * (PRODUCERS_FORGOTTEN_AT_ONCE + 1);
 
 pub(super) fn demand(operation: &Operation) -> Demand {
     let created = |topic: Topic| SMALL_BYTES * (topic.partitions as usize + 1) + 256;
     let append = |append: &Append| {
         let batches = append.batches.iter();
-        let records: usize = batches.map(|(_, batch)| batch.as_bytes().len() + 128).sum();
+        let record = |(_, batch): &(_, Batch)| {
+            let forgets = batch.producer().is_some();
+            let forgotten = if forgets { FORGOTTEN_BYTES } else { 0 };
+            batch.as_bytes().len() + 128 + forgotten
+        };
+        let records: usize = batches.map(record).sum();
         records
             + if append.create {
                 created(append.route)
@@ -56,6 +68,8 @@ pub(super) fn demand(operation: &Operation) -> Demand {
 
 pub(super) fn seal(
     state: &mut State,
+    heard: &mut Heard,
+    now: Now,
     operation: Operation,
     draft: &mut Draft<'_>,
 ) -> Result<Receipt, Refusal> {
@@ -64,26 +78,44 @@ pub(super) fn seal(
         draft,
         changes: Vec::new(),
         made: BTreeMap::new(),
+        wrote: Vec::new(),
     };
     let receipt = decision.decide(operation)?;
-    let Decision { changes, .. } = decision;
+    if !decision.wrote.is_empty() {
+        decision.forget(heard, now)?;
+    }
+    let Decision { changes, wrote, .. } = decision;
+    for (id, header, base) in wrote {
+        heard.heard(id, header.producer, now.monotonic);
+        state.producers.appended(id, header, base);
+    }
     let mut bytes = Vec::new();
     for change in changes {
         bytes.clear();
         let kind = change.encode(&mut bytes);
         draft.effect(kind, &bytes);
+        match &change {
+            Change::Producer(ProducerChange::Forgotten {
+                producer,
+                partition,
+            }) => heard.forget(*partition, *producer),
+            Change::TopicDeleted { id } => heard.forget_topic(*id),
+            _ => {}
+        }
         state.apply(change);
     }
     Ok(receipt)
 }
 
 /// One operation while it is decided: what it would change is kept aside.
-struct Decision<'a, 'd> {
-    state: &'a State,
-    draft: &'a mut Draft<'d>,
-    changes: Vec<Change>,
+pub(super) struct Decision<'a, 'd> {
+    pub(super) state: &'a State,
+    pub(super) draft: &'a mut Draft<'d>,
+    pub(super) changes: Vec<Change>,
     /// Topics that this operation makes.
     made: BTreeMap<TopicName, Topic>,
+    /// Batches of producers that are appended: their headers and base offsets.
+    pub(super) wrote: Vec<(PartitionId, Header, Offset)>,
 }
 
 impl Decision<'_, '_> {
@@ -214,8 +246,7 @@ impl Decision<'_, '_> {
                 topic: topic.id,
                 partition,
             };
-            let base = self.draft.append(id, batch);
-            bases.push(base.ok_or(Refusal::UnknownPartition(id))?);
+            bases.push(self.append_batch(id, batch)?);
         }
         Ok(bases)
     }

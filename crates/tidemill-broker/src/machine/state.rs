@@ -9,6 +9,8 @@ use tidemill_core::{GroupName, Offset, Partition, TopicId, TopicName};
 use tidemill_log::PartitionId;
 
 use super::effect::Change;
+use super::producer_effect::ProducerChange;
+use crate::producer::Producers;
 
 /// The identity of a group: a group deleted and made again under its name has another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +102,7 @@ pub(crate) struct State {
     groups: HashMap<GroupId, GroupState>,
     group_ids: BTreeMap<GroupName, GroupId>,
     next_group: GroupId,
+    pub(crate) producers: Producers,
 }
 
 impl State {
@@ -150,6 +153,7 @@ impl State {
                 if let Some(name) = self.names.remove(&id) {
                     self.topics.remove(&name);
                 }
+                self.producers.forget_topic(id);
                 for group in self.groups.values_mut() {
                     group.cursors.retain(|partition, _| partition.topic != id);
                     group.ranges = group.cursors.values().map(Cursor::range_count).sum();
@@ -198,6 +202,21 @@ impl State {
                 }
             }
             Change::NextGroup { id } => self.next_group = self.next_group.max(id),
+            Change::Producer(change) => self.apply_producer(change),
+        }
+    }
+
+    fn apply_producer(&mut self, change: ProducerChange) {
+        match change {
+            ProducerChange::State {
+                producer,
+                partition,
+                entry,
+            } => self.producers.set(partition, producer, entry),
+            ProducerChange::Forgotten {
+                producer,
+                partition,
+            } => self.producers.forget(partition, producer),
         }
     }
 
@@ -229,6 +248,15 @@ impl State {
         let next = Change::NextGroup {
             id: self.next_group,
         };
-        std::iter::once(next).chain(topics).chain(groups)
+        let producers = self.producers.iter();
+        let producers = producers.map(|(partition, producer, entry)| {
+            Change::Producer(ProducerChange::State {
+                producer,
+                partition,
+                entry: entry.clone(),
+            })
+        });
+        let first = std::iter::once(next).chain(topics);
+        first.chain(groups).chain(producers)
     }
 }

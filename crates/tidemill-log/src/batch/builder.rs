@@ -14,6 +14,7 @@ pub struct BatchBuilder {
     max_timestamp_ms: i64,
     producer: Option<Producer>,
     transactional: bool,
+    control: bool,
 }
 
 impl Default for BatchBuilder {
@@ -41,6 +42,7 @@ impl BatchBuilder {
             max_timestamp_ms: 0,
             producer: None,
             transactional: false,
+            control: false,
         }
     }
 
@@ -55,6 +57,12 @@ impl BatchBuilder {
     #[must_use]
     pub fn transactional(mut self) -> Self {
         self.transactional = true;
+        self
+    }
+
+    /// Marks the records as markers for the log itself.
+    pub(super) fn control(mut self) -> Self {
+        self.control = true;
         self
     }
 
@@ -140,6 +148,7 @@ impl BatchBuilder {
             max_timestamp_ms: self.max_timestamp_ms,
             producer: self.producer,
             transactional: self.transactional,
+            control: self.control,
         };
         Ok(Batch::assemble(self.bytes, &parts))
     }

@@ -118,11 +118,8 @@ impl Batch {
     /// For the builder: bytes with room for the header, to which all fields are written.
     pub(super) fn assemble(mut bytes: Vec<u8>, parts: &Parts) -> Self {
         let length = bytes.len() - LENGTH_PREFIX_BYTES;
-        let attributes = if parts.transactional {
-            TRANSACTIONAL
-        } else {
-            0
-        };
+        let flag = |set: bool, flag: i16| if set { flag } else { 0 };
+        let attributes = flag(parts.transactional, TRANSACTIONAL) | flag(parts.control, CONTROL);
         let length = i32::try_from(length).expect("the builder holds BATCH_MAX_BYTES");
         let producer = parts.producer.unwrap_or(Producer {
             id: -1,
@@ -406,6 +403,7 @@ pub(super) struct Parts {
     pub(super) max_timestamp_ms: i64,
     pub(super) producer: Option<Producer>,
     pub(super) transactional: bool,
+    pub(super) control: bool,
 }
 
 fn crc_of(bytes: &[u8]) -> u32 {

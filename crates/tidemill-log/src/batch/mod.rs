@@ -11,6 +11,7 @@
 mod builder;
 mod check;
 mod codec;
+mod control;
 mod header;
 mod reader;
 mod shape;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use builder::BatchBuilder;
 pub use codec::{Compression, CompressionType};
+pub use control::Marker;
 pub use header::{Batch, HEADER_BYTES, Producer};
 pub use reader::{Header, Headers, Record, Records};
 

@@ -111,7 +111,10 @@ impl<M: Machine, T> Log<M, T> {
                 }
                 Sealed::Settings { id, settings } => self.store.configure(*id, *settings),
                 Sealed::Segment { id, base } => self.store.add_segment(*id, *base),
-                Sealed::Records { id, batch } => self.store.append(*lsn, *id, batch),
+                Sealed::Records { id, batch } => {
+                    self.store.append(*lsn, *id, batch);
+                    self.machine.appended(*lsn, *id, batch);
+                }
             }
         }
         self.show_sizes();

@@ -87,6 +87,9 @@ impl<'a, M: Machine> Replay<'a, M> {
                     ));
                 }
                 self.store.append(lsn, id, &batch);
+                if !in_snapshot {
+                    self.machine.appended(lsn, id, &batch);
+                }
             }
             Part::Effect { kind, bytes } if !in_snapshot => {
                 let effect = Effect {

@@ -1,0 +1,61 @@
+//! The decisions about batches of producers, against the sealed state: what is pending counts.
+
+use tidemill_core::Offset;
+use tidemill_log::{Batch, Now, PartitionId};
+
+use super::effect::Change;
+use super::heard::Heard;
+use super::operation::Refusal;
+use super::producer_effect::ProducerChange;
+use super::seal::Decision;
+use crate::producer::{Entry, Header, ProducerError, Verdict, What};
+
+impl Decision<'_, '_> {
+    /// Appends one batch, unless its producer wrote it before.
+    pub(super) fn append_batch(
+        &mut self,
+        id: PartitionId,
+        batch: Batch,
+    ) -> Result<Offset, Refusal> {
+        let header = Header::of(&batch);
+        if let Some(Header {
+            producer,
+            what: What::Records(offered),
+        }) = header
+        {
+            let have = self.state.producers.get(id, producer);
+            let refused =
+                |wrong| Refusal::Producer(Box::new(ProducerError::wrong(producer, wrong)));
+            if let Verdict::Duplicate(base) = Entry::check(have, offered).map_err(refused)? {
+                return Ok(base);
+            }
+        }
+        let base = self.draft.append(id, batch);
+        let base = base.ok_or(Refusal::UnknownPartition(id))?;
+        self.wrote.extend(header.map(|header| (id, header, base)));
+        Ok(base)
+    }
+
+    /// Forgets producers whose time is over, and makes room for new ones.
+    pub(super) fn forget(&mut self, heard: &Heard, now: Now) -> Result<(), Refusal> {
+        let known = &self.state.producers;
+        let new = |(id, header, _): &&(_, Header, _)| known.get(*id, header.producer).is_none();
+        let more = self.wrote.iter().filter(new).count();
+        let mut over = heard
+            .over(now.monotonic, known, more)
+            .map_err(|error| Refusal::Producer(Box::new(error)))?;
+        // Not those that this very operation hears of.
+        over.retain(|change| match change {
+            ProducerChange::Forgotten {
+                producer,
+                partition,
+            } => !self
+                .wrote
+                .iter()
+                .any(|(id, header, _)| id == partition && header.producer == *producer),
+            _ => true,
+        });
+        self.changes.extend(over.into_iter().map(Change::Producer));
+        Ok(())
+    }
+}

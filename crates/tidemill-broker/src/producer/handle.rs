@@ -1,0 +1,147 @@
+//! An idempotent producer inside of the program: it numbers what it publishes, so that what is
+//! sent again is kept once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidemill_core::{Event, Partition, Position, PublishError, TopicId, TopicName};
+use tidemill_log::{BatchBuilder, batch};
+
+use super::error::ProducerError;
+use super::ids::Sequence;
+use super::init::ProducerIdentity;
+use crate::broker::{Broker, Inner};
+use crate::encode::{Places, Sorted};
+use crate::limits::PUBLISH_MAX_EVENTS;
+use crate::machine::{Append, Operation, Receipt};
+
+/// An idempotent producer. Publishes one after the other; see [`Broker::producer`].
+#[derive(Debug)]
+pub struct Producer {
+    inner: Arc<Inner>,
+    identity: ProducerIdentity,
+    next: HashMap<(TopicId, Partition), Sequence>,
+    /// What may or may not have been kept.
+    unsure: Option<Sent>,
+}
+
+/// What was numbered and sent.
+#[derive(Clone, Debug)]
+struct Sent {
+    append: Append,
+    places: Arc<Places>,
+    /// It was handed in at least once.
+    asked: bool,
+}
+
+impl Broker {
+    /// An idempotent producer with a new identity.
+    ///
+    /// # Errors
+    /// See [`Broker::init_producer`].
+    pub fn producer(&self) -> Result<Producer, ProducerError> {
+        Ok(Producer {
+            inner: Arc::clone(&self.inner),
+            identity: self.init_producer()?,
+            next: HashMap::new(),
+            unsure: None,
+        })
+    }
+}
+
+impl Producer {
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> ProducerIdentity {
+        self.identity
+    }
+
+    /// Publishes events to a topic, whole or not at all, and answers their positions when they
+    /// are durable. Where an earlier publish has no answer (its future was dropped, or it ended
+    /// as indeterminate), that one is sent again before: it is kept once.
+    ///
+    /// # Errors
+    /// [`ProducerError`]; after one that [is retriable](ProducerError::is_retriable) the same
+    /// call may be made again.
+    pub async fn publish(
+        &mut self,
+        topic: &TopicName,
+        events: &[Event],
+    ) -> Result<Vec<Position>, ProducerError> {
+        self.settle().await?;
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        if events.len() > PUBLISH_MAX_EVENTS {
+            let why = format!("a publish has at most {PUBLISH_MAX_EVENTS} events; send less");
+            return Err(ProducerError::Event(PublishError::Other(why)));
+        }
+        self.unsure = Some(self.number(topic, events)?);
+        self.settle().await
+    }
+
+    fn number(&self, topic: &TopicName, events: &[Event]) -> Result<Sent, ProducerError> {
+        let route = self.inner.durable.catalog().topic(topic);
+        let route = route.ok_or_else(|| ProducerError::UnknownTopic(topic.clone()))?;
+        let stamp = |partition, builder: BatchBuilder| {
+            let next = self.next.get(&(route.id, partition)).copied();
+            builder.producer(batch::Producer {
+                id: self.identity.id.0,
+                epoch: self.identity.epoch.0,
+                base_sequence: next.unwrap_or_default().number(),
+            })
+        };
+        let encoded = self.inner.encode_for(topic, route, events, stamp);
+        let (batches, places) = encoded.map_err(ProducerError::Event)?;
+        Ok(Sent {
+            append: Append {
+                topic: topic.clone(),
+                route,
+                create: false,
+                batches,
+            },
+            places: Arc::new(places),
+            asked: false,
+        })
+    }
+
+    /// Sends what has no answer yet, again where it was sent before.
+    async fn settle(&mut self) -> Result<Vec<Position>, ProducerError> {
+        let Some(sent) = self.unsure.clone() else {
+            return Ok(Vec::new());
+        };
+        if let Some(unsure) = &mut self.unsure {
+            unsure.asked = true;
+        }
+        let topic = sent.append.route.id;
+        let operation = Operation::Publish(sent.append.clone());
+        let bases = match self
+            .inner
+            .submit(operation)
+            .await
+            .map_err(ProducerError::from)
+        {
+            Ok(Receipt::Appended(bases)) => bases.into_iter().next().unwrap_or_default(),
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                let unknown = match &error {
+                    ProducerError::Indeterminate(_) => true,
+                    // Not done this time; the time before may have been.
+                    ProducerError::Unavailable(_) => sent.asked,
+                    _ => false,
+                };
+                if !unknown {
+                    // Nothing was kept, and the numbers are free again.
+                    self.unsure = None;
+                }
+                return Err(error);
+            }
+        };
+        self.unsure = None;
+        for (partition, batch) in &sent.append.batches {
+            let next = self.next.entry((topic, *partition)).or_default();
+            *next = next.plus(batch.record_count());
+        }
+        Ok(Sorted::positions(&sent.places, &bases).collect())
+    }
+}

@@ -1,0 +1,162 @@
+//! Writing a prepared record batch, and who writes to a partition.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use tidemill_core::error::Unavailable;
+use tidemill_core::{Offset, Partition, TopicName};
+use tidemill_log::{Batch, PartitionId};
+
+use super::error::ProducerError;
+use super::ids::{ProducerEpoch, ProducerId, Sequence};
+use crate::broker::{Broker, Inner};
+use crate::machine::{Append, Operation, Receipt, Topic};
+use crate::metrics::add;
+
+/// A prepared record batch and where it goes.
+#[derive(Clone, Debug)]
+pub struct Produce {
+    /// The topic; it must be there.
+    pub topic: TopicName,
+    /// The part of it.
+    pub partition: Partition,
+    /// The records. Base offset and leader epoch are the broker's to set.
+    pub batch: Batch,
+}
+
+/// A producer as a partition knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ProducerInfo {
+    /// Its id.
+    pub producer: ProducerId,
+    /// Its newest epoch here.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record of this epoch.
+    pub last_sequence: Option<Sequence>,
+    /// Where its open transaction begins here.
+    pub transaction_start: Option<Offset>,
+}
+
+impl Broker {
+    /// Appends a prepared batch, and answers the offset of its first record when it is durable.
+    ///
+    /// Where the batch has a producer id, its sequence is checked: it must follow the one
+    /// before; one of the last five batches sent again is answered with the offset that it has.
+    /// A producer of which nothing is known in the partition may begin with any sequence, as
+    /// Apache Kafka has it.
+    ///
+    /// # Errors
+    /// [`ProducerError`]; the records themselves are not looked at.
+    pub async fn produce(&self, produce: Produce) -> Result<Offset, ProducerError> {
+        let inner = &self.inner;
+        let Produce {
+            topic,
+            partition,
+            batch,
+        } = produce;
+        check(inner, &batch)?;
+        let route = inner.topic_with(&topic, partition)?;
+        let (records, bytes) = (batch.record_count(), batch.size_bytes());
+        let append = Append {
+            topic,
+            route,
+            create: false,
+            batches: vec![(partition, batch)],
+        };
+        let produced = inner.append_one(append).await;
+        match &produced {
+            Ok(_) => {
+                add(&inner.counters.published_events, records as usize);
+                add(&inner.counters.published_bytes, bytes);
+            }
+            Err(_) => add(&inner.counters.publish_errors, 1),
+        }
+        produced
+    }
+
+    /// The producers that a partition knows, by their ids.
+    ///
+    /// # Errors
+    /// [`ProducerError::UnknownTopic`] and [`ProducerError::UnknownPartition`].
+    pub fn producers(
+        &self,
+        topic: &TopicName,
+        partition: Partition,
+    ) -> Result<Vec<ProducerInfo>, ProducerError> {
+        let id = self.inner.topic_with(topic, partition)?.id;
+        let id = PartitionId {
+            topic: id,
+            partition,
+        };
+        let state = self.inner.durable.state();
+        let infos = state
+            .producers
+            .of(id)
+            .map(|(producer, entry)| ProducerInfo {
+                producer,
+                epoch: entry.epoch,
+                last_sequence: entry.written.last().map(|written| written.last),
+                transaction_start: entry.open,
+            });
+        Ok(infos.collect())
+    }
+}
+
+impl Inner {
+    /// The topic, if it has this partition.
+    pub(crate) fn topic_with(
+        &self,
+        topic: &TopicName,
+        partition: Partition,
+    ) -> Result<Topic, ProducerError> {
+        let found = self.durable.catalog().topic(topic);
+        let found = found.ok_or_else(|| ProducerError::UnknownTopic(topic.clone()))?;
+        if partition.0 < found.partitions {
+            return Ok(found);
+        }
+        Err(ProducerError::UnknownPartition {
+            topic: topic.clone(),
+            partition,
+            count: found.partitions,
+        })
+    }
+
+    async fn append_one(&self, append: Append) -> Result<Offset, ProducerError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Unavailable::Closed.into());
+        }
+        let receipt = self.submit(Operation::Publish(append)).await?;
+        let base = match receipt {
+            Receipt::Appended(bases) => bases.first().and_then(|bases| bases.first()).copied(),
+            _ => None,
+        };
+        Ok(base.expect("one batch has one base offset"))
+    }
+}
+
+/// What the header of a stranger's batch must keep before it is asked for anything.
+fn check(inner: &Inner, batch: &Batch) -> Result<(), ProducerError> {
+    let wrong = |why| Err(ProducerError::InvalidBatch(why));
+    if batch.is_control() {
+        return wrong("control records are written by the broker alone");
+    }
+    let records = batch.next_offset().0 - batch.base_offset().0;
+    if records != u64::from(batch.record_count()) {
+        return wrong("its records have gaps between their offsets");
+    }
+    if batch.is_transactional() {
+        return wrong("transactions are not supported by this version");
+    }
+    let Some(producer) = batch.producer() else {
+        return Ok(());
+    };
+    if producer.epoch < 0 || producer.base_sequence < 0 {
+        return wrong("a producer's batch needs an epoch and a sequence");
+    }
+    let id = ProducerId(producer.id);
+    match inner.producer_ids.knows(id) {
+        true => Ok(()),
+        false => Err(ProducerError::UnknownProducer(id)),
+    }
+}
