@@ -58,6 +58,11 @@ pub trait Disk: Send + Sync + 'static {
     /// As the disk has them; after one nothing about the folder's names is certain.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 
+    /// Bytes that may still be written, where that is known.
+    fn available_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Keeps every other opener out until the answer is dropped, this process included.
     ///
     /// # Errors

@@ -51,6 +51,13 @@ pub const JOURNAL_RESERVE_BYTES: u64 = 256 * 1024;
 /// is in the journal leaves it through them.
 pub const JOURNAL_OWN_RESERVE_BYTES: u64 = 64 * 1024;
 
+/// Bytes of the disk that are kept free beside what the log has promised to write, unless
+/// configured otherwise.
+pub const SPACE_RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes of the disk that the two files of a new segment may take beyond their content.
+pub const PARTITION_SPACE_BYTES: u64 = 32 * 1024;
+
 /// New segments that one commit begins at most.
 pub const SEGMENTS_AT_ONCE: usize = 1024;
 

@@ -6,7 +6,7 @@ use crate::error::OpenError;
 use crate::limits::{
     BLOCK_BYTES, CHECKPOINT_AFTER_BYTES, JOURNAL_FILE_FIRST_BYTES, JOURNAL_FILE_MAX_BYTES,
     JOURNAL_MAX_BYTES, JOURNAL_RESERVE_BYTES, SEGMENT_MAX_BYTES, SEGMENT_WRITE_AFTER_BYTES,
-    TAIL_MAX_BYTES,
+    SPACE_RESERVE_BYTES, TAIL_MAX_BYTES,
 };
 
 /// When an operation is acknowledged and readers see it.
@@ -53,6 +53,9 @@ pub struct Options {
     pub checkpoint_after_bytes: u64,
     /// Bytes of all partitions' in-memory tails together; publishes wait at this bound.
     pub tail_max_bytes: usize,
+    /// Bytes of the disk that are kept free, beside what the log has promised to write, so
+    /// that settlements go on when records are refused for want of space.
+    pub space_reserve_bytes: u64,
     /// Bytes at which a segment is rolled.
     pub segment_max_bytes: u64,
     /// Bytes of a partition that wait in its tail before they are written to its segment.
@@ -69,6 +72,7 @@ impl Default for Options {
             journal_max_bytes: JOURNAL_MAX_BYTES,
             checkpoint_after_bytes: CHECKPOINT_AFTER_BYTES,
             tail_max_bytes: TAIL_MAX_BYTES,
+            space_reserve_bytes: SPACE_RESERVE_BYTES,
             segment_max_bytes: SEGMENT_MAX_BYTES,
             segment_write_after_bytes: SEGMENT_WRITE_AFTER_BYTES,
             fault: None,
@@ -90,6 +94,7 @@ impl Options {
             journal_max_bytes: part(4, 1024 * 1024, 64 * 1024 * 1024),
             checkpoint_after_bytes: part(16, 256 * 1024, 8 * 1024 * 1024),
             tail_max_bytes: part(8, 256 * 1024, 16 * 1024 * 1024) as usize,
+            space_reserve_bytes: part(16, 64 * 1024, 8 * 1024 * 1024),
             ..Self::default()
         }
     }

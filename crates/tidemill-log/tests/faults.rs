@@ -311,6 +311,43 @@ fn calls_that_need_half_the_journal_get_an_answer_each() {
 }
 
 #[test]
+fn operations_without_records_go_on_for_ever_on_a_full_disk() {
+    for bound in [4 * 1024 * 1024, 16 * 1024 * 1024] {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(bound));
+        let options = Options::in_memory(bound);
+        let mut log = ByHand::open(&disk, &options).unwrap();
+        let ids: Vec<_> = (0..20).map(|number| partition(number, 0)).collect();
+        for id in &ids {
+            log.run(Operation::Create(*id)).unwrap();
+        }
+        let mut published = 0;
+        for id in ids.iter().cycle() {
+            match log.run(Operation::Publish(*id, vec![vec![1; 20_000]])) {
+                Ok(_) => published += 1,
+                Err(CommitError::Unavailable(Unavailable::Full(_))) => break,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        let used = published * 20_000;
+        assert!(used > bound as usize / 4, "{used} of {bound} were of use");
+        assert!(matches!(log.log.health(), Health::Full(_)));
+        // Five times what the whole journal may have.
+        for number in 0..5 * options.journal_max_bytes / 4096 {
+            log.run(Operation::Set(number % 10, number)).unwrap();
+        }
+        let kept: usize = ids
+            .iter()
+            .map(|id| read_all(&log.reader(), *id, 1 << 20).len())
+            .sum();
+        assert_eq!(kept, published);
+        log.log.close();
+        log.settle();
+        let log = ByHand::open(&disk, &options).unwrap();
+        assert_eq!(log.log.machine().durable.len(), 10);
+    }
+}
+
+#[test]
 fn segments_of_many_partitions_never_take_the_journal_beyond_what_was_filled() {
     let (faulty, disk) = faulty();
     let mut options = small();

@@ -9,8 +9,9 @@ mod common;
 use std::time::Duration;
 
 use common::World;
-use tidemill_log::{FlushPolicy, Health, Step};
+use tidemill_log::{FlushPolicy, Health, OpenError, Step};
 use tidemill_testkit::sim::checker::{Checker, Death};
+use tidemill_testkit::sim::disk::Faults;
 
 /// The power goes after every number of steps of a life, then of the recovery after it.
 #[test]
@@ -69,6 +70,41 @@ fn a_superblock_whose_sync_failed_is_written_again_before_its_elder_is_given_up(
             );
         }
     }
+}
+
+/// A recovery that needs more space finds none, or more and more of it: it says so and changes
+/// nothing that counts, and with enough it opens.
+#[test]
+fn a_disk_that_is_full_at_any_step_of_a_recovery_loses_nothing() {
+    let mut whole = false;
+    let mut refused = 0;
+    for step in 0.. {
+        let mut world = World::new(step);
+        // A tail that is longer than any file that could be used again.
+        world.options.checkpoint_after_bytes = 4 * 1024 * 1024;
+        world.options.journal_max_bytes = 4 * 1024 * 1024;
+        let mut opened = world.open().unwrap();
+        world.work(&mut opened, 100);
+        drop(opened);
+        world.disk = world.disk.kill();
+        world.disk.set_faults(Faults {
+            space_max_bytes: Some(world.disk.used_bytes() + step * 16 * 1024),
+            ..Faults::default()
+        });
+        match world.open() {
+            Ok(_) => whole = true,
+            Err(OpenError::Full { .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+        world.disk = world.disk.lose_power();
+        world.disk.set_faults(Faults::default());
+        let mut opened = world.open_and_check(Death::PowerLost);
+        world.work(&mut opened, 3);
+        if whole {
+            break;
+        }
+    }
+    assert!(refused >= 5, "{refused}");
 }
 
 /// A log that was closed has everything on the media, whatever its flush policy.

@@ -108,6 +108,11 @@ impl Disk for FileDisk {
         File::open(self.path(dir))?.sync_all()
     }
 
+    fn available_bytes(&self) -> Option<u64> {
+        let found = rustix::fs::statvfs(&self.root).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn lock(&self) -> io::Result<DiskLock> {
         let mut file = self.lock_file().map_err(|error| {
             let folder = self.root.display();

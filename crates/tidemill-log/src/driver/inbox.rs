@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::io::{IoFailure, IoId};
 
+/// The end of a background step, and the bytes that the disk has left after it.
+pub(super) type Finished = (IoId, Result<(), IoFailure>, Option<u64>);
+
 /// What the log's thread has to look at.
 pub(super) struct Inbox<T> {
     state: Mutex<State<T>>,
@@ -35,7 +38,7 @@ pub(super) struct Arrivals<T> {
     /// Things to do, in order.
     pub(super) items: VecDeque<T>,
     /// Background steps that have ended.
-    pub(super) finished: Vec<(IoId, Result<(), IoFailure>)>,
+    pub(super) finished: Vec<Finished>,
     /// Close was called.
     pub(super) closing: bool,
 }
@@ -106,8 +109,8 @@ impl<T> Inbox<T> {
         refused.map_or(Ok(()), Err)
     }
 
-    pub(super) fn finished(&self, id: IoId, result: Result<(), IoFailure>) {
-        self.change(|state| state.arrivals.finished.push((id, result)));
+    pub(super) fn finished(&self, finished: Finished) {
+        self.change(|state| state.arrivals.finished.push(finished));
     }
 
     /// Nothing more is taken.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskFile, DiskLock};
 
 /// Bytes that a file grows by.
-const PIECE_BYTES: usize = 64 * 1024;
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// A disk in memory. Clones share it, so what was written is found again after a reopening.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ struct Entries {
 }
 
 impl MemoryDisk {
-    /// An empty disk that refuses writes beyond `max_bytes`, counted in pieces of 64 KiB.
+    /// An empty disk that refuses writes beyond `max_bytes`, counted in pieces of 16 KiB.
     #[must_use]
     pub fn new(max_bytes: u64) -> Self {
         Self(Arc::new(Inner {
@@ -169,6 +169,10 @@ impl Disk for MemoryDisk {
 
     fn sync_dir(&self, _: &str) -> io::Result<()> {
         Ok(())
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        Some(self.0.max_bytes.saturating_sub(self.used_bytes()))
     }
 
     fn lock(&self) -> io::Result<DiskLock> {

@@ -46,6 +46,7 @@ impl<M: Machine> LogThread<M> {
             health: self.health.clone(),
         };
         let mut closing = false;
+        self.log.space(self.files.disk().available_bytes());
         loop {
             self.log.tick(self.clock.now());
             match self.log.poll() {
@@ -88,8 +89,9 @@ impl<M: Machine> LogThread<M> {
     }
 
     fn take(&mut self, arrivals: Arrivals<Submission<M>>, closing: &mut bool) {
-        for (id, result) in arrivals.finished {
+        for (id, result, left_bytes) in arrivals.finished {
             self.log.finish(id, result);
+            self.log.space(left_bytes);
         }
         for submission in arrivals.items {
             self.log.submit(submission.operation, submission.done);
@@ -135,6 +137,6 @@ pub(super) fn background<M: Machine>(
     for io in steps {
         let result = io.run(files);
         readers.forget_removed(&io);
-        inbox.finished(io.id, result);
+        inbox.finished((io.id, result, files.disk().available_bytes()));
     }
 }

@@ -53,6 +53,13 @@ pub(crate) struct Making {
     pub(crate) zeroed_bytes: u64,
 }
 
+impl Making {
+    /// Bytes that are still to be filled.
+    pub(crate) fn left_bytes(&self) -> u64 {
+        self.file.size_bytes.saturating_sub(self.zeroed_bytes)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct JournalWriter {
@@ -195,11 +202,13 @@ impl JournalWriter {
     }
 
     /// The file that is being made. Begins one where something waits for room, or where the
-    /// current file is half full and none is ready, and the bound allows it.
+    /// current file is half full and none is ready, and its bound and `budget_bytes`, what the
+    /// disk has to spare, allow it.
     ///
     /// What waits goes beyond the bound in two cases, where waiting would never end: the log's
-    /// own commits, and a large operation while the current file is the only one.
-    pub(crate) fn make(&mut self, wanted: Option<Wanted>) -> Option<Making> {
+    /// own commits, and a large operation while the current file is the only one. For records
+    /// the budget holds always; for others the disk's reserve is there.
+    pub(crate) fn make(&mut self, wanted: Option<Wanted>, budget_bytes: u64) -> Option<Making> {
         if self.making.is_some() {
             return self.making;
         }
@@ -207,12 +216,13 @@ impl JournalWriter {
             None => {
                 let soon = self.spares.is_empty() && 2 * self.position > self.current.size_bytes;
                 let allowed = self.total_bytes + self.next_size_bytes <= self.max_bytes;
+                let allowed = allowed && self.next_size_bytes <= budget_bytes;
                 (soon && allowed).then_some(self.next_size_bytes)?
             }
             Some(wanted) => {
                 let least = wanted.bytes + JOURNAL_RESERVE_BYTES;
                 let least = least.next_multiple_of(BLOCK_BYTES as u64);
-                self.size_for(least, wanted.asker)?
+                self.size_for(least, wanted.asker, budget_bytes)?
             }
         };
         self.total_bytes += size_bytes;
@@ -231,7 +241,10 @@ impl JournalWriter {
 
     /// The size of a file of at least `least` bytes that something waits for, if one may be
     /// made now. Ready files that are too small give way.
-    fn size_for(&mut self, least: u64, asker: Asker) -> Option<u64> {
+    fn size_for(&mut self, least: u64, asker: Asker, budget_bytes: u64) -> Option<u64> {
+        if asker == Asker::Records && least > budget_bytes {
+            return None;
+        }
         let usual = self.next_size_bytes.max(least);
         while self.total_bytes + usual > self.max_bytes
             && let Some(file) = self.spares.pop_front_if(|file| file.size_bytes < least)
@@ -240,7 +253,7 @@ impl JournalWriter {
             self.shed.push(journal_path(file.number));
         }
         let alone = self.passed.is_empty() && self.spares.is_empty();
-        if self.total_bytes + usual <= self.max_bytes {
+        if self.total_bytes + usual <= self.max_bytes && usual <= budget_bytes {
             Some(usual)
         } else if self.total_bytes + least <= self.max_bytes || alone || asker == Asker::Own {
             Some(least)
@@ -405,7 +418,7 @@ mod tests {
     }
 
     fn make_all(writer: &mut JournalWriter, wanted: Option<Wanted>) -> Option<JournalFile> {
-        let making = writer.make(wanted)?;
+        let making = writer.make(wanted, u64::MAX)?;
         writer.made(making.file.size_bytes);
         Some(making.file)
     }
@@ -413,7 +426,10 @@ mod tests {
     #[test]
     fn files_are_made_ahead_each_twice_as_large_and_used_again_when_the_head_has_passed() {
         let mut writer = writer();
-        assert!(writer.make(None).is_none(), "an empty file needs no other");
+        assert!(
+            writer.make(None, u64::MAX).is_none(),
+            "an empty file needs no other"
+        );
         commit(&mut writer, 40, 1);
         let second = make_all(&mut writer, None).unwrap();
         assert_eq!((second.number, second.size_bytes), (2, 64 * BLOCK));

@@ -4,13 +4,13 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::Log;
 use super::checkpoint::CheckpointJob;
 use super::partition::Written;
 use super::store::Scope;
+use super::{Full, Log};
 use crate::io::Action;
-use crate::journal::writer::{JOURNAL_DIR, Making, journal_path};
-use crate::limits::ZERO_PIECE_BYTES;
+use crate::journal::writer::{Asker, JOURNAL_DIR, Making, journal_path};
+use crate::limits::{FULL_RETRY_AFTER, ZERO_PIECE_BYTES};
 use crate::machine::{Lsn, Machine};
 use crate::stats;
 
@@ -18,7 +18,11 @@ use crate::stats;
 #[derive(Debug)]
 pub(super) enum BackgroundJob {
     Remove,
-    Zero { bytes: u64 },
+    /// Nothing is done, so that it is told how much space there is.
+    Look,
+    Zero {
+        bytes: u64,
+    },
     Segments(Vec<Written>),
     Checkpoint(CheckpointJob),
 }
@@ -32,7 +36,11 @@ impl<M: Machine, T> Log<M, T> {
         if !self.may_write() {
             return None;
         }
-        let making = self.journal.make(self.want_room);
+        if let Some(look) = self.look() {
+            return Some(look);
+        }
+        let budget_bytes = self.journal_budget_bytes();
+        let making = self.journal.make(self.want_room, budget_bytes);
         let shed = self.journal.shed.drain(..).map(Action::Remove);
         self.removals.extend(shed.map(|path| (Lsn(0), path)));
         if let Some(making) = making {
@@ -54,8 +62,25 @@ impl<M: Machine, T> Log<M, T> {
         if step.is_none() && self.checkpoint.is_none() {
             // There is nothing to try again with, so the next operation shall try.
             self.full = None;
+            self.nothing_makes_room();
         }
         step
+    }
+
+    /// Whoever waits for room while nothing is under way that could make some is refused.
+    fn nothing_makes_room(&mut self) {
+        let under_way = self.journal_io.is_some() || self.want_sync;
+        let Some(wanted) = self.want_room.filter(|_| !under_way) else {
+            return;
+        };
+        let why = format!("the journal cannot grow by {} bytes", wanted.bytes);
+        match wanted.asker {
+            Asker::Records => drop(self.run_short(why)),
+            Asker::Operation | Asker::Own => {
+                let retry_at = self.now.monotonic + FULL_RETRY_AFTER;
+                self.full = Some(Full { why, retry_at });
+            }
+        }
     }
 
     fn next_removal(&mut self) -> Option<Action> {
@@ -65,9 +90,9 @@ impl<M: Machine, T> Log<M, T> {
     }
 
     pub(super) fn finished_background(&mut self, job: BackgroundJob) {
-        let wrote = !matches!(job, BackgroundJob::Remove);
+        let wrote = !matches!(job, BackgroundJob::Remove | BackgroundJob::Look);
         match job {
-            BackgroundJob::Remove => {}
+            BackgroundJob::Remove | BackgroundJob::Look => {}
             BackgroundJob::Zero { bytes } => self.journal.made(bytes),
             BackgroundJob::Segments(parts) => {
                 let bytes = self.store.wrote(&parts);

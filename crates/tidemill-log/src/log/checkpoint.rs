@@ -125,7 +125,9 @@ impl<M: Machine, T> Log<M, T> {
         for partition in self.store.partitions.values() {
             writer.partition(&partition.table_entry());
         }
-        writer.finish(self.superblock.snapshot + 1)
+        let actions = writer.finish(self.superblock.snapshot + 1);
+        self.space.snapshot_bytes = actions.iter().map(Action::written_bytes).sum();
+        actions
     }
 
     fn name_snapshot(&mut self, taken: Taken) -> Option<(BackgroundJob, Vec<Action>)> {

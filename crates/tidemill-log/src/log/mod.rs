@@ -10,6 +10,7 @@ mod checkpoint;
 mod commit;
 mod partition;
 mod seal;
+mod space;
 mod store;
 
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ use crate::superblock::Superblock;
 use background::BackgroundJob;
 use checkpoint::Checkpoint;
 use commit::JournalJob;
+use space::Space;
 pub(crate) use store::Store;
 
 /// How one operation ended.
@@ -132,6 +134,7 @@ pub struct Log<M: Machine, T> {
     last_commit_at: Duration,
     last_sync_at: Duration,
     full: Option<Full>,
+    space: Space,
     failed: Option<Unavailable>,
     closing: bool,
     /// A checkpoint was made after everything submitted was done.
@@ -181,6 +184,7 @@ impl<M: Machine, T> Log<M, T> {
             last_commit_at: recovered.now.monotonic,
             last_sync_at: recovered.now.monotonic,
             full: None,
+            space: Space::default(),
             failed: None,
             closing: false,
             last_checkpoint: false,
@@ -316,11 +320,18 @@ impl<M: Machine, T> Log<M, T> {
     /// Whether the log takes writes.
     #[must_use]
     pub fn health(&self) -> Health {
-        match (&self.failed, &self.full) {
+        match (&self.failed, self.why_full()) {
             (Some(why), _) => Health::ReadOnly(why.clone()),
-            (None, Some(full)) => Health::Full(full.why.clone()),
+            (None, Some(why)) => Health::Full(why.to_owned()),
             (None, None) => Health::Ready,
         }
+    }
+
+    /// Why records are refused, if they are.
+    fn why_full(&self) -> Option<&str> {
+        let full = self.full.as_ref().map(|full| &full.why);
+        let short = self.space.short.as_ref().map(|short| &short.why);
+        full.or(short).map(String::as_str)
     }
 
     /// A reader of what is committed, with its own open files.
@@ -403,8 +414,9 @@ impl<M: Machine, T> Log<M, T> {
             }
             _ => None,
         };
-        let full = self.full.as_ref().filter(|_| self.background_io.is_none());
-        let retry = full.map(|full| full.retry_at);
+        let full = self.full.as_ref().map(|full| full.retry_at);
+        let retry = full.or(self.space.look_at());
+        let retry = retry.filter(|_| self.background_io.is_none());
         [marker, sync, retry].into_iter().flatten().min()
     }
 }

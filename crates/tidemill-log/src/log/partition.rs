@@ -44,6 +44,8 @@ pub(crate) struct PartitionState {
     pub(crate) queued: bool,
     /// It has records that readers do not see yet.
     pub(crate) unseen: bool,
+    /// It has records and no file yet.
+    pub(crate) unmade: bool,
     /// The folders' names were synced since the last segment was made.
     names_synced: bool,
     epochs: Vec<(u64, Offset)>,
@@ -112,9 +114,15 @@ impl PartitionState {
             wished: false,
             queued: false,
             unseen: false,
+            unmade: false,
             names_synced: true,
             epochs: entry.epochs.clone(),
         }
+    }
+
+    /// Whether what comes next can go into a file that is there.
+    pub(crate) fn has_file(&self) -> bool {
+        self.segments.last().is_some_and(|segment| segment.exists)
     }
 
     /// How a snapshot has the partition: what is synced of it.

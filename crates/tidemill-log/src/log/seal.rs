@@ -129,6 +129,9 @@ impl<M: Machine, T> Log<M, T> {
             if let Some(full) = &self.full {
                 return Admission::Refuse(Unavailable::Full(full.why.clone()));
             }
+            if let Some(why) = self.is_short_of(group.size_bytes().saturating_add(demand.bytes)) {
+                return Admission::Refuse(Unavailable::Full(why));
+            }
             let held = self.store.tail_bytes + group.size_bytes();
             if held > 0 && held.saturating_add(demand.bytes) > self.options.tail_max_bytes {
                 self.want_tail = true;
@@ -141,10 +144,15 @@ impl<M: Machine, T> Log<M, T> {
         } else {
             Asker::Operation
         };
-        match (self.journal.room(bytes, asker), &self.full) {
+        // Where space is short, operations without records still wait for the head to move.
+        let full = match asker {
+            Asker::Records => self.why_full(),
+            _ => self.full.as_ref().map(|full| full.why.as_str()),
+        };
+        match (self.journal.room(bytes, asker), full) {
             (Room::Yes, _) => Admission::Seal,
             (Room::Later | Room::Never, _) if !group.is_empty() => Admission::Wait,
-            (Room::Later, Some(full)) => Admission::Refuse(Unavailable::Full(full.why.clone())),
+            (Room::Later, Some(why)) => Admission::Refuse(Unavailable::Full(why.to_owned())),
             (Room::Later, None) => {
                 self.want_room.get_or_insert(Wanted { bytes, asker });
                 Admission::Wait

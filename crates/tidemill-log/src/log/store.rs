@@ -44,6 +44,8 @@ pub(crate) struct Store {
     pub(crate) wishes: VecDeque<Wish>,
     /// Bytes of all tails.
     pub(crate) tail_bytes: usize,
+    /// Partitions with records and no file yet.
+    pub(crate) unmade: usize,
     epoch: u64,
     write_after_bytes: usize,
     segment_max_bytes: u64,
@@ -70,6 +72,7 @@ impl Store {
             unseen: Vec::new(),
             wishes: VecDeque::new(),
             tail_bytes: 0,
+            unmade: 0,
             epoch,
             write_after_bytes: options.segment_write_after_bytes,
             segment_max_bytes: options.segment_max_bytes,
@@ -130,6 +133,7 @@ impl Store {
         };
         self.registry.remove(id);
         self.tail_bytes -= partition.pending_bytes;
+        self.unmade -= usize::from(partition.unmade);
         if let Some(lsn) = partition.dirty_from {
             self.dirty.remove(&(lsn, id));
         }
@@ -147,6 +151,10 @@ impl Store {
         }
         partition.push(lsn, batch, self.epoch);
         self.tail_bytes += batch.size_bytes();
+        if !partition.unmade && !partition.has_file() {
+            partition.unmade = true;
+            self.unmade += 1;
+        }
         if partition.dirty_from.is_none() {
             partition.dirty_from = Some(lsn);
             self.dirty.insert((lsn, id));
@@ -249,6 +257,7 @@ impl Store {
         for written in parts {
             if let Some(partition) = self.partitions.get_mut(&written.id) {
                 self.tail_bytes -= partition.wrote(written);
+                self.unmade -= usize::from(std::mem::take(&mut partition.unmade));
             }
             self.queue(written.id);
         }

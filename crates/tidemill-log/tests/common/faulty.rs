@@ -140,6 +140,10 @@ impl Disk for FaultyDisk {
         self.inner.sync_dir(dir)
     }
 
+    fn available_bytes(&self) -> Option<u64> {
+        self.inner.available_bytes()
+    }
+
     fn lock(&self) -> io::Result<DiskLock> {
         self.inner.lock()
     }

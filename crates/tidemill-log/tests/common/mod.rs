@@ -255,7 +255,8 @@ impl ByHand {
     ) -> Result<Self, OpenError> {
         let files = Arc::new(tidemill_log::Files::new(disk.clone(), 8));
         let seed = Uuid::now_v7();
-        let log = tidemill_log::Log::recover(&files, options.clone(), machine, at(0), seed)?;
+        let mut log = tidemill_log::Log::recover(&files, options.clone(), machine, at(0), seed)?;
+        log.space(disk.available_bytes());
         Ok(Self {
             log,
             files,
@@ -280,6 +281,7 @@ impl ByHand {
                 tidemill_log::Step::Io(io) => {
                     let result = io.run(&self.files);
                     self.log.finish(io.id, result);
+                    self.log.space(self.files.disk().available_bytes());
                 }
                 tidemill_log::Step::Done { token, outcome } => {
                     assert!(self.ended.insert(token, outcome).is_none(), "one end each");

@@ -170,6 +170,12 @@ impl SimDisk {
         }
     }
 
+    /// Bytes of all files as a running program sees them.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        enter_any(&self.world).used_bytes()
+    }
+
     /// Another disk that holds the same, whose faults follow from another seed.
     #[must_use]
     pub fn copy(&self, seed: u64) -> Self {
@@ -426,6 +432,12 @@ impl Disk for SimDisk {
             return Err(injected("injected: the sync of the folder failed"));
         }
         world.names.sync_dir(dir)
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        let world = self.enter().ok()?;
+        let max = world.faults.space_max_bytes?;
+        Some(max.saturating_sub(world.used_bytes()))
     }
 
     fn lock(&self) -> io::Result<DiskLock> {

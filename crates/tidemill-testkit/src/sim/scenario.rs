@@ -26,6 +26,8 @@ pub struct Scenario {
     pub open_max: u64,
     /// Largest value of a record in bytes.
     pub value_max_bytes: u64,
+    /// Whether the log is told how much space is left, or meets a full disk unprepared.
+    pub tells_space: bool,
 }
 
 fn one_of<T: Copy>(random: &mut Random, items: &[T], otherwise: T) -> T {
@@ -49,7 +51,9 @@ impl Scenario {
         options.checkpoint_after_bytes = one_of(random, &[32, 64, 256], 64) * kib;
         options.segment_max_bytes = one_of(random, &[4, 16, 128], 16) * kib;
         options.segment_write_after_bytes = one_of(random, &[1, 4, 16], 4) as usize * kib as usize;
+        options.space_reserve_bytes = 32 * kib;
         options.tail_max_bytes = one_of(random, &[32, 128, 1024], 128) as usize * kib as usize;
+        let tells_space = options.tail_max_bytes != 32 * 1024;
         Self {
             options,
             faults: draw_faults(random),
@@ -58,6 +62,7 @@ impl Scenario {
             recovery_crashes_max: 2,
             open_max: one_of(random, &[1, 4, 16, 64], 16),
             value_max_bytes: one_of(random, &[64, 300, 2000, 6000], 300),
+            tells_space,
         }
     }
 

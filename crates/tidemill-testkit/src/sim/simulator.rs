@@ -510,6 +510,9 @@ impl Run {
             let job = self.jobs.swap_remove(index);
             self.trace(job.io.id.0 ^ u64::from(job.failure.is_some()) << 63);
             log.finish(job.io.id, job.failure.map_or(Ok(()), Err));
+            if self.scenario.tells_space {
+                log.space(self.files.disk().available_bytes());
+            }
         }
         Ok(())
     }
