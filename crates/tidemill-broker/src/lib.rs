@@ -24,6 +24,7 @@ mod fetch;
 mod group;
 mod inbox;
 mod info;
+pub mod inspect;
 pub mod limits;
 mod machine;
 mod metrics;

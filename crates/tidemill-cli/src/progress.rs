@@ -1,4 +1,5 @@
-//! The live view of a bench run on a terminal. Where nobody looks, it shows nothing.
+//! The live view of a long run on a terminal: a bench, or files that are read. Where nobody
+//! looks, it shows nothing.
 
 use std::time::Duration;
 
@@ -37,6 +38,32 @@ impl Progress {
             ms(sample.end_to_end_us.p99),
             sample.waiting
         ));
+    }
+
+    /// Takes the line away.
+    pub(crate) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A bar of bytes that are read; hidden when standard error is no terminal.
+pub(crate) struct Reading {
+    bar: ProgressBar,
+}
+
+impl Reading {
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar }
+    }
+
+    /// Shows how far it is.
+    pub(crate) fn show(&self, file: &str, done_bytes: u64, total_bytes: u64) {
+        self.bar.set_length(total_bytes);
+        self.bar.set_position(done_bytes);
+        self.bar.set_message(file.to_owned());
     }
 
     /// Takes the line away.

@@ -39,6 +39,18 @@ pub enum OpenError {
         /// What this program knows.
         supported: u32,
     },
+    /// An older version of the program wrote it, in a format that is no longer read.
+    #[error(
+        "the data has format version {found}, older than {supported}, the oldest this program \
+         reads; nothing was changed: read it out with the version that wrote it (`tidemill \
+         subscribe TOPIC --from beginning`) and publish it into a new folder"
+    )]
+    OlderFormat {
+        /// What the superblock says.
+        found: u32,
+        /// The oldest that this program knows.
+        supported: u32,
+    },
     /// Both superblocks are unreadable.
     #[error("no superblock is readable ({0}); restore the folder from a backup")]
     Superblock(String),

@@ -9,6 +9,7 @@ pub mod disk;
 mod draft;
 pub mod driver;
 pub mod error;
+pub mod inspect;
 pub mod io;
 mod journal;
 pub mod limits;

@@ -17,15 +17,15 @@ use crate::settings::PartitionSettings;
 pub(crate) const SNAPSHOTS_DIR: &str = "snapshots";
 
 const MAGIC: [u8; 4] = *b"TMSC";
-const CHUNK_HEADER_BYTES: usize = 32;
+pub(crate) const CHUNK_HEADER_BYTES: usize = 32;
 /// The checksum covers everything after itself.
 const CRC_COVERS_FROM: usize = 8;
 
-const KIND_MACHINE: u16 = 1;
-const KIND_TABLE: u16 = 2;
-const KIND_FOOTER: u16 = 0xffff;
+pub(crate) const KIND_MACHINE: u16 = 1;
+pub(crate) const KIND_TABLE: u16 = 2;
+pub(crate) const KIND_FOOTER: u16 = 0xffff;
 /// The flag of a chunk that who does not know its kind may skip.
-const FLAG_SKIPPABLE: u16 = 1;
+pub(crate) const FLAG_SKIPPABLE: u16 = 1;
 
 /// The path of a snapshot.
 pub(crate) fn snapshot_path(number: u64) -> Arc<str> {
@@ -232,7 +232,8 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<Snapshot, String> {
     })
 }
 
-fn read_table(mut payload: Bytes, table: &mut Vec<TableEntry>) -> Option<()> {
+/// Reads the partitions of a table's chunk; `None` where it is none.
+pub(crate) fn read_table(mut payload: Bytes, table: &mut Vec<TableEntry>) -> Option<()> {
     while !payload.is_empty() {
         table.push(TableEntry::get(&mut payload)?);
     }
@@ -241,28 +242,54 @@ fn read_table(mut payload: Bytes, table: &mut Vec<TableEntry>) -> Option<()> {
 
 fn take_chunk(bytes: &mut Bytes, index: u32) -> Result<(u16, u16, Lsn, Bytes), String> {
     let cut = || format!("it ends inside of chunk {index}");
-    if bytes.len() < CHUNK_HEADER_BYTES {
+    let head = ChunkHead::get(bytes).ok_or_else(cut)?;
+    bytes.advance(CHUNK_HEADER_BYTES);
+    if head.length > bytes.len() {
         return Err(cut());
     }
-    let covered_head = bytes.slice(CRC_COVERS_FROM..CHUNK_HEADER_BYTES);
-    let mut header = bytes.split_to(CHUNK_HEADER_BYTES);
-    let mut magic = [0; 4];
-    header.copy_to_slice(&mut magic);
-    let crc = header.get_u32_le();
-    let kind = header.get_u16_le();
-    let flags = header.get_u16_le();
-    let length = header.get_u32_le() as usize;
-    let lsn = Lsn(header.get_u64_le());
-    let number = header.get_u32_le();
-    if magic != MAGIC || length > bytes.len() {
-        return Err(cut());
-    }
-    let payload = bytes.split_to(length);
-    let actual = crc32c::crc32c_append(crc32c::crc32c(&covered_head), &payload);
-    if actual != crc || number != index {
+    let payload = bytes.split_to(head.length);
+    if !head.covers(&payload) || head.number != index {
         return Err(format!("the checksum of chunk {index} does not hold"));
     }
-    Ok((kind, flags, lsn, payload))
+    Ok((head.kind, head.flags, head.lsn, payload))
+}
+
+/// What stands before a chunk's payload.
+#[derive(Debug)]
+pub(crate) struct ChunkHead {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    /// Bytes of the payload.
+    pub(crate) length: usize,
+    pub(crate) lsn: Lsn,
+    pub(crate) number: u32,
+    crc: u32,
+    /// The checksum of the head's own bytes, to be continued with the payload's.
+    own_crc: u32,
+}
+
+impl ChunkHead {
+    /// Reads the head that `bytes` begin with; `None` where they do not begin with one.
+    pub(crate) fn get(bytes: &[u8]) -> Option<Self> {
+        let whole = bytes.get(..CHUNK_HEADER_BYTES)?;
+        let mut rest = whole.strip_prefix(&MAGIC)?;
+        let own_crc = crc32c::crc32c(whole.get(CRC_COVERS_FROM..)?);
+        let crc = rest.get_u32_le();
+        Some(Self {
+            kind: rest.get_u16_le(),
+            flags: rest.get_u16_le(),
+            length: rest.get_u32_le() as usize,
+            lsn: Lsn(rest.get_u64_le()),
+            number: rest.get_u32_le(),
+            crc,
+            own_crc,
+        })
+    }
+
+    /// Whether head and payload are what the checksum was made of.
+    pub(crate) fn covers(&self, payload: &[u8]) -> bool {
+        crc32c::crc32c_append(self.own_crc, payload) == self.crc
+    }
 }
 
 #[cfg(test)]

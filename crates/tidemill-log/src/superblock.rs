@@ -16,6 +16,19 @@ use crate::machine::Lsn;
 /// The format that this program writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 0;
 
+/// The formats that a program reads. All of them have the layout that is written today; one
+/// with another layout gets its own arm in [`Superblock::decode`].
+#[derive(Clone, Copy, Debug)]
+struct Reads {
+    oldest: u32,
+    newest: u32,
+}
+
+const READS: Reads = Reads {
+    oldest: 0,
+    newest: FORMAT_VERSION,
+};
+
 const MAGIC: [u8; 8] = *b"TIDEMILL";
 pub(crate) const PATHS: [&str; 2] = ["superblock.0", "superblock.1"];
 /// Where the checksum lies; it covers everything before and after itself, in every version.
@@ -42,7 +55,7 @@ pub(crate) struct Superblock {
 }
 
 impl Superblock {
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(BLOCK_BYTES);
         out.put_slice(&MAGIC);
         out.put_u32_le(FORMAT_VERSION);
@@ -66,7 +79,12 @@ impl Superblock {
         Bytes::from(out)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Refused> {
+    /// Reads a superblock's bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refused> {
+        Self::decode_as(bytes, READS)
+    }
+
+    fn decode_as(bytes: &[u8], reads: Reads) -> Result<Self, Refused> {
         let whole = bytes.len() == BLOCK_BYTES && bytes.starts_with(&MAGIC);
         let mut rest = bytes.get(MAGIC.len()..).unwrap_or_default();
         if !whole {
@@ -76,8 +94,11 @@ impl Superblock {
         if rest.get_u32_le() != checksum(bytes) {
             return Err(Refused::Unreadable);
         }
-        if version > FORMAT_VERSION {
+        if version > reads.newest {
             return Err(Refused::Newer(version));
+        }
+        if version < reads.oldest {
+            return Err(Refused::Older(version));
         }
         let uuid = |rest: &mut &[u8]| {
             let mut bytes = [0; 16];
@@ -160,7 +181,7 @@ impl Superblock {
     }
 }
 
-fn path_of(sequence: u64) -> &'static str {
+pub(crate) fn path_of(sequence: u64) -> &'static str {
     let [even, odd] = PATHS;
     // A new log's first number is 1, and its file is the first one.
     if sequence % 2 == 1 { even } else { odd }
@@ -171,10 +192,32 @@ fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(before, bytes.get(CRC_AT + CRC_BYTES..).unwrap_or_default())
 }
 
+/// Why a superblock's bytes are of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
+pub(crate) enum Refused {
+    /// They are not those that were written.
     Unreadable,
+    /// A newer version of the program wrote them.
     Newer(u32),
+    /// An older version wrote them, whose format is no longer read.
+    Older(u32),
+}
+
+impl Refused {
+    /// The refusal of an opening; `None` where the other superblock may still do.
+    pub(crate) fn refusal(self) -> Option<OpenError> {
+        match self {
+            Self::Unreadable => None,
+            Self::Newer(found) => Some(OpenError::NewerFormat {
+                found,
+                supported: READS.newest,
+            }),
+            Self::Older(found) => Some(OpenError::OlderFormat {
+                found,
+                supported: READS.oldest,
+            }),
+        }
+    }
 }
 
 /// Whether a file of the top folder is a superblock.
@@ -185,8 +228,8 @@ pub(crate) fn is_superblock(name: &str) -> bool {
 /// The newest superblock; `None` where there never was one.
 ///
 /// # Errors
-/// [`OpenError::NewerFormat`] where one of them is newer than this program,
-/// [`OpenError::Superblock`] where both are unreadable.
+/// [`OpenError::NewerFormat`] and [`OpenError::OlderFormat`] where one of them is of a version
+/// that this program does not read, [`OpenError::Superblock`] where both are unreadable.
 pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Superblock>, OpenError> {
     let mut newest: Option<Superblock> = None;
     let mut found = 0;
@@ -206,15 +249,12 @@ pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Superblock>, OpenError> {
                 newest = Some(block);
             }
             Ok(_) => {}
-            Err(Refused::Newer(version)) => {
-                return Err(OpenError::NewerFormat {
-                    found: version,
-                    supported: FORMAT_VERSION,
-                });
-            }
-            Err(Refused::Unreadable) => {
-                tracing::warn!(path, "a superblock is unreadable, the other one is asked");
-            }
+            Err(refused) => match refused.refusal() {
+                Some(refusal) => return Err(refusal),
+                None => {
+                    tracing::warn!(path, "a superblock is unreadable, the other one is asked");
+                }
+            },
         }
     }
     // The second file begins to be once the first is durable: where only one is there and
@@ -229,9 +269,8 @@ pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Superblock>, OpenError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_flipped_byte_of_a_superblock_is_seen() {
-        let block = Superblock {
+    fn block() -> Superblock {
+        Superblock {
             sequence: 9,
             log: Uuid::from_u128(1),
             journal: Uuid::from_u128(2),
@@ -245,7 +284,21 @@ mod tests {
                 previous_crc: 9,
             },
             durable_through: Lsn(10),
-        };
+        }
+    }
+
+    /// The same with another version and the checksum that belongs to it.
+    fn with_version(block: &Superblock, version: u32) -> Vec<u8> {
+        let mut bytes = block.encode().to_vec();
+        bytes[MAGIC.len()..CRC_AT].copy_from_slice(&version.to_le_bytes());
+        let crc = checksum(&bytes).to_le_bytes();
+        bytes[CRC_AT..CRC_AT + CRC_BYTES].copy_from_slice(&crc);
+        bytes
+    }
+
+    #[test]
+    fn every_flipped_byte_of_a_superblock_is_seen() {
+        let block = block();
         let bytes = block.encode();
         assert_eq!(Superblock::decode(&bytes), Ok(block));
         for at in 0..bytes.len() {
@@ -253,10 +306,29 @@ mod tests {
             flipped[at] ^= 0x40;
             assert_eq!(Superblock::decode(&flipped), Err(Refused::Unreadable));
         }
-        let mut newer = bytes.to_vec();
-        newer[8] = 1;
-        let crc = checksum(&newer).to_le_bytes();
-        newer[CRC_AT..CRC_AT + CRC_BYTES].copy_from_slice(&crc);
-        assert_eq!(Superblock::decode(&newer), Err(Refused::Newer(1)));
+    }
+
+    #[test]
+    fn versions_that_are_not_read_are_refused_with_what_to_do() {
+        let newer = with_version(&block(), FORMAT_VERSION + 1);
+        let refused = Superblock::decode(&newer).unwrap_err();
+        assert_eq!(refused, Refused::Newer(FORMAT_VERSION + 1));
+        let text = refused.refusal().unwrap().to_string();
+        assert!(text.contains("use the program's newer version"), "{text}");
+
+        // As the program will see today's folders once it reads newer ones alone.
+        let later = Reads {
+            oldest: FORMAT_VERSION + 1,
+            newest: FORMAT_VERSION + 2,
+        };
+        let old = with_version(&block(), FORMAT_VERSION);
+        let refused = Superblock::decode_as(&old, later).unwrap_err();
+        assert_eq!(refused, Refused::Older(FORMAT_VERSION));
+        let text = refused.refusal().unwrap().to_string();
+        assert!(text.contains("tidemill subscribe"), "{text}");
+        for version in [later.oldest, later.newest] {
+            let bytes = with_version(&block(), version);
+            assert_eq!(Superblock::decode_as(&bytes, later), Ok(block()));
+        }
     }
 }

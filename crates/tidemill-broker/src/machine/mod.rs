@@ -28,7 +28,7 @@ pub(crate) use self::operation::{Append, JoinTopic, Operation, Receipt, Refusal,
 pub use self::state::GroupKind;
 pub(crate) use self::state::{GroupId, GroupState, State, Topic};
 
-use self::effect::Change;
+pub(crate) use self::effect::Change;
 use self::heard::Heard;
 use crate::catalog::Catalog;
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
@@ -189,7 +189,8 @@ fn dump(state: &State, index: u32) -> Option<Vec<u8>> {
     (number == index).then_some(chunk)
 }
 
-fn take_change(chunk: &[u8]) -> Result<(Change, &[u8]), String> {
+/// Takes the first change of a snapshot's chunk; answers it with what follows.
+pub(crate) fn take_change(chunk: &[u8]) -> Result<(Change, &[u8]), String> {
     let short = || String::from("a change ends too early");
     let (kind, rest) = varint::take(chunk).ok_or_else(short)?;
     let (length, rest) = varint::take(rest).ok_or_else(short)?;

@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod demo;
 mod group;
+mod log;
 mod publish;
 mod serve;
 mod subscribe;
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Topic(topic::Topic),
     #[command(subcommand)]
     Group(group::Group),
+    #[command(subcommand)]
+    Log(log::Log),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Subscribe(command) => narrow(command.run()),
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
+        Command::Log(command) => command.run(),
         Command::Bench(command) => wide(command.run()),
         Command::Completions(command) => command.run(),
     }

@@ -18,6 +18,8 @@ const PIECES_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct FileDisk {
     root: PathBuf,
+    /// Nothing may be changed.
+    read_only: bool,
 }
 
 impl FileDisk {
@@ -26,6 +28,17 @@ impl FileDisk {
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             root: path.as_ref().to_owned(),
+            read_only: false,
+        }
+    }
+
+    /// The folder at this path, to be looked at: nothing in it is changed, the lock's file
+    /// included, and many may look at once. Where there is no lock's file nobody has it open.
+    #[must_use]
+    pub fn read_only(path: impl AsRef<Path>) -> Self {
+        Self {
+            read_only: true,
+            ..Self::new(path)
         }
     }
 
@@ -35,11 +48,17 @@ impl FileDisk {
 
     fn open_with(&self, path: &str, new: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create_new(new)
-            .open(self.path(path))?;
+        options.read(true);
+        if new {
+            self.may_change()?;
+        }
+        if !self.read_only {
+            options.write(true).create_new(new);
+        }
+        let file = options.open(self.path(path))?;
+        if self.read_only && file.metadata()?.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
         Ok(Arc::new(RealFile {
             file,
             cursor: Mutex::new(()),
@@ -48,6 +67,13 @@ impl FileDisk {
 }
 
 impl FileDisk {
+    fn may_change(&self) -> io::Result<()> {
+        match self.read_only {
+            true => Err(ErrorKind::ReadOnlyFilesystem.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the folder and those above it, and makes their names durable.
     fn make_root(&self) -> io::Result<()> {
         let missing: Vec<_> = self
@@ -61,6 +87,25 @@ impl FileDisk {
             File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         Ok(())
+    }
+
+    /// Why the lock was not to be had: who holds it, as far as its file says.
+    fn held(&self, file: &mut File, why: TryLockError) -> io::Error {
+        if let TryLockError::Error(error) = why {
+            return error;
+        }
+        let mut holder = String::new();
+        // Who holds it is a courtesy: without it the answer is the same.
+        let _ = file.read_to_string(&mut holder);
+        let folder = self.root.display();
+        let why = match holder.trim() {
+            "" => format!("{folder} is open in another process"),
+            pid if pid == process::id().to_string() => {
+                format!("{folder} is open in this process already (pid {pid})")
+            }
+            pid => format!("{folder} is open in the process with pid {pid}"),
+        };
+        io::Error::new(ErrorKind::WouldBlock, why)
     }
 
     fn lock_file(&self) -> io::Result<File> {
@@ -89,14 +134,17 @@ impl Disk for FileDisk {
     }
 
     fn make_dir(&self, dir: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::create_dir_all(self.path(dir))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::rename(self.path(from), self.path(to))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        self.may_change()?;
         let path = self.path(path);
         match fs::symlink_metadata(&path)?.is_dir() {
             true => fs::remove_dir(path),
@@ -114,6 +162,16 @@ impl Disk for FileDisk {
     }
 
     fn lock(&self) -> io::Result<DiskLock> {
+        if self.read_only {
+            return match File::open(self.path("lock")) {
+                Ok(mut file) => match file.try_lock_shared() {
+                    Ok(()) => Ok(DiskLock::new(file)),
+                    Err(why) => Err(self.held(&mut file, why)),
+                },
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(DiskLock::new(())),
+                Err(error) => Err(error),
+            };
+        }
         let mut file = self.lock_file().map_err(|error| {
             let folder = self.root.display();
             let why = match fs::metadata(&self.root) {
@@ -124,24 +182,7 @@ impl Disk for FileDisk {
             };
             io::Error::new(error.kind(), why)
         })?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Who holds it is a courtesy: without it the answer is the same.
-                let _ = file.read_to_string(&mut holder);
-                let folder = self.root.display();
-                let why = match holder.trim() {
-                    "" => format!("{folder} is open in another process"),
-                    pid if pid == process::id().to_string() => {
-                        format!("{folder} is open in this process already (pid {pid})")
-                    }
-                    pid => format!("{folder} is open in the process with pid {pid}"),
-                };
-                return Err(io::Error::new(ErrorKind::WouldBlock, why));
-            }
-        }
+        file.try_lock().map_err(|why| self.held(&mut file, why))?;
         file.set_len(0)?;
         writeln!(file, "{}", process::id())?;
         Ok(DiskLock::new(file))

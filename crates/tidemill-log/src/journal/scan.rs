@@ -35,6 +35,15 @@ pub(crate) struct Scanned {
     pub(crate) lap: u64,
 }
 
+/// How far the chain reaches.
+#[derive(Debug)]
+pub(crate) struct Walked {
+    /// Every whole commit in order.
+    pub(crate) commits: Vec<CommitHeader>,
+    /// The first place that is not in the chain.
+    pub(crate) end: Place,
+}
+
 /// A journal's files, for one scan.
 pub(crate) struct Scan<'a> {
     pub(crate) files: &'a Found,
@@ -47,20 +56,43 @@ impl Scan<'_> {
     /// # Errors
     /// [`OpenError::JournalDamaged`], [`OpenError::JournalMissing`], and what the disk says.
     pub(crate) fn run(&self, head: Place, durable_through: Lsn) -> Result<Scanned, OpenError> {
+        let Walked { commits, end } = self.walk(head)?;
+        let behind = self.behind(end)?;
+        let synced = behind.iter().map(|commit| commit.synced_through).max();
+        match synced.max(Some(durable_through)) {
+            Some(durable) if durable >= end.first => Err(OpenError::JournalDamaged {
+                lsn: end.first,
+                durable,
+                file: journal_path(end.file).to_string(),
+                offset: end.offset,
+            }),
+            _ => Ok(Scanned {
+                commits,
+                next: end.first,
+                lap: end.lap,
+            }),
+        }
+    }
+
+    /// Follows the chain from `head` on.
+    ///
+    /// # Errors
+    /// [`OpenError::JournalMissing`], and what the disk says.
+    pub(crate) fn walk(&self, head: Place) -> Result<Walked, OpenError> {
         if !self.files.contains_key(&head.file) {
             return Err(OpenError::JournalMissing(
                 journal_path(head.file).to_string(),
             ));
         }
         let mut commits = Vec::new();
-        let mut at = head;
+        let mut end = head;
         loop {
-            let found = match self.commit(at)? {
+            let found = match self.commit(end)? {
                 Some(header) => Some(header),
-                None => self.next_file(at)?,
+                None => self.next_file(end)?,
             };
             let Some((header, crc)) = found else { break };
-            at = Place {
+            end = Place {
                 file: header.file,
                 lap: header.lap,
                 offset: header.offset + header.padded_bytes(),
@@ -69,20 +101,7 @@ impl Scan<'_> {
             };
             commits.push(header);
         }
-        let behind = self.durable_behind(at)?.max(Some(durable_through));
-        match behind {
-            Some(durable) if durable >= at.first => Err(OpenError::JournalDamaged {
-                lsn: at.first,
-                durable,
-                file: journal_path(at.file).to_string(),
-                offset: at.offset,
-            }),
-            _ => Ok(Scanned {
-                commits,
-                next: at.first,
-                lap: at.lap,
-            }),
-        }
+        Ok(Walked { commits, end })
     }
 
     /// The commit that continues in the file of the next lap.
@@ -114,6 +133,15 @@ impl Scan<'_> {
         }))
     }
 
+    /// Whether this header's commit lies whole where it says.
+    pub(crate) fn is_whole(&self, header: &CommitHeader) -> Result<bool, OpenError> {
+        let Some((file, size)) = self.files.get(&header.file) else {
+            return Ok(false);
+        };
+        let found = self.valid_at(file.as_ref(), *size, header.file, header.offset)?;
+        Ok(found.is_some_and(|(found, _)| found == *header))
+    }
+
     /// The whole, valid commit of this journal at a place of a file, whatever its lap.
     fn valid_at(
         &self,
@@ -141,19 +169,26 @@ impl Scan<'_> {
         Ok((here && crc_matches(&read(length)?, crc)).then_some((header, crc)))
     }
 
-    /// The highest `synced_through` of a valid commit behind `at`: in the rest of its file, and
-    /// in every other file that may have been begun after it.
-    fn durable_behind(&self, at: Place) -> Result<Option<Lsn>, OpenError> {
-        let mut durable = None;
+    /// The valid commits behind `at`, in no order: in the rest of its file, and in every other
+    /// file that may have been begun after it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn behind(&self, at: Place) -> Result<Vec<CommitHeader>, OpenError> {
+        let mut found = Vec::new();
         for (number, (file, size)) in self.files {
             let here = *number == at.file;
             if here || self.may_be_behind(file.as_ref(), *size, *number, at.lap)? {
                 let from = if here { at.offset } else { 0 };
-                let found = self.durable_in(file.as_ref(), *size, *number, from, at.lap)?;
-                durable = durable.max(found);
+                let valid = |commit: &CommitHeader| {
+                    if commit.lap >= at.lap {
+                        found.push(*commit);
+                    }
+                };
+                self.valid_in(file.as_ref(), *size, *number, from, valid)?;
             }
         }
-        Ok(durable)
+        Ok(found)
     }
 
     /// Whether a file may hold commits of a later lap. A file's first commit is written, and
@@ -178,15 +213,15 @@ impl Scan<'_> {
         Ok(!unused)
     }
 
-    fn durable_in(
+    /// Every valid commit of this journal that begins at a block of a file, from a place on.
+    pub(crate) fn valid_in(
         &self,
         file: &dyn DiskFile,
         size: u64,
         number: u32,
         from: u64,
-        lap: u64,
-    ) -> Result<Option<Lsn>, OpenError> {
-        let mut durable = None;
+        mut each: impl FnMut(&CommitHeader),
+    ) -> Result<(), OpenError> {
         let mut buf = vec![0; SCAN_PIECE_BYTES];
         let mut piece = from;
         while piece < size {
@@ -200,16 +235,13 @@ impl Scan<'_> {
             {
                 let header = CommitHeader::decode(block);
                 let ours = header.is_some_and(|(header, _)| header.journal == self.journal);
-                if ours
-                    && let Some((header, _)) = self.valid_at(file, size, number, offset)?
-                    && header.lap >= lap
-                {
-                    durable = durable.max(Some(header.synced_through));
+                if ours && let Some((header, _)) = self.valid_at(file, size, number, offset)? {
+                    each(&header);
                 }
             }
             piece += SCAN_PIECE_BYTES as u64;
         }
-        Ok(durable)
+        Ok(())
     }
 }
 

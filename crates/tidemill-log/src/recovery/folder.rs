@@ -17,7 +17,7 @@ use crate::snapshot::{SNAPSHOTS_DIR, snapshot_number, snapshot_path};
 use crate::superblock::is_superblock;
 
 /// Where unknown files go.
-const ASIDE_DIR: &str = "aside";
+pub(crate) const ASIDE_DIR: &str = "aside";
 /// The file that carries the lock of a disk that has one.
 pub(crate) const LOCK_FILE: &str = "lock";
 

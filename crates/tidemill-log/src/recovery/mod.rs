@@ -26,6 +26,8 @@ use crate::segment::TOPICS_DIR;
 use crate::snapshot::{self, SNAPSHOTS_DIR, Snapshot, snapshot_path};
 use crate::superblock::{self, Superblock};
 
+pub(crate) use folder::{ASIDE_DIR, LOCK_FILE};
+
 use folder::Folder;
 use fresh::{FreshJournal, Needed};
 use replay::Replay;
@@ -249,7 +251,7 @@ impl Opening<'_> {
 }
 
 /// The names in a folder; none where there is no folder.
-fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, OpenError> {
+pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, OpenError> {
     match disk.list(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(OpenError::io(format!("list {dir}/"))),

@@ -211,7 +211,7 @@ impl SegmentRead<'_> {
 
 /// Takes the line's batch from the front of `bytes`. `end` is the offset of what lies behind it,
 /// where that is known.
-fn check(
+pub(crate) fn check(
     line: &Line,
     bytes: &mut Bytes,
     expected: Offset,

@@ -1,0 +1,131 @@
+//! `tidemill log` as a user meets it: what it finds, what it shows, how it ends.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use support::{Server, raise_format_version, run};
+
+/// A folder that a server wrote to and was then killed.
+fn written() -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run(&["topic", "create", "orders"]).done();
+    let event = ["publish", "orders", "{\"secret\":7}", "--count", "40"];
+    server.run(&event).done();
+    server.running.stop("TERM");
+    let server = Server::start(data.path());
+    server.run(&event).done();
+    server.running.stop("KILL");
+    data
+}
+
+fn file(dir: &Path, end: &str) -> PathBuf {
+    let mut entries = std::fs::read_dir(dir).unwrap();
+    let paths = entries.by_ref().map(|entry| entry.unwrap().path());
+    let found = paths.filter_map(|path| match path.is_dir() {
+        true => Some(file(&path, end)).filter(|path| path.is_file()),
+        false => Some(path).filter(|path| path.to_str().unwrap().ends_with(end)),
+    });
+    found.min().unwrap_or_default()
+}
+
+fn path(data: &tempfile::TempDir) -> &str {
+    data.path().to_str().unwrap()
+}
+
+fn json(out: &str) -> Vec<serde_json::Value> {
+    let lines = out.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines.collect()
+}
+
+#[test]
+fn a_clean_folder_ends_with_0_and_damage_with_1_and_the_topics_name() {
+    let data = written();
+    let clean = run(&["log", "verify", "--data", path(&data)]).done();
+    assert!(clean.ends_with("clean\n"), "{clean}");
+    let report = run(&["log", "verify", "--data", path(&data), "--json"]).done();
+    let report = json(&report).pop().unwrap();
+    assert_eq!(
+        (&report["type"], &report["clean"]),
+        (&"report".into(), &true.into())
+    );
+    assert_eq!(report["counts"]["records"], 40);
+
+    let segment = file(data.path(), ".log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let ended = run(&["log", "verify", "--data", path(&data)]);
+    assert!(ended.out.contains("orders/0, offsets 0 until"), "{ended:?}");
+    assert!(ended.failed().contains("damage"));
+    let ended = run(&["log", "verify", "--data", path(&data), "--json"]);
+    let finding = &json(&ended.out)[0];
+    assert_eq!(finding["type"], "finding");
+    assert_eq!(
+        (&finding["topic"], &finding["byte"]),
+        (&"orders".into(), &0.into())
+    );
+    ended.failed();
+}
+
+#[test]
+fn what_cannot_be_verified_is_wrong_use_and_says_why() {
+    let data = tempfile::tempdir().unwrap();
+    let none = run(&["log", "verify", "--data", path(&data)]).misused();
+    assert!(none.contains("no log"), "{none}");
+    let missing = data.path().join("missing");
+    let missing = run(&["log", "dump", "--data", missing.to_str().unwrap()]).misused();
+    assert!(missing.contains("no such folder"), "{missing}");
+
+    let server = Server::start(data.path());
+    let pid = server.running.pid().to_string();
+    for command in ["verify", "dump"] {
+        let locked = run(&["log", command, "--data", path(&data)]).misused();
+        assert!(locked.contains(&pid), "{locked}");
+    }
+    server.running.stop("TERM").done();
+    for name in ["superblock.0", "superblock.1"] {
+        let path = data.path().join(name);
+        let mut block = std::fs::read(&path).unwrap();
+        raise_format_version(&mut block);
+        std::fs::write(&path, block).unwrap();
+    }
+    let newer = run(&["log", "verify", "--data", path(&data)]).misused();
+    assert!(newer.contains("newer version"), "{newer}");
+}
+
+#[test]
+fn a_dump_names_topics_and_keeps_payloads_to_itself_until_asked() {
+    let data = written();
+    let text = run(&["log", "dump", "--data", path(&data)]).done();
+    for thing in [
+        "superblock",
+        "chunk",
+        "commit",
+        "topic=orders",
+        "topic created",
+    ] {
+        assert!(text.contains(thing), "{thing} in {text}");
+    }
+    assert!(!text.contains("secret"));
+    let dump = |more: &[&str]| {
+        let words = [&["log", "dump", "--json", "--data", path(&data)], more].concat();
+        json(&run(&words).done())
+    };
+    assert_eq!(dump(&["--max", "3"]).len(), 3);
+    let segment = file(data.path(), ".log");
+    let segment = segment.strip_prefix(data.path()).unwrap().to_str().unwrap();
+    let lines = dump(&[segment, "--from", "38", "--payloads"]);
+    let records: Vec<_> = lines
+        .iter()
+        .filter(|line| line["type"] == "record")
+        .collect();
+    assert_eq!(records.len(), 2, "{lines:?}");
+    assert_eq!(records[0]["offset"], 38);
+    assert_eq!(records[0]["value"]["text"], "{\"secret\":7}");
+    let wrong = run(&["log", "dump", "--data", path(&data), "lock"]).misused();
+    assert!(wrong.contains("no file of a log"), "{wrong}");
+}

@@ -1,0 +1,76 @@
+//! Looks into a log that nobody has open: checks every byte that has a meaning, and shows what
+//! is there. It reads, and changes nothing.
+//!
+//! This room may not know what an effect says: who asks brings a [`Meaning`].
+
+mod dump;
+mod journal;
+mod report;
+mod segments;
+mod snapshot;
+mod strays;
+mod superblocks;
+mod verify;
+
+use thiserror::Error;
+
+use crate::error::OpenError;
+use crate::machine::Effect;
+
+pub use dump::{Dump, Line, Value, dump};
+pub use report::{Counts, Finding, Report, Severity};
+pub use verify::{learn, verify};
+
+/// What the machine's bytes mean, as far as an inspection needs it.
+pub trait Meaning {
+    /// One effect of a journal's entry, or of a snapshot, in their order.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn effect(&mut self, effect: Effect<'_>) -> Result<(), String>;
+
+    /// One chunk of the machine's snapshot.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn chunk(&mut self, chunk: &[u8]) -> Result<(), String>;
+}
+
+/// Believes every effect and every chunk.
+impl Meaning for () {
+    fn effect(&mut self, _: Effect<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn chunk(&mut self, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// How far an inspection is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The file that is read now.
+    pub file: &'a str,
+    /// Bytes read so far.
+    pub done_bytes: u64,
+    /// Bytes that will be read, as far as is known by now.
+    pub total_bytes: u64,
+}
+
+/// Why nothing could be inspected.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// There is no superblock, so there is no log.
+    #[error("there is no log in this folder: it has no superblock; name a data folder")]
+    NoLog,
+    /// The file that was asked for is none of a log.
+    #[error(
+        "{0} is no file of a log; name a superblock, a .journal, a .snapshot, a .log or a .sum, \
+         as a path inside of the data folder"
+    )]
+    NoSuchFile(String),
+    /// It is in use, of another version, or the disk said no.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}

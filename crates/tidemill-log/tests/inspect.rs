@@ -1,0 +1,330 @@
+//! What a verification finds, what it leaves alone, and what a dump shows.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::faulty::{disk_of, image};
+use common::{ByHand, Operation, partition};
+use tidemill_core::Offset;
+use tidemill_log::driver::{FileDisk, MemoryDisk};
+use tidemill_log::inspect::{Dump, Finding, InspectError, Line, Report, Severity, Value};
+use tidemill_log::inspect::{dump, verify};
+use tidemill_log::{Disk, Lsn, OpenError, Options};
+
+type Image = HashMap<String, Vec<u8>>;
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.journal_file_first_bytes = 64 * 1024;
+    options.segment_max_bytes = 20_000;
+    options
+}
+
+fn look(image: &Image) -> Result<Report, InspectError> {
+    verify(disk_of(image).as_ref(), &mut (), &mut |_| {})
+}
+
+fn damage(report: &Report) -> Vec<&Finding> {
+    let all = report.findings.iter();
+    all.filter(|finding| finding.severity == Severity::Damage)
+        .collect()
+}
+
+/// A log that was closed, opened again, written to and killed: 20 records of one partition in
+/// segments, 5 of each of two in the journal.
+fn written() -> Image {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30));
+    let mut log = ByHand::open(&disk, &options()).unwrap();
+    log.run(Operation::Create(partition(1, 0))).unwrap();
+    for number in 0..20 {
+        log.publish(partition(1, 0), &[number; 4200]);
+    }
+    log.run(Operation::Set(3, 4)).unwrap();
+    log.log.close();
+    log.settle();
+    let mut log = ByHand::open(&disk, &options()).unwrap();
+    log.run(Operation::Create(partition(2, 7))).unwrap();
+    for number in 0..5 {
+        log.publish(partition(1, 0), &[number; 60]);
+        log.publish(partition(2, 7), &[number; 60]);
+    }
+    image(disk.as_ref(), "")
+}
+
+/// Where commits begin in the journal's file that is in use: number of the first entry and
+/// place, ascending.
+fn commits(image: &Image) -> (String, Vec<(u64, usize)>) {
+    let files = image
+        .iter()
+        .filter(|(path, _)| path.starts_with("journal/"));
+    let newest = files.max_by_key(|(_, bytes)| bytes[32..40].to_vec());
+    let (path, bytes) = newest.unwrap();
+    let uuid = &bytes[16..32];
+    let blocks = bytes.chunks(4096).enumerate();
+    let ours = blocks.filter(|(_, block)| block.starts_with(b"TMJC") && &block[16..32] == uuid);
+    let lsn = |block: &[u8]| u64::from_le_bytes(block[56..64].try_into().unwrap());
+    let places = ours.map(|(at, block)| (lsn(block), at * 4096)).collect();
+    (path.clone(), places)
+}
+
+#[test]
+fn what_was_written_is_clean_and_counted_whether_closed_or_killed() {
+    let image = written();
+    let report = look(&image).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    assert_eq!(report.notes, 0, "{:?}", report.findings);
+    let counts = report.counts;
+    assert_eq!((counts.superblocks, counts.partitions), (2, 2));
+    assert_eq!(counts.records, 20);
+    assert!(
+        counts.segments > 1 && counts.snapshot_chunks >= 3,
+        "{counts:?}"
+    );
+    // The opening, a partition, ten records.
+    assert_eq!(counts.entries, 12);
+    assert_eq!(report.entries.end.0 - report.entries.start.0, 12);
+}
+
+#[test]
+fn looking_changes_nothing_and_is_kept_out_by_whoever_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = written();
+    for (path, bytes) in &written {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let disk = FileDisk::read_only(folder.path());
+    let lock = disk.lock().unwrap();
+    let report = verify(&disk, &mut (), &mut |_| {}).unwrap();
+    assert!(report.is_clean());
+    drop(lock);
+    assert_eq!(image(&disk, ""), written, "not even a lock's file");
+    for refused in [
+        disk.create("new").err(),
+        disk.remove("superblock.0").err(),
+        disk.rename("superblock.0", "gone").err(),
+        disk.make_dir("new").err(),
+    ] {
+        assert_eq!(
+            refused.unwrap().kind(),
+            std::io::ErrorKind::ReadOnlyFilesystem
+        );
+    }
+
+    let writer = FileDisk::new(folder.path());
+    let held = writer.lock().unwrap();
+    let refused = disk.lock().unwrap_err().to_string();
+    let pid = std::process::id().to_string();
+    assert!(refused.contains(&pid), "{refused}");
+    drop(held);
+    let (_one, _other) = (disk.lock().unwrap(), disk.lock().unwrap());
+    assert!(writer.lock().is_err(), "nobody writes where somebody looks");
+}
+
+#[test]
+fn a_flipped_byte_anywhere_is_found_in_its_file() {
+    let image = written();
+    let (journal, places) = commits(&image);
+    // The last commit has no witness yet: the one exception of the format.
+    let end = places.last().unwrap().1;
+    for (path, bytes) in &image {
+        let covered = match path {
+            path if *path == journal => bytes[..end].len(),
+            path if path.starts_with("journal/") => 0,
+            _ => bytes.len(),
+        };
+        for at in (0..covered).step_by(7.max(covered / 300) | 1) {
+            if *path == journal && bytes[at] == 0 {
+                // Padding, or so small a number that a block is taken for unused.
+                continue;
+            }
+            let mut flipped = image.clone();
+            flipped.get_mut(path).unwrap()[at] ^= 0x20;
+            let report = look(&flipped).unwrap();
+            let found = damage(&report);
+            let pair = path.strip_suffix(".log").or(path.strip_suffix(".sum"));
+            let here = |finding: &&&Finding| {
+                pair.map_or(finding.file == *path, |pair| finding.file.starts_with(pair))
+            };
+            assert!(found.iter().any(|f| here(&f)), "{path} at {at}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_batch_is_named_by_its_offsets_and_the_others_are_read() {
+    let mut image = written();
+    let segments = image.iter().filter(|(path, _)| path.ends_with(".log"));
+    let (path, bytes) = segments.min().unwrap();
+    let path = path.clone();
+    let size = 12 + u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
+    let first = u32::from_be_bytes(bytes[23..27].try_into().unwrap());
+    assert!(size < bytes.len(), "there is a second batch");
+    image.get_mut(&path).unwrap()[size - 1] ^= 1;
+    let report = look(&image).unwrap();
+    let found = damage(&report);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].partition, Some(partition(1, 0)));
+    let end = Offset(u64::from(first) + 1);
+    assert_eq!(found[0].offsets, Some(Offset(0)..end));
+    assert_eq!((found[0].byte, &found[0].file), (Some(0), &path));
+    assert_eq!(report.counts.records, 20 - end.0);
+}
+
+#[test]
+fn each_missing_file_is_named() {
+    let image = written();
+    let (journal, _) = commits(&image);
+    for path in image.keys() {
+        let mut less = image.clone();
+        less.remove(path);
+        let report = look(&less).unwrap();
+        let found = report.findings.iter().find(|finding| finding.file == *path);
+        let severity = match path {
+            path if path.starts_with("superblock") => Some(Severity::Note),
+            path if path.starts_with("journal/") && *path != journal => None,
+            _ => Some(Severity::Damage),
+        };
+        assert_eq!(found.map(|found| found.severity), severity, "{path}");
+    }
+}
+
+#[test]
+fn a_hole_in_the_journal_says_which_entries_and_offsets_lie_behind_it() {
+    let mut image = written();
+    let (path, places) = commits(&image);
+    // Entries are: the opening, the partition, then records of the two in turn.
+    let (lsn, at) = places[places.len() - 6];
+    image.get_mut(&path).unwrap()[at + 100] ^= 1;
+    let report = look(&image).unwrap();
+    let found = damage(&report);
+    let last = places.last().unwrap().0;
+    assert_eq!(found[0].entries, Some(Lsn(lsn)..Lsn(last + 1)));
+    assert_eq!((found[0].byte, &found[0].file), (Some(at as u64), &path));
+    let lost: HashMap<_, _> = found[1..]
+        .iter()
+        .map(|finding| (finding.partition.unwrap(), finding.offsets.clone().unwrap()))
+        .collect();
+    assert_eq!(lost[&partition(1, 0)], Offset(23)..Offset(25));
+    assert_eq!(lost[&partition(2, 7)], Offset(2)..Offset(5));
+}
+
+#[test]
+fn what_a_killed_process_leaves_is_no_damage() {
+    let mut image = written();
+    let (path, places) = commits(&image);
+    let end = places.last().unwrap().1;
+    image.get_mut(&path).unwrap()[end + 97..end + 4096].fill(0);
+    let log = image.keys().find(|path| path.ends_with(".log")).unwrap();
+    let dir = log.rsplit_once('/').unwrap().0.to_owned();
+    for (path, note) in [
+        ("notes.txt".to_owned(), "nothing names"),
+        ("journal/mine".to_owned(), "nothing names"),
+        (
+            "snapshots/00000000000000000099.snapshot".to_owned(),
+            "removes",
+        ),
+        (format!("{dir}/00000000000000000777.log"), "nothing names"),
+        ("topics/other/0/file".to_owned(), "nothing names"),
+    ] {
+        let mut more = image.clone();
+        more.insert(path.clone(), b"something".to_vec());
+        let report = look(&more).unwrap();
+        assert!(report.is_clean(), "{path}: {:?}", report.findings);
+        assert_eq!(report.notes, 2, "{path}: {:?}", report.findings);
+        assert!(report.findings[0].what.contains("not reach the disk"));
+        let stray = &report.findings[1];
+        assert!(path.starts_with(&stray.file), "{stray:?}");
+        assert!(stray.what.contains(note), "{stray:?}");
+    }
+}
+
+#[test]
+fn without_a_log_or_of_another_version_nothing_is_verified() {
+    let none = look(&Image::new()).unwrap_err();
+    assert!(matches!(none, InspectError::NoLog), "{none}");
+    let mut image = written();
+    for path in ["superblock.0", "superblock.1"] {
+        let block = image.get_mut(path).unwrap();
+        block[8] += 1;
+        let sum = crc32c::crc32c_append(crc32c::crc32c(&block[..12]), &block[16..]);
+        block[12..16].copy_from_slice(&sum.to_le_bytes());
+    }
+    let newer = look(&image).unwrap_err();
+    let is_newer = matches!(newer, InspectError::Open(OpenError::NewerFormat { .. }));
+    assert!(is_newer, "{newer}");
+    assert!(newer.to_string().contains("newer version"), "{newer}");
+}
+
+fn lines(image: &Image, what: &Dump) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let disk = disk_of(image);
+    dump(disk.as_ref(), what, &mut |line| {
+        lines.push(line);
+        true
+    })
+    .unwrap();
+    lines
+}
+
+fn count(lines: &[Line], what: &str) -> usize {
+    lines.iter().filter(|line| line.what == what).count()
+}
+
+#[test]
+fn a_dump_shows_every_thing_of_the_log_and_ends_when_told() {
+    let image = written();
+    let all = lines(&image, &Dump::default());
+    assert_eq!(count(&all, "unreadable"), 0);
+    assert_eq!(count(&all, "superblock"), 2);
+    assert_eq!(count(&all, "entry"), 12);
+    assert_eq!(
+        count(&all, "record"),
+        30,
+        "20 in segments, 10 in the journal"
+    );
+    assert!(count(&all, "commit") >= 11 && count(&all, "chunk") >= 3);
+    let mut few = 0;
+    dump(disk_of(&image).as_ref(), &Dump::default(), &mut |_| {
+        few += 1;
+        few < 5
+    })
+    .unwrap();
+    assert_eq!(few, 5);
+}
+
+#[test]
+fn each_file_can_be_shown_alone_from_a_place_on() {
+    let image = written();
+    let one = |file: &str, from| {
+        let file = Some(file.to_owned());
+        lines(&image, &Dump { file, from })
+    };
+    for path in image.keys().filter(|path| *path != "lock") {
+        assert_eq!(count(&one(path, 0), "unreadable"), 0, "{path}");
+    }
+    let (journal, places) = commits(&image);
+    let last = places.last().unwrap().0;
+    assert_eq!(count(&one(&journal, last - 1), "entry"), 2);
+    let segment = image.keys().filter(|path| path.ends_with(".log")).min();
+    let segment = segment.unwrap();
+    let (all, some) = (one(segment, 0), one(segment, 3));
+    let firsts = |lines: &[Line]| {
+        let offsets = lines.iter().filter(|line| line.what == "record");
+        offsets.map(|line| line.fields[0].1.clone()).next()
+    };
+    assert_eq!(firsts(&all), Some(Value::Number(0)));
+    assert_eq!(firsts(&some), Some(Value::Number(3)));
+    let file = Some("topics".to_owned());
+    let refused = dump(
+        disk_of(&image).as_ref(),
+        &Dump { file, from: 0 },
+        &mut |_| true,
+    );
+    assert!(matches!(refused, Err(InspectError::NoSuchFile(_))));
+}
