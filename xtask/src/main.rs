@@ -2,6 +2,7 @@
 //!
 //! This program may not know anything of Tidemill but its files, its crates and its commands.
 
+mod doors;
 mod limits;
 mod metadata;
 mod readme;

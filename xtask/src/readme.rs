@@ -8,17 +8,19 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use crate::{doors, tools};
+
 /// How the README's commands begin.
 const RUN: &str = "    cargo run --release -- ";
 
-/// Runs `demo`, then `serve` with `publish` and `subscribe` against it.
+/// Runs `demo`, then `serve` with `publish`, `subscribe` and `curl` against it.
 ///
 /// # Errors
 /// What did not do what the README says.
 pub(crate) fn check(root: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(root.join("README.md"))
         .map_err(|e| format!("cannot read README.md: {e}"))?;
-    let place = Place::new(root)?;
+    let place = Place::new(root, "target/readme")?;
     let demo = command(&text, "demo")?;
     let data = place.folder.join("demo").display().to_string();
     let ports = ["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
@@ -37,6 +39,15 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     println!("{read}");
     if !read.contains("order_created") {
         return Err("the README's subscriber did not get what its publisher sent".to_owned());
+    }
+    tools::ensure_curl()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("    curl "));
+    let line = line.ok_or("the README has no line that begins with curl")?;
+    match doors::curl(&format!("curl {line}"), &url)? {
+        (200, answer) => println!("{answer}"),
+        (status, answer) => {
+            return Err(format!("curl {line}\nwas answered with {status}: {answer}"));
+        }
     }
     Ok(())
 }
@@ -65,14 +76,18 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// The binary, and an empty folder to run it in.
-struct Place {
+pub(crate) struct Place {
     binary: PathBuf,
     folder: PathBuf,
 }
 
 impl Place {
-    fn new(root: &Path) -> Result<Self, String> {
-        let folder = root.join("target/readme");
+    /// The release build, in an empty folder at this place below `root`.
+    ///
+    /// # Errors
+    /// When the folder cannot be emptied or made.
+    pub(crate) fn new(root: &Path, folder: &str) -> Result<Self, String> {
+        let folder = root.join(folder);
         match std::fs::remove_dir_all(&folder) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(format!("cannot empty {}: {e}", folder.display()));
@@ -116,14 +131,18 @@ impl Place {
     }
 }
 
-/// The README's `serve`, ended when this is dropped.
-struct Server {
+/// A server, ended when this is dropped.
+pub(crate) struct Server {
     child: Child,
     out: BufReader<ChildStdout>,
 }
 
 impl Server {
-    fn start(place: &Place, words: &[String]) -> Result<Self, String> {
+    /// Starts it with these words of a command line, on a free port.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(place: &Place, words: &[String]) -> Result<Self, String> {
         let mut command = place.command(words);
         command
             .env("TIDEMILL_HTTP", "127.0.0.1:0")
@@ -137,7 +156,10 @@ impl Server {
     }
 
     /// The address that it prints.
-    fn url(&mut self) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// When it prints none.
+    pub(crate) fn url(&mut self) -> Result<String, String> {
         let mut seen = String::new();
         loop {
             let mut line = String::new();

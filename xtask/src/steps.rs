@@ -1,6 +1,7 @@
 //! The steps of `cargo xtask check` and `cargo xtask test`: one table, and how it is run.
 //!
-//! This room may not know how a step does its work; that is `tools.rs`, `readme.rs` and `tidy`.
+//! This room may not know how a step does its work; that is `tools.rs`, `readme.rs`, `doors.rs` and
+//! `tidy`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::limits::BINARY_MAX_BYTES;
 use crate::metadata::Metadata;
 use crate::skips::Skips;
-use crate::{readme, tidy, tools};
+use crate::{doors, readme, tidy, tools};
 
 /// How a step ended, when it did not fail.
 pub(crate) enum Done {
@@ -40,7 +41,7 @@ const TIDY: Step = step("tidy", "the house limits, arrows and rooms", tidy_step)
 const UNIT: Step = step("unit", "unit tests of all crates", unit);
 
 /// Everything, in the order in which it runs: the quick and the likely to fail first.
-const ALL: [Step; 12] = [
+const ALL: [Step; 13] = [
     FMT,
     TIDY,
     CLIPPY,
@@ -80,6 +81,11 @@ const ALL: [Step; 12] = [
         "readme",
         "the README's commands do what it says",
         readme_step,
+    ),
+    step(
+        "doors",
+        "docs/HTTP.md's commands are answered as it says",
+        doors_step,
     ),
 ];
 
@@ -244,6 +250,10 @@ fn release(root: &Path) -> Result<Done, String> {
 
 fn readme_step(root: &Path) -> Result<Done, String> {
     passed(readme::check(root))
+}
+
+fn doors_step(root: &Path) -> Result<Done, String> {
+    passed(doors::check(root))
 }
 
 fn doc(root: &Path) -> Result<Done, String> {

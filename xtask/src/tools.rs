@@ -111,6 +111,17 @@ pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
     run(&mut install, "the installation of stock Socket.IO clients")
 }
 
+/// Installs `curl` from the system's packages where it is missing and may be installed.
+///
+/// # Errors
+/// When it cannot be had.
+pub(crate) fn ensure_curl() -> Result<(), String> {
+    match starts("curl") {
+        true => Ok(()),
+        false => install_packages(&["curl"]).map_err(|why| format!("curl is missing: {why}")),
+    }
+}
+
 fn starts(program: &str) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null());

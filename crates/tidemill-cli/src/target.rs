@@ -104,18 +104,24 @@ impl Target {
                 let at = path(&["v1", "topics", topic.as_str(), "events"]);
                 let body = json::batch_to_bytes(&events);
                 let answer = client.post(&at, json::BATCH_CONTENT_TYPE, body).await;
-                let answer: wire::AcceptedBatch = answer.map_err(|error| Unpublished {
-                    may_be_kept: error.may_be_done(),
-                    why: error.to_string(),
+                let answer: wire::AcceptedBatch = answer.map_err(|error| match error {
+                    CallError::Refused(http::StatusCode::NOT_FOUND, _) => missing(topic),
+                    error => Unpublished {
+                        may_be_kept: error.may_be_done(),
+                        why: error.to_string(),
+                    },
                 })?;
                 Ok(answer.events)
             }
             Self::Folder(broker) => {
                 let ids: Vec<String> = events.iter().map(|e| e.id().to_string()).collect();
                 let positions = broker.publish(topic.clone(), events).await;
-                let positions = positions.map_err(|error| Unpublished {
-                    may_be_kept: matches!(error, PublishError::Indeterminate(_)),
-                    why: error.to_string(),
+                let positions = positions.map_err(|error| match error {
+                    PublishError::UnknownTopic(_) => missing(topic),
+                    error => Unpublished {
+                        may_be_kept: matches!(error, PublishError::Indeterminate(_)),
+                        why: error.to_string(),
+                    },
                 })?;
                 let pairs = ids.into_iter().zip(positions);
                 Ok(pairs
@@ -237,6 +243,14 @@ impl Target {
         if let Self::Folder(broker) = self {
             broker.close().await;
         }
+    }
+}
+
+/// The topic is not there, and is not created by its first use.
+fn missing(topic: &TopicName) -> Unpublished {
+    Unpublished {
+        why: format!("unknown topic {topic}; create it with `tidemill topic create {topic}`"),
+        may_be_kept: false,
     }
 }
 

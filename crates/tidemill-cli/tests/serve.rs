@@ -158,6 +158,23 @@ fn the_largest_event_is_about_its_data_and_not_about_the_call() {
 }
 
 #[test]
+fn a_topic_that_is_not_created_by_use_says_how_to_create_it() {
+    let data = folder();
+    let mut command = tidemill();
+    command.arg("serve").arg("--data").arg(data.path());
+    command.args(["--http", "127.0.0.1:0", "--auto-create-topics", "false"]);
+    let mut running = Running::start(command);
+    let url = running.line("http ");
+    let server = Server { running, url };
+    for arguments in [&["publish", "t", "x"][..], &["sub", "t"]] {
+        let error = server.run(arguments).failed();
+        assert!(error.contains("tidemill topic create"), "{error}");
+    }
+    server.run(&["topic", "create", "t"]).done();
+    server.run(&["publish", "t", "x"]).done();
+}
+
+#[test]
 fn localhost_is_an_address() {
     let data = folder();
     let mut command = tidemill();

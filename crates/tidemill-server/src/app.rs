@@ -1,5 +1,6 @@
 //! What every door shares. Knows no wire format.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidemill_broker::{Broker, Health};
@@ -21,6 +22,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// The memory that request bodies share.
     pub(crate) bodies: Bodies,
+    /// Where HTTP listens.
+    pub(crate) address: SocketAddr,
     /// Becomes true when the server shuts down; long polls end then.
     pub(crate) closing: watch::Receiver<bool>,
 }

@@ -64,6 +64,7 @@ impl Server {
             broker,
             metrics,
             bodies: Bodies::new(config.body_max_bytes),
+            address,
             closing: closed,
         });
         Ok(Self {

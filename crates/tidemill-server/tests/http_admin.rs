@@ -131,6 +131,11 @@ async fn unknown_topics_are_refused_where_they_are_not_created_by_use() {
     let server = Running::over(broker, Config::at("127.0.0.1:0".parse().unwrap())).await;
     let answer = server.client().event(r#"{"topic":"orders"}"#).await;
     assert_eq!(answer.problem(404), "unknown-topic");
+    assert!(answer.text.contains("create it with POST /v1/topics"));
+    let unknown = server.client().get("/v1/topics/orders").await;
+    assert!(unknown.text.contains("GET /v1/topics lists"));
+    let unknown = server.client().get("/v1/groups/billing").await;
+    assert!(unknown.text.contains("GET /v1/groups lists"));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidemill_broker::{GroupError, TopicError};
 use tidemill_core::error::Unavailable;
-use tidemill_core::{FetchError, InvalidEvent, InvalidName, PublishError};
+use tidemill_core::{FetchError, InvalidEvent, InvalidName, PublishError, TopicName};
 
 /// The media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -195,6 +195,15 @@ impl Problem {
         Self::new(Kind::InvalidQuery, detail)
     }
 
+    /// There is no such topic to read, show or delete.
+    fn unknown_topic(topic: &TopicName) -> Self {
+        let detail = format!(
+            "unknown topic {topic}; GET /v1/topics lists those there are, and POST /v1/topics \
+             creates one"
+        );
+        Self::new(Kind::UnknownTopic, detail)
+    }
+
     /// The same call may succeed a little later.
     #[must_use]
     pub(crate) fn retry_later(mut self) -> Self {
@@ -247,7 +256,13 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let text = error.to_string();
         match error {
-            PublishError::UnknownTopic(_) => Self::new(Kind::UnknownTopic, text),
+            PublishError::UnknownTopic(topic) => {
+                let detail = format!(
+                    "unknown topic {topic}, and topics are not created by their first use here; \
+                     create it with POST /v1/topics"
+                );
+                Self::new(Kind::UnknownTopic, detail)
+            }
             PublishError::Invalid(invalid) => Self::new(Kind::InvalidEvent, invalid.to_string()),
             PublishError::TooLarge { .. } => Self::new(Kind::TooLarge, text),
             PublishError::Unavailable(why) => why.into(),
@@ -261,7 +276,7 @@ impl From<FetchError> for Problem {
     fn from(error: FetchError) -> Self {
         let text = error.to_string();
         match error {
-            FetchError::UnknownTopic(_) => Self::new(Kind::UnknownTopic, text),
+            FetchError::UnknownTopic(topic) => Self::unknown_topic(&topic),
             FetchError::UnknownPartition { .. } => Self::new(Kind::UnknownPartition, text),
             FetchError::OutOfRange { .. } => Self::new(Kind::OffsetOutOfRange, text),
             FetchError::Damaged { .. } => Self::new(Kind::Damaged, text),
@@ -276,7 +291,7 @@ impl From<TopicError> for Problem {
         let text = error.to_string();
         match error {
             TopicError::Exists(_) => Self::new(Kind::Conflict, text),
-            TopicError::Unknown(_) => Self::new(Kind::UnknownTopic, text),
+            TopicError::Unknown(topic) => Self::unknown_topic(&topic),
             TopicError::Limit(_) => Self::new(Kind::Limit, text),
             TopicError::Unavailable(why) => why.into(),
             TopicError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
@@ -288,7 +303,13 @@ impl From<GroupError> for Problem {
     fn from(error: GroupError) -> Self {
         let text = error.to_string();
         match error {
-            GroupError::Unknown(_) => Self::new(Kind::UnknownGroup, text),
+            GroupError::Unknown(group) => {
+                let detail = format!(
+                    "unknown group {group}; GET /v1/groups lists those there are, and a group is \
+                     made by its first subscription"
+                );
+                Self::new(Kind::UnknownGroup, detail)
+            }
             GroupError::NotRead { .. } => Self::new(Kind::UnknownPartition, text),
             GroupError::Unavailable(why) => why.into(),
             GroupError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
@@ -300,7 +321,6 @@ impl From<GroupError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_core::TopicName;
 
     #[test]
     fn publish_errors_have_their_statuses() {

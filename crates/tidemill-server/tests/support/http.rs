@@ -58,6 +58,10 @@ impl Client {
         Self { address, pool }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) async fn send(
         &self,
         method: &str,

@@ -1,0 +1,222 @@
+//! Runs the commands of docs/HTTP.md from top to bottom against a new server, and compares the
+//! answers that it shows with those that come.
+//!
+//! This room may not know what the doors do beyond what the document says.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::readme::{Place, Server};
+use crate::tools;
+
+/// The address that documents name.
+const ADDRESS: &str = "http://127.0.0.1:7575";
+
+/// A code block of a document.
+#[derive(Debug, PartialEq)]
+struct Block {
+    language: String,
+    text: String,
+    /// The line of the document that opens it.
+    line: usize,
+    /// Nothing stands between it and the block before.
+    follows: bool,
+}
+
+/// Runs every command, and compares each block of JSON that follows commands with the answer of
+/// the last one.
+///
+/// # Errors
+/// The line of the document that is not true, and what came instead; or that there is no `curl`.
+pub(crate) fn check(root: &Path) -> Result<(), String> {
+    tools::ensure_curl()?;
+    let name = "docs/HTTP.md";
+    let text =
+        std::fs::read_to_string(root.join(name)).map_err(|e| format!("cannot read {name}: {e}"))?;
+    let place = Place::new(root, "target/doors")?;
+    let mut server = Server::start(&place, &["serve".to_owned()])?;
+    let url = server.url()?;
+    let (mut ran, mut compared) = (0, 0);
+    let blocks = blocks(&text);
+    let mut following = blocks.iter().skip(1);
+    for block in &blocks {
+        let shown = following
+            .next()
+            .filter(|next| next.follows && next.language == "json");
+        if block.language != "sh" {
+            continue;
+        }
+        let shown = shown.map(|next| json(&next.text, next.line)).transpose()?;
+        let commands = commands(&block.text);
+        for (n, command) in commands.iter().enumerate() {
+            let shown = shown.as_ref().filter(|_| n + 1 == commands.len());
+            let at = |why: String| format!("{name}:{}: {command}\n{why}", block.line);
+            one(command, &url, shown).map_err(at)?;
+            ran += 1;
+            compared += usize::from(shown.is_some());
+        }
+    }
+    if ran == 0 || compared == 0 {
+        return Err(format!("{name} has no commands, or shows no answers"));
+    }
+    println!("{ran} commands ran, {compared} answers are as shown");
+    Ok(())
+}
+
+/// Runs one command, whose answer must be as shown, and good if nothing else is shown.
+fn one(command: &str, url: &str, shown: Option<&Value>) -> Result<(), String> {
+    let (status, answer) = curl(command, url)?;
+    // A problem document that is shown tells its own status.
+    let expected = shown.and_then(|shown| shown.get("status")?.as_u64());
+    let good = match expected {
+        Some(expected) => u64::from(status) == expected,
+        None => (200..300).contains(&status),
+    };
+    if !good {
+        return Err(format!("was answered with {status}: {answer}"));
+    }
+    let Some(shown) = shown else { return Ok(()) };
+    let answer = json(&answer, 0)?;
+    if is_shown(shown, &answer) {
+        return Ok(());
+    }
+    Err(format!("is shown as {shown}\nand answered with {answer}"))
+}
+
+/// Runs a command that begins with `curl` against the server at `url`: the status and the body.
+///
+/// # Errors
+/// When it does not run or brings no answer.
+pub(crate) fn curl(command: &str, url: &str) -> Result<(u16, String), String> {
+    let Some(rest) = command.strip_prefix("curl ") else {
+        return Err("only commands that begin with curl are run here".to_owned());
+    };
+    let line = format!(
+        "curl -sS -w '\\n%{{http_code}}' {}",
+        rest.replace(ADDRESS, url)
+    );
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot run sh: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ended = text.rsplit_once('\n').filter(|_| output.status.success());
+    let status = ended.and_then(|(body, status)| Some((status.parse().ok()?, body.to_owned())));
+    status.ok_or_else(|| format!("got no answer: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Whether an answer has what is shown of it: a text that ends with three dots is only begun, and
+/// an object may have more members than are shown.
+fn is_shown(shown: &Value, answer: &Value) -> bool {
+    match (shown, answer) {
+        (Value::Object(shown), Value::Object(answer)) => shown
+            .iter()
+            .all(|(name, shown)| answer.get(name).is_some_and(|found| is_shown(shown, found))),
+        (Value::Array(shown), Value::Array(answer)) => {
+            let pairs = shown.iter().zip(answer);
+            shown.len() == answer.len() && pairs.into_iter().all(|(s, a)| is_shown(s, a))
+        }
+        (Value::String(shown), Value::String(answer)) => match shown.strip_suffix("...") {
+            Some(begun) => answer.starts_with(begun),
+            None => shown == answer,
+        },
+        _ => shown == answer,
+    }
+}
+
+fn json(text: &str, line: usize) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|e| format!("line {line} is no JSON: {e}\n{text}"))
+}
+
+/// The commands of a block: one a line, unless the line goes on after a backslash.
+fn commands(text: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut begun = String::new();
+    for line in text.lines() {
+        if begun.is_empty() && (line.trim().is_empty() || line.starts_with('#')) {
+            continue;
+        }
+        begun.push_str(line);
+        if line.ends_with('\\') {
+            begun.push('\n');
+        } else {
+            commands.push(std::mem::take(&mut begun));
+        }
+    }
+    commands
+}
+
+/// The code blocks of a document.
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut open: Option<Block> = None;
+    let mut between = true;
+    for (n, line) in text.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (Some(_), Some(_)) => {
+                blocks.extend(open.take());
+                between = false;
+            }
+            (Some(block), None) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, Some(language)) => {
+                open = Some(Block {
+                    language: language.to_owned(),
+                    text: String::new(),
+                    line: n + 1,
+                    follows: !between,
+                });
+            }
+            (None, None) => between |= !line.is_empty(),
+        }
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn blocks_and_commands_are_found() {
+        let text = "a\n```sh\n# one\ncurl a \\\n  -d b\n\ncurl c\n```\n```json\n{}\n```\n\
+            text\n```json\n[]\n```\n";
+        let found = blocks(text);
+        let kinds: Vec<(&str, usize, bool)> = found
+            .iter()
+            .map(|b| (b.language.as_str(), b.line, b.follows))
+            .collect();
+        assert_eq!(
+            kinds,
+            [("sh", 2, false), ("json", 9, true), ("json", 13, false)]
+        );
+        assert_eq!(commands(&found[0].text), ["curl a \\\n  -d b", "curl c"]);
+    }
+
+    #[test]
+    fn an_answer_has_at_least_what_is_shown() {
+        let answer = json!({"id": "019f", "at": [1, {"x": true}], "more": 1});
+        for (shown, is) in [
+            (json!({"id": "019..."}), true),
+            (json!({"id": "018..."}), false),
+            (json!({"id": "019"}), false),
+            (json!({"at": [1, {"x": true}]}), true),
+            (json!({"at": [1]}), false),
+            (json!({"at": [1, {"x": false}]}), false),
+            (json!({"less": 1}), false),
+        ] {
+            assert_eq!(is_shown(&shown, &answer), is, "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_curl_is_not_run() {
+        assert!(curl("rm -r x", ADDRESS).unwrap_err().contains("curl"));
+    }
+}
