@@ -112,8 +112,8 @@ pub(super) fn check(look: &mut Look<'_>, block: &Superblock) -> Result<(), OpenE
     let head = block.head;
     look.report.entries = head.first..head.first;
     if !found.contains_key(&head.file) {
-        let what = "the journal file that the superblock names is missing; run `tidemill log \
-                    repair`, or restore the folder from a backup";
+        let what = "the journal file that the superblock names is missing; restore \
+                    the folder from a backup";
         let lost = head.first..block.durable_through.next();
         let finding = Finding::damage(&*journal_path(head.file), what);
         look.report.add(finding.entries(lost));
@@ -197,8 +197,7 @@ fn damaged(look: &mut Look<'_>, found: &Found, end: Place, durable: Lsn, behind:
     let path = journal_path(end.file);
     let what = format!(
         "the journal is damaged at entry {}, and entries up to {durable} behind it were \
-         acknowledged; copy the folder away, then restore it from a backup, or cut the journal \
-         here by `tidemill log repair`",
+         acknowledged; copy the folder away, then restore it from a backup",
         end.first
     );
     let last = behind.iter().map(CommitHeader::next).max();
