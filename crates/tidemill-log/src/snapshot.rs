@@ -194,12 +194,15 @@ impl SnapshotWriter {
 pub(crate) struct Snapshot {
     /// Every chunk holds everything up to here.
     pub(crate) lsn: Lsn,
+    /// How long it is.
+    pub(crate) bytes: u64,
     pub(crate) machine: Vec<Bytes>,
     pub(crate) table: Vec<TableEntry>,
 }
 
 /// Reads a snapshot back. The error says what is wrong with it.
 pub(crate) fn decode(mut bytes: Bytes) -> Result<Snapshot, String> {
+    let length = bytes.len() as u64;
     let mut machine = Vec::new();
     let mut table = Vec::new();
     let mut snapshot_lsn = None;
@@ -227,6 +230,7 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<Snapshot, String> {
     }
     Ok(Snapshot {
         lsn: snapshot_lsn.unwrap_or_default(),
+        bytes: length,
         machine,
         table,
     })

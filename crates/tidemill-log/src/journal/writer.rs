@@ -206,8 +206,8 @@ impl JournalWriter {
     /// disk has to spare, allow it.
     ///
     /// What waits goes beyond the bound in two cases, where waiting would never end: the log's
-    /// own commits, and a large operation while the current file is the only one. For records
-    /// the budget holds always; for others the disk's reserve is there.
+    /// own commits, and a large operation while the current file is the only one. The budget
+    /// holds for all but the log's own: for others, the head has to move.
     pub(crate) fn make(&mut self, wanted: Option<Wanted>, budget_bytes: u64) -> Option<Making> {
         if self.making.is_some() {
             return self.making;
@@ -242,7 +242,7 @@ impl JournalWriter {
     /// The size of a file of at least `least` bytes that something waits for, if one may be
     /// made now. Ready files that are too small give way.
     fn size_for(&mut self, least: u64, asker: Asker, budget_bytes: u64) -> Option<u64> {
-        if asker == Asker::Records && least > budget_bytes {
+        if asker != Asker::Own && least > budget_bytes {
             return None;
         }
         let usual = self.next_size_bytes.max(least);
@@ -260,6 +260,13 @@ impl JournalWriter {
         } else {
             None
         }
+    }
+
+    /// The file being made is given up, for want of space; answers its path, if one was begun.
+    pub(crate) fn give_up_making(&mut self) -> Option<Arc<str>> {
+        let making = self.making.take()?;
+        self.total_bytes -= making.file.size_bytes;
+        Some(journal_path(making.file.number))
     }
 
     /// The file being made has `bytes` more; answers whether it is done.

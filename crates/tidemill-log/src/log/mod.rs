@@ -152,6 +152,7 @@ pub(crate) struct Recovered<M> {
     pub(crate) superblock: Superblock,
     pub(crate) next: Lsn,
     pub(crate) snapshot_lsn: Lsn,
+    pub(crate) snapshot_bytes: u64,
 }
 
 impl<M: Machine, T> Log<M, T> {
@@ -184,7 +185,7 @@ impl<M: Machine, T> Log<M, T> {
             last_commit_at: recovered.now.monotonic,
             last_sync_at: recovered.now.monotonic,
             full: None,
-            space: Space::default(),
+            space: Space::new(recovered.snapshot_bytes),
             failed: None,
             closing: false,
             last_checkpoint: false,
@@ -372,8 +373,15 @@ impl<M: Machine, T> Log<M, T> {
 
     fn background_full(&mut self, job: &BackgroundJob, failure: &IoFailure) {
         self.checkpoint = None;
-        if let BackgroundJob::Segments(parts) = job {
-            self.store.requeue(parts);
+        match job {
+            BackgroundJob::Segments(parts) => self.store.requeue(parts),
+            BackgroundJob::Zero { .. } => {
+                // What is in segments already may make room without it.
+                let begun = self.journal.give_up_making();
+                let removal = begun.map(|path| (Lsn(0), Action::Remove(path)));
+                self.removals.extend(removal);
+            }
+            _ => {}
         }
         self.full = Some(Full {
             why: failure.to_string(),

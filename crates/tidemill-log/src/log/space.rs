@@ -31,6 +31,14 @@ pub(super) struct Short {
 }
 
 impl Space {
+    /// Nothing is known but the newest snapshot's size.
+    pub(super) fn new(snapshot_bytes: u64) -> Self {
+        Self {
+            snapshot_bytes,
+            ..Self::default()
+        }
+    }
+
     /// When the disk is to be looked at again.
     pub(super) fn look_at(&self) -> Option<Duration> {
         self.short.as_ref().map(|short| short.look_at)
@@ -74,15 +82,18 @@ impl<M: Machine, T> Log<M, T> {
             .space
             .available
             .filter(|left| *left < kept + bytes as u64)?;
-        Some(self.run_short(format!(
-            "{left} bytes are left on the disk and {kept} are kept for what was taken"
-        )))
+        let why = format!("{left} bytes are left on the disk, {kept} are kept for what was taken");
+        if left < kept {
+            return Some(self.run_short(why));
+        }
+        // There is room for less.
+        Some(why)
     }
 
     /// Records are refused until the disk was looked at again.
     pub(super) fn run_short(&mut self, why: String) -> String {
         let look_at = self.now.monotonic + FULL_RETRY_AFTER;
-        self.want_sync |= !self.removals.is_empty();
+        self.want_sync |= self.synced < self.committed && !self.removals.is_empty();
         self.space.short = Some(Short {
             why: why.clone(),
             look_at,

@@ -115,6 +115,7 @@ impl Opening<'_> {
             superblock,
             next: Lsn(2),
             snapshot_lsn: Lsn(0),
+            snapshot_bytes: 0,
         }))
     }
 
@@ -126,6 +127,7 @@ impl Opening<'_> {
         self.settle_superblocks(&old)?;
         let snapshot = self.snapshot(old.snapshot)?;
         let snapshot_lsn = snapshot.lsn;
+        let snapshot_bytes = snapshot.bytes;
         let mut store = Store::new(&self.options, old.epoch);
         for chunk in &snapshot.machine {
             machine.load(chunk)?;
@@ -181,6 +183,7 @@ impl Opening<'_> {
             superblock,
             next: scanned.next.next(),
             snapshot_lsn,
+            snapshot_bytes,
         }))
     }
 
@@ -188,6 +191,7 @@ impl Opening<'_> {
         if number == 0 {
             return Ok(Snapshot {
                 lsn: Lsn(0),
+                bytes: 0,
                 machine: Vec::new(),
                 table: Vec::new(),
             });
