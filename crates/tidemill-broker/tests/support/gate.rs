@@ -1,7 +1,9 @@
-//! A disk in memory whose syncs can be held up, so that a test decides what is durable when.
+//! A disk in memory whose syncs can be held up or fail, so that a test decides what is durable
+//! when.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
@@ -13,17 +15,28 @@ use tidemill_log::{Disk, DiskFile, DiskLock};
 pub(crate) struct Gate {
     closed: Mutex<bool>,
     opened: Condvar,
+    fails: AtomicBool,
 }
 
 impl Gate {
     /// A disk of this size behind an open gate.
     pub(crate) fn new(max_bytes: u64) -> (Arc<Self>, Arc<dyn Disk>) {
+        Self::before(MemoryDisk::new(max_bytes))
+    }
+
+    /// This disk behind an open gate.
+    pub(crate) fn before(disk: MemoryDisk) -> (Arc<Self>, Arc<dyn Disk>) {
         let gate = Arc::new(Self::default());
-        let disk = GatedDisk {
-            disk: MemoryDisk::new(max_bytes),
+        let behind = GatedDisk {
+            disk,
             gate: Arc::clone(&gate),
         };
-        (gate, Arc::new(disk))
+        (gate, Arc::new(behind))
+    }
+
+    /// From now on every sync fails.
+    pub(crate) fn fail(&self) {
+        self.fails.store(true, Ordering::SeqCst);
     }
 
     /// From now on every sync waits.
@@ -36,9 +49,13 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    fn pass(&self) {
+    fn pass(&self) -> io::Result<()> {
         let closed = self.closed.lock().unwrap();
         drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("the cable is loose")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -97,7 +114,7 @@ impl DiskFile for GatedFile {
         self.file.write_at(position, pieces)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.gate.pass();
+        self.gate.pass()?;
         self.file.sync_data()
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
