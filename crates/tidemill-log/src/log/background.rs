@@ -75,7 +75,7 @@ impl<M: Machine, T> Log<M, T> {
         };
         let why = format!("the journal cannot grow by {} bytes", wanted.bytes);
         match wanted.asker {
-            Asker::Records => drop(self.run_short(why)),
+            Asker::Records => drop(self.run_short(why, 0)),
             Asker::Operation | Asker::Own => {
                 let retry_at = self.now.monotonic + FULL_RETRY_AFTER;
                 self.full = Some(Full { why, retry_at });

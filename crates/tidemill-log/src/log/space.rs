@@ -26,6 +26,8 @@ pub(super) struct Space {
 #[derive(Debug)]
 pub(super) struct Short {
     pub(super) why: String,
+    /// Bytes of records from which on they are refused: fewer may find room.
+    from_bytes: u64,
     /// When to look at the disk again.
     look_at: Duration,
 }
@@ -51,9 +53,10 @@ impl<M: Machine, T> Log<M, T> {
     pub fn space(&mut self, available: Option<u64>) {
         self.space.available = available;
         let kept = self.kept_bytes();
-        if self.space.short.is_some() && available.is_none_or(|left| left >= kept) {
-            self.space.short = None;
-        }
+        let ended = |short: &mut Short| {
+            available.is_none_or(|left| left >= kept.saturating_add(short.from_bytes))
+        };
+        self.space.short.take_if(ended);
     }
 
     /// Bytes of the disk that what was taken may need: the tails in segments, files that are
@@ -74,28 +77,25 @@ impl<M: Machine, T> Log<M, T> {
 
     /// Whether records of `bytes` are to be refused, and why.
     pub(super) fn is_short_of(&mut self, bytes: usize) -> Option<String> {
-        if let Some(short) = &self.space.short {
+        let bytes = bytes as u64;
+        if let Some(short) = &self.space.short
+            && bytes >= short.from_bytes
+        {
             return Some(short.why.clone());
         }
         let kept = self.kept_bytes();
-        let left = self
-            .space
-            .available
-            .filter(|left| *left < kept + bytes as u64)?;
+        let left = self.space.available.filter(|left| *left < kept + bytes)?;
         let why = format!("{left} bytes are left on the disk, {kept} are kept for what was taken");
-        if left < kept {
-            return Some(self.run_short(why));
-        }
-        // There is room for less.
-        Some(why)
+        Some(self.run_short(why, if left < kept { 0 } else { bytes }))
     }
 
-    /// Records are refused until the disk was looked at again.
-    pub(super) fn run_short(&mut self, why: String) -> String {
+    /// Records of `from_bytes` and more are refused until the disk was looked at again.
+    pub(super) fn run_short(&mut self, why: String, from_bytes: u64) -> String {
         let look_at = self.now.monotonic + FULL_RETRY_AFTER;
         self.want_sync |= self.synced < self.committed && !self.removals.is_empty();
         self.space.short = Some(Short {
             why: why.clone(),
+            from_bytes,
             look_at,
         });
         why
