@@ -12,7 +12,7 @@ use support::{Folder, event, group, id, join, settle, topic};
 use tidemill_broker::OpenError;
 use tidemill_core::{Commit, Event, Fetch, FetchError, Offset, Order, Partition};
 use tidemill_log::driver::{self, FileDisk};
-use tidemill_log::{Demand, Draft, Effect, LoadError, Lsn, Machine, Now, Options};
+use tidemill_log::{Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, Options};
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -134,8 +134,8 @@ impl Machine for Later {
 
     fn apply(&mut self, _: Lsn, _: Effect<'_>) {}
 
-    fn dump(&self, _: u32) -> Option<Vec<u8>> {
-        None
+    fn dump(&self) -> Dump {
+        Box::new(std::iter::empty())
     }
 
     fn load(&mut self, _: &[u8]) -> Result<(), LoadError> {

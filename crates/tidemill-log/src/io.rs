@@ -58,14 +58,6 @@ impl Action {
         matches!(self, Self::Sync(_) | Self::SyncDir(_))
     }
 
-    /// The bytes that this writes.
-    pub(crate) fn written_bytes(&self) -> u64 {
-        match self {
-            Self::Write { pieces, .. } => pieces.iter().map(|piece| piece.len() as u64).sum(),
-            _ => 0,
-        }
-    }
-
     fn run(&self, files: &Files) -> io::Result<()> {
         match self {
             Self::MakeDir(dir) => files.disk.make_dir(dir),

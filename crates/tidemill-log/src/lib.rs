@@ -32,7 +32,7 @@ pub use draft::Draft;
 pub use error::{CommitError, OpenError, ReadError};
 pub use io::{Action, Files, Io, IoFailure, IoId, Lane};
 pub use log::{Health, Log, Outcome, Step};
-pub use machine::{Demand, Effect, LoadError, Lsn, Machine, Now, PartitionId};
+pub use machine::{Demand, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 pub use options::{FlushPolicy, Options};
 pub use reader::{Bounds, DiskRead, Read, Reader};
 pub use settings::{Cleanup, PartitionSettings};

@@ -119,10 +119,11 @@ pub trait Machine: Send + 'static {
         let _ = (lsn, id, batch);
     }
 
-    /// Chunk `index` (from 0) of the durable state, `None` after the last. A chunk has at most
-    /// [`crate::limits::SNAPSHOT_CHUNK_MAX_BYTES`], and should have less than 1 MiB. Nothing
-    /// is applied between the first call and the last.
-    fn dump(&self, index: u32) -> Option<Vec<u8>>;
+    /// The durable state as it is now, to be taken chunk by chunk while more is applied: what
+    /// comes out of the answer does not follow that. Commits wait for this call and for each
+    /// chunk, so both should be quick, and a chunk should have less than 1 MiB; it has at most
+    /// [`crate::limits::SNAPSHOT_CHUNK_MAX_BYTES`].
+    fn dump(&self) -> Dump;
 
     /// Takes one chunk back, in the order in which they were dumped.
     ///
@@ -133,6 +134,9 @@ pub trait Machine: Send + 'static {
     /// Recovery has ended: the sealed state begins as a copy of the durable one.
     fn recovered(&mut self);
 }
+
+/// The chunks of a machine's state at one moment.
+pub type Dump = Box<dyn Iterator<Item = Vec<u8>> + Send>;
 
 /// A snapshot's chunk that its machine does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

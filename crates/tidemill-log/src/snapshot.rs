@@ -108,16 +108,22 @@ impl TableEntry {
 #[derive(Debug)]
 pub(crate) struct SnapshotWriter {
     lsn: Lsn,
+    path: Arc<str>,
+    /// What was added and not written yet.
     pieces: Vec<Bytes>,
+    /// How many bytes were written.
+    position: u64,
     chunks: u32,
     table: Vec<u8>,
 }
 
 impl SnapshotWriter {
-    pub(crate) fn new(lsn: Lsn) -> Self {
+    pub(crate) fn new(lsn: Lsn, number: u64) -> Self {
         Self {
             lsn,
+            path: snapshot_path(number),
             pieces: Vec::new(),
+            position: 0,
             chunks: 0,
             table: Vec::new(),
         }
@@ -168,24 +174,39 @@ impl SnapshotWriter {
         self.chunks += 1;
     }
 
-    /// What writes the snapshot and makes it durable.
-    pub(crate) fn finish(mut self, number: u64) -> Vec<Action> {
+    /// What writes the chunks that were added since the last time.
+    pub(crate) fn take(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.position == 0 {
+            actions.push(Action::Create(self.path.clone()));
+        }
+        let pieces = std::mem::take(&mut self.pieces);
+        let bytes: usize = pieces.iter().map(Bytes::len).sum();
+        actions.push(Action::Write {
+            path: self.path.clone(),
+            position: self.position,
+            pieces,
+        });
+        self.position += bytes as u64;
+        actions
+    }
+
+    /// How many bytes were written or are to be written by what was taken.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.position
+    }
+
+    /// What writes the rest of the snapshot and makes it durable.
+    pub(crate) fn finish(&mut self) -> Vec<Action> {
         self.end_table();
         let mut footer = Vec::new();
         footer.put_u32_le(self.chunks);
         footer.put_u32_le(0);
         self.chunk(KIND_FOOTER, Bytes::from(footer));
-        let path = snapshot_path(number);
-        vec![
-            Action::Create(path.clone()),
-            Action::Write {
-                path: path.clone(),
-                position: 0,
-                pieces: self.pieces,
-            },
-            Action::Sync(path),
-            Action::SyncDir(SNAPSHOTS_DIR.into()),
-        ]
+        let mut actions = self.take();
+        actions.push(Action::Sync(self.path.clone()));
+        actions.push(Action::SyncDir(SNAPSHOTS_DIR.into()));
+        actions
     }
 }
 
@@ -333,20 +354,28 @@ mod tests {
             }],
         };
         let table = vec![entry(1), entry(2)];
-        let mut writer = SnapshotWriter::new(Lsn(77));
+        let mut writer = SnapshotWriter::new(Lsn(77), 1);
         writer.machine(b"first".to_vec());
+        let mut actions = writer.take();
         writer.machine(b"second".to_vec());
         for entry in &table {
             writer.partition(entry);
         }
-        let bytes = writer
-            .finish(1)
-            .into_iter()
-            .find_map(|action| match action {
-                Action::Write { pieces, .. } => Some(pieces.concat()),
-                _ => None,
-            });
-        (Bytes::from(bytes.unwrap()), table)
+        actions.extend(writer.finish());
+        let mut file = Vec::new();
+        for action in actions {
+            match action {
+                Action::Create(_) => assert!(file.is_empty(), "it is begun once"),
+                Action::Write {
+                    position, pieces, ..
+                } => {
+                    assert_eq!(position, file.len() as u64, "it has no gap");
+                    file.extend(pieces.concat());
+                }
+                _ => {}
+            }
+        }
+        (Bytes::from(file), table)
     }
 
     #[test]

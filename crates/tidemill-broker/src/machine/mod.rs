@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tidemill_core::varint;
-use tidemill_log::{Batch, Demand, Draft, Effect, LoadError, Lsn, Machine, Now, PartitionId};
+use tidemill_log::{Batch, Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 
 pub use self::operation::SeekTo;
 pub(crate) use self::operation::{Append, JoinTopic, Operation, Receipt, Refusal, Settled};
@@ -144,8 +144,11 @@ impl Machine for BrokerMachine {
         }
     }
 
-    fn dump(&self, index: u32) -> Option<Vec<u8>> {
-        dump(&self.durable.state(), index)
+    fn dump(&self) -> Dump {
+        let state = self.durable.state().clone();
+        Box::new(Chunks {
+            changes: state.into_changes(),
+        })
     }
 
     fn load(&mut self, chunk: &[u8]) -> Result<(), LoadError> {
@@ -166,27 +169,29 @@ impl Machine for BrokerMachine {
     }
 }
 
-/// Chunk `index` of a snapshot: changes that make the state out of an empty one, each as its
-/// kind, its length (varints) and its bytes.
-fn dump(state: &State, index: u32) -> Option<Vec<u8>> {
-    let mut chunk = Vec::new();
-    let mut bytes = Vec::new();
-    let mut number = 0;
-    for change in state.changes() {
-        if chunk.len() >= SNAPSHOT_CHUNK_BYTES {
-            if number == index {
-                return Some(chunk);
-            }
-            number += 1;
-            chunk.clear();
+/// The chunks of a snapshot: changes that make the state out of an empty one, each as its kind,
+/// its length (varints) and its bytes.
+struct Chunks<I> {
+    changes: I,
+}
+
+impl<I: Iterator<Item = Change>> Iterator for Chunks<I> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut chunk = Vec::new();
+        let mut bytes = Vec::new();
+        while chunk.len() < SNAPSHOT_CHUNK_BYTES
+            && let Some(change) = self.changes.next()
+        {
+            bytes.clear();
+            let kind = change.encode(&mut bytes);
+            varint::put(&mut chunk, u64::from(kind));
+            varint::put(&mut chunk, bytes.len() as u64);
+            chunk.extend_from_slice(&bytes);
         }
-        bytes.clear();
-        let kind = change.encode(&mut bytes);
-        varint::put(&mut chunk, u64::from(kind));
-        varint::put(&mut chunk, bytes.len() as u64);
-        chunk.extend_from_slice(&bytes);
+        (!chunk.is_empty()).then_some(chunk)
     }
-    (number == index).then_some(chunk)
 }
 
 /// Takes the first change of a snapshot's chunk; answers it with what follows.

@@ -2,7 +2,8 @@
 //! and durable; changed only by [`Change`]s.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
 
 use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::{GroupName, Offset, Partition, TopicId, TopicName};
@@ -84,6 +85,27 @@ impl GroupState {
             + self.ranges * size_of::<Range<Offset>>()
     }
 
+    /// Whether it has a position in a partition of this topic.
+    fn reads(&self, topic: TopicId) -> bool {
+        let first = PartitionId {
+            topic,
+            partition: Partition(0),
+        };
+        let next = self.cursors.range(first..).next();
+        next.is_some_and(|(partition, _)| partition.topic == topic)
+    }
+
+    /// Every position, one after the other.
+    fn each_cursor(self: Arc<Self>) -> impl Iterator<Item = (PartitionId, Cursor)> {
+        let mut after = Bound::Unbounded;
+        std::iter::from_fn(move || {
+            let next = self.cursors.range((after, Bound::Unbounded)).next();
+            let (partition, cursor) = next?;
+            after = Bound::Excluded(*partition);
+            Some((*partition, cursor.clone()))
+        })
+    }
+
     /// Changes one cursor, and keeps the number of ranges.
     fn change(&mut self, partition: PartitionId, change: impl FnOnce(&mut Cursor)) {
         if let Some(cursor) = self.cursors.get_mut(&partition) {
@@ -99,7 +121,8 @@ impl GroupState {
 pub(crate) struct State {
     pub(crate) topics: BTreeMap<TopicName, Topic>,
     names: HashMap<TopicId, TopicName>,
-    groups: HashMap<GroupId, GroupState>,
+    /// Copied one by one when they change, so that a clone of the state is quick.
+    groups: HashMap<GroupId, Arc<GroupState>>,
     group_ids: BTreeMap<GroupName, GroupId>,
     next_group: GroupId,
     pub(crate) producers: Producers,
@@ -118,7 +141,7 @@ impl State {
     }
 
     pub(crate) fn group(&self, id: GroupId) -> Option<&GroupState> {
-        self.groups.get(&id)
+        self.groups.get(&id).map(Arc::as_ref)
     }
 
     pub(crate) fn group_id(&self, name: &GroupName) -> Option<GroupId> {
@@ -154,7 +177,9 @@ impl State {
                     self.topics.remove(&name);
                 }
                 self.producers.forget_topic(id);
-                for group in self.groups.values_mut() {
+                let reads = |group: &&mut Arc<GroupState>| group.reads(id);
+                for group in self.groups.values_mut().filter(reads) {
+                    let group = Arc::make_mut(group);
                     group.cursors.retain(|partition, _| partition.topic != id);
                     group.ranges = group.cursors.values().map(Cursor::range_count).sum();
                 }
@@ -162,12 +187,13 @@ impl State {
             Change::GroupCreated { id, kind, name } => {
                 self.next_group = self.next_group.max(GroupId(id.0 + 1));
                 self.group_ids.insert(name.clone(), id);
-                self.groups.entry(id).or_insert_with(|| GroupState {
+                let empty = || GroupState {
                     name,
                     kind,
                     cursors: BTreeMap::new(),
                     ranges: 0,
-                });
+                };
+                self.groups.entry(id).or_insert_with(|| Arc::new(empty()));
             }
             Change::GroupDeleted { id } => {
                 if let Some(group) = self.groups.remove(&id) {
@@ -180,6 +206,7 @@ impl State {
                 cursor,
             } => {
                 if let Some(group) = self.groups.get_mut(&group) {
+                    let group = Arc::make_mut(group);
                     group.cursors.entry(partition).or_default();
                     group.change(partition, |have| *have = cursor);
                 }
@@ -195,7 +222,7 @@ impl State {
                     window_max: u64::MAX,
                 };
                 if let Some(group) = self.groups.get_mut(&group) {
-                    group.change(partition, |cursor| {
+                    Arc::make_mut(group).change(partition, |cursor| {
                         let settled = cursor.settle(range, bounds);
                         settled.expect("a cursor without bounds takes everything");
                     });
@@ -220,40 +247,42 @@ impl State {
         }
     }
 
-    /// The changes that make this state out of an empty one.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = Change> + '_ {
+    /// The changes that make this state out of an empty one. A clone of the state is quick, so
+    /// that this may go on with one while the state changes.
+    pub(crate) fn into_changes(self) -> impl Iterator<Item = Change> {
         let topics = self
             .topics
-            .iter()
+            .into_iter()
             .map(|(name, topic)| Change::TopicCreated {
                 id: topic.id,
                 partitions: topic.partitions,
-                name: name.clone(),
+                name,
             });
-        let groups = self.group_ids.iter().flat_map(|(name, id)| {
-            let group = self.groups.get(id);
-            let created = group.map(|group| Change::GroupCreated {
-                id: *id,
+        let mut groups = self.groups;
+        let groups = self.group_ids.into_iter().flat_map(move |(name, id)| {
+            let group = groups.remove(&id);
+            let created = group.as_ref().map(|group| Change::GroupCreated {
+                id,
                 kind: group.kind,
-                name: name.clone(),
+                name,
             });
-            let cursors = group.into_iter().flat_map(|group| &group.cursors);
-            let cursors = cursors.map(|(partition, cursor)| Change::CursorSet {
-                group: *id,
-                partition: *partition,
-                cursor: cursor.clone(),
+            let cursors = group.into_iter().flat_map(GroupState::each_cursor);
+            let cursors = cursors.map(move |(partition, cursor)| Change::CursorSet {
+                group: id,
+                partition,
+                cursor,
             });
             created.into_iter().chain(cursors)
         });
         let next = Change::NextGroup {
             id: self.next_group,
         };
-        let producers = self.producers.iter();
+        let producers = self.producers.into_all();
         let producers = producers.map(|(partition, producer, entry)| {
             Change::Producer(ProducerChange::State {
                 producer,
                 partition,
-                entry: entry.clone(),
+                entry,
             })
         });
         let first = std::iter::once(next).chain(topics);

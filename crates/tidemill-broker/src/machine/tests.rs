@@ -301,7 +301,7 @@ fn a_large_state_is_dumped_in_chunks_and_loaded_again() {
         machine.apply_durable(created);
     }
     machine.recovered();
-    let chunks: Vec<_> = (0..).map_while(|index| machine.dump(index)).collect();
+    let chunks: Vec<_> = machine.dump().collect();
     assert!(chunks.len() > 1, "{} chunk", chunks.len());
     assert!(chunks.iter().all(|chunk| chunk.len() < 1 << 20));
     let (mut again, loaded) = BrokerMachine::new();
@@ -316,6 +316,86 @@ fn a_large_state_is_dumped_in_chunks_and_loaded_again() {
         );
     }
     assert_eq!(*loaded.state(), *durable.state());
+}
+
+/// Groups with this many positions each, in topics of 1,000 partitions.
+fn with_positions(groups: u64, positions: u32) -> (BrokerMachine, Arc<Durable>) {
+    let (machine, durable) = BrokerMachine::new();
+    let topics: Vec<_> = (0..positions.div_ceil(1000))
+        .map(|number| topic(number.into(), 1000))
+        .collect();
+    for (number, topic) in topics.iter().enumerate() {
+        machine.apply_durable(effect::Change::TopicCreated {
+            id: topic.id,
+            partitions: topic.partitions,
+            name: name(&format!("t{number}")),
+        });
+    }
+    for group in 1..=groups {
+        machine.apply_durable(effect::Change::GroupCreated {
+            id: GroupId(group),
+            kind: GroupKind::Native,
+            name: GroupName::new(format!("g{group}")).unwrap(),
+        });
+        let partitions = topics.iter().flat_map(|topic| topic.partition_ids());
+        for partition in partitions.take(positions as usize) {
+            machine.apply_durable(effect::Change::CursorSet {
+                group: GroupId(group),
+                partition,
+                cursor: tidemill_core::cursor::Cursor::at(Offset(group)),
+            });
+        }
+    }
+    (machine, durable)
+}
+
+#[test]
+fn a_snapshot_of_many_positions_walks_each_once() {
+    let (_, durable) = with_positions(10, 10_000);
+    let mut walked = 0;
+    let state = durable.state().clone();
+    let chunks = Chunks {
+        changes: state.into_changes().inspect(|_| walked += 1),
+    };
+    let sizes: Vec<_> = chunks.map(|chunk| chunk.len()).collect();
+    assert!(sizes.len() > 4, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size < 2 * SNAPSHOT_CHUNK_BYTES));
+    // The next group, the topics, the groups, their positions.
+    assert_eq!(walked, 1 + 10 + 10 + 100_000);
+}
+
+#[test]
+fn a_snapshot_holds_the_moment_at_which_it_was_begun() {
+    let (mut machine, durable) = with_positions(3, 20_000);
+    let before = durable.state().clone();
+    let mut dump = machine.dump();
+    let mut chunks = vec![dump.next().unwrap()];
+    let settled = |group| effect::Change::Settled {
+        group: GroupId(group),
+        partition: partition(topic(19, 1000), 999),
+        range: Offset(0)..Offset(90),
+    };
+    let changes = [
+        settled(1),
+        settled(3),
+        effect::Change::GroupDeleted { id: GroupId(2) },
+        effect::Change::TopicDeleted {
+            id: topic(7, 1000).id,
+        },
+    ];
+    for change in changes {
+        machine.apply_durable(change);
+    }
+    chunks.extend(dump);
+    assert!(chunks.len() > 2, "{} chunks", chunks.len());
+    assert_ne!(*durable.state(), before);
+    let (mut again, loaded) = BrokerMachine::new();
+    for chunk in &chunks {
+        again.load(chunk).unwrap();
+    }
+    assert_eq!(*loaded.state(), before);
+    machine.recovered();
+    assert_eq!(machine.sealed, *durable.state());
 }
 
 #[test]

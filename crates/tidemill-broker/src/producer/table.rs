@@ -89,6 +89,16 @@ impl Producers {
         of.into_iter().flatten().map(|(id, entry)| (*id, entry))
     }
 
+    /// All of them, by value.
+    pub(crate) fn into_all(self) -> impl Iterator<Item = (PartitionId, ProducerId, Entry)> {
+        self.partitions
+            .into_iter()
+            .flat_map(|(partition, producers)| {
+                let of = producers.into_iter();
+                of.map(move |(producer, entry)| (partition, producer, entry))
+            })
+    }
+
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PartitionId, ProducerId, &Entry)> {
         self.partitions.iter().flat_map(|(partition, producers)| {

@@ -4,19 +4,20 @@
 //! A checkpoint is fuzzy: commits go on meanwhile, and what they add is in the journal behind
 //! the new head.
 
+use std::iter::Peekable;
+
 use super::Log;
 use super::background::BackgroundJob;
 use super::store::Scope;
 use crate::io::Action;
 use crate::journal::writer::Place;
 use crate::limits::CHECKPOINT_PARTITIONS_MAX;
-use crate::machine::{Lsn, Machine, PartitionId};
+use crate::machine::{Dump, Lsn, Machine, PartitionId};
 use crate::snapshot::{SnapshotWriter, snapshot_path};
 use crate::stats;
 use crate::superblock::Superblock;
 
 /// A checkpoint that is under way.
-#[derive(Debug)]
 pub(super) struct Checkpoint {
     partitions: Vec<PartitionId>,
     /// What of them is to be written.
@@ -24,7 +25,6 @@ pub(super) struct Checkpoint {
     stage: Stage,
 }
 
-#[derive(Clone, Copy, Debug)]
 enum Stage {
     /// Segments are written.
     Writing,
@@ -32,10 +32,20 @@ enum Stage {
     Syncing,
     /// The snapshot is to be taken.
     Snapshot,
-    /// The snapshot of everything up to this entry is being written.
-    Snapshotting(Taken),
+    /// The snapshot is being written, a chunk at a time.
+    Snapshotting(Box<Snapshotting>),
+    /// The last of it is being written and synced.
+    Ending(Taken),
     /// The superblocks are to name it.
     Naming(Taken),
+}
+
+/// A snapshot that is being written.
+struct Snapshotting {
+    taken: Taken,
+    writer: SnapshotWriter,
+    /// The machine's state at that moment.
+    dump: Peekable<Dump>,
 }
 
 /// A snapshot, as of the moment when it was taken.
@@ -54,6 +64,24 @@ pub(super) enum CheckpointJob {
     Sync,
     Snapshot,
     Superblock(Superblock),
+}
+
+impl Snapshotting {
+    /// What writes the next chunk, and after the last one what makes the snapshot durable.
+    fn next(&mut self) -> Vec<Action> {
+        if let Some(chunk) = self.dump.next() {
+            self.writer.machine(chunk);
+        }
+        if self.is_whole() {
+            return self.writer.finish();
+        }
+        self.writer.take()
+    }
+
+    /// Whether all of it was taken.
+    fn is_whole(&mut self) -> bool {
+        self.dump.peek().is_none()
+    }
 }
 
 impl<M: Machine, T> Log<M, T> {
@@ -78,8 +106,12 @@ impl<M: Machine, T> Log<M, T> {
                 stage: Stage::Writing,
             });
         }
+        if matches!(self.checkpoint.as_ref()?.stage, Stage::Snapshot) {
+            let snapshot = self.snapshot();
+            self.checkpoint.as_mut()?.stage = Stage::Snapshotting(Box::new(snapshot));
+        }
         let checkpoint = self.checkpoint.as_mut()?;
-        match checkpoint.stage {
+        match &mut checkpoint.stage {
             Stage::Writing => {
                 if self.synced < checkpoint.through {
                     self.want_sync = true;
@@ -100,34 +132,37 @@ impl<M: Machine, T> Log<M, T> {
                 let actions = self.store.sync(&checkpoint.partitions);
                 Some((BackgroundJob::Checkpoint(CheckpointJob::Sync), actions))
             }
-            Stage::Snapshot => {
-                checkpoint.stage = Stage::Snapshotting(Taken {
-                    lsn: self.committed,
-                    needed: self.store.oldest_dirty().unwrap_or(self.committed.next()),
-                });
-                let actions = self.snapshot();
+            Stage::Snapshotting(snapshot) => {
+                let actions = snapshot.next();
+                if snapshot.is_whole() {
+                    self.space.snapshot_bytes = snapshot.writer.size_bytes();
+                    checkpoint.stage = Stage::Ending(snapshot.taken);
+                }
                 Some((BackgroundJob::Checkpoint(CheckpointJob::Snapshot), actions))
             }
-            Stage::Naming(taken) => self.name_snapshot(taken),
-            Stage::Syncing | Stage::Snapshotting(_) => None,
+            Stage::Naming(taken) => {
+                let taken = *taken;
+                self.name_snapshot(taken)
+            }
+            Stage::Syncing | Stage::Snapshot | Stage::Ending(_) => None,
         }
     }
 
-    /// All chunks are dumped at one moment: everything committed is in them, and nothing else.
-    fn snapshot(&mut self) -> Vec<Action> {
-        let mut writer = SnapshotWriter::new(self.committed);
-        for index in 0.. {
-            let Some(chunk) = self.machine.dump(index) else {
-                break;
-            };
-            writer.machine(chunk);
-        }
+    /// A snapshot of this moment: everything committed is in it, and nothing else, whatever is
+    /// committed while it is written.
+    fn snapshot(&self) -> Snapshotting {
+        let mut writer = SnapshotWriter::new(self.committed, self.superblock.snapshot + 1);
         for partition in self.store.partitions.values() {
             writer.partition(&partition.table_entry());
         }
-        let actions = writer.finish(self.superblock.snapshot + 1);
-        self.space.snapshot_bytes = actions.iter().map(Action::written_bytes).sum();
-        actions
+        Snapshotting {
+            taken: Taken {
+                lsn: self.committed,
+                needed: self.store.oldest_dirty().unwrap_or(self.committed.next()),
+            },
+            writer,
+            dump: self.machine.dump().peekable(),
+        }
     }
 
     fn name_snapshot(&mut self, taken: Taken) -> Option<(BackgroundJob, Vec<Action>)> {
@@ -161,10 +196,10 @@ impl<M: Machine, T> Log<M, T> {
                 self.checkpoint = Some(checkpoint);
             }
             CheckpointJob::Snapshot => {
-                if let Stage::Snapshotting(taken) = checkpoint.stage {
+                if let Stage::Ending(taken) = checkpoint.stage {
                     checkpoint.stage = Stage::Naming(taken);
-                    self.checkpoint = Some(checkpoint);
                 }
+                self.checkpoint = Some(checkpoint);
             }
             CheckpointJob::Superblock(superblock) => {
                 if let Stage::Naming(taken) = checkpoint.stage {

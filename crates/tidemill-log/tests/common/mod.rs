@@ -12,8 +12,8 @@ use std::sync::mpsc::{self, Receiver};
 use tidemill_core::{Offset, Partition, TopicId};
 use tidemill_log::driver::{self, Handle};
 use tidemill_log::{
-    Batch, BatchBuilder, CommitError, Demand, Disk, Draft, Effect, LoadError, Lsn, Machine, Now,
-    OpenError, Options, Outcome, PartitionId, PartitionSettings, Read, Reader,
+    Batch, BatchBuilder, CommitError, Demand, Disk, Draft, Dump, Effect, LoadError, Lsn, Machine,
+    Now, OpenError, Options, Outcome, PartitionId, PartitionSettings, Read, Reader,
 };
 use uuid::Uuid;
 
@@ -131,11 +131,11 @@ impl Machine for Registers {
         self.durable.insert(number(key), number(value));
     }
 
-    fn dump(&self, index: u32) -> Option<Vec<u8>> {
-        let chunks: Vec<_> = self.durable.iter().collect();
-        let chunk = chunks.chunks(10).nth(index as usize)?;
-        let words = chunk.iter().flat_map(|(key, value)| [**key, **value]);
-        Some(words.flat_map(u64::to_le_bytes).collect())
+    fn dump(&self) -> Dump {
+        let words = self.durable.iter().map(|(key, value)| [*key, *value]);
+        let bytes: Vec<u8> = words.flatten().flat_map(u64::to_le_bytes).collect();
+        let chunks: Vec<_> = bytes.chunks(10 * 16).map(<[u8]>::to_vec).collect();
+        Box::new(chunks.into_iter())
     }
 
     fn load(&mut self, chunk: &[u8]) -> Result<(), LoadError> {

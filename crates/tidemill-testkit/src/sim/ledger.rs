@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Offset, Partition, TopicId};
 use tidemill_log::{
-    Batch, BatchBuilder, Demand, Draft, Effect, LoadError, Lsn, Machine, Now, PartitionId,
+    Batch, BatchBuilder, Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId,
 };
 use uuid::Uuid;
 
@@ -413,35 +413,29 @@ impl Machine for Ledger {
         }
     }
 
-    fn dump(&self, index: u32) -> Option<Vec<u8>> {
-        let state = &self.durable;
+    fn dump(&self) -> Dump {
+        let state = self.durable.clone();
         // The counters and the totals first, then a chunk for each few partitions.
-        let chunk = match index.checked_sub(1) {
-            None => State {
-                settled: BTreeMap::new(),
-                partitions: BTreeSet::new(),
-                ..state.clone()
-            },
-            Some(page) => {
-                let page: BTreeSet<u64> = state
-                    .partitions
-                    .iter()
-                    .skip(page as usize * 2)
-                    .take(2)
-                    .copied()
-                    .collect();
-                if page.is_empty() {
-                    return None;
-                }
-                let settled = state.settled.iter().filter(|(p, _)| page.contains(p));
-                State {
-                    settled: settled.map(|(p, r)| (*p, r.clone())).collect(),
-                    partitions: page,
-                    ..State::default()
-                }
-            }
+        let first = State {
+            settled: BTreeMap::new(),
+            partitions: BTreeSet::new(),
+            ..state.clone()
         };
-        Some(serde_json::to_vec(&chunk).expect("numbers alone"))
+        let partitions: Vec<u64> = state.partitions.iter().copied().collect();
+        let pages: Vec<BTreeSet<u64>> = partitions
+            .chunks(2)
+            .map(|page| page.iter().copied().collect())
+            .collect();
+        let pages = pages.into_iter().map(move |page| {
+            let settled = state.settled.iter().filter(|(p, _)| page.contains(p));
+            State {
+                settled: settled.map(|(p, r)| (*p, r.clone())).collect(),
+                partitions: page,
+                ..State::default()
+            }
+        });
+        let chunks = std::iter::once(first).chain(pages);
+        Box::new(chunks.map(|chunk| serde_json::to_vec(&chunk).expect("numbers alone")))
     }
 
     fn load(&mut self, chunk: &[u8]) -> Result<(), LoadError> {
