@@ -26,7 +26,7 @@ mod superblock;
 mod tail;
 mod view;
 
-pub use batch::{Batch, BatchBuilder, BatchError};
+pub use batch::{Batch, BatchBuilder, BatchError, CompressionType};
 pub use disk::{Disk, DiskFile, DiskLock};
 pub use draft::Draft;
 pub use error::{CommitError, OpenError, ReadError};

@@ -77,6 +77,20 @@ pub const MERGE_BELOW_BYTES: usize = 4096;
 /// Bytes of batches that are merged into one at most.
 pub const MERGED_BATCH_BYTES: usize = 16 * 1024;
 
+/// In a partition whose batches are packed, those below this size in bytes are merged with their
+/// neighbours first.
+pub const PACK_BELOW_BYTES: usize = 32 * 1024;
+
+/// Bytes of batches that are merged into one that is packed, at most.
+pub const PACKED_BATCH_BYTES: usize = 64 * 1024;
+
+/// Batches above this size in bytes are not packed by the log: its thread would be held up.
+pub const PACK_MAX_BYTES: usize = 1024 * 1024;
+
+/// To pack a byte on the way to a segment counts like writing so many: the log's thread is held
+/// up for about a millisecond a step.
+pub const PACKING_COST: usize = 8;
+
 /// Bytes of all partitions' in-memory tails together, unless configured otherwise.
 pub const TAIL_MAX_BYTES: usize = 64 * 1024 * 1024;
 

@@ -1,10 +1,12 @@
-//! What may be set for one partition: how long it is kept, whether it is compacted, when its
-//! segments are rolled. Settings are journaled, and the log itself acts on them.
+//! What may be set for one partition: how long it is kept, whether it is compacted, how its
+//! records are packed, when its segments are rolled. Settings are journaled, and the log itself
+//! acts on them.
 //!
 //! This room may not know topics' names or who sets what; `FORMAT.md` has the layout.
 
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::batch::CompressionType;
 use crate::limits::{DELETE_RETENTION_MS, SEGMENT_AGE_MAX_MS, SEGMENT_AGE_MIN_MS};
 
 /// What becomes of a partition's old records.
@@ -56,6 +58,9 @@ pub struct PartitionSettings {
     /// Records older than this many milliseconds are compacted however little there is to be
     /// compacted; `None`: they wait until it is worth it.
     pub compaction_lag_max_ms: Option<u64>,
+    /// How batches are packed on their way into segments. What is in segments already stays as
+    /// it is.
+    pub compression: CompressionType,
 }
 
 impl Default for PartitionSettings {
@@ -69,6 +74,7 @@ impl Default for PartitionSettings {
             delete_retention_ms: DELETE_RETENTION_MS,
             compaction_lag_min_ms: 0,
             compaction_lag_max_ms: None,
+            compression: CompressionType::None,
         }
     }
 }
@@ -81,6 +87,7 @@ const SEGMENT_BYTES: u32 = 5;
 const DELETE_RETENTION: u32 = 6;
 const COMPACTION_LAG_MIN: u32 = 7;
 const COMPACTION_LAG_MAX: u32 = 8;
+const COMPRESSION: u32 = 9;
 
 /// Bytes of one setting: its number and its value.
 const SETTING_BYTES: usize = 12;
@@ -111,6 +118,7 @@ impl PartitionSettings {
             Cleanup::Compact => Some(1),
             Cleanup::CompactAndDelete => Some(2),
         };
+        let compression = self.compression.codec() as u64;
         let unless = |value: u64, usual: u64| (value != usual).then_some(value);
         [
             (CLEANUP, cleanup),
@@ -124,6 +132,7 @@ impl PartitionSettings {
             ),
             (COMPACTION_LAG_MIN, unless(self.compaction_lag_min_ms, 0)),
             (COMPACTION_LAG_MAX, self.compaction_lag_max_ms),
+            (COMPRESSION, unless(compression, 0)),
         ]
         .into_iter()
         .filter_map(|(number, value)| Some((number, value?)))
@@ -172,6 +181,14 @@ impl PartitionSettings {
                 DELETE_RETENTION => settings.delete_retention_ms = value,
                 COMPACTION_LAG_MIN => settings.compaction_lag_min_ms = value,
                 COMPACTION_LAG_MAX => settings.compaction_lag_max_ms = Some(value),
+                COMPRESSION => {
+                    settings.compression = match value {
+                        0 => CompressionType::None,
+                        3 => CompressionType::Lz4,
+                        4 => CompressionType::Zstd,
+                        _ => return None,
+                    }
+                }
                 _ => return None,
             }
         }
@@ -193,6 +210,7 @@ mod tests {
             delete_retention_ms: 5,
             compaction_lag_min_ms: 6,
             compaction_lag_max_ms: Some(7),
+            compression: CompressionType::Zstd,
         }
     }
 

@@ -20,7 +20,7 @@ fn prepared() -> (World, Model) {
     let mut world = World::new(1);
     world.options.checkpoint_after_bytes = 96 * 1024;
     let mut opened = world.open().unwrap();
-    world.work(&mut opened, 40);
+    world.work(&mut opened, 48);
     let (mut log, files) = opened;
     log.tick(Now {
         wall: Timestamp::UNIX_EPOCH,

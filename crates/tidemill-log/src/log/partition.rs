@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidemill_core::Offset;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, CompressionType};
 use crate::io::Action;
+use crate::limits::PACKING_COST;
 use crate::machine::{Lsn, PartitionId};
-use crate::segment::merge::merge;
+use crate::segment::merge;
 use crate::segment::sidecar::{LINE_BYTES, Line};
 use crate::segment::{Extent, Segment, TOPICS_DIR, partition_dir, topic_dir};
 use crate::settings::PartitionSettings;
@@ -67,7 +68,7 @@ pub(crate) enum Plan {
     Nothing,
     /// A new segment must be journaled first.
     NeedsSegment { base: Offset, roll: bool },
-    /// This.
+    /// This, which costs so much of the budget.
     Write(Written, Vec<Action>, usize),
 }
 
@@ -164,8 +165,14 @@ impl PartitionState {
         self.pending.push_back((lsn, batch.clone()));
     }
 
-    /// What is written next: entries up to `synced`, at most `budget_bytes` (or one batch).
+    /// What is written next: entries up to `synced`, at most `budget_bytes` (or one batch), of
+    /// which packing takes more than writing.
     pub(crate) fn plan(&self, synced: Lsn, budget_bytes: usize, segment_max_bytes: u64) -> Plan {
+        let compression = self.settings.compression;
+        let cost = match compression {
+            CompressionType::None => 1,
+            _ => PACKING_COST,
+        };
         let segment_max_bytes = self.settings.segment_max_bytes(segment_max_bytes);
         let ready = |(lsn, _): &&(Lsn, Batch)| *lsn <= synced;
         let Some((_, first)) = self.pending.front().filter(ready) else {
@@ -188,12 +195,18 @@ impl PartitionState {
         let mut pieces = Vec::new();
         let mut lines = Vec::new();
         let (mut batches, mut bytes) = (0, 0);
+        // The segment is nearly full: no more than one batch at a time fits.
+        let mut full = false;
         while let Some((_, batch)) = self.pending.get(batches).filter(ready) {
-            if bytes > 0 && bytes + batch.size_bytes() > budget_bytes {
+            if bytes > 0 && (bytes + batch.size_bytes()) * cost > budget_bytes {
                 break;
             }
             let alike = self.pending.range(batches..).take_while(ready);
-            let merged = merge(alike.map(|(_, batch)| batch)).filter(|(_, batch)| fits(&to, batch));
+            let alike = alike
+                .map(|(_, batch)| batch)
+                .take(if full { 1 } else { usize::MAX });
+            let merged = merge::next(alike, compression).filter(|(_, batch)| fits(&to, batch));
+            full |= merged.is_none();
             let (count, batch) = merged.unwrap_or((1, batch.clone()));
             if !fits(&to, &batch) {
                 break;
@@ -218,7 +231,7 @@ impl PartitionState {
             batches,
             to,
         };
-        Plan::Write(written, write(active, self.id, pieces, lines), bytes)
+        Plan::Write(written, write(active, self.id, pieces, lines), bytes * cost)
     }
 
     /// What [`PartitionState::plan`] said was done: readers find it in the segment, then the

@@ -59,7 +59,7 @@ fn snappy_without_any_framing_is_read() {
 
 #[test]
 fn every_codec_gives_back_what_was_packed() {
-    for count in [1, 2, 500, 5_000] {
+    for count in [1, 2, 700] {
         let plain = batch_of(&(0..count).map(event).collect::<Vec<_>>());
         for codec in CODECS {
             let batch = Batch::from_producer(rebuilt(&plain, codec, |body| pack(codec, body)));

@@ -60,6 +60,8 @@ impl std::fmt::Debug for Pieces {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn any_records_come_back_from_every_codec(records in vec(any_record(), 1..20)) {
         let plain = batch_of(&records);

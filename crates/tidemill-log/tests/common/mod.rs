@@ -25,6 +25,8 @@ pub(crate) enum Operation {
     Configure(PartitionId, PartitionSettings),
     /// Publishes one batch of these values.
     Publish(PartitionId, Vec<Vec<u8>>),
+    /// Appends this batch.
+    Append(PartitionId, Batch),
     /// Sets a register.
     Set(u64, u64),
     /// Publishes and sets as one entry.
@@ -73,6 +75,7 @@ impl Machine for Registers {
                 values.iter().map(|value| value.len() + 32).sum::<usize>() + 256,
                 true,
             ),
+            Operation::Append(_, batch) => (batch.size_bytes() + 256, true),
             Operation::Both(_, value, ..) => (value.len() + 256, true),
             _ => (256, false),
         };
@@ -99,6 +102,9 @@ impl Machine for Registers {
                     .append(id, batch(&values))
                     .ok_or("unknown partition")?;
                 return Ok(base.0);
+            }
+            Operation::Append(id, batch) => {
+                return Ok(draft.append(id, batch).ok_or("unknown partition")?.0);
             }
             Operation::Set(key, value) => self.set(key, value, draft),
             Operation::Both(id, bytes, key, value) => {

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Offset, Partition, TopicId};
 use tidemill_log::{
-    Batch, BatchBuilder, Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId,
+    Batch, BatchBuilder, CompressionType, Demand, Draft, Dump, Effect, LoadError, Lsn, Machine,
+    Now, PartitionId, PartitionSettings,
 };
 use uuid::Uuid;
 
@@ -125,6 +126,17 @@ pub fn events_of(
         record,
         size,
     })
+}
+
+/// How a partition is set: one in three is packed with each codec.
+fn settings_of(partition: u64) -> PartitionSettings {
+    let mut settings = PartitionSettings::default();
+    settings.compression = match partition % 3 {
+        0 => CompressionType::None,
+        1 => CompressionType::Lz4,
+        _ => CompressionType::Zstd,
+    };
+    settings
 }
 
 pub(crate) fn batch_of(operation: u64, part: u32, count: u32, size: u32) -> Batch {
@@ -367,7 +379,11 @@ impl Machine for Ledger {
             let accepted = self.accepts(part, draft);
             accepted.map_err(|why| (operation.number, why))?;
             match *part {
-                Part::Create(partition) => draft.create_partition(partition_id(partition)),
+                Part::Create(partition) => {
+                    let id = partition_id(partition);
+                    draft.create_partition(id);
+                    draft.configure(id, settings_of(partition));
+                }
                 Part::Delete(partition) => draft.delete_partition(partition_id(partition)),
                 Part::Publish {
                     partition,
