@@ -88,27 +88,40 @@ pub(crate) fn ensure_cargo_deny(root: &Path) -> Result<(), String> {
     cargo_with(root, &args, &[("CARGO_TARGET_DIR", "target/tools")])
 }
 
-/// Installs the stock clients of other languages that tests drive, below `target/`; node and
-/// Python come from the system's packages where they are missing and may be installed.
+/// Installs the stock clients of other languages and Apache Kafka's tools, which tests drive,
+/// below `target/`; node, Python, Java and Maven come from the system's packages where they are
+/// missing and may be installed.
 ///
 /// # Errors
 /// What cannot be had.
 pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
-    let scripts = "crates/tidemill-server/tests/clients";
     for (program, packages) in [
         ("node", &["nodejs", "npm"][..]),
         ("python3", &["python3", "python3-venv"]),
+        ("java", &["default-jre-headless"]),
+        ("mvn", &["maven"]),
     ] {
         if !starts(program) {
             install_packages(packages).map_err(|why| format!("{program} is missing: {why}"))?;
         }
     }
-    let mut install = Command::new("sh");
-    install.arg(root.join(scripts).join("install.sh"));
-    install
-        .arg(root.join("target/tmp/stock-clients"))
-        .stdin(Stdio::null());
-    run(&mut install, "the installation of stock Socket.IO clients")
+    for (script, folder, what) in [
+        (
+            "crates/tidemill-server/tests/clients/install.sh",
+            "target/tmp/stock-clients",
+            "the installation of stock Socket.IO clients",
+        ),
+        (
+            "crates/tidemill-log/tests/kafka/install.sh",
+            "target/tmp/kafka-tools",
+            "the installation of Apache Kafka's tools",
+        ),
+    ] {
+        let mut install = Command::new("sh");
+        install.arg(root.join(script)).arg(root.join(folder));
+        run(install.stdin(Stdio::null()), what)?;
+    }
+    Ok(())
 }
 
 /// Installs `curl` from the system's packages where it is missing and may be installed.
