@@ -47,7 +47,7 @@ const ALL: [Step; 13] = [
     CLIPPY,
     step(
         "clients",
-        "the stock clients that tests use are installed",
+        "the stock clients and Kafka tools that tests use are installed",
         clients,
     ),
     step(
