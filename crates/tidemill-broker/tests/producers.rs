@@ -7,13 +7,14 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use support::gate::Gate;
 use support::{both, events, topic};
 use tidemill_broker::batch::Producer as Header;
 use tidemill_broker::{
     Batch, BatchBuilder, Broker, CreateTopic, Produce, ProducerEpoch, ProducerError, ProducerId,
     ProducerIdentity, Sequence,
 };
-use tidemill_core::{Fetch, Offset, Partition};
+use tidemill_core::{Fetch, Offset, Partition, Position};
 use tidemill_testkit::sim::SimDisk;
 
 fn batch(who: ProducerIdentity, first: i32, count: u32) -> Batch {
@@ -291,6 +292,45 @@ async fn a_producer_of_the_program_numbers_its_events_and_sends_again_what_had_n
         assert_eq!(found, expected);
         broker.close().await;
     }
+}
+
+/// Once the second call sent the first one's batch, and then its own.
+#[tokio::test]
+async fn a_publish_that_is_made_again_without_an_answer_is_kept_once() {
+    let (gate, disk) = Gate::new(16 << 20);
+    let broker = Broker::builder().disk(disk).open().await.unwrap();
+    let how = CreateTopic { partitions: 1 };
+    broker.create_topic(topic("t"), how).await.unwrap();
+    let mut producer = broker.producer().unwrap();
+    let name = topic("t");
+    gate.close();
+    let first = events(0, 3);
+    let publish = producer.publish(&name, &first);
+    let dropped = tokio::time::timeout(Duration::ZERO, publish).await;
+    assert!(dropped.is_err(), "nothing is durable yet");
+    gate.open();
+    let published = producer.publish(&name, &first).await.unwrap();
+    let offsets = |of: &[Position]| of.iter().map(|at| at.offset.0).collect::<Vec<_>>();
+    assert_eq!(offsets(&published), [0, 1, 2]);
+    assert_eq!(producer.resume().await, Ok(None));
+    // Answered, it is another publish.
+    let published = producer.publish(&name, &first).await.unwrap();
+    assert_eq!(offsets(&published), [3, 4, 5]);
+    gate.close();
+    let publish = producer.publish(&name, &first);
+    let dropped = tokio::time::timeout(Duration::ZERO, publish).await;
+    assert!(dropped.is_err());
+    gate.open();
+    let resumed = producer.resume().await.unwrap().unwrap();
+    assert_eq!(offsets(&resumed), [6, 7, 8]);
+    gate.fail();
+    let lost = producer.publish(&name, &first).await.unwrap_err();
+    assert!(matches!(lost, ProducerError::Indeterminate(_)), "{lost}");
+    for _ in 0..2 {
+        let lost = producer.publish(&name, &first).await.unwrap_err();
+        assert!(matches!(lost, ProducerError::Unavailable(_)), "{lost}");
+    }
+    broker.close().await;
 }
 
 fn events_of(round: usize) -> Vec<tidemill_core::Event> {

@@ -1,6 +1,7 @@
 //! When producers were last heard of, and which of them are forgotten for it. In memory only, by
 //! monotonic time; what is forgotten is decided when an operation is sealed, and is an effect.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidemill_core::TopicId;
@@ -48,18 +49,21 @@ impl Heard {
         self.producers.retain(|(id, _)| id.topic != topic);
     }
 
-    /// Those whose time is over and, where `more` are to be remembered and there is no room for
-    /// them, the ones that make some. None with an open transaction.
+    /// Those whose time is over and, where there is no room to remember those of `now_heard`
+    /// that are new, the ones that make some. None of `now_heard`, and none with an open
+    /// transaction.
     pub(super) fn over(
         &self,
         now: Duration,
         known: &Producers,
-        more: usize,
+        now_heard: &BTreeSet<(PartitionId, ProducerId)>,
     ) -> Result<Vec<ProducerChange>, ProducerError> {
         let idle = |key: &&(PartitionId, ProducerId)| {
             let entry = known.get(key.0, key.1);
-            entry.is_some_and(|entry| entry.open.is_none())
+            entry.is_some_and(|entry| entry.open.is_none()) && !now_heard.contains(*key)
         };
+        let new = |key: &&(PartitionId, ProducerId)| known.get(key.0, key.1).is_none();
+        let more = now_heard.iter().filter(new).count();
         let over = self.producers.since(now, self.expiration);
         let mut over: Vec<_> = over
             .filter(idle)
@@ -109,8 +113,20 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// What is forgotten where so many new ones are heard of.
     fn over(heard: &Heard, known: &Producers, now: Duration, more: usize) -> Option<Vec<i64>> {
-        let over = heard.over(now, known, more).ok()?;
+        let new = PRODUCERS_MAX as i64..(PRODUCERS_MAX + more) as i64;
+        over_for(heard, known, now, new.collect())
+    }
+
+    fn over_for(
+        heard: &Heard,
+        known: &Producers,
+        now: Duration,
+        now_heard: Vec<i64>,
+    ) -> Option<Vec<i64>> {
+        let now_heard = now_heard.into_iter().map(|n| (ID, ProducerId(n))).collect();
+        let over = heard.over(now, known, &now_heard).ok()?;
         let id = |change| match change {
             ProducerChange::Forgotten { producer, .. } => producer.0,
             other => panic!("{other:?}"),
@@ -147,5 +163,26 @@ mod tests {
         let later = PRODUCER_SPARED_FOR + at(10);
         let made = over(&heard, &known, later, 2).unwrap();
         assert_eq!((made.len(), made[0]), (2, 7));
+    }
+
+    /// Once the producer that was to make room was the very one that was heard of: it stayed, and
+    /// nobody else went.
+    #[test]
+    fn whoever_is_heard_of_now_makes_no_room_and_another_does() {
+        let (mut heard, mut known) = (Heard::default(), Producers::default());
+        for n in 0..PRODUCERS_MAX as i64 {
+            known.set(ID, ProducerId(n), entry(None));
+            let seconds = if n == 7 { 0 } else { 10 + n as u64 };
+            heard.heard(ID, ProducerId(n), at(seconds));
+        }
+        let new = PRODUCERS_MAX as i64;
+        let both = || vec![7, new];
+        assert_eq!(over_for(&heard, &known, PRODUCER_SPARED_FOR, both()), None);
+        let later = PRODUCER_SPARED_FOR + at(10);
+        let made = over_for(&heard, &known, later, both());
+        assert_eq!(made, Some(vec![0]));
+        let all = heard.expiration + at(1_000_000);
+        let made = over_for(&heard, &known, all, both()).unwrap();
+        assert!(!made.contains(&7) && !made.is_empty(), "{made:?}");
     }
 }

@@ -1,12 +1,13 @@
 //! The decisions about batches of producers, against the sealed state: what is pending counts.
 
+use std::collections::BTreeSet;
+
 use tidemill_core::Offset;
 use tidemill_log::{Batch, Now, PartitionId};
 
 use super::effect::Change;
 use super::heard::Heard;
 use super::operation::Refusal;
-use super::producer_effect::ProducerChange;
 use super::seal::Decision;
 use crate::producer::{Entry, Header, ProducerError, Verdict, What};
 
@@ -39,22 +40,14 @@ impl Decision<'_, '_> {
     /// Forgets producers whose time is over, and makes room for new ones.
     pub(super) fn forget(&mut self, heard: &Heard, now: Now) -> Result<(), Refusal> {
         let known = &self.state.producers;
-        let new = |(id, header, _): &&(_, Header, _)| known.get(*id, header.producer).is_none();
-        let more = self.wrote.iter().filter(new).count();
-        let mut over = heard
-            .over(now.monotonic, known, more)
+        let heard_now: BTreeSet<_> = self
+            .wrote
+            .iter()
+            .map(|(id, header, _)| (*id, header.producer))
+            .collect();
+        let over = heard
+            .over(now.monotonic, known, &heard_now)
             .map_err(|error| Refusal::Producer(Box::new(error)))?;
-        // Not those that this very operation hears of.
-        over.retain(|change| match change {
-            ProducerChange::Forgotten {
-                producer,
-                partition,
-            } => !self
-                .wrote
-                .iter()
-                .any(|(id, header, _)| id == partition && header.producer == *producer),
-            _ => true,
-        });
         self.changes.extend(over.into_iter().map(Change::Producer));
         Ok(())
     }

@@ -93,7 +93,11 @@ pub enum ProducerError {
 }
 
 impl ProducerError {
-    /// Whether the same call, unchanged, may succeed later.
+    /// Whether the same call, unchanged, may succeed later; it is kept once, whatever became of
+    /// the first: a batch with its producer id, epoch and sequence, or
+    /// [`Producer::publish`](crate::Producer::publish) of the same events by the same producer.
+    /// After [`ProducerError::Indeterminate`] the broker must be opened again before: then send
+    /// the same batch, or publish by a new producer, which cannot know what the old one did.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {

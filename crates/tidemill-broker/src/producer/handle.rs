@@ -30,6 +30,8 @@ pub struct Producer {
 struct Sent {
     append: Append,
     places: Arc<Places>,
+    /// What it was made of, to know the same call again.
+    events: Arc<[Event]>,
     /// It was handed in at least once.
     asked: bool,
 }
@@ -57,27 +59,32 @@ impl Producer {
     }
 
     /// Publishes events to a topic, whole or not at all, and answers their positions when they
-    /// are durable. Where an earlier publish has no answer (its future was dropped, or it ended
-    /// as indeterminate), that one is sent again before: it is kept once.
+    /// are durable. An earlier publish that has no answer (its future was dropped, or it ended
+    /// as indeterminate) is sent again before, and is kept once. Where this call is that same
+    /// one, to the same topic with equal events, it is not published a second time: this answers
+    /// where it is.
     ///
     /// # Errors
-    /// [`ProducerError`]; after one that [is retriable](ProducerError::is_retriable) the same
-    /// call may be made again.
+    /// [`ProducerError`], also of the earlier publish: then nothing of this one was done.
+    /// After one that [is retriable](ProducerError::is_retriable) the same call may be made
+    /// again.
     pub async fn publish(
         &mut self,
         topic: &TopicName,
         events: &[Event],
     ) -> Result<Vec<Position>, ProducerError> {
-        self.settle().await?;
-        if events.is_empty() {
-            return Ok(Vec::new());
+        let is_this = |sent: &Sent| sent.append.topic == *topic && *sent.events == *events;
+        let again = self.unsure.as_ref().is_some_and(is_this);
+        let resumed = self.resume().await?;
+        if again || events.is_empty() {
+            return Ok(resumed.unwrap_or_default());
         }
         if events.len() > PUBLISH_MAX_EVENTS {
             let why = format!("a publish has at most {PUBLISH_MAX_EVENTS} events; send less");
             return Err(ProducerError::Event(PublishError::Other(why)));
         }
         self.unsure = Some(self.number(topic, events)?);
-        self.settle().await
+        Ok(self.resume().await?.unwrap_or_default())
     }
 
     fn number(&self, topic: &TopicName, events: &[Event]) -> Result<Sent, ProducerError> {
@@ -101,14 +108,20 @@ impl Producer {
                 batches,
             },
             places: Arc::new(places),
+            events: events.into(),
             asked: false,
         })
     }
 
-    /// Sends what has no answer yet, again where it was sent before.
-    async fn settle(&mut self) -> Result<Vec<Position>, ProducerError> {
+    /// Sends the publish that has no answer once more, with the same numbers: it is kept once.
+    /// Answers its positions; `None` where every publish has its answer.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`]. The publish is given up where it is certain that nothing of it
+    /// was kept.
+    pub async fn resume(&mut self) -> Result<Option<Vec<Position>>, ProducerError> {
         let Some(sent) = self.unsure.clone() else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         if let Some(unsure) = &mut self.unsure {
             unsure.asked = true;
@@ -142,6 +155,6 @@ impl Producer {
             let next = self.next.entry((topic, *partition)).or_default();
             *next = next.plus(batch.record_count());
         }
-        Ok(Sorted::positions(&sent.places, &bases).collect())
+        Ok(Some(Sorted::positions(&sent.places, &bases).collect()))
     }
 }
