@@ -40,8 +40,8 @@ pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo,
 pub use machine::{GroupKind, SeekTo};
 pub use metrics::Metrics;
 pub use producer::{
-    Produce, Producer, ProducerEpoch, ProducerError, ProducerId, ProducerIdentity, ProducerInfo,
-    Sequence,
+    Produce, Producer, ProducerBatch, ProducerEpoch, ProducerError, ProducerId, ProducerIdentity,
+    ProducerInfo, Sequence,
 };
 pub use tidemill_log::{Batch, BatchBuilder, BatchError, FlushPolicy, batch};
 

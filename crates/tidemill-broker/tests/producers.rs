@@ -7,12 +7,13 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use support::gate::Gate;
 use support::{both, events, topic};
 use tidemill_broker::batch::Producer as Header;
 use tidemill_broker::{
-    Batch, BatchBuilder, Broker, CreateTopic, Produce, ProducerEpoch, ProducerError, ProducerId,
-    ProducerIdentity, Sequence,
+    Batch, BatchBuilder, Broker, CreateTopic, Produce, ProducerBatch, ProducerEpoch, ProducerError,
+    ProducerId, ProducerIdentity, Sequence,
 };
 use tidemill_core::{Fetch, Offset, Partition, Position};
 use tidemill_testkit::sim::SimDisk;
@@ -36,7 +37,7 @@ fn produce(batch: Batch) -> Produce {
     Produce {
         topic: topic("t"),
         partition: Partition(0),
-        batch,
+        batch: batch.try_into().unwrap(),
     }
 }
 
@@ -216,16 +217,25 @@ async fn what_is_no_producers_batch_is_refused() {
     let refused = send(&broker, never, 0, 1).await.unwrap_err();
     assert_eq!(refused, ProducerError::UnknownProducer(never.id));
     let who = broker.init_producer().unwrap();
-    let marker = tidemill_broker::batch::Marker::Commit.batch(who.id.0, 0, 0, 0);
-    let refused = broker.produce(produce(marker)).await.unwrap_err();
-    assert!(
-        matches!(refused, ProducerError::InvalidBatch(_)),
-        "{refused}"
-    );
+    for (id, epoch, sequence) in [(who.id.0, -1, 0), (who.id.0, 0, -1)] {
+        let header = Header {
+            id,
+            epoch,
+            base_sequence: sequence,
+        };
+        let mut builder = BatchBuilder::new().producer(header);
+        builder.push(0, None, None, std::iter::empty()).unwrap();
+        let refused = broker.produce(produce(builder.finish().unwrap())).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(refused, ProducerError::InvalidBatch(_)),
+            "{refused}"
+        );
+    }
     let to = |name: &str, partition| Produce {
         topic: topic(name),
         partition: Partition(partition),
-        batch: batch(who, 0, 1),
+        batch: batch(who, 0, 1).try_into().unwrap(),
     };
     let refused = broker.produce(to("none", 0)).await.unwrap_err();
     assert_eq!(refused, ProducerError::UnknownTopic(topic("none")));
@@ -237,6 +247,49 @@ async fn what_is_no_producers_batch_is_refused() {
     broker.close().await;
     let refused = send(&broker, who, 0, 1).await.unwrap_err();
     assert!(matches!(refused, ProducerError::Unavailable(_)) && !refused.is_retriable());
+}
+
+/// A batch whose bytes were changed, with a checksum that fits them again.
+fn lying(change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for value in ["one", "two"] {
+        builder
+            .push(7, None, Some(value.as_bytes()), std::iter::empty())
+            .unwrap();
+    }
+    let mut bytes = builder.finish().unwrap().as_bytes().to_vec();
+    change(&mut bytes);
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+/// Nothing that [`Broker::produce`] takes can be made of a batch that lies.
+#[test]
+fn a_batch_that_lies_never_becomes_one_of_a_producer() {
+    assert!(ProducerBatch::new(lying(|_| {})).is_ok());
+    let set = |at: usize, field: i32| {
+        move |bytes: &mut Vec<u8>| bytes[at..at + 4].copy_from_slice(&field.to_be_bytes())
+    };
+    let lies: [(&str, Bytes); 6] = [
+        ("a last offset beyond the records", lying(set(23, 9))),
+        ("fewer records than there are", lying(set(57, 1))),
+        ("a record longer than it is", lying(|bytes| bytes[61] += 2)),
+        ("another offset", lying(|bytes| bytes[64] += 2)),
+        ("control records", lying(|bytes| bytes[22] |= 0x20)),
+        ("the time of appending", lying(|bytes| bytes[22] |= 0x08)),
+    ];
+    for (lie, bytes) in lies {
+        assert!(ProducerBatch::new(bytes.clone()).is_err(), "{lie}");
+        let Ok((batch, _)) = Batch::parse(bytes) else {
+            continue;
+        };
+        assert!(ProducerBatch::try_from(batch).is_err(), "{lie}");
+    }
+    let more = [lying(|_| {}), lying(|_| {})].concat();
+    assert!(ProducerBatch::new(more.into()).is_err(), "two batches");
+    let marker = tidemill_broker::batch::Marker::Commit.batch(1, 0, 0, 0);
+    assert!(ProducerBatch::try_from(marker).is_err(), "a marker");
 }
 
 #[tokio::test]

@@ -76,8 +76,11 @@ impl Producer {
         let is_this = |sent: &Sent| sent.append.topic == *topic && *sent.events == *events;
         let again = self.unsure.as_ref().is_some_and(is_this);
         let resumed = self.resume().await?;
-        if again || events.is_empty() {
+        if again {
             return Ok(resumed.unwrap_or_default());
+        }
+        if events.is_empty() {
+            return Ok(Vec::new());
         }
         if events.len() > PUBLISH_MAX_EVENTS {
             let why = format!("a publish has at most {PUBLISH_MAX_EVENTS} events; send less");

@@ -4,6 +4,7 @@
 //!
 //! This room may not know the types of a wire protocol.
 
+mod batch;
 mod entry;
 mod error;
 mod handle;
@@ -13,6 +14,7 @@ mod init;
 mod produce;
 mod table;
 
+pub use self::batch::ProducerBatch;
 pub(crate) use self::entry::{Entry, Verdict, Written};
 pub use self::error::ProducerError;
 pub use self::handle::Producer;

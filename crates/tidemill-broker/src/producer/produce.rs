@@ -7,6 +7,7 @@ use tidemill_core::error::Unavailable;
 use tidemill_core::{Offset, Partition, TopicName};
 use tidemill_log::{Batch, PartitionId};
 
+use super::batch::ProducerBatch;
 use super::error::ProducerError;
 use super::ids::{ProducerEpoch, ProducerId, Sequence};
 use crate::broker::{Broker, Inner};
@@ -21,7 +22,7 @@ pub struct Produce {
     /// The part of it.
     pub partition: Partition,
     /// The records. Base offset and leader epoch are the broker's to set.
-    pub batch: Batch,
+    pub batch: ProducerBatch,
 }
 
 /// A producer as a partition knows it.
@@ -47,7 +48,7 @@ impl Broker {
     /// Apache Kafka has it.
     ///
     /// # Errors
-    /// [`ProducerError`]; the records themselves are not looked at.
+    /// [`ProducerError`].
     pub async fn produce(&self, produce: Produce) -> Result<Offset, ProducerError> {
         let inner = &self.inner;
         let Produce {
@@ -55,6 +56,7 @@ impl Broker {
             partition,
             batch,
         } = produce;
+        let batch = batch.into_batch();
         check(inner, &batch)?;
         let route = inner.topic_with(&topic, partition)?;
         let (records, bytes) = (batch.record_count(), batch.size_bytes());
@@ -135,16 +137,9 @@ impl Inner {
     }
 }
 
-/// What the header of a stranger's batch must keep before it is asked for anything.
+/// What the header of a producer's batch must keep beside what its type promises.
 fn check(inner: &Inner, batch: &Batch) -> Result<(), ProducerError> {
     let wrong = |why| Err(ProducerError::InvalidBatch(why));
-    if batch.is_control() {
-        return wrong("control records are written by the broker alone");
-    }
-    let records = batch.next_offset().0 - batch.base_offset().0;
-    if records != u64::from(batch.record_count()) {
-        return wrong("its records have gaps between their offsets");
-    }
     if batch.is_transactional() {
         return wrong("transactions are not supported by this version");
     }
