@@ -41,11 +41,10 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Publishes what the last process left over. Orders that `ended` are not waited for.
-    pub(super) async fn left_over(&self, ended: impl Fn(i64) -> bool) -> Result<(), DemoError> {
-        let waiting = self.source.left_over().await?;
-        for batch in waiting.chunks(SOURCE_BATCH_MAX) {
-            self.send(batch, &ended).await?;
+    /// Publishes what the last process left over; what of it has not ended is under way already.
+    pub(super) async fn again(&self, left_over: &[Waiting]) -> Result<(), DemoError> {
+        for batch in left_over.chunks(SOURCE_BATCH_MAX) {
+            self.publish(batch).await?;
         }
         Ok(())
     }
@@ -78,7 +77,7 @@ impl Feed {
                     return Ok(());
                 }
                 let waiting = self.source.generate(traffic, most).await?;
-                self.send(&waiting, |_| false).await?;
+                self.send(&waiting).await?;
             }
         }
     }
@@ -120,7 +119,7 @@ impl Feed {
                 return Ok(false);
             }
             let waiting = self.source.take(batch).await?;
-            self.send(&waiting, |_| false).await?;
+            self.send(&waiting).await?;
         }
         Ok(true)
     }
@@ -137,20 +136,19 @@ impl Feed {
         }
     }
 
-    async fn send(
-        &self,
-        waiting: &[Waiting],
-        ended: impl Fn(i64) -> bool,
-    ) -> Result<(), DemoError> {
+    /// Publishes what was never published before.
+    async fn send(&self, waiting: &[Waiting]) -> Result<(), DemoError> {
+        let now = Instant::now();
+        for order_id in waiting.iter().filter_map(|w| w.request.order_id()) {
+            self.flight.begin(order_id, now);
+        }
+        self.publish(waiting).await
+    }
+
+    async fn publish(&self, waiting: &[Waiting]) -> Result<(), DemoError> {
         let Some(last) = waiting.last() else {
             return Ok(());
         };
-        let now = Instant::now();
-        for order_id in waiting.iter().filter_map(|w| w.request.order_id()) {
-            if !ended(order_id) {
-                self.flight.begin(order_id, now);
-            }
-        }
         while let Err(error) = publish(&self.bus, waiting).await {
             if !error.is_retriable() {
                 return Err(PublishError::into(error));
