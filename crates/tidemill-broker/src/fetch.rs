@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidemill_core::error::Unavailable;
-use tidemill_core::{Fetch, FetchError, Fetched, Offset};
+use tidemill_core::{Fetch, FetchError, Fetched, Offset, Partition, TopicName};
 use tidemill_log::{Batch, PartitionId, Read, ReadError};
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::metrics::add;
 
 /// Reads; waits for the first event as long as the fetch says.
 pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, FetchError> {
-    let id = partition_id(&inner, &fetch)?;
+    let id = partition_id(&inner, &fetch.topic, fetch.partition)?;
     let deadline = Instant::now().checked_add(fetch.wait);
     if inner.closed.load(Ordering::Acquire) {
         return Err(Unavailable::Closed.into());
@@ -53,19 +53,23 @@ fn answers(fetched: &Fetched, fetch: &Fetch) -> bool {
     !fetched.events.is_empty() || fetched.next > fetch.offset || fetch.max_events == 0
 }
 
-fn partition_id(inner: &Inner, fetch: &Fetch) -> Result<PartitionId, FetchError> {
-    let topic = inner.durable.catalog().topic(&fetch.topic);
-    let topic = topic.ok_or_else(|| FetchError::UnknownTopic(fetch.topic.clone()))?;
-    if fetch.partition.0 >= topic.partitions {
+pub(crate) fn partition_id(
+    inner: &Inner,
+    name: &TopicName,
+    partition: Partition,
+) -> Result<PartitionId, FetchError> {
+    let topic = inner.durable.catalog().topic(name);
+    let topic = topic.ok_or_else(|| FetchError::UnknownTopic(name.clone()))?;
+    if partition.0 >= topic.partitions {
         return Err(FetchError::UnknownPartition {
-            topic: fetch.topic.clone(),
-            partition: fetch.partition,
+            topic: name.clone(),
+            partition,
             count: topic.partitions,
         });
     }
     Ok(PartitionId {
         topic: topic.id,
-        partition: fetch.partition,
+        partition,
     })
 }
 

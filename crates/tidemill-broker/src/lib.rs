@@ -30,6 +30,7 @@ mod machine;
 mod metrics;
 mod producer;
 mod publish;
+mod since;
 mod subscribe;
 mod watch;
 

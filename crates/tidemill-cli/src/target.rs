@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use tidemill::broker::{Broker, CreateTopic, FlushPolicy, GroupError, TopicError};
 use tidemill::core::{PublishError, Publisher, json};
-use tidemill::{Event, GroupName, TopicName};
+use tidemill::{Event, GroupName, Partition, TopicName};
 
 pub(crate) use reader::{Read, Reader};
 
@@ -157,6 +158,35 @@ impl Target {
                 found(client.get(&at, Duration::ZERO).await)
             }
             Self::Folder(broker) => broker.topic(name).map(retold).transpose(),
+        }
+    }
+
+    /// The offset of the first event of a partition that was published at `since` or later, or
+    /// of the next one to come.
+    pub(crate) async fn offset_since(
+        &self,
+        name: &TopicName,
+        partition: u32,
+        since: Timestamp,
+    ) -> Result<u64, Failure> {
+        match self {
+            Self::Server(client) => {
+                let at = path(&["v1", "topics", name.as_str(), "events"]);
+                let at = format!("{at}?partition={partition}&since={since}&max=1");
+                let page: wire::Page = client.get(&at, Duration::ZERO).await?;
+                let first = page.events.first().map(|found| found.offset);
+                let next = page.next.values().next().copied();
+                first.or(next).ok_or_else(|| {
+                    Failure::new(format!(
+                        "the server does not say where {name}/{partition} is"
+                    ))
+                })
+            }
+            Self::Folder(broker) => {
+                let partition = Partition(partition);
+                let offset = broker.offset_since(name, partition, since).await;
+                offset.map(|offset| offset.0).map_err(Failure::new)
+            }
         }
     }
 

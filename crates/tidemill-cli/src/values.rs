@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// A length of time as `20s`, `500ms`, `1h30m`.
 ///
@@ -114,6 +114,8 @@ pub(crate) enum Start {
     Offset(u64),
     /// At an offset of its own in each partition; what is not named begins at the beginning.
     Each(BTreeMap<u32, u64>),
+    /// With what was published at this time or later.
+    Since(Timestamp),
 }
 
 impl FromStr for Start {

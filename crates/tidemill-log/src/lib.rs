@@ -34,7 +34,7 @@ pub use io::{Action, Files, Io, IoFailure, IoId, Lane};
 pub use log::{Health, Log, Outcome, Step};
 pub use machine::{Demand, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 pub use options::{FlushPolicy, Options};
-pub use reader::{Bounds, DiskRead, Read, Reader};
+pub use reader::{Bounds, DiskRead, Read, Reader, TimeSearch};
 pub use settings::{Cleanup, PartitionSettings};
 pub use stats::Stats;
 pub use superblock::FORMAT_VERSION;

@@ -125,6 +125,9 @@ pub const TABLE_CHUNK_BYTES: usize = 512 * 1024;
 /// (one batch may be larger).
 pub const DISK_READ_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes that a search for a time reads at once, or one batch.
+pub const SEARCH_READ_BYTES: usize = 256 * 1024;
+
 /// Files that readers keep open, and that the log's own threads keep open.
 pub const OPEN_FILES_MAX: usize = 128;
 

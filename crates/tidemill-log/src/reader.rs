@@ -9,9 +9,11 @@ use tidemill_core::Offset;
 use crate::batch::Batch;
 use crate::error::ReadError;
 use crate::io::Files;
+use crate::limits::SEARCH_READ_BYTES;
 use crate::machine::PartitionId;
 use crate::segment::SegmentView;
 use crate::segment::read::SegmentRead;
+use crate::segment::search::{Found, first_since};
 use crate::settings::PartitionSettings;
 use crate::view::{Registry, View};
 
@@ -71,6 +73,18 @@ impl Reader {
         self.registry.get(id).map(|view| view.settings())
     }
 
+    /// Searches for the first record whose timestamp is `since_ms`, in milliseconds since 1970,
+    /// or later. `None` where there is no such partition.
+    #[must_use]
+    pub fn since(&self, id: PartitionId, since_ms: i64) -> Option<TimeSearch> {
+        let view = self.registry.get(id)?;
+        Some(TimeSearch {
+            view,
+            files: self.files.clone(),
+            since_ms,
+        })
+    }
+
     /// Batches from the one that holds `offset` on, together at most `max_bytes` or one batch.
     /// Never blocks; bytes that are on disk come from [`DiskRead::run`].
     #[must_use]
@@ -99,6 +113,68 @@ impl Reader {
             }),
             // Between the look at the bounds and this one the partition was deleted.
             None => Read::Unknown,
+        }
+    }
+}
+
+/// A search for the first record of a time; made by [`Reader::since`].
+#[derive(Debug)]
+pub struct TimeSearch {
+    view: Arc<View>,
+    files: Arc<Files>,
+    since_ms: i64,
+}
+
+impl TimeSearch {
+    /// Searches; blocks as the disk does. Answers the offset of the first record, in the order of
+    /// the offsets, whose timestamp is the one asked for or later; the high watermark where there
+    /// is none yet. Where what may hold it is unreadable, that place: reading there names the
+    /// damage.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] where the partition is deleted, [`ReadError::Io`] where its files
+    /// cannot be read.
+    pub fn run(&self) -> Result<Offset, ReadError> {
+        let (view, since_ms) = (&self.view, self.since_ms);
+        let end = view.end();
+        let mut next = view.earliest();
+        while next < end {
+            let tail = view.tail.read(next, end, SEARCH_READ_BYTES);
+            if let Some(batches) = tail.filter(|batches| !batches.is_empty()) {
+                for batch in &batches {
+                    match first_since(batch, next, since_ms) {
+                        Ok(None) => next = next.max(batch.next_offset()),
+                        Ok(Some(offset)) => return Ok(offset),
+                        Err(_) => return Ok(batch.base_offset().max(next)),
+                    }
+                }
+            } else if let Some(segment) = view.segment(next) {
+                match self.in_segment(&segment, next)? {
+                    Found::At(offset) => return Ok(offset.min(end)),
+                    Found::Nothing => next = next.max(segment.written.end),
+                }
+            } else if view.earliest() > next {
+                next = view.earliest();
+            } else {
+                return Err(ReadError::Gone(view.id));
+            }
+        }
+        Ok(next.min(end))
+    }
+
+    fn in_segment(&self, segment: &SegmentView, from: Offset) -> Result<Found, ReadError> {
+        if segment.written.largest_ms < self.since_ms {
+            return Ok(Found::Nothing);
+        }
+        let read = SegmentRead {
+            id: self.view.id,
+            segment,
+            files: &self.files,
+        };
+        match read.since(from, self.since_ms) {
+            // It was deleted meanwhile, its partition was not.
+            Err(ReadError::Gone(_)) if self.view.earliest() > from => Ok(Found::Nothing),
+            answer => answer,
         }
     }
 }

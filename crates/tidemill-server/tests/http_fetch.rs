@@ -7,6 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::Running;
 use support::http::Client;
@@ -174,6 +175,12 @@ async fn wrong_reads_are_refused_with_the_reason() {
         ("numbers/events?partition=1", 404, "unknown-partition"),
         ("numbers/events?offset=4", 416, "offset-out-of-range"),
         ("numbers/events?offset=0:4", 416, "offset-out-of-range"),
+        ("numbers/events?since=yesterday", 400, "invalid-query"),
+        (
+            "numbers/events?offset=1&since=2026-01-31T12:00:00Z",
+            400,
+            "invalid-query",
+        ),
         ("numbers/events?offset=-1", 400, "invalid-query"),
         ("numbers/events?offset=1:0", 400, "invalid-query"),
         ("numbers/events?offset=0:1,x", 400, "invalid-query"),
@@ -240,4 +247,33 @@ async fn health_metrics_and_the_page_answer() {
         );
     }
     assert_eq!(metrics.text.matches("# EOF").count(), 1);
+}
+
+#[tokio::test]
+async fn reading_begins_with_a_time() {
+    let server = Running::start().await;
+    let client = server.client();
+    let (first, second) = (client.event("1").await, client.event("2").await);
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200));
+    // Times are kept in milliseconds.
+    let begin = Timestamp::now();
+    let later = begin + Duration::from_millis(2);
+    while Timestamp::now() < later {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.event("3").await.status, 200);
+    let since = |time: Timestamp| {
+        let (client, path) = (&client, format!("/v1/topics/events/events?since={time}"));
+        async move {
+            let page = client.get(&path).await.json();
+            let events = page["events"].as_array().unwrap().clone();
+            let data = events.iter().map(|found| found["event"]["data"].clone());
+            (data.collect::<Vec<_>>(), page["next"]["0"].clone())
+        }
+    };
+    assert_eq!(since(later).await, (vec![json!(3)], json!(3)));
+    let all = vec![json!(1), json!(2), json!(3)];
+    assert_eq!(since(Timestamp::UNIX_EPOCH).await, (all, json!(3)));
+    let tomorrow = later + Duration::from_secs(86_400);
+    assert_eq!(since(tomorrow).await, (vec![], json!(3)));
 }

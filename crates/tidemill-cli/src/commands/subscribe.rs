@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use tidemill::core::json;
 use tidemill::{Event, TopicName};
 
@@ -33,7 +34,7 @@ pub(crate) struct Subscribe {
     /// where what is not named begins at the beginning [default: end]
     #[arg(long, value_name = "PLACE", conflicts_with = "since")]
     from: Option<Start>,
-    /// Begin with the events of the last time, as in 1h, by the events' own times
+    /// Begin with the first event that was published in the last time, as in 1h
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     since: Option<Duration>,
     /// End after this many events
@@ -76,9 +77,8 @@ impl Subscribe {
 
     /// Prints until `max` is reached or nobody reads any more.
     async fn follow(&self, target: &Target, reached: &mut Option<Reached>) -> Result<(), Failure> {
-        let earliest = self.earliest()?;
         let from = match (self.since, &self.from) {
-            (Some(_), _) => Start::Beginning,
+            (Some(since), _) => Start::Since(before_now(since)?),
             (None, from) => from.clone().unwrap_or(Start::End),
         };
         let mut left = self.max.unwrap_or(u64::MAX);
@@ -90,8 +90,7 @@ impl Subscribe {
             });
             let mut page = Vec::new();
             for read in reader.read().await? {
-                let old = |time: jiff::Timestamp| earliest.is_some_and(|e| time < e);
-                if left > 0 && !read.event.time().is_some_and(old) {
+                if left > 0 {
                     left -= 1;
                     self.print(&mut page, &read)?;
                 }
@@ -101,17 +100,6 @@ impl Subscribe {
             }
         }
         Ok(())
-    }
-
-    /// Events older than this are passed over.
-    fn earliest(&self) -> Result<Option<jiff::Timestamp>, Failure> {
-        let Some(since) = self.since else {
-            return Ok(None);
-        };
-        let earliest = jiff::Timestamp::now().checked_sub(since);
-        earliest
-            .map(Some)
-            .map_err(|_| Failure::usage("--since reaches back too far"))
     }
 
     fn print(&self, out: &mut impl Write, read: &Read) -> std::io::Result<()> {
@@ -160,6 +148,11 @@ impl Subscribe {
             quoted.join(" ")
         )
     }
+}
+
+fn before_now(since: Duration) -> Result<Timestamp, Failure> {
+    let begin = Timestamp::now().checked_sub(since);
+    begin.map_err(|_| Failure::usage("--since reaches back too far"))
 }
 
 /// A word as a shell takes it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
 use tidemill::core::{Fetch, Fetched, json};
 use tidemill::{Bus, Event, Offset, Partition, TopicName};
 
@@ -52,7 +53,10 @@ impl Reader {
                 "unknown topic {topic}; publish to it, or create it with `tidemill topic create`"
             )));
         };
-        let next = starts(&found, &from)?;
+        let next = match from {
+            Start::Since(since) => starts_since(target, topic, &found, since).await?,
+            from => starts(&found, &from)?,
+        };
         Ok(Self {
             source: match target {
                 Target::Server(client) => Source::Server(client.clone()),
@@ -195,6 +199,24 @@ impl Reader {
     }
 }
 
+/// Where a time begins in each partition.
+///
+/// # Errors
+/// When the topic is gone, or nobody answers.
+async fn starts_since(
+    target: &Target,
+    name: &TopicName,
+    topic: &wire::Topic,
+    since: Timestamp,
+) -> Result<BTreeMap<u32, u64>, Failure> {
+    let mut starts = BTreeMap::new();
+    for p in &topic.partitions {
+        let offset = target.offset_since(name, p.partition, since).await?;
+        starts.insert(p.partition, offset);
+    }
+    Ok(starts)
+}
+
 /// Where reading begins in each partition.
 ///
 /// # Errors
@@ -213,7 +235,7 @@ fn starts(topic: &wire::Topic, from: &Start) -> Result<BTreeMap<u32, u64>, Failu
     }
     let start = |p: &wire::PartitionOf| match from {
         Start::Beginning => p.earliest,
-        Start::End => p.end,
+        Start::End | Start::Since(_) => p.end,
         Start::Offset(offset) => *offset,
         Start::Each(each) => each.get(&p.partition).copied().unwrap_or(p.earliest),
     };

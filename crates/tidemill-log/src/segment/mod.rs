@@ -5,6 +5,7 @@
 
 pub(crate) mod merge;
 pub(crate) mod read;
+pub(crate) mod search;
 pub(crate) mod sidecar;
 
 use std::sync::Arc;

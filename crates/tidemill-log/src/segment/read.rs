@@ -80,7 +80,7 @@ impl SegmentRead<'_> {
         Ok(batches)
     }
 
-    fn open(&self, path: &Arc<str>) -> Result<Arc<dyn DiskFile>, ReadError> {
+    pub(super) fn open(&self, path: &Arc<str>) -> Result<Arc<dyn DiskFile>, ReadError> {
         self.files.get(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => ReadError::Gone(self.id),
             _ => ReadError::Io {
@@ -102,6 +102,24 @@ impl SegmentRead<'_> {
             }
         }
         Ok(low)
+    }
+
+    /// As [`Self::find`]; `None` where a line that it needs is unreadable.
+    pub(super) fn line_of(
+        &self,
+        sums: &dyn DiskFile,
+        offset: Offset,
+    ) -> Result<Option<u32>, ReadError> {
+        match self.find(sums, offset) {
+            Ok(number) => Ok(Some(number)),
+            Err(Stop::Line(_)) => Ok(None),
+            Err(Stop::Error(error)) => Err(error),
+        }
+    }
+
+    /// Line `number`; `None` where it is unreadable.
+    pub(super) fn line(&self, sums: &dyn DiskFile, number: u32) -> Result<Option<Line>, ReadError> {
+        Ok(self.lines(sums, number, 1)?.into_iter().next().flatten())
     }
 
     /// Up to `count` lines from number `first` on; `None` for one that is damaged or missing.

@@ -9,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
 use tidemill_broker::PartitionInfo;
 use tidemill_core::{
     Event, Fetch, FetchError, Fetched, Offset, Partition, PartitionBounds, TopicName, json,
@@ -30,7 +31,11 @@ pub(crate) async fn fetch(
     let topic = TopicName::new(topic)?;
     let wanted = Wanted::parse(query.as_deref())?;
     let bounds = bounds_of(&app, &topic, wanted.partition).await?;
-    let mut reading = Reading::begin(topic, &wanted, &bounds)?;
+    let from = match wanted.from {
+        From::Since(since) => since_in_each(&app, &topic, &bounds, since).await?,
+        from => from,
+    };
+    let mut reading = Reading::begin(topic, &from, &bounds)?;
     reading.read(&app, wanted.max).await?;
     if reading.page.is_empty() && !wanted.wait.is_zero() {
         tokio::select! {
@@ -58,17 +63,19 @@ enum From {
     Offset(Offset),
     /// In each partition its own; what is not named begins at the beginning.
     Each(BTreeMap<Partition, Offset>),
+    /// With what was published at this time or later.
+    Since(Timestamp),
 }
 
 impl Wanted {
     fn parse(query: Option<&str>) -> Result<Self, Problem> {
-        let query = Query::parse(query, &["partition", "offset", "max", "wait_ms"])?;
+        let query = Query::parse(query, &["partition", "offset", "since", "max", "wait_ms"])?;
         let wait_max = limits::FETCH_WAIT_MAX.as_millis() as u64;
         let max = query.number("max", 1..=limits::FETCH_EVENTS_MAX)?;
         let wait = query.number("wait_ms", 0..=wait_max)?.unwrap_or(0);
         Ok(Self {
             partition: query.number("partition", 0..=u32::MAX)?.map(Partition),
-            from: From::parse(query.text("offset"))?,
+            from: From::parse(query.text("offset"), query.text("since"))?,
             max: max.unwrap_or(limits::FETCH_EVENTS_DEFAULT),
             wait: Duration::from_millis(wait),
         })
@@ -76,8 +83,16 @@ impl Wanted {
 }
 
 impl From {
-    fn parse(text: Option<&str>) -> Result<Self, Problem> {
-        let text = match text {
+    fn parse(offset: Option<&str>, since: Option<&str>) -> Result<Self, Problem> {
+        if let Some(since) = since {
+            if offset.is_some() {
+                return Err(Problem::query("give offset or since, not both"));
+            }
+            return since.parse().map(Self::Since).map_err(|_| {
+                Problem::query("since is a time such as 2026-01-31T12:00:00Z (RFC 3339)")
+            });
+        }
+        let text = match offset {
             None | Some("beginning") => return Ok(Self::Beginning),
             Some("end") => return Ok(Self::End),
             Some(text) => text,
@@ -103,7 +118,8 @@ impl From {
     fn in_partition(&self, bounds: &PartitionBounds) -> Offset {
         match self {
             Self::Beginning => bounds.earliest,
-            Self::End => bounds.end,
+            // What is not searched for begins with what comes next.
+            Self::End | Self::Since(_) => bounds.end,
             Self::Offset(offset) => *offset,
             Self::Each(each) => {
                 let own = each.get(&bounds.partition);
@@ -111,6 +127,22 @@ impl From {
             }
         }
     }
+}
+
+/// Where a time begins in each partition. Only a broker can tell.
+async fn since_in_each(
+    app: &App,
+    topic: &TopicName,
+    bounds: &[PartitionBounds],
+    since: Timestamp,
+) -> Result<From, Problem> {
+    let broker = app.broker()?;
+    let mut each = BTreeMap::new();
+    for PartitionBounds { partition, .. } in bounds {
+        let offset = broker.offset_since(topic, *partition, since).await?;
+        each.insert(*partition, offset);
+    }
+    Ok(From::Each(each))
 }
 
 /// The partitions to read and what is kept of them.
@@ -170,21 +202,15 @@ struct Reading {
 }
 
 impl Reading {
-    fn begin(
-        topic: TopicName,
-        wanted: &Wanted,
-        bounds: &[PartitionBounds],
-    ) -> Result<Self, Problem> {
-        if let From::Each(each) = &wanted.from {
+    fn begin(topic: TopicName, from: &From, bounds: &[PartitionBounds]) -> Result<Self, Problem> {
+        if let From::Each(each) = from {
             let known = |partition| bounds.iter().any(|b| b.partition == partition);
             if let Some(partition) = each.keys().find(|partition| !known(**partition)) {
                 let detail = format!("offset names partition {partition}, which is not read here");
                 return Err(Problem::query(detail));
             }
         }
-        let next = bounds
-            .iter()
-            .map(|b| (b.partition, wanted.from.in_partition(b)));
+        let next = bounds.iter().map(|b| (b.partition, from.in_partition(b)));
         Ok(Self {
             topic,
             next: next.collect(),

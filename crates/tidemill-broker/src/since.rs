@@ -1,0 +1,37 @@
+//! Finding the place in a partition where a time begins.
+
+use jiff::Timestamp;
+use tidemill_core::error::Unavailable;
+use tidemill_core::{FetchError, Offset, Partition, TopicName};
+use tidemill_log::ReadError;
+
+use crate::broker::Broker;
+use crate::fetch::partition_id;
+
+impl Broker {
+    /// The offset of the first event of a partition, in the order of the offsets, that was
+    /// published at `since` or later; the partition's end where there is none yet. Where what
+    /// may hold it is unreadable, that place: a fetch there names the damage.
+    ///
+    /// # Errors
+    /// [`FetchError::UnknownTopic`], [`FetchError::UnknownPartition`], and
+    /// [`FetchError::Other`] where the files cannot be read.
+    pub async fn offset_since(
+        &self,
+        topic: &TopicName,
+        partition: Partition,
+        since: Timestamp,
+    ) -> Result<Offset, FetchError> {
+        let unknown = || FetchError::UnknownTopic(topic.clone());
+        let id = partition_id(&self.inner, topic, partition)?;
+        // Records have whole milliseconds, rounded down.
+        let search = self.inner.handle.reader().since(id, since.as_millisecond());
+        let search = search.ok_or_else(unknown)?;
+        let searched = tokio::task::spawn_blocking(move || search.run()).await;
+        match searched.map_err(|_| Unavailable::Closed)? {
+            Ok(offset) => Ok(offset),
+            Err(ReadError::Gone(_)) => Err(unknown()),
+            Err(error) => Err(FetchError::Other(error.to_string())),
+        }
+    }
+}
