@@ -40,6 +40,7 @@ pub struct Builder {
     place: Place,
     settings: Settings,
     flush: FlushPolicy,
+    scrub_bytes_per_second: u64,
 }
 
 impl Builder {
@@ -55,6 +56,7 @@ impl Builder {
                 producer_id_expiration: PRODUCER_ID_EXPIRATION,
             },
             flush: FlushPolicy::EveryCommit,
+            scrub_bytes_per_second: 0,
         }
     }
 
@@ -79,6 +81,14 @@ impl Builder {
     /// When a write is acknowledged; every commit is synced unless told otherwise.
     pub fn flush(mut self, policy: FlushPolicy) -> Self {
         self.flush = policy;
+        self
+    }
+
+    /// How many bytes of closed segments are read again and checked each second, on the average,
+    /// so that damage is known before it is met: none unless told otherwise. A pass begins once
+    /// an hour at most. See [`Broker::scrub`].
+    pub fn scrub_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.scrub_bytes_per_second = bytes;
         self
     }
 
@@ -141,6 +151,7 @@ impl Builder {
             }
         };
         options.flush = self.flush;
+        options.scrub_bytes_per_second = self.scrub_bytes_per_second;
         let (machine, durable) = BrokerMachine::new();
         let machine = machine.with_producer_expiration(self.settings.producer_id_expiration);
         let listening = Arc::new(Listening::default());

@@ -30,6 +30,7 @@ mod machine;
 mod metrics;
 mod producer;
 mod publish;
+mod scrub;
 mod since;
 mod subscribe;
 mod watch;
@@ -44,6 +45,7 @@ pub use producer::{
     Produce, Producer, ProducerBatch, ProducerEpoch, ProducerError, ProducerId, ProducerIdentity,
     ProducerInfo, Sequence,
 };
+pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
 pub use tidemill_log::{Batch, BatchBuilder, BatchError, FlushPolicy, batch};
 
 pub use admin::CreateTopic;

@@ -12,8 +12,8 @@ macro_rules! counters {
             $(pub(crate) $name: AtomicU64,)*
         }
 
-        /// What the broker did since it was opened. Counters only rise, but for `tail_bytes`
-        /// and `replay_bytes`, which say how things stand.
+        /// What the broker did since it was opened. Counters only rise, but for
+        /// `scrub_damaged`, `tail_bytes` and `replay_bytes`, which say how things stand.
         #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
         #[non_exhaustive]
         pub struct Metrics {
@@ -30,6 +30,12 @@ macro_rules! counters {
             pub segment_bytes: u64,
             /// Checkpoints.
             pub checkpoints: u64,
+            /// Bytes of closed segments that were read again and checked.
+            pub scrubbed_bytes: u64,
+            /// Passes of that over all closed segments.
+            pub scrub_passes: u64,
+            /// Damaged places in closed segments that are known now.
+            pub scrub_damaged: u64,
             /// Bytes of record batches in memory now, because they are not in segments yet.
             pub tail_bytes: u64,
             /// Bytes of the journal that the next opening would read now.
@@ -46,6 +52,9 @@ macro_rules! counters {
                     syncs: log.syncs,
                     segment_bytes: log.segment_bytes,
                     checkpoints: log.checkpoints,
+                    scrubbed_bytes: log.scrubbed_bytes,
+                    scrub_passes: log.scrub_passes,
+                    scrub_damaged: log.scrub_damaged,
                     tail_bytes: log.tail_bytes,
                     replay_bytes: log.replay_bytes,
                 }

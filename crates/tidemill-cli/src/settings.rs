@@ -58,6 +58,10 @@ options! {
     auto_create_topics: bool = "auto-create-topics", "TIDEMILL_AUTO_CREATE_TOPICS", "BOOL";
     /// Partitions of a topic that is created by its first use [default: 1]
     default_partitions: u32 = "default-partitions", "TIDEMILL_DEFAULT_PARTITIONS", "N";
+    /// Read closed segments again at so many bytes a second and check them, so that damage is
+    /// known before it is met; 0 for never [default: 0]
+    scrub_bytes_per_second: u64 = "scrub-bytes-per-second", "TIDEMILL_SCRUB_BYTES_PER_SECOND",
+        "BYTES";
 }
 
 /// Where a door listens, as typed or written.
@@ -125,6 +129,7 @@ pub(crate) struct Settings {
     pub(crate) event_max_bytes: usize,
     pub(crate) auto_create_topics: bool,
     pub(crate) default_partitions: u32,
+    pub(crate) scrub_bytes_per_second: u64,
 }
 
 impl Settings {
@@ -157,6 +162,7 @@ impl Settings {
             event_max_bytes: max,
             auto_create_topics: options.auto_create_topics.unwrap_or(true),
             default_partitions: partitions,
+            scrub_bytes_per_second: options.scrub_bytes_per_second.unwrap_or(0),
         })
     }
 }

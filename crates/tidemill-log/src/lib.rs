@@ -18,6 +18,7 @@ pub mod machine;
 pub mod options;
 pub mod reader;
 mod recovery;
+pub mod scrub;
 mod segment;
 mod settings;
 mod snapshot;

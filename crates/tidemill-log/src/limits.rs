@@ -128,6 +128,15 @@ pub const DISK_READ_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that a search for a time reads at once, or one batch.
 pub const SEARCH_READ_BYTES: usize = 256 * 1024;
 
+/// Bytes after which one read of a scrubbing ends (one batch may be larger).
+pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
+
+/// A scrubbing begins a pass at most this often, however little there is to read.
+pub const SCRUB_PASS_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Damaged places that a scrubbing names; those beyond are counted alone.
+pub const SCRUB_DAMAGE_MAX: usize = 1000;
+
 /// Files that readers keep open, and that the log's own threads keep open.
 pub const OPEN_FILES_MAX: usize = 128;
 

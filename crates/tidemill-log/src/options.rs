@@ -60,6 +60,9 @@ pub struct Options {
     pub segment_max_bytes: u64,
     /// Bytes of a partition that wait in its tail before they are written to its segment.
     pub segment_write_after_bytes: usize,
+    /// Bytes of closed segments that are read again and checked each second, on the average; 0
+    /// for none.
+    pub scrub_bytes_per_second: u64,
     fault: Option<Fault>,
 }
 
@@ -75,6 +78,7 @@ impl Default for Options {
             space_reserve_bytes: SPACE_RESERVE_BYTES,
             segment_max_bytes: SEGMENT_MAX_BYTES,
             segment_write_after_bytes: SEGMENT_WRITE_AFTER_BYTES,
+            scrub_bytes_per_second: 0,
             fault: None,
         }
     }

@@ -56,6 +56,11 @@ impl Reader {
         Self { registry, files }
     }
 
+    /// What it reads.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
     /// The files that reads open.
     pub(crate) fn files(&self) -> &Arc<Files> {
         &self.files

@@ -17,13 +17,19 @@ pub struct Stats {
     pub segment_bytes: u64,
     /// Checkpoints that ended well.
     pub checkpoints: u64,
+    /// Bytes of closed segments that were read again and checked.
+    pub scrubbed_bytes: u64,
+    /// Passes of that over all closed segments.
+    pub scrub_passes: u64,
+    /// Damaged places in closed segments that are known now.
+    pub scrub_damaged: u64,
     /// Bytes in the in-memory tails now.
     pub tail_bytes: u64,
     /// Bytes of the journal that the next opening would read now.
     pub replay_bytes: u64,
 }
 
-/// The counters themselves: written by the log alone, read by anybody.
+/// The counters themselves: written by the log and its scrubbing, read by anybody.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub(crate) commits: AtomicU64,
@@ -32,6 +38,9 @@ pub struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) segment_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
+    pub(crate) scrubbed_bytes: AtomicU64,
+    pub(crate) scrub_passes: AtomicU64,
+    pub(crate) scrub_damaged: AtomicU64,
     pub(crate) tail_bytes: AtomicU64,
     pub(crate) replay_bytes: AtomicU64,
 }
@@ -48,6 +57,9 @@ impl Counters {
             syncs: read(&self.syncs),
             segment_bytes: read(&self.segment_bytes),
             checkpoints: read(&self.checkpoints),
+            scrubbed_bytes: read(&self.scrubbed_bytes),
+            scrub_passes: read(&self.scrub_passes),
+            scrub_damaged: read(&self.scrub_damaged),
             tail_bytes: read(&self.tail_bytes),
             replay_bytes: read(&self.replay_bytes),
         }

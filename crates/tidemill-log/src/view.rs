@@ -105,6 +105,11 @@ impl View {
         self.segments.store(Arc::new(list));
     }
 
+    /// The segments that are no longer written to, in order.
+    pub(crate) fn closed(&self) -> Arc<Vec<SegmentView>> {
+        self.segments.load().closed.clone()
+    }
+
     /// The written segment that holds `offset`.
     pub(crate) fn segment(&self, offset: Offset) -> Option<SegmentView> {
         let list = self.segments.load();
@@ -149,6 +154,16 @@ impl Registry {
 
     pub(crate) fn get(&self, id: PartitionId) -> Option<Arc<View>> {
         self.shard(id).load().get(&id).cloned()
+    }
+
+    /// All of them, ascending.
+    pub(crate) fn ids(&self) -> Vec<PartitionId> {
+        let shards = self.shards.iter().map(ArcSwap::load);
+        let mut ids: Vec<_> = shards
+            .flat_map(|views| views.keys().copied().collect::<Vec<_>>())
+            .collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Only the log changes the registry, so nothing is lost between load and store.

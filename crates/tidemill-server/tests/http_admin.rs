@@ -194,6 +194,26 @@ async fn after_a_failed_sync_the_doors_are_read_only_and_say_why() {
 }
 
 #[tokio::test]
+async fn how_the_scrubbing_goes_is_in_the_metrics_where_it_is_on() {
+    let line = "tidemill_broker_scrub_oldest_pass_seconds 0";
+    let server = Running::start().await;
+    let metrics = server.client().get("/metrics").await.text;
+    assert!(!metrics.contains(line), "{metrics}");
+    let builder = Broker::builder().scrub_bytes_per_second(1_000_000);
+    let broker = builder.open().await.unwrap();
+    while broker.scrub().unwrap().passes == 0 {
+        tokio::task::yield_now().await;
+    }
+    let server = Running::over(broker, Config::at("127.0.0.1:0".parse().unwrap())).await;
+    let metrics = server.client().get("/metrics").await.text;
+    for line in [line, "tidemill_broker_scrub_passes_total 1"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let ready = server.client().get("/health/ready").await.json();
+    assert_eq!(ready, json!({"status": "ready"}), "no damage is known");
+}
+
+#[tokio::test]
 async fn a_server_over_a_plain_bus_says_what_it_cannot_do() {
     let broker = broker().await;
     let config = Config::at("127.0.0.1:0".parse().unwrap());

@@ -64,6 +64,7 @@ async fn open(settings: &Settings) -> Result<Broker, Failure> {
         .auto_create_topics(settings.auto_create_topics)
         .default_partitions(settings.default_partitions)
         .event_max_bytes(settings.event_max_bytes)
+        .scrub_bytes_per_second(settings.scrub_bytes_per_second)
         .open()
         .await;
     opened.map_err(|e| named(&settings.data, &e))

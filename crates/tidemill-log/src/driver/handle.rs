@@ -11,6 +11,7 @@ use tidemill_core::error::Unavailable;
 use super::Observer;
 use super::clock::Clock;
 use super::inbox::{Bound, Inbox, NotTaken};
+use super::scrub;
 use super::threads::{LogThread, Submission, background};
 use crate::disk::DiskLock;
 use crate::error::{CommitError, OpenError};
@@ -19,6 +20,7 @@ use crate::limits::{SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::log::{Health, Log, Outcome};
 use crate::machine::Machine;
 use crate::reader::Reader;
+use crate::scrub::{ScrubReport, Scrubber, Shared};
 use crate::stats::{Counters, Stats};
 
 /// An open log. Clones share it; when the last one is dropped without [`Handle::close`], what
@@ -32,6 +34,9 @@ struct Inner<M: Machine> {
     counters: Arc<Counters>,
     /// Written by the log's thread, read without a lock.
     health: Arc<ArcSwap<Health>>,
+    scrub: Option<Arc<Shared>>,
+    /// The scrubbing ends when this is dropped.
+    scrub_on: Mutex<Option<mpsc::Sender<()>>>,
     /// Taken by the first to close, who waits for them.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -44,6 +49,7 @@ impl<M: Machine> Handle<M> {
         clock: Clock,
         lock: DiskLock,
         observer: Arc<dyn Observer>,
+        scrubber: Option<Scrubber>,
     ) -> Result<Self, OpenError> {
         let inbox = Arc::new(Inbox::new());
         let health = Arc::new(ArcSwap::from_pointee(log.health()));
@@ -66,9 +72,17 @@ impl<M: Machine> Handle<M> {
             background: sender,
             lock,
         };
+        let scrub = scrubber.as_ref().map(Scrubber::shared);
+        let (scrub_on, off) = mpsc::channel();
+        let scrub_disk = reader.files().disk().clone();
         let threads = worker.and_then(|worker| {
             let log = named("tidemill-log").spawn(move || thread.run())?;
-            Ok(vec![log, worker])
+            let mut threads = vec![log, worker];
+            if let Some(scrubber) = scrubber {
+                let run = move || scrub::run(scrubber, scrub_disk.as_ref(), clock, &off);
+                threads.push(named("tidemill-scrub").spawn(run)?);
+            }
+            Ok(threads)
         });
         Ok(Self(Arc::new(Inner {
             inbox,
@@ -76,6 +90,8 @@ impl<M: Machine> Handle<M> {
             epoch,
             counters,
             health,
+            scrub,
+            scrub_on: Mutex::new(Some(scrub_on)),
             threads: Mutex::new(threads.map_err(start)?),
         })))
     }
@@ -121,6 +137,12 @@ impl<M: Machine> Handle<M> {
         self.0.counters.read()
     }
 
+    /// How the scrubbing goes; `None` where it is off.
+    #[must_use]
+    pub fn scrub(&self) -> Option<ScrubReport> {
+        self.0.scrub.as_ref().map(|shared| shared.report())
+    }
+
     /// The incarnation: how often this log was opened, this time included.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -137,6 +159,8 @@ impl<M: Machine> Handle<M> {
 
 impl<M: Machine> Inner<M> {
     fn join(&self) {
+        let mut scrub_on = self.scrub_on.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(scrub_on.take());
         // Held while waiting, so that every caller returns after the end.
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
@@ -150,6 +174,13 @@ impl<M: Machine> Inner<M> {
 impl<M: Machine> Drop for Inner<M> {
     fn drop(&mut self) {
         self.inbox.close();
+        // However the threads end, this one shall.
+        drop(
+            self.scrub_on
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         let threads = self
             .threads
             .get_mut()

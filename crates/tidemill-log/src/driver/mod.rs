@@ -3,13 +3,15 @@
 //!
 //! One thread seals, writes and syncs the journal; what is submitted while it does so becomes
 //! the next group. A second one does the background's steps. Receipts are handed out on the
-//! first one, so what they call must be short and must not block.
+//! first one, so what they call must be short and must not block. Where a scrubbing is asked for
+//! it has a third thread, which nobody waits for.
 
 mod clock;
 mod file_disk;
 mod handle;
 mod inbox;
 mod memory_disk;
+mod scrub;
 mod threads;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::limits::OPEN_FILES_MAX;
 use crate::log::Log;
 use crate::machine::{Machine, PartitionId};
 use crate::options::Options;
+use crate::scrub::Scrubber;
 
 use clock::Clock;
 pub use file_disk::FileDisk;
@@ -44,7 +47,7 @@ impl Observer for () {
     fn failed(&self, _: &Unavailable) {}
 }
 
-/// Opens the log on a disk, or makes one there, and starts its two threads. Blocks until it is
+/// Opens the log on a disk, or makes one there, and starts its threads. Blocks until it is
 /// recovered.
 ///
 /// # Errors
@@ -61,7 +64,9 @@ pub fn open<M: Machine>(
     })?;
     let files = Arc::new(Files::new(disk.clone(), OPEN_FILES_MAX));
     let clock = Clock::start();
+    let scrub_bytes = options.scrub_bytes_per_second;
     let log = Log::recover(&files, options, machine, clock.now(), uuid::Uuid::now_v7())?;
     let reader = log.reader(Arc::new(Files::new(disk, OPEN_FILES_MAX)));
-    Handle::start(log, reader, files, clock, lock, observer)
+    let scrubber = (scrub_bytes > 0).then(|| Scrubber::new(&reader, log.counters(), scrub_bytes));
+    Handle::start(log, reader, files, clock, lock, observer, scrubber)
 }

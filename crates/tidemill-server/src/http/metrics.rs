@@ -9,7 +9,7 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use tidemill_broker::{Broker, Health};
 
 use super::problem::{Kind, Problem};
@@ -93,6 +93,13 @@ fn add_counters(broker: &Broker, registry: &mut Registry) {
     let ready = Gauge::<i64>::default();
     ready.set(i64::from(broker.health() == Health::Ready));
     registry.register("broker_ready", "1 while the broker takes events", ready);
+    if let Some(scrub) = broker.scrub() {
+        let oldest = Gauge::<i64>::default();
+        oldest.set(scrub.oldest_pass_ms.map_or(0, |ms| ms / 1000));
+        let help = "When what was verified the longest time ago was verified, 0 while something \
+                    never was";
+        registry.register_with_unit("broker_scrub_oldest_pass", help, Unit::Seconds, oldest);
+    }
     let counted = serde_json::to_value(broker.metrics()).unwrap_or_default();
     for (name, count) in counted.as_object().into_iter().flatten() {
         let help = format!("Since the broker was opened: {}", name.replace('_', " "));
