@@ -50,6 +50,15 @@ impl Outlines {
         before.unwrap_or_default()
     }
 
+    /// Moves the earliest offset up; answers whether there is such a partition.
+    pub(crate) fn trim(&mut self, id: PartitionId, earliest: Offset) -> bool {
+        let span = self.spans.get_mut(&id);
+        span.is_some_and(|span| {
+            span.earliest = span.earliest.max(earliest);
+            true
+        })
+    }
+
     fn put_back(&mut self, undo: Undo) {
         match undo {
             Undo::Span(id, Some(span)) => {
@@ -151,6 +160,22 @@ impl<'a> Draft<'a> {
         self.undo.push(Undo::Span(id, Some(before)));
         self.group.records(id, batch);
         Some(before.end)
+    }
+
+    /// Deletes the records below an offset, whatever segments they lie in, and answers the first
+    /// offset that is kept then: offsets that were deleted stay so. `None` where the offset lies
+    /// beyond the end, or there is no such partition.
+    pub fn trim(&mut self, id: PartitionId, before: Offset) -> Option<Offset> {
+        let span = *self.outlines.spans.get(&id)?;
+        if before > span.end {
+            return None;
+        }
+        if before > span.earliest {
+            self.undo.push(Undo::Span(id, Some(span)));
+            self.outlines.trim(id, before);
+            self.group.trim(id, Vec::new(), before);
+        }
+        Some(span.earliest.max(before))
     }
 
     /// The offset that the next record gets, everything sealed so far counted. `None` where

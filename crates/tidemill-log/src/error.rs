@@ -149,7 +149,7 @@ pub enum ReadError {
         why: String,
     },
     /// The partition, or this part of it, was deleted meanwhile.
-    #[error("partition {0} was deleted meanwhile")]
+    #[error("this part of partition {0} was deleted meanwhile; look where it begins now")]
     Gone(PartitionId),
     /// The disk said no.
     #[error("cannot read {path}: {source}")]

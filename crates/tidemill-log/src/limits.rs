@@ -68,6 +68,28 @@ pub const CHECKPOINT_AFTER_BYTES: u64 = 64 * 1024 * 1024;
 /// Partitions whose files one checkpoint syncs; those that hold the journal's head go first.
 pub const CHECKPOINT_PARTITIONS_MAX: usize = 256;
 
+/// Folders that one checkpoint syncs for the names that are gone from them.
+pub const CHECKPOINT_FOLDERS_MAX: usize = 256;
+
+/// Segments that one entry deletes at most.
+pub const EXPIRY_SEGMENTS_MAX: usize = 64;
+
+/// Entries that delete segments in one commit at most.
+pub const EXPIRIES_AT_ONCE: usize = 64;
+
+/// Partitions that one look for what is due goes through.
+pub const LOOKS_AT_ONCE: usize = 1024;
+
+/// How often is looked for segments that are due, unless configured otherwise.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How many times as fast as real time ages may grow while the clock that they are judged by
+/// catches up with the wall clock.
+pub const AGE_CLOCK_RATE_MAX: i64 = 24;
+
+/// Milliseconds that it may gain on real time at once, however long nobody looked.
+pub const AGE_CLOCK_EXTRA_MAX_MS: i64 = 60 * 60 * 1000;
+
 /// Zeros written by one step when a journal file is made.
 pub const ZERO_PIECE_BYTES: usize = 1024 * 1024;
 
@@ -107,6 +129,9 @@ pub const SEGMENT_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a compacted record without a value is kept in milliseconds, unless set otherwise.
 pub const DELETE_RETENTION_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The least bytes at which a segment is closed for the sake of its partition's retention.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 
 /// The shortest time in milliseconds after which a segment is closed for its age, unless set
 /// otherwise.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::error::OpenError;
 use crate::limits::{
     BLOCK_BYTES, CHECKPOINT_AFTER_BYTES, JOURNAL_FILE_FIRST_BYTES, JOURNAL_FILE_MAX_BYTES,
-    JOURNAL_MAX_BYTES, JOURNAL_RESERVE_BYTES, SEGMENT_MAX_BYTES, SEGMENT_WRITE_AFTER_BYTES,
-    SPACE_RESERVE_BYTES, TAIL_MAX_BYTES,
+    JOURNAL_MAX_BYTES, JOURNAL_RESERVE_BYTES, LOOK_EVERY, SEGMENT_MAX_BYTES,
+    SEGMENT_WRITE_AFTER_BYTES, SPACE_RESERVE_BYTES, TAIL_MAX_BYTES,
 };
 
 /// When an operation is acknowledged and readers see it.
@@ -63,6 +63,8 @@ pub struct Options {
     /// Bytes of closed segments that are read again and checked each second, on the average; 0
     /// for none.
     pub scrub_bytes_per_second: u64,
+    /// How often is looked for segments whose time has come.
+    pub look_every: Duration,
     fault: Option<Fault>,
 }
 
@@ -79,6 +81,7 @@ impl Default for Options {
             segment_max_bytes: SEGMENT_MAX_BYTES,
             segment_write_after_bytes: SEGMENT_WRITE_AFTER_BYTES,
             scrub_bytes_per_second: 0,
+            look_every: LOOK_EVERY,
             fault: None,
         }
     }

@@ -116,7 +116,8 @@ impl Reader {
                 offset,
                 max_bytes,
             }),
-            // Between the look at the bounds and this one the partition was deleted.
+            // Between the look at the bounds and this one it was deleted.
+            None if offset < view.earliest() => Read::OutOfRange(self::bounds(&view)),
             None => Read::Unknown,
         }
     }

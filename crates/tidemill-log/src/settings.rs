@@ -7,7 +7,9 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::batch::CompressionType;
-use crate::limits::{DELETE_RETENTION_MS, SEGMENT_AGE_MAX_MS, SEGMENT_AGE_MIN_MS};
+use crate::limits::{
+    DELETE_RETENTION_MS, SEGMENT_AGE_MAX_MS, SEGMENT_AGE_MIN_MS, SEGMENT_BYTES_MIN,
+};
 
 /// What becomes of a partition's old records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,7 +51,8 @@ pub struct PartitionSettings {
     /// A segment is closed this many milliseconds after its first record was written; `None`:
     /// see [`PartitionSettings::roll_after_ms`].
     pub segment_ms: Option<u64>,
-    /// A segment is closed at this many bytes; `None`: as the log's options say.
+    /// A segment is closed at this many bytes; `None`: at a quarter of the retention's bytes, or
+    /// as the log's options say, whichever is less.
     pub segment_bytes: Option<u64>,
     /// How long a compacted record without a value is kept, in milliseconds.
     pub delete_retention_ms: u64,
@@ -107,8 +110,16 @@ impl PartitionSettings {
 
     /// Bytes at which a segment is closed, where the log's options say `otherwise`.
     pub(crate) fn segment_max_bytes(&self, otherwise: u64) -> u64 {
-        self.segment_bytes
-            .map_or(otherwise, |own| own.min(otherwise))
+        let by_retention = self.retention_bytes.filter(|_| self.cleanup.deletes());
+        let quarter = by_retention.map(|bytes| (bytes / 4).max(SEGMENT_BYTES_MIN));
+        let own = self.segment_bytes.or(quarter);
+        own.map_or(otherwise, |own| own.min(otherwise))
+    }
+
+    /// Whether time alone can make something of the partition go.
+    pub(crate) fn needs_looks(&self) -> bool {
+        let deletes = self.retention_ms.is_some() || self.retention_bytes.is_some();
+        self.cleanup.compacts() || self.segment_ms.is_some() || deletes
     }
 
     /// The settings that are not as they are by default, with their numbers.

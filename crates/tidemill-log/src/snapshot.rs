@@ -9,6 +9,7 @@ use tidemill_core::Offset;
 use crate::io::Action;
 use crate::journal::entry::{KEPT_BYTES, get_kept, get_partition, put_kept, put_partition};
 use crate::limits::{SNAPSHOT_CHUNK_MAX_BYTES, TABLE_CHUNK_BYTES};
+use crate::log::removal::Gone;
 use crate::machine::{Lsn, PartitionId};
 use crate::segment::Kept;
 use crate::settings::PartitionSettings;
@@ -23,6 +24,7 @@ const CRC_COVERS_FROM: usize = 8;
 
 pub(crate) const KIND_MACHINE: u16 = 1;
 pub(crate) const KIND_TABLE: u16 = 2;
+pub(crate) const KIND_HOUSEKEEPING: u16 = 4;
 pub(crate) const KIND_FOOTER: u16 = 0xffff;
 /// The flag of a chunk that who does not know its kind may skip.
 pub(crate) const FLAG_SKIPPABLE: u16 = 1;
@@ -104,6 +106,62 @@ impl TableEntry {
     }
 }
 
+/// What else the log keeps for its next opening.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Housekeeping {
+    /// What ages are judged by, in milliseconds since 1970.
+    pub(crate) clock_ms: Option<i64>,
+    /// What is deleted and may still be on the disk.
+    pub(crate) gone: Vec<Gone>,
+}
+
+impl Housekeeping {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_i64_le(self.clock_ms.unwrap_or(-1));
+        for gone in &self.gone {
+            put_partition(out, gone.id());
+            let (kind, base, generation) = match gone {
+                Gone::Partition(_) => (0, Offset(0), 0),
+                Gone::Segment {
+                    base, generation, ..
+                } => (1, *base, *generation),
+            };
+            out.put_u32_le(kind);
+            out.put_u64_le(base.0);
+            out.put_u32_le(generation);
+            out.put_u32_le(0);
+        }
+    }
+
+    pub(crate) fn get(mut bytes: Bytes, into: &mut Self) -> Option<()> {
+        if bytes.len() < 8 {
+            return None;
+        }
+        let clock_ms = bytes.get_i64_le();
+        into.clock_ms = (clock_ms >= 0).then_some(clock_ms);
+        while !bytes.is_empty() {
+            let id = get_partition(&mut bytes)?;
+            if bytes.len() < 20 {
+                return None;
+            }
+            let kind = bytes.get_u32_le();
+            let base = Offset(bytes.get_u64_le());
+            let generation = bytes.get_u32_le();
+            bytes.advance(4);
+            into.gone.push(match kind {
+                0 => Gone::Partition(id),
+                1 => Gone::Segment {
+                    id,
+                    base,
+                    generation,
+                },
+                _ => return None,
+            });
+        }
+        Some(())
+    }
+}
+
 /// A snapshot while it is written. All of its chunks hold everything up to `lsn`.
 #[derive(Debug)]
 pub(crate) struct SnapshotWriter {
@@ -145,6 +203,14 @@ impl SnapshotWriter {
         if self.table.len() >= TABLE_CHUNK_BYTES {
             self.end_table();
         }
+    }
+
+    /// Adds what else the log keeps.
+    pub(crate) fn housekeeping(&mut self, kept: &Housekeeping) {
+        self.end_table();
+        let mut payload = Vec::new();
+        kept.put(&mut payload);
+        self.chunk(KIND_HOUSEKEEPING, Bytes::from(payload));
     }
 
     fn end_table(&mut self) {
@@ -219,6 +285,7 @@ pub(crate) struct Snapshot {
     pub(crate) bytes: u64,
     pub(crate) machine: Vec<Bytes>,
     pub(crate) table: Vec<TableEntry>,
+    pub(crate) housekeeping: Housekeeping,
 }
 
 /// Reads a snapshot back. The error says what is wrong with it.
@@ -226,6 +293,7 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<Snapshot, String> {
     let length = bytes.len() as u64;
     let mut machine = Vec::new();
     let mut table = Vec::new();
+    let mut housekeeping = Housekeeping::default();
     let mut snapshot_lsn = None;
     for index in 0.. {
         let (kind, flags, lsn, payload) = take_chunk(&mut bytes, index)?;
@@ -236,6 +304,8 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<Snapshot, String> {
             KIND_MACHINE => machine.push(payload),
             KIND_TABLE => read_table(payload, &mut table)
                 .ok_or_else(|| format!("chunk {index} is no table of partitions"))?,
+            KIND_HOUSEKEEPING => Housekeeping::get(payload, &mut housekeeping)
+                .ok_or_else(|| format!("chunk {index} is no list of what was deleted"))?,
             KIND_FOOTER if payload.len() == 8 && payload.clone().get_u32_le() == index => break,
             KIND_FOOTER => return Err("the footer counts other chunks".to_owned()),
             _ if flags & FLAG_SKIPPABLE != 0 => {}
@@ -254,6 +324,7 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<Snapshot, String> {
         bytes: length,
         machine,
         table,
+        housekeeping,
     })
 }
 
@@ -324,6 +395,22 @@ mod tests {
     use tidemill_core::{Partition, TopicId};
     use uuid::Uuid;
 
+    fn housekeeping() -> Housekeeping {
+        let id = PartitionId {
+            topic: TopicId(Uuid::from_u128(9)),
+            partition: Partition(1),
+        };
+        let segment = Gone::Segment {
+            id,
+            base: Offset(5),
+            generation: 2,
+        };
+        Housekeeping {
+            clock_ms: Some(123),
+            gone: vec![Gone::Partition(id), segment],
+        }
+    }
+
     fn written() -> (Bytes, Vec<TableEntry>) {
         let entry = |topic| TableEntry {
             id: PartitionId {
@@ -361,6 +448,7 @@ mod tests {
         for entry in &table {
             writer.partition(entry);
         }
+        writer.housekeeping(&housekeeping());
         actions.extend(writer.finish());
         let mut file = Vec::new();
         for action in actions {
@@ -385,6 +473,7 @@ mod tests {
         assert_eq!(read.lsn, Lsn(77));
         assert_eq!(read.machine, vec!["first".as_bytes(), "second".as_bytes()]);
         assert_eq!(read.table, table);
+        assert_eq!(read.housekeeping, housekeeping());
     }
 
     #[test]

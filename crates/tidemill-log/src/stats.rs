@@ -23,6 +23,9 @@ pub struct Stats {
     pub scrub_passes: u64,
     /// Damaged places in closed segments that are known now.
     pub scrub_damaged: u64,
+    /// Segments that were deleted by retention, or for lying below an offset that was asked
+    /// for.
+    pub expired_segments: u64,
     /// Bytes in the in-memory tails now.
     pub tail_bytes: u64,
     /// Bytes of the journal that the next opening would read now.
@@ -41,6 +44,7 @@ pub struct Counters {
     pub(crate) scrubbed_bytes: AtomicU64,
     pub(crate) scrub_passes: AtomicU64,
     pub(crate) scrub_damaged: AtomicU64,
+    pub(crate) expired_segments: AtomicU64,
     pub(crate) tail_bytes: AtomicU64,
     pub(crate) replay_bytes: AtomicU64,
 }
@@ -60,6 +64,7 @@ impl Counters {
             scrubbed_bytes: read(&self.scrubbed_bytes),
             scrub_passes: read(&self.scrub_passes),
             scrub_damaged: read(&self.scrub_damaged),
+            expired_segments: read(&self.expired_segments),
             tail_bytes: read(&self.tail_bytes),
             replay_bytes: read(&self.replay_bytes),
         }

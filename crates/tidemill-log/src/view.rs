@@ -73,6 +73,11 @@ impl View {
         self.settings.store(Arc::new(settings));
     }
 
+    /// Nothing below this offset is kept any more.
+    pub(crate) fn raise_earliest(&self, earliest: Offset) {
+        self.earliest.fetch_max(earliest.0, Ordering::AcqRel);
+    }
+
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes.load(Ordering::Relaxed)
     }
@@ -108,6 +113,15 @@ impl View {
     /// The segments that are no longer written to, in order.
     pub(crate) fn closed(&self) -> Arc<Vec<SegmentView>> {
         self.segments.load().closed.clone()
+    }
+
+    /// As [`View::publish`], where others than the last one have changed.
+    pub(crate) fn publish_all(&self, segments: &[Segment]) {
+        let list = segments.split_last().map(|(active, closed)| SegmentList {
+            closed: Arc::new(closed.iter().map(Segment::view).collect()),
+            active: Some(active.view()),
+        });
+        self.segments.store(Arc::new(list.unwrap_or_default()));
     }
 
     /// The written segment that holds `offset`.

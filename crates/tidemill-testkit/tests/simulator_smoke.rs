@@ -31,6 +31,7 @@ fn nothing_acknowledged_is_lost_for_a_minute_of_seeds() {
         all.snapshots += passed.snapshots;
         all.segments += passed.segments;
         all.removals += passed.removals;
+        all.expired += passed.expired;
         for (name, count) in [
             ("failed syncs", passed.disk.syncs_failed),
             ("failed writes", passed.disk.writes_failed),
@@ -47,7 +48,8 @@ fn nothing_acknowledged_is_lost_for_a_minute_of_seeds() {
     }
     println!(
         "{} seeds, {} crashes, {} of them in a recovery, {} distinct crash states, {} \
-         acknowledged operations, {} snapshots, {} segments, {} removals, {faults:?}",
+         acknowledged operations, {} snapshots, {} segments, {} removals, {} segments expired, \
+         {faults:?}",
         seed - FIRST_SEED,
         all.crashes,
         all.crashes_in_recovery,
@@ -55,7 +57,8 @@ fn nothing_acknowledged_is_lost_for_a_minute_of_seeds() {
         all.acknowledged,
         all.snapshots,
         all.segments,
-        all.removals
+        all.removals,
+        all.expired
     );
     let states = all.crash_states.len() as u64;
     assert!(states > SEEDS_MIN, "only {states} crash states");
@@ -64,6 +67,7 @@ fn nothing_acknowledged_is_lost_for_a_minute_of_seeds() {
         all.snapshots,
         all.segments,
         all.removals,
+        all.expired,
     ];
     assert!(happened.iter().all(|count| *count > 0), "{happened:?}");
     assert!(faults.values().all(|count| *count > 0), "{faults:?}");

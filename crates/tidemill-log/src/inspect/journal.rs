@@ -32,6 +32,8 @@ pub(crate) struct Tail {
     pub(crate) begun: BTreeSet<(PartitionId, Offset)>,
     /// Partitions that were deleted.
     pub(crate) deleted: BTreeSet<PartitionId>,
+    /// Segments that were deleted of partitions that are there.
+    pub(crate) expired: BTreeSet<(PartitionId, Offset)>,
 }
 
 impl Tail {
@@ -59,6 +61,10 @@ impl Tail {
             Part::SegmentCreate { id, base } => {
                 self.begun.insert((*id, *base));
             }
+            Part::SegmentDelete { id, bases, .. } => {
+                let bases = bases.iter().map(|base| (*id, *base));
+                self.expired.extend(bases);
+            }
             Part::Records { id, batch } => {
                 let (base, next) = (batch.base_offset(), batch.next_offset());
                 match self.ends.get_mut(id) {
@@ -70,7 +76,8 @@ impl Tail {
                              on are missing"
                         ));
                     }
-                    Some(end) if base == *end => {
+                    // It may reach across an offset below which everything was deleted.
+                    Some(end) if base <= *end && *end < next => {
                         *end = next;
                         self.dirty.insert(*id);
                     }

@@ -5,14 +5,15 @@ use bytes::{Buf, Bytes};
 use crate::disk::{Disk, read_exact_at};
 use crate::machine::Lsn;
 use crate::snapshot::{
-    CHUNK_HEADER_BYTES, ChunkHead, FLAG_SKIPPABLE, KIND_FOOTER, KIND_MACHINE, KIND_TABLE,
-    TableEntry, read_table, snapshot_path,
+    CHUNK_HEADER_BYTES, ChunkHead, FLAG_SKIPPABLE, Housekeeping, KIND_FOOTER, KIND_HOUSEKEEPING,
+    KIND_MACHINE, KIND_TABLE, TableEntry, read_table, snapshot_path,
 };
 
 /// One chunk that is whole.
 pub(crate) enum Chunk {
     Machine(Bytes),
     Table(Vec<TableEntry>),
+    Housekeeping(Housekeeping),
     /// Of a kind that may be skipped.
     Skipped,
     Footer,
@@ -94,6 +95,12 @@ fn chunk(head: &ChunkHead, payload: Bytes) -> Result<Chunk, String> {
             read_table(payload, &mut table)
                 .ok_or_else(|| format!("chunk {index} is no table of partitions"))?;
             Ok(Chunk::Table(table))
+        }
+        KIND_HOUSEKEEPING => {
+            let mut kept = Housekeeping::default();
+            Housekeeping::get(payload, &mut kept)
+                .ok_or_else(|| format!("chunk {index} is no list of what was deleted"))?;
+            Ok(Chunk::Housekeeping(kept))
         }
         KIND_FOOTER if payload.len() == 8 && payload.clone().get_u32_le() == index => {
             Ok(Chunk::Footer)

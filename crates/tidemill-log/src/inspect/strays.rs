@@ -78,9 +78,16 @@ fn partition(look: &mut Look<'_>, id: PartitionId) -> Result<(), OpenError> {
     let synced = synced.map(|kept| paths(id, kept.base, kept.generation));
     let begun = begun.map(|(_, base)| paths(id, *base, 0));
     let known: BTreeSet<Arc<str>> = synced.chain(begun).flatten().collect();
+    let all = look
+        .gone
+        .range((id, Offset(0), 0)..=(id, Offset(u64::MAX), u32::MAX));
+    let gone = all.map(|(_, base, generation)| paths(id, *base, *generation));
+    let gone: BTreeSet<Arc<str>> = gone.flatten().collect();
     for name in list(look.disk, &dir)? {
         let path = format!("{dir}/{name}");
-        if !known.contains(path.as_str()) {
+        if gone.contains(path.as_str()) {
+            look.report.add(Finding::note(path, LEFT).of(id));
+        } else if !known.contains(path.as_str()) {
             look.report.add(Finding::note(path, STRAY).of(id));
         }
     }

@@ -1,7 +1,9 @@
 //! Verifies a log: superblocks, snapshot, journal, segments, and that every file is one that
 //! something names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemill_core::Offset;
 
 use crate::disk::Disk;
 use crate::inspect::journal::Tail;
@@ -10,6 +12,7 @@ use crate::inspect::segments::SegmentCheck;
 use crate::inspect::snapshot::{self, At, Chunk};
 use crate::inspect::superblocks::{Root, newest, roots};
 use crate::inspect::{InspectError, Meaning, Progress, journal, strays};
+use crate::log::removal::Gone;
 use crate::machine::{Lsn, PartitionId};
 use crate::segment::Segment;
 use crate::segment::sidecar::LINE_BYTES;
@@ -61,6 +64,8 @@ pub(super) struct Look<'a> {
     /// The snapshot's table.
     pub(super) table: BTreeMap<PartitionId, TableEntry>,
     pub(super) snapshot_lsn: Lsn,
+    /// Segments that the snapshot lists as deleted: partition, first offset, generation.
+    pub(super) gone: BTreeSet<(PartitionId, Offset, u32)>,
     /// What the journal says beyond it.
     pub(super) tail: Tail,
 }
@@ -80,6 +85,7 @@ impl<'a> Look<'a> {
             total_bytes: 0,
             table: BTreeMap::new(),
             snapshot_lsn: Lsn(0),
+            gone: BTreeSet::new(),
             tail: Tail::default(),
         }
     }
@@ -173,6 +179,18 @@ impl<'a> Look<'a> {
                     self.table.insert(entry.id, entry);
                 }
             }
+            Chunk::Housekeeping(kept) => {
+                for gone in kept.gone {
+                    match gone {
+                        Gone::Partition(id) => self.tail.deleted.insert(id),
+                        Gone::Segment {
+                            id,
+                            base,
+                            generation,
+                        } => self.gone.insert((id, base, generation)),
+                    };
+                }
+            }
             Chunk::Skipped | Chunk::Footer => {}
         }
     }
@@ -181,10 +199,13 @@ impl<'a> Look<'a> {
     fn segments(&mut self) {
         let table = std::mem::take(&mut self.table);
         for entry in table.values() {
-            if self.tail.deleted.contains(&entry.id) {
+            if !self.tail.ends.contains_key(&entry.id) {
                 continue;
             }
             for (index, kept) in entry.segments.iter().enumerate() {
+                if self.tail.expired.contains(&(entry.id, kept.base)) {
+                    continue;
+                }
                 self.report.counts.segments += 1;
                 let segment = Segment::kept(entry.id, kept);
                 let is_last = index + 1 == entry.segments.len();

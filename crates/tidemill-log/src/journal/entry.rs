@@ -6,6 +6,7 @@ use tidemill_core::{Offset, Partition, TopicId};
 use uuid::Uuid;
 
 use crate::batch::Batch;
+use crate::limits::EXPIRY_SEGMENTS_MAX;
 use crate::machine::{Lsn, PartitionId};
 use crate::segment::{Extent, Kept, Times};
 use crate::settings::PartitionSettings;
@@ -26,6 +27,9 @@ pub(crate) const MARKER_ENTRY_BYTES: usize = ENTRY_HEADER_BYTES + PART_HEADER_BY
 
 /// Bytes of an entry that begins one segment.
 pub(crate) const SEGMENT_ENTRY_BYTES: usize = MARKER_ENTRY_BYTES + PARTITION_ID_BYTES + 8;
+/// Bytes of an entry that deletes as many segments as one may.
+pub(crate) const EXPIRY_ENTRY_BYTES: usize =
+    MARKER_ENTRY_BYTES + PARTITION_ID_BYTES + 4 + 8 * EXPIRY_SEGMENTS_MAX + 8;
 
 /// The flag of a part that who does not know its kind may skip.
 pub(crate) const FLAG_SKIPPABLE: u16 = 1;
@@ -39,6 +43,7 @@ pub(crate) mod kind {
     pub(crate) const PARTITION_SETTINGS: u16 = 0x0012;
     pub(crate) const SEGMENT_CREATE: u16 = 0x0020;
     pub(crate) const SEGMENT_ROLL: u16 = 0x0021;
+    pub(crate) const SEGMENT_DELETE: u16 = 0x0023;
     pub(crate) const RECORDS: u16 = 0x0030;
     pub(crate) const EFFECT: u16 = 0x0040;
 }
@@ -47,7 +52,6 @@ pub(crate) mod kind {
 const RESERVED: &[(u16, &str)] = &[
     (0x0003, "checkpoint mark"),
     (0x0022, "segment swap"),
-    (0x0023, "segment delete"),
     (0x0031, "records by reference"),
     (0x0032, "queue body"),
     (0x0041, "attempt marker"),
@@ -73,6 +77,12 @@ pub(crate) enum Part {
     },
     /// The partition's next segment begins at this offset.
     SegmentCreate { id: PartitionId, base: Offset },
+    /// Segments are deleted, and everything below an offset.
+    SegmentDelete {
+        id: PartitionId,
+        bases: Vec<Offset>,
+        earliest: Offset,
+    },
     /// Records of a partition.
     Records { id: PartitionId, batch: Batch },
     /// A change of the machine's state.
@@ -229,6 +239,7 @@ fn is_known(kind: u16) -> bool {
             | PARTITION_SETTINGS
             | SEGMENT_CREATE
             | SEGMENT_ROLL
+            | SEGMENT_DELETE
             | RECORDS
             | EFFECT
     )
@@ -259,6 +270,23 @@ fn known_part(kind: u16, mut body: Bytes) -> Option<Part> {
             }
             let base = Offset(body.get_u64_le());
             Part::SegmentCreate { id, base }
+        }
+        kind::SEGMENT_DELETE => {
+            let id = get_partition(&mut body)?;
+            if body.len() < 4 {
+                return None;
+            }
+            let count = body.get_u32_le() as usize;
+            if Some(body.len()) != count.checked_mul(8)?.checked_add(8) {
+                return None;
+            }
+            let bases = (0..count).map(|_| Offset(body.get_u64_le())).collect();
+            let earliest = Offset(body.get_u64_le());
+            Part::SegmentDelete {
+                id,
+                bases,
+                earliest,
+            }
         }
         kind::RECORDS => {
             let id = get_partition(&mut body)?;

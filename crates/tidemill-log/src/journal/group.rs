@@ -29,6 +29,12 @@ pub(crate) enum Sealed {
     },
     /// A segment may now be made.
     Segment { id: PartitionId, base: Offset },
+    /// Segments, and everything below an offset, may go.
+    Trim {
+        id: PartitionId,
+        bases: Vec<Offset>,
+        earliest: Offset,
+    },
     /// Records, at their final offsets.
     Records { id: PartitionId, batch: Batch },
     /// An effect, whose bytes lie in this range of [`Group::buffer`].
@@ -204,6 +210,24 @@ impl GroupBuilder {
         put_partition(&mut self.buffer, id);
         self.buffer.extend_from_slice(&base.0.to_le_bytes());
         self.parts.push((self.next, Sealed::Segment { id, base }));
+    }
+
+    /// Adds the end of everything below an offset, and of these segments.
+    pub(crate) fn trim(&mut self, id: PartitionId, bases: Vec<Offset>, earliest: Offset) {
+        let length = PARTITION_ID_BYTES + 4 + 8 * bases.len() + 8;
+        self.part(kind::SEGMENT_DELETE, length);
+        put_partition(&mut self.buffer, id);
+        let count = u32::try_from(bases.len()).expect("an entry deletes a few segments");
+        self.buffer.extend_from_slice(&count.to_le_bytes());
+        for base in bases.iter().chain([&earliest]) {
+            self.buffer.extend_from_slice(&base.0.to_le_bytes());
+        }
+        let sealed = Sealed::Trim {
+            id,
+            bases,
+            earliest,
+        };
+        self.parts.push((self.next, sealed));
     }
 
     /// Adds records at the offset that they have.

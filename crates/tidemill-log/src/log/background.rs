@@ -11,7 +11,7 @@ use super::{Full, Log};
 use crate::io::Action;
 use crate::journal::writer::{Asker, JOURNAL_DIR, Making, journal_path};
 use crate::limits::{FULL_RETRY_AFTER, ZERO_PIECE_BYTES};
-use crate::machine::{Lsn, Machine};
+use crate::machine::Machine;
 use crate::stats;
 
 /// What is under way in the background.
@@ -30,9 +30,10 @@ pub(super) enum BackgroundJob {
 impl<M: Machine, T> Log<M, T> {
     /// The next thing for the background's lane.
     pub(super) fn background_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
-        if let Some(removal) = self.next_removal() {
-            return Some((BackgroundJob::Remove, vec![removal]));
+        if let Some(actions) = self.removals.next(self.synced) {
+            return Some((BackgroundJob::Remove, actions));
         }
+        self.look_for_due();
         if !self.may_write() {
             return None;
         }
@@ -41,8 +42,9 @@ impl<M: Machine, T> Log<M, T> {
         }
         let budget_bytes = self.journal_budget_bytes();
         let making = self.journal.make(self.want_room, budget_bytes);
-        let shed = self.journal.shed.drain(..).map(Action::Remove);
-        self.removals.extend(shed.map(|path| (Lsn(0), path)));
+        for path in self.journal.shed.drain(..) {
+            self.removals.file(path);
+        }
         if let Some(making) = making {
             return Some(zero(making));
         }
@@ -83,19 +85,14 @@ impl<M: Machine, T> Log<M, T> {
         }
     }
 
-    fn next_removal(&mut self) -> Option<Action> {
-        let may_go = |(after, _): &(Lsn, Action)| *after <= self.synced;
-        let at = self.removals.iter().position(may_go)?;
-        self.removals.remove(at).map(|(_, removal)| removal)
-    }
-
     pub(super) fn finished_background(&mut self, job: BackgroundJob) {
         let wrote = !matches!(job, BackgroundJob::Remove | BackgroundJob::Look);
         match job {
-            BackgroundJob::Remove | BackgroundJob::Look => {}
+            BackgroundJob::Remove => self.removals.finished(true),
+            BackgroundJob::Look => {}
             BackgroundJob::Zero { bytes } => self.journal.made(bytes),
             BackgroundJob::Segments(parts) => {
-                let bytes = self.store.wrote(&parts);
+                let bytes = self.store.wrote(&parts, self.clock.wall_ms());
                 stats::add(&self.counters.segment_bytes, bytes);
             }
             BackgroundJob::Checkpoint(job) => self.finished_checkpoint(job),

@@ -13,7 +13,7 @@ use crate::io::Action;
 use crate::journal::writer::Place;
 use crate::limits::CHECKPOINT_PARTITIONS_MAX;
 use crate::machine::{Dump, Lsn, Machine, PartitionId};
-use crate::snapshot::{SnapshotWriter, snapshot_path};
+use crate::snapshot::{Housekeeping, SnapshotWriter, snapshot_path};
 use crate::stats;
 use crate::superblock::Superblock;
 
@@ -129,7 +129,8 @@ impl<M: Machine, T> Log<M, T> {
                     return None;
                 }
                 checkpoint.stage = Stage::Syncing;
-                let actions = self.store.sync(&checkpoint.partitions);
+                let mut actions = self.store.sync(&checkpoint.partitions);
+                actions.extend(self.removals.sync());
                 Some((BackgroundJob::Checkpoint(CheckpointJob::Sync), actions))
             }
             Stage::Snapshotting(snapshot) => {
@@ -155,6 +156,10 @@ impl<M: Machine, T> Log<M, T> {
         for partition in self.store.partitions.values() {
             writer.partition(&partition.table_entry());
         }
+        writer.housekeeping(&Housekeeping {
+            clock_ms: Some(self.clock.believed_ms()),
+            gone: self.removals.listed(self.committed).collect(),
+        });
         Snapshotting {
             taken: Taken {
                 lsn: self.committed,
@@ -192,6 +197,7 @@ impl<M: Machine, T> Log<M, T> {
         match job {
             CheckpointJob::Sync => {
                 self.store.synced(&checkpoint.partitions);
+                self.removals.synced();
                 checkpoint.stage = Stage::Snapshot;
                 self.checkpoint = Some(checkpoint);
             }
@@ -210,7 +216,7 @@ impl<M: Machine, T> Log<M, T> {
                 self.moved_head(superblock.head);
                 if self.superblock.snapshot > 0 {
                     let old = snapshot_path(self.superblock.snapshot);
-                    self.removals.push_back((Lsn(0), Action::Remove(old)));
+                    self.removals.file(old);
                 }
                 self.superblock = superblock;
             }
@@ -219,7 +225,8 @@ impl<M: Machine, T> Log<M, T> {
 
     fn moved_head(&mut self, head: Place) {
         let removed = self.journal.moved_head(head);
-        let removed = removed.into_iter().map(Action::Remove);
-        self.removals.extend(removed.map(|path| (Lsn(0), path)));
+        for path in removed {
+            self.removals.file(path);
+        }
     }
 }

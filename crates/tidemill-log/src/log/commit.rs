@@ -3,12 +3,12 @@
 
 use tidemill_core::error::Unavailable;
 
+use super::removal::Gone;
 use super::{Log, Outcome, Step};
 use crate::error::CommitError;
-use crate::io::{Action, IoFailure};
+use crate::io::IoFailure;
 use crate::journal::group::{Group, Sealed};
 use crate::machine::{Effect, Lsn, Machine};
-use crate::segment::partition_dir;
 use crate::stats;
 
 /// An operation that was sealed or refused.
@@ -105,12 +105,16 @@ impl<M: Machine, T> Log<M, T> {
                 Sealed::Create(id) => self.store.create(*id),
                 Sealed::Delete(id) => {
                     if self.store.delete(*id) {
-                        let removal = Action::RemoveDir(partition_dir(*id));
-                        self.removals.push_back((*lsn, removal));
+                        self.removals.gone(*lsn, Gone::Partition(*id));
                     }
                 }
                 Sealed::Settings { id, settings } => self.store.configure(*id, *settings),
                 Sealed::Segment { id, base } => self.store.add_segment(*id, *base),
+                Sealed::Trim {
+                    id,
+                    bases,
+                    earliest,
+                } => self.trimmed(*lsn, *id, bases, *earliest),
                 Sealed::Records { id, batch } => {
                     self.store.append(*lsn, *id, batch);
                     self.machine.appended(*lsn, *id, batch);

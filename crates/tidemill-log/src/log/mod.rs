@@ -9,6 +9,8 @@ mod background;
 mod checkpoint;
 mod commit;
 mod partition;
+pub(crate) mod removal;
+mod retention;
 mod seal;
 mod space;
 mod store;
@@ -35,6 +37,8 @@ use crate::superblock::Superblock;
 use background::BackgroundJob;
 use checkpoint::Checkpoint;
 use commit::JournalJob;
+use removal::{Gone, Removals};
+pub(crate) use retention::AgeClock;
 use space::Space;
 pub(crate) use store::Store;
 
@@ -119,9 +123,14 @@ pub struct Log<M: Machine, T> {
     checkpoint: Option<Checkpoint>,
     /// The newest snapshot holds everything up to here.
     snapshot_lsn: Lsn,
-    /// Paths to be removed, each once this entry is synced: a power cut must not find the files
-    /// gone and the entry that deleted them lost.
-    removals: VecDeque<(Lsn, Action)>,
+    /// What is to be removed from the disk.
+    removals: Removals,
+    /// What ages are judged by.
+    clock: AgeClock,
+    /// When to look for segments whose time has come.
+    next_look: Duration,
+    /// The partition that a look under way has reached.
+    looked: Option<PartitionId>,
     steps: VecDeque<Step<M, T>>,
     /// An operation waits for this much room in the journal.
     want_room: Option<Wanted>,
@@ -153,11 +162,16 @@ pub(crate) struct Recovered<M> {
     pub(crate) next: Lsn,
     pub(crate) snapshot_lsn: Lsn,
     pub(crate) snapshot_bytes: u64,
+    pub(crate) clock: AgeClock,
+    /// What the opening could not remove.
+    pub(crate) stuck: Vec<Gone>,
 }
 
 impl<M: Machine, T> Log<M, T> {
     pub(crate) fn new(recovered: Recovered<M>) -> Self {
         let last = Lsn(recovered.next.0 - 1);
+        let mut removals = Removals::default();
+        removals.stuck(recovered.stuck);
         Self {
             options: recovered.options,
             now: recovered.now,
@@ -176,7 +190,10 @@ impl<M: Machine, T> Log<M, T> {
             background_io: None,
             checkpoint: None,
             snapshot_lsn: recovered.snapshot_lsn,
-            removals: VecDeque::new(),
+            removals,
+            clock: recovered.clock,
+            next_look: recovered.now.monotonic,
+            looked: None,
             steps: VecDeque::new(),
             want_room: None,
             want_tail: false,
@@ -236,6 +253,7 @@ impl<M: Machine, T> Log<M, T> {
     pub fn tick(&mut self, now: Now) {
         if now.monotonic >= self.now.monotonic {
             self.now = now;
+            self.clock.tick(now);
         }
     }
 
@@ -303,8 +321,9 @@ impl<M: Machine, T> Log<M, T> {
             match result {
                 Ok(()) => self.finished_background(job),
                 Err(failure) if matches!(job, BackgroundJob::Remove) => {
-                    // The next opening removes it or puts it aside; nothing depends on it.
+                    // The next opening tries again; nothing depends on it.
                     tracing::warn!(%failure, "something that is no longer needed stays");
+                    self.removals.finished(false);
                 }
                 Err(failure) if failure.is_full() => self.background_full(&job, &failure),
                 Err(failure) => self.fail(&failure.to_string()),
@@ -373,13 +392,14 @@ impl<M: Machine, T> Log<M, T> {
 
     fn background_full(&mut self, job: &BackgroundJob, failure: &IoFailure) {
         self.checkpoint = None;
+        self.removals.not_synced();
         match job {
             BackgroundJob::Segments(parts) => self.store.requeue(parts),
             BackgroundJob::Zero { .. } => {
                 // What is in segments already may make room without it.
-                let begun = self.journal.give_up_making();
-                let removal = begun.map(|path| (Lsn(0), Action::Remove(path)));
-                self.removals.extend(removal);
+                if let Some(begun) = self.journal.give_up_making() {
+                    self.removals.file(begun);
+                }
             }
             _ => {}
         }
@@ -424,8 +444,10 @@ impl<M: Machine, T> Log<M, T> {
         };
         let full = self.full.as_ref().map(|full| full.retry_at);
         let retry = full.or(self.space.look_at());
-        let retry = retry.filter(|_| self.background_io.is_none());
-        [marker, sync, retry].into_iter().flatten().min()
+        let due = (!self.store.watched.is_empty()).then_some(self.next_look);
+        let background = [retry, due].into_iter().flatten().min();
+        let background = background.filter(|_| self.background_io.is_none());
+        [marker, sync, background].into_iter().flatten().min()
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct PartitionState {
     pub(crate) dirty_from: Option<Lsn>,
     /// A new segment was asked for and is not journaled yet.
     pub(crate) wished: bool,
+    /// Segments of it are to be deleted or swapped, and that is not journaled yet.
+    pub(crate) changing: bool,
     /// It is among those with enough to write.
     pub(crate) queued: bool,
     /// It has records that readers do not see yet.
@@ -113,6 +115,7 @@ impl PartitionState {
             settings: entry.settings,
             dirty_from: None,
             wished: false,
+            changing: false,
             queued: false,
             unseen: false,
             unmade: false,
@@ -175,6 +178,9 @@ impl PartitionState {
         };
         let segment_max_bytes = self.settings.segment_max_bytes(segment_max_bytes);
         let ready = |(lsn, _): &&(Lsn, Batch)| *lsn <= synced;
+        if self.wished {
+            return Plan::Nothing;
+        }
         let Some((_, first)) = self.pending.front().filter(ready) else {
             return Plan::Nothing;
         };
@@ -236,7 +242,7 @@ impl PartitionState {
 
     /// What [`PartitionState::plan`] said was done: readers find it in the segment, then the
     /// tail is freed. Answers the freed bytes.
-    pub(crate) fn wrote(&mut self, written: &Written) -> usize {
+    pub(crate) fn wrote(&mut self, written: &Written, wall_ms: i64) -> usize {
         let Some(active) = self
             .segments
             .last_mut()
@@ -248,6 +254,10 @@ impl PartitionState {
             active.exists = true;
             self.names_synced = false;
         }
+        if active.times.begun_ms < 0 {
+            active.times.begun_ms = wall_ms;
+        }
+        active.times.appended_ms = wall_ms;
         let in_segment = written.to.bytes - active.written.bytes;
         active.written = written.to;
         let freed = self
@@ -258,6 +268,22 @@ impl PartitionState {
         self.view.shrink((freed as u64).saturating_sub(in_segment));
         self.view.publish(&self.segments);
         self.tail.release(&self.view.tail, written.to.end);
+        freed
+    }
+
+    /// Forgets what waits below an offset. Nothing of it may be on its way to a segment.
+    /// Answers the freed bytes.
+    pub(crate) fn forget_below(&mut self, offset: Offset) -> usize {
+        let below = |(_, batch): &&(Lsn, Batch)| batch.next_offset() <= offset;
+        let count = self.pending.iter().take_while(below).count();
+        let freed: usize = self
+            .pending
+            .drain(..count)
+            .map(|(_, batch)| batch.size_bytes())
+            .sum();
+        self.pending_bytes -= freed;
+        self.view.shrink(freed as u64);
+        self.tail.release(&self.view.tail, offset);
         freed
     }
 

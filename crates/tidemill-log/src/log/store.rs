@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidemill_core::Offset;
 
 use super::partition::{PartitionState, Plan, Written};
+use super::retention::Expiry;
 use crate::batch::Batch;
 use crate::draft::{Outlines, Span};
 use crate::io::Action;
@@ -42,6 +43,10 @@ pub(crate) struct Store {
     unseen: Vec<PartitionId>,
     /// Segments to be journaled.
     pub(crate) wishes: VecDeque<Wish>,
+    /// Segments to be deleted, to be journaled.
+    pub(crate) expiries: VecDeque<Expiry>,
+    /// Partitions that are looked at from time to time.
+    pub(crate) watched: BTreeSet<PartitionId>,
     /// Bytes of all tails.
     pub(crate) tail_bytes: usize,
     /// Partitions with records and no file yet.
@@ -71,6 +76,8 @@ impl Store {
             ready: VecDeque::new(),
             unseen: Vec::new(),
             wishes: VecDeque::new(),
+            expiries: VecDeque::new(),
+            watched: BTreeSet::new(),
             tail_bytes: 0,
             unmade: 0,
             epoch,
@@ -105,6 +112,9 @@ impl Store {
             .values()
             .map(|partition| partition.view.clone());
         self.registry.extend(views);
+        for entry in table {
+            self.watch(entry.id);
+        }
     }
 
     /// Makes an empty partition, unless it is there.
@@ -124,6 +134,7 @@ impl Store {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.configure(settings);
         }
+        self.watch(id);
     }
 
     /// Forgets a partition; answers whether it was there.
@@ -132,6 +143,7 @@ impl Store {
             return false;
         };
         self.registry.remove(id);
+        self.watched.remove(&id);
         self.tail_bytes -= partition.pending_bytes;
         self.unmade -= usize::from(partition.unmade);
         if let Some(lsn) = partition.dirty_from {
@@ -146,7 +158,10 @@ impl Store {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
-        if batch.base_offset() < partition.end {
+        let known = batch.next_offset() <= partition.end;
+        // Where everything below an offset was deleted, a batch may reach across it.
+        let across = partition.segments.is_empty() && partition.pending.is_empty();
+        if known || (batch.base_offset() < partition.end && !across) {
             return;
         }
         partition.push(lsn, batch, self.epoch);
@@ -252,16 +267,45 @@ impl Store {
     }
 
     /// What was planned is written; answers the bytes that left the tails.
-    pub(crate) fn wrote(&mut self, parts: &[Written]) -> u64 {
+    pub(crate) fn wrote(&mut self, parts: &[Written], wall_ms: i64) -> u64 {
         let before = self.tail_bytes;
         for written in parts {
             if let Some(partition) = self.partitions.get_mut(&written.id) {
-                self.tail_bytes -= partition.wrote(written);
+                self.tail_bytes -= partition.wrote(written, wall_ms);
                 self.unmade -= usize::from(std::mem::take(&mut partition.unmade));
             }
             self.queue(written.id);
         }
         (before - self.tail_bytes) as u64
+    }
+
+    /// The generation of a segment; 0 where there is none.
+    pub(crate) fn generation(&self, id: PartitionId, base: Offset) -> u32 {
+        let partition = self.partitions.get(&id);
+        let segments = partition.map(|partition| &partition.segments);
+        let segment = segments.and_then(|all| all.iter().find(|segment| segment.base == base));
+        segment.map_or(0, |segment| segment.generation)
+    }
+
+    /// Whether this is one of a partition's segments.
+    pub(crate) fn has_segment(&self, id: PartitionId, base: Offset, generation: u32) -> bool {
+        let same = |segment: &Segment| segment.base == base && segment.generation == generation;
+        let partition = self.partitions.get(&id);
+        partition.is_some_and(|partition| partition.segments.iter().any(same))
+    }
+
+    /// Takes note that what waits of a partition begins elsewhere now.
+    pub(super) fn soil(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        if let Some(lsn) = partition.dirty_from {
+            self.dirty.remove(&(lsn, id));
+        }
+        partition.dirty_from = partition.pending.front().map(|(lsn, _)| *lsn);
+        if let Some(lsn) = partition.dirty_from {
+            self.dirty.insert((lsn, id));
+        }
     }
 
     /// What was planned could not be written: it waits again.

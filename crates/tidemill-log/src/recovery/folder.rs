@@ -1,7 +1,7 @@
 //! Brings the folder in line with what was recovered: segments are cut to what was synced of
 //! them, what is ours and no longer needed is removed, what is unknown is put aside.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::error::OpenError;
 use crate::io::{Action, run_all};
 use crate::journal::writer::{JOURNAL_DIR, journal_number};
 use crate::log::Store;
+use crate::log::removal::Gone;
 use crate::segment::sidecar::LINE_BYTES;
 use crate::segment::{Segment, TOPICS_DIR, partition_dir};
 use crate::snapshot::{SNAPSHOTS_DIR, snapshot_number, snapshot_path};
@@ -32,12 +33,14 @@ impl Folder<'_> {
         replayed: &Replayed,
         snapshot: u64,
         epoch: u64,
-    ) -> Result<(), OpenError> {
+    ) -> Result<Vec<Gone>, OpenError> {
         self.top(epoch)?;
         self.journal(epoch)?;
         self.snapshots(snapshot, epoch)?;
-        self.topics(store, replayed, epoch)?;
-        self.segments(store, replayed, epoch)
+        let stuck = self.deleted(store, replayed)?;
+        self.topics(store, epoch)?;
+        self.segments(store, replayed, epoch)?;
+        Ok(stuck)
     }
 
     fn top(&self, epoch: u64) -> Result<(), OpenError> {
@@ -79,20 +82,46 @@ impl Folder<'_> {
         Ok(())
     }
 
-    fn topics(&self, store: &Store, replayed: &Replayed, epoch: u64) -> Result<(), OpenError> {
-        for id in &replayed.deleted {
-            if !store.partitions.contains_key(id) {
-                let dir = partition_dir(*id);
-                let removal = Action::RemoveDir(dir.clone());
-                match run_all(&[removal], self.opening.files) {
-                    Err(failure) if failure.error.kind() == ErrorKind::DirectoryNotEmpty => {
-                        tracing::warn!(%dir, "a strange folder in a deleted partition stays");
-                    }
-                    other => other
-                        .map_err(|failure| OpenError::io(format!("remove {dir}"))(failure.error))?,
+    /// Removes what the journal has deleted, for good: once its folders are synced nothing has
+    /// to remember it. Answers what would not go.
+    fn deleted(&self, store: &Store, replayed: &Replayed) -> Result<Vec<Gone>, OpenError> {
+        let mut stuck = Vec::new();
+        let mut folders = BTreeSet::new();
+        for gone in &replayed.gone {
+            let lives = match gone {
+                Gone::Partition(id) => store.partitions.contains_key(id),
+                Gone::Segment {
+                    id,
+                    base,
+                    generation,
+                } => store.has_segment(*id, *base, *generation),
+            };
+            if lives {
+                continue;
+            }
+            match run_all(&gone.actions(), self.opening.files) {
+                Err(failure) if failure.error.kind() == ErrorKind::DirectoryNotEmpty => {
+                    let dir = partition_dir(gone.id());
+                    tracing::warn!(%dir, "a strange folder in a deleted partition stays");
+                    stuck.push(*gone);
+                }
+                other => {
+                    let what = format!("remove {}", partition_dir(gone.id()));
+                    other.map_err(|failure| OpenError::io(what)(failure.error))?;
+                    folders.insert(gone.folder());
                 }
             }
         }
+        for folder in folders {
+            match self.opening.disk().sync_dir(&folder) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other.map_err(OpenError::io(format!("sync {folder}")))?,
+            }
+        }
+        Ok(stuck)
+    }
+
+    fn topics(&self, store: &Store, epoch: u64) -> Result<(), OpenError> {
         let known: HashSet<String> = store
             .partitions
             .keys()

@@ -19,11 +19,11 @@ use crate::error::OpenError;
 use crate::io::{Action, Files, run_all};
 use crate::journal::scan::{Found, Scan};
 use crate::journal::writer::{JOURNAL_DIR, JournalWriter, Place, journal_number, journal_path};
-use crate::log::{Log, Recovered, Store};
+use crate::log::{AgeClock, Log, Recovered, Store};
 use crate::machine::{Lsn, Machine, Now};
 use crate::options::Options;
 use crate::segment::TOPICS_DIR;
-use crate::snapshot::{self, SNAPSHOTS_DIR, Snapshot, snapshot_path};
+use crate::snapshot::{self, Housekeeping, SNAPSHOTS_DIR, Snapshot, snapshot_path};
 use crate::superblock::{self, Superblock};
 
 pub(crate) use folder::{ASIDE_DIR, LOCK_FILE};
@@ -116,6 +116,8 @@ impl Opening<'_> {
             next: Lsn(2),
             snapshot_lsn: Lsn(0),
             snapshot_bytes: 0,
+            clock: AgeClock::new(self.now, None),
+            stuck: Vec::new(),
         }))
     }
 
@@ -134,11 +136,8 @@ impl Opening<'_> {
         }
         store.load(&snapshot.table);
         let found = self.journal_files()?;
-        let scan = Scan {
-            files: &found,
-            journal: old.journal,
-        };
-        let scanned = scan.run(old.head, old.durable_through)?;
+        let (files, journal) = (&found, old.journal);
+        let scanned = Scan { files, journal }.run(old.head, old.durable_through)?;
 
         let needed = Needed::by(old.head.file, &scanned.commits);
         let epoch = scanned
@@ -153,7 +152,9 @@ impl Opening<'_> {
             let payload = fresh.copy(header)?;
             replay.commit(header, payload)?;
         }
-        let replayed = replay.finish();
+        let mut replayed = replay.finish();
+        replayed.gone.extend(snapshot.housekeeping.gone);
+        let clock_ms = snapshot.housekeeping.clock_ms.or(replayed.opened_ms);
         fresh.epoch(scanned.next, self.now)?;
         let start = fresh.finish()?;
 
@@ -170,7 +171,7 @@ impl Opening<'_> {
         };
         self.run("write the superblocks", &superblock.write())?;
         let folder = Folder { opening: &self };
-        folder.tidy(&store, &replayed, superblock.snapshot, epoch)?;
+        let stuck = folder.tidy(&store, &replayed, superblock.snapshot, epoch)?;
         store.set_epoch(epoch);
         store.show();
         machine.recovered();
@@ -184,6 +185,8 @@ impl Opening<'_> {
             next: scanned.next.next(),
             snapshot_lsn,
             snapshot_bytes,
+            clock: AgeClock::new(self.now, clock_ms),
+            stuck,
         }))
     }
 
@@ -194,6 +197,7 @@ impl Opening<'_> {
                 bytes: 0,
                 machine: Vec::new(),
                 table: Vec::new(),
+                housekeeping: Housekeeping::default(),
             });
         }
         let path = snapshot_path(number);

@@ -9,6 +9,7 @@ use crate::error::OpenError;
 use crate::journal::commit::CommitHeader;
 use crate::journal::entry::{EntryError, Part, decode};
 use crate::log::Store;
+use crate::log::removal::Gone;
 use crate::machine::{Effect, Lsn, Machine, PartitionId};
 
 /// See the module.
@@ -26,8 +27,10 @@ pub(super) struct Replayed {
     /// Segments that were begun; those that are in no table hold nothing that the journal
     /// does not hold.
     pub(super) begun: BTreeSet<(PartitionId, Offset)>,
-    /// Partitions that were deleted; some of their files may be there still.
-    pub(super) deleted: BTreeSet<PartitionId>,
+    /// What was deleted; some of its files may be there still.
+    pub(super) gone: BTreeSet<Gone>,
+    /// The oldest opening's wall time.
+    pub(super) opened_ms: Option<i64>,
 }
 
 impl<'a, M: Machine> Replay<'a, M> {
@@ -60,10 +63,13 @@ impl<'a, M: Machine> Replay<'a, M> {
     fn part(&mut self, lsn: Lsn, part: Part) -> Result<(), EntryError> {
         let in_snapshot = lsn <= self.snapshot;
         match part {
-            Part::Epoch { .. } | Part::Marker => {}
+            Part::Epoch { wall_ms, .. } => {
+                self.replayed.opened_ms.get_or_insert(wall_ms);
+            }
+            Part::Marker => {}
             Part::PartitionCreate(id) if !in_snapshot => self.store.create(id),
             Part::PartitionDelete(id) => {
-                self.replayed.deleted.insert(id);
+                self.replayed.gone.insert(Gone::Partition(id));
                 if !in_snapshot {
                     self.store.delete(id);
                 }
@@ -73,6 +79,22 @@ impl<'a, M: Machine> Replay<'a, M> {
             }
             Part::SegmentCreate { id, base } => {
                 self.replayed.begun.insert((id, base));
+            }
+            Part::SegmentDelete {
+                id,
+                bases,
+                earliest,
+            } => {
+                // Those that no snapshot names were never written anew.
+                let gone = bases.iter().map(|base| Gone::Segment {
+                    id,
+                    base: *base,
+                    generation: self.store.generation(id, *base),
+                });
+                self.replayed.gone.extend(gone);
+                if !in_snapshot {
+                    self.store.trim_again(id, &bases, earliest);
+                }
             }
             Part::Records { id, batch } => {
                 let end = self

@@ -17,12 +17,19 @@ use tidemill_log::{
 };
 use uuid::Uuid;
 
+/// A record: timestamp in milliseconds, key, value.
+pub(crate) type Row = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// What the tests ask for.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Create(PartitionId),
     Delete(PartitionId),
     Configure(PartitionId, PartitionSettings),
+    /// Publishes one batch of records: timestamp, key, value.
+    Records(PartitionId, Vec<Row>),
+    /// Deletes everything below an offset.
+    Trim(PartitionId, u64),
     /// Publishes one batch of these values.
     Publish(PartitionId, Vec<Vec<u8>>),
     /// Appends this batch.
@@ -76,6 +83,13 @@ impl Machine for Registers {
                 true,
             ),
             Operation::Append(_, batch) => (batch.size_bytes() + 256, true),
+            Operation::Records(_, rows) => {
+                let size = |row: &Row| {
+                    let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+                    bytes(&row.1) + bytes(&row.2) + 64
+                };
+                (rows.iter().map(size).sum::<usize>() + 256, true)
+            }
             Operation::Both(_, value, ..) => (value.len() + 256, true),
             _ => (256, false),
         };
@@ -105,6 +119,21 @@ impl Machine for Registers {
             }
             Operation::Append(id, batch) => {
                 return Ok(draft.append(id, batch).ok_or("unknown partition")?.0);
+            }
+            Operation::Records(id, rows) => {
+                let mut builder = BatchBuilder::new();
+                for (timestamp_ms, key, value) in &rows {
+                    let (key, value) = (key.as_deref(), value.as_deref());
+                    builder
+                        .push(*timestamp_ms, key, value, std::iter::empty())
+                        .unwrap();
+                }
+                let batch = builder.finish().unwrap();
+                return Ok(draft.append(id, batch).ok_or("unknown partition")?.0);
+            }
+            Operation::Trim(id, before) => {
+                let earliest = draft.trim(id, Offset(before));
+                return Ok(earliest.ok_or("beyond the end")?.0);
             }
             Operation::Set(key, value) => self.set(key, value, draft),
             Operation::Both(id, bytes, key, value) => {
@@ -259,9 +288,18 @@ impl ByHand {
         options: &Options,
         machine: Registers,
     ) -> Result<Self, OpenError> {
+        Self::open_at(disk, options, machine, at(0))
+    }
+
+    pub(crate) fn open_at(
+        disk: &Arc<dyn Disk>,
+        options: &Options,
+        machine: Registers,
+        now: Now,
+    ) -> Result<Self, OpenError> {
         let files = Arc::new(tidemill_log::Files::new(disk.clone(), 8));
         let seed = Uuid::now_v7();
-        let mut log = tidemill_log::Log::recover(&files, options.clone(), machine, at(0), seed)?;
+        let mut log = tidemill_log::Log::recover(&files, options.clone(), machine, now, seed)?;
         log.space(disk.available_bytes());
         Ok(Self {
             log,

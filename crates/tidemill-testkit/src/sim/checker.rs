@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidemill_core::Offset;
 use tidemill_log::{Batch, CommitError, Read, Reader};
 
-use crate::sim::ledger::{EventRef, Ledger, Operation, Part, Shared, State};
+use crate::sim::ledger::{EventRef, Ledger, Limits, Operation, Part, Shared, State};
 use crate::sim::ledger::{events_of, partition_id};
 use tidemill_log::Machine;
 
@@ -70,7 +70,10 @@ impl Model {
                     let events = self.partitions.entry(partition).or_default();
                     events.extend(events_of(operation.number, index, count, size));
                 }
-                Part::Settle { .. } | Part::Add { .. } => {}
+                Part::Settle { .. }
+                | Part::Add { .. }
+                | Part::Trim { .. }
+                | Part::Retain { .. } => {}
             }
         }
         self.state.perform(operation);
@@ -108,6 +111,10 @@ pub struct Checker {
     acknowledged: u64,
     /// The high watermark seen of every partition.
     ends: BTreeMap<u64, u64>,
+    /// The earliest offset seen of every partition.
+    earliest: BTreeMap<u64, u64>,
+    /// The wall clock in milliseconds.
+    wall_ms: i64,
 }
 
 impl Checker {
@@ -125,7 +132,14 @@ impl Checker {
             safe: 0,
             acknowledged: 0,
             ends: BTreeMap::new(),
+            earliest: BTreeMap::new(),
+            wall_ms: i64::MAX,
         }
+    }
+
+    /// What the wall clock shows.
+    pub fn time(&mut self, wall_ms: i64) {
+        self.wall_ms = wall_ms;
     }
 
     /// How many operations were acknowledged.
@@ -242,9 +256,18 @@ impl Checker {
         let end = bounds.map(|bounds| bounds.end.0);
         let expected = events.map(|events| events.len() as u64);
         promise!(
-            end == expected && bounds.is_none_or(|b| b.earliest == Offset(0)),
+            end == expected,
             "partition {partition} has {bounds:?}, and {expected:?} events are durable"
         );
+        if let Some((bounds, events)) = bounds.zip(events) {
+            let limits = self.live.state.limits_of(partition);
+            may_begin_at(partition, bounds.earliest.0, &limits, events, self.wall_ms)?;
+            let before = self.earliest.insert(partition, bounds.earliest.0);
+            promise!(
+                before.is_none_or(|before| before <= bounds.earliest.0),
+                "the earliest offset of {partition} went back from {before:?} to {bounds:?}"
+            );
+        }
         let before = self.ends.get(&partition).copied().unwrap_or(0);
         promise!(
             end.is_none_or(|end| end >= before),
@@ -273,7 +296,15 @@ impl Checker {
             );
             return Ok(());
         };
-        let mut at = from;
+        let earliest = reader.bounds(id).map_or(0, |bounds| bounds.earliest.0);
+        if from < earliest {
+            let read = reader.read(id, Offset(from), READ_MAX_BYTES);
+            promise!(
+                matches!(&read, Read::OutOfRange(bounds) if bounds.earliest.0 == earliest),
+                "partition {partition} begins at {earliest} and a read at {from} gave {read:?}"
+            );
+        }
+        let mut at = from.max(earliest);
         for _ in 0..reads {
             let batches = match reader.read(id, Offset(at), READ_MAX_BYTES) {
                 Read::AtEnd => {
@@ -350,6 +381,10 @@ impl Checker {
             "the state came back as {state:?} instead of {:?}",
             model.state
         );
+        if death == Death::PowerLost && !self.every_commit {
+            // What was shown and is lost now may have been a deletion.
+            self.earliest.clear();
+        }
         self.begin_again(model);
         let partitions: Vec<u64> = self.ever().collect();
         for partition in partitions {
@@ -379,6 +414,41 @@ impl Checker {
         });
         created.collect::<Vec<_>>().into_iter()
     }
+}
+
+/// Bytes that an event takes in a batch at most, but for its value.
+const EVENT_MAX_BYTES: u64 = 128;
+
+/// Whether a partition may begin at this offset: everything that was deleted by its offset is
+/// gone, and nothing else but what was old enough, or more than was to be kept.
+fn may_begin_at(
+    partition: u64,
+    earliest: u64,
+    limits: &Limits,
+    events: &[EventRef],
+    wall_ms: i64,
+) -> Checked {
+    let all = events.len() as u64;
+    promise!(
+        (limits.trimmed..=all).contains(&earliest),
+        "partition {partition} begins at {earliest} with {limits:?} and {all} events"
+    );
+    let bytes = |event: &EventRef| u64::from(event.size).max(16) + EVENT_MAX_BYTES;
+    let (gone, kept) = events.split_at(earliest as usize);
+    let kept_bytes: u64 = kept.iter().map(bytes).sum();
+    let surplus = limits
+        .retention_bytes
+        .is_some_and(|least| least <= kept_bytes);
+    let expired = gone.iter().skip(limits.trimmed as usize).find(|event| {
+        let until = |ms: u64| event.timestamp_ms() + ms as i64;
+        limits.retention_ms.is_none_or(|ms| until(ms) > wall_ms)
+    });
+    promise!(
+        surplus || expired.is_none(),
+        "partition {partition} begins at {earliest}, and {expired:?} is gone at {wall_ms} with \
+         {kept_bytes} bytes kept and {limits:?}"
+    );
+    Ok(())
 }
 
 /// Compares batches with the events from `at` on; answers where they end.
@@ -511,5 +581,30 @@ mod tests {
         assert!(compare(0, 0, &[other], &events).is_err(), "another's");
         let longer = batch_of(1, 0, 3, 41);
         assert!(compare(0, 0, &[longer], &events).is_err(), "changed");
+    }
+
+    #[test]
+    fn only_what_is_old_or_too_much_may_be_gone() {
+        let events: Vec<EventRef> = events_of(100, 0, 10, 40).collect();
+        let old_ms = events[4].timestamp_ms();
+        let gone = |earliest: u64, limits: Limits| {
+            may_begin_at(0, earliest, &limits, &events, old_ms + 1_000).is_ok()
+        };
+        let none = Limits::default();
+        assert!(gone(0, none) && !gone(1, none) && !gone(11, none));
+        let trimmed = Limits { trimmed: 3, ..none };
+        assert!(gone(3, trimmed) && !gone(2, trimmed) && !gone(4, trimmed));
+        let retention_ms = Some(1_000);
+        let aged = Limits {
+            retention_ms,
+            ..none
+        };
+        assert!(gone(0, aged) && gone(5, aged) && !gone(6, aged));
+        let retention_bytes = Some(2 * (40 + EVENT_MAX_BYTES));
+        let bounded = Limits {
+            retention_bytes,
+            ..none
+        };
+        assert!(gone(0, bounded) && gone(8, bounded) && !gone(9, bounded));
     }
 }

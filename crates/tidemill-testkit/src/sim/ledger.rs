@@ -53,6 +53,22 @@ pub enum Part {
         /// The offset after the last.
         to: u64,
     },
+    /// Deletes the events below an offset; refused where it lies beyond the end.
+    Trim {
+        /// The partition's number.
+        partition: u64,
+        /// The first offset to be kept.
+        before: u64,
+    },
+    /// Bounds what is kept; refused where the partition is not there.
+    Retain {
+        /// The partition's number.
+        partition: u64,
+        /// For so long after an event's timestamp.
+        retention_ms: Option<u64>,
+        /// So many bytes at least.
+        retention_bytes: Option<u64>,
+    },
     /// Adds to a counter.
     Add {
         /// The counter.
@@ -181,6 +197,22 @@ impl Ranges {
     }
 }
 
+/// What may be gone of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Everything below this offset must be.
+    pub trimmed: u64,
+    /// The shortest time that an event was to be kept for, in milliseconds.
+    pub retention_ms: Option<u64>,
+    /// The fewest bytes that were to be kept.
+    pub retention_bytes: Option<u64>,
+}
+
+/// The lesser of both, where there are two.
+fn least(have: Option<u64>, new: Option<u64>) -> Option<u64> {
+    have.into_iter().chain(new).min()
+}
+
 /// What the machine keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -194,6 +226,8 @@ pub struct State {
     pub settled: BTreeMap<u64, Ranges>,
     /// The partitions that there are.
     pub partitions: BTreeSet<u64>,
+    /// What may be gone of them.
+    pub limits: BTreeMap<u64, Limits>,
 }
 
 /// One absolute change of the state.
@@ -204,6 +238,7 @@ enum Change {
     Deleted(u64),
     Settled { partition: u64, from: u64, to: u64 },
     Counter { key: u64, value: u64 },
+    Limited { partition: u64, limits: Limits },
 }
 
 impl State {
@@ -216,6 +251,7 @@ impl State {
             Change::Deleted(partition) => {
                 self.partitions.remove(&partition);
                 self.settled.remove(&partition);
+                self.limits.remove(&partition);
             }
             Change::Settled {
                 partition,
@@ -227,7 +263,16 @@ impl State {
             Change::Counter { key, value } => {
                 self.counters.insert(key, value);
             }
+            Change::Limited { partition, limits } => {
+                self.limits.insert(partition, limits);
+            }
         }
+    }
+
+    /// What may be gone of a partition.
+    #[must_use]
+    pub fn limits_of(&self, partition: u64) -> Limits {
+        self.limits.get(&partition).copied().unwrap_or_default()
     }
 
     fn change_of(&self, part: &Part) -> Option<Change> {
@@ -244,6 +289,21 @@ impl State {
                 from,
                 to,
             },
+            Part::Trim { partition, before } => {
+                let mut limits = self.limits_of(partition);
+                limits.trimmed = limits.trimmed.max(before);
+                Change::Limited { partition, limits }
+            }
+            Part::Retain {
+                partition,
+                retention_ms,
+                retention_bytes,
+            } => {
+                let mut limits = self.limits_of(partition);
+                limits.retention_ms = least(limits.retention_ms, retention_ms);
+                limits.retention_bytes = least(limits.retention_bytes, retention_bytes);
+                Change::Limited { partition, limits }
+            }
             Part::Add { key, by } => {
                 let old = self.counters.get(&key).copied().unwrap_or(0);
                 Change::Counter {
@@ -335,7 +395,13 @@ impl Ledger {
         let end = |partition: &u64| draft.end(partition_id(*partition));
         match part {
             Part::Create(partition) if end(partition).is_some() => Err("it exists"),
-            Part::Delete(partition) | Part::Publish { partition, .. } => {
+            Part::Trim { partition, before } => match end(partition) {
+                Some(end) if *before <= end.0 => Ok(()),
+                _ => Err("no such offset"),
+            },
+            Part::Delete(partition)
+            | Part::Publish { partition, .. }
+            | Part::Retain { partition, .. } => {
                 end(partition).map(|_| ()).ok_or("no such partition")
             }
             Part::Settle { partition, to, .. } => match end(partition) {
@@ -395,6 +461,19 @@ impl Machine for Ledger {
                     let Offset(base) = base.ok_or((operation.number, "no such partition"))?;
                     bases.push((index, base));
                 }
+                Part::Trim { partition, before } => {
+                    draft.trim(partition_id(partition), Offset(before));
+                }
+                Part::Retain {
+                    partition,
+                    retention_ms,
+                    retention_bytes,
+                } => {
+                    let mut settings = settings_of(partition);
+                    settings.retention_ms = retention_ms;
+                    settings.retention_bytes = retention_bytes;
+                    draft.configure(partition_id(partition), settings);
+                }
                 Part::Settle { .. } | Part::Add { .. } => {}
             }
             if let Some(change) = next.change_of(part) {
@@ -434,6 +513,7 @@ impl Machine for Ledger {
         // The counters and the totals first, then a chunk for each few partitions.
         let first = State {
             settled: BTreeMap::new(),
+            limits: BTreeMap::new(),
             partitions: BTreeSet::new(),
             ..state.clone()
         };
@@ -444,7 +524,9 @@ impl Machine for Ledger {
             .collect();
         let pages = pages.into_iter().map(move |page| {
             let settled = state.settled.iter().filter(|(p, _)| page.contains(p));
+            let limits = state.limits.iter().filter(|(p, _)| page.contains(p));
             State {
+                limits: limits.map(|(p, l)| (*p, *l)).collect(),
                 settled: settled.map(|(p, r)| (*p, r.clone())).collect(),
                 partitions: page,
                 ..State::default()
@@ -464,6 +546,7 @@ impl Machine for Ledger {
         }
         state.partitions.extend(chunk.partitions);
         state.settled.extend(chunk.settled);
+        state.limits.extend(chunk.limits);
         Ok(())
     }
 
@@ -483,6 +566,7 @@ fn kind(change: &Change) -> u16 {
         Change::Deleted(_) => 3,
         Change::Settled { .. } => 4,
         Change::Counter { .. } => 5,
+        Change::Limited { .. } => 6,
     }
 }
 

@@ -54,6 +54,7 @@ impl Scenario {
         options.space_reserve_bytes = 32 * kib;
         options.tail_max_bytes = one_of(random, &[32, 128, 1024], 128) as usize * kib as usize;
         let tells_space = options.tail_max_bytes != 32 * 1024;
+        options.look_every = Duration::from_millis(one_of(random, &[20, 200, 1000], 200));
         Self {
             options,
             faults: draw_faults(random),
@@ -111,6 +112,9 @@ pub struct Workload {
     alive: Vec<u64>,
 }
 
+/// What the wall clock shows first: later than any event's own timestamp.
+pub const WALL_BEGINS_MS: u64 = 10_000_000;
+
 /// Most partitions alive at once.
 const ALIVE_MAX: usize = 8;
 
@@ -164,6 +168,18 @@ impl Workload {
                     to,
                 }
             }
+            Some(partition) if draw < 865 => Part::Trim {
+                partition,
+                // Sometimes beyond the end, which is refused.
+                before: random.between(0, end(partition) + 1),
+            },
+            Some(partition) if draw < 880 => Part::Retain {
+                partition,
+                retention_ms: random
+                    .chance(500_000)
+                    .then(|| WALL_BEGINS_MS + random.below(10_000)),
+                retention_bytes: random.chance(500_000).then(|| random.between(0, 40_000)),
+            },
             Some(_) if draw < 960 => Part::Add {
                 key: random.below(20),
                 by: random.below(100),

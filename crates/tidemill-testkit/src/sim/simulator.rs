@@ -17,7 +17,7 @@ use crate::sim::checker::{Broken, Checker, Death};
 use crate::sim::disk::{Counts, Faults, SimDisk};
 use crate::sim::ledger::{Ledger, Shared};
 use crate::sim::random::{Random, mix};
-use crate::sim::scenario::{Scenario, Workload};
+use crate::sim::scenario::{Scenario, WALL_BEGINS_MS, Workload};
 
 /// Keeps the draws of a scenario apart from those of its run.
 const SCENARIO: u64 = 0x5ce4_a210;
@@ -48,6 +48,8 @@ pub struct Passed {
     pub segments: u64,
     /// Partitions whose files were removed.
     pub removals: u64,
+    /// Segments whose files were removed while their partition lives on.
+    pub expired: u64,
     /// Steps.
     pub steps: u64,
     /// What the disk did.
@@ -263,7 +265,7 @@ impl Run {
     }
 
     fn now(&self) -> Now {
-        let wall = Timestamp::UNIX_EPOCH + self.monotonic;
+        let wall = Timestamp::UNIX_EPOCH + Duration::from_millis(WALL_BEGINS_MS) + self.monotonic;
         Now {
             wall,
             monotonic: self.monotonic,
@@ -293,6 +295,7 @@ impl Run {
                     self.tell(|run| format!("life {} opens: {log:?}", run.life));
                     self.trace(self.disk.image_hash());
                     let reader = log.reader(Arc::clone(&self.files));
+                    self.checker.time(self.now().wall.as_millisecond());
                     self.checker.recovered(&reader, *death)?;
                     let alive = self.checker.live().partitions.keys().copied();
                     self.workload.begin_again(alive);
@@ -467,7 +470,9 @@ impl Run {
             20
         };
         self.monotonic += Duration::from_millis(self.random.below(millis));
-        log.tick(self.now());
+        let now = self.now();
+        self.checker.time(now.wall.as_millisecond());
+        log.tick(now);
     }
 
     fn read(&mut self, log: &Log<Ledger, u64>) -> Result<(), Broken> {
@@ -501,6 +506,7 @@ impl Run {
                 self.passed.segments += u64::from(path.ends_with(".log"));
             }
             Some(Action::RemoveDir(_)) => self.passed.removals += 1,
+            Some(Action::Remove(path)) if path.ends_with(".log") => self.passed.expired += 1,
             _ => {}
         }
         let failed = job.failure.as_ref().map(ToString::to_string);

@@ -54,6 +54,7 @@ pub(super) fn chunk(out: &mut Out<'_>, path: &str, at: &At, chunk: &Chunk) {
     let kind = match chunk {
         Chunk::Machine(_) => "machine",
         Chunk::Table(_) => "partitions",
+        Chunk::Housekeeping(_) => "deleted",
         Chunk::Skipped => "skipped",
         Chunk::Footer => "footer",
     };
@@ -68,6 +69,10 @@ pub(super) fn chunk(out: &mut Out<'_>, path: &str, at: &At, chunk: &Chunk) {
     ];
     if let Chunk::Machine(bytes) = chunk {
         fields.push(("effects", Value::Chunk(bytes.clone())));
+    }
+    if let Chunk::Housekeeping(kept) = chunk {
+        fields.push(("clock_ms", Value::Signed(kept.clock_ms.unwrap_or(-1))));
+        fields.push(("deleted", text(format!("{:?}", kept.gone))));
     }
     out.line(0, "chunk", fields);
     let Chunk::Table(entries) = chunk else {
@@ -123,6 +128,17 @@ pub(super) fn part(out: &mut Out<'_>, part: Part) {
             let mut fields = of_partition(id);
             fields.push(("first_offset", number(base)));
             ("segment create", fields)
+        }
+        Part::SegmentDelete {
+            id,
+            bases,
+            earliest,
+        } => {
+            let mut fields = of_partition(id);
+            let bases: Vec<_> = bases.iter().map(|base| base.0).collect();
+            fields.push(("first_offsets", text(format!("{bases:?}"))));
+            fields.push(("earliest", number(earliest)));
+            ("segment delete", fields)
         }
         Part::Effect { kind, bytes } => ("effect", vec![("effect", Value::Effect(kind, bytes))]),
         Part::Records { id, batch } => {
