@@ -49,6 +49,18 @@ pub enum Action {
     Remove(Arc<str>),
     /// Removes a folder and the files in it; it may be gone already.
     RemoveDir(Arc<str>),
+    /// Does something that needs reading, and keeps the result for the log.
+    Work(Arc<dyn Work>),
+}
+
+/// A piece of work that reads and writes, but syncs nothing. It ends within some tens of
+/// milliseconds on a usual disk.
+pub trait Work: fmt::Debug + Send + Sync {
+    /// Does it; blocks as the disk does.
+    ///
+    /// # Errors
+    /// A write that failed. What could not be read is part of the result.
+    fn run(&self, files: &Files) -> Result<(), IoFailure>;
 }
 
 impl Action {
@@ -58,7 +70,17 @@ impl Action {
         matches!(self, Self::Sync(_) | Self::SyncDir(_))
     }
 
-    fn run(&self, files: &Files) -> io::Result<()> {
+    fn run(&self, files: &Files) -> Result<(), IoFailure> {
+        if let Self::Work(work) = self {
+            return work.run(files);
+        }
+        self.run_one(files).map_err(|error| IoFailure {
+            sync: self.is_sync(),
+            error,
+        })
+    }
+
+    fn run_one(&self, files: &Files) -> io::Result<()> {
         match self {
             Self::MakeDir(dir) => files.disk.make_dir(dir),
             Self::Create(path) => files.create_empty(path),
@@ -71,6 +93,7 @@ impl Action {
             Self::SyncDir(dir) => files.disk.sync_dir(dir),
             Self::Remove(path) => files.remove(path),
             Self::RemoveDir(dir) => files.remove_dir(dir),
+            Self::Work(_) => Ok(()),
         }
     }
 }
@@ -99,10 +122,7 @@ impl Io {
 
 pub(crate) fn run_all(actions: &[Action], files: &Files) -> Result<(), IoFailure> {
     for action in actions {
-        action.run(files).map_err(|error| IoFailure {
-            sync: action.is_sync(),
-            error,
-        })?;
+        action.run(files)?;
     }
     Ok(())
 }

@@ -77,6 +77,21 @@ pub const EXPIRY_SEGMENTS_MAX: usize = 64;
 /// Entries that delete segments in one commit at most.
 pub const EXPIRIES_AT_ONCE: usize = 64;
 
+/// Keys that one compaction notes; more come with the next one. Each takes about 32 bytes.
+pub const COMPACTION_KEYS_MAX: usize = 1024 * 1024;
+
+/// Bytes of batches that a step of a compaction reads (one batch may be larger).
+pub const COMPACTION_STEP_BYTES: usize = 1024 * 1024;
+
+/// Other steps in the background after which a compaction has its turn.
+pub const STEPS_BEFORE_COMPACTION: u32 = 16;
+
+/// Segments that a compaction makes one of at most.
+pub const SWAP_SEGMENTS_MAX: usize = 64;
+
+/// A compaction gives up where a segment would grow beyond this.
+pub const SEGMENT_GROWN_MAX_BYTES: u64 = 3 * 1024 * 1024 * 1024;
+
 /// Partitions that one look for what is due goes through.
 pub const LOOKS_AT_ONCE: usize = 1024;
 

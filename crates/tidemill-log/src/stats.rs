@@ -26,6 +26,10 @@ pub struct Stats {
     /// Segments that were deleted by retention, or for lying below an offset that was asked
     /// for.
     pub expired_segments: u64,
+    /// Compactions that were done.
+    pub compactions: u64,
+    /// Records that compactions have left out.
+    pub compacted_records: u64,
     /// Bytes in the in-memory tails now.
     pub tail_bytes: u64,
     /// Bytes of the journal that the next opening would read now.
@@ -45,6 +49,8 @@ pub struct Counters {
     pub(crate) scrub_passes: AtomicU64,
     pub(crate) scrub_damaged: AtomicU64,
     pub(crate) expired_segments: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compacted_records: AtomicU64,
     pub(crate) tail_bytes: AtomicU64,
     pub(crate) replay_bytes: AtomicU64,
 }
@@ -65,6 +71,8 @@ impl Counters {
             scrub_passes: read(&self.scrub_passes),
             scrub_damaged: read(&self.scrub_damaged),
             expired_segments: read(&self.expired_segments),
+            compactions: read(&self.compactions),
+            compacted_records: read(&self.compacted_records),
             tail_bytes: read(&self.tail_bytes),
             replay_bytes: read(&self.replay_bytes),
         }

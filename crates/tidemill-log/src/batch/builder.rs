@@ -10,6 +10,8 @@ pub struct BatchBuilder {
     /// Room for the header, then the records.
     bytes: Vec<u8>,
     count: i32,
+    /// The offset of the next record, from the batch's base offset.
+    next_delta: i32,
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
     producer: Option<Producer>,
@@ -38,6 +40,7 @@ impl BatchBuilder {
         Self {
             bytes,
             count: 0,
+            next_delta: 0,
             base_timestamp_ms: 0,
             max_timestamp_ms: 0,
             producer: None,
@@ -92,7 +95,7 @@ impl BatchBuilder {
             });
         let length = 1
             + varint::size(time_delta)
-            + varint::size(i64::from(self.count))
+            + varint::size(i64::from(self.next_delta))
             + optional(key)
             + optional(value)
             + varint::size(header_count as i64)
@@ -109,7 +112,7 @@ impl BatchBuilder {
         varint::put(out, length as i64);
         out.push(0);
         varint::put(out, time_delta);
-        varint::put(out, i64::from(self.count));
+        varint::put(out, i64::from(self.next_delta));
         put_optional(out, key);
         put_optional(out, value);
         varint::put(out, header_count as i64);
@@ -118,8 +121,22 @@ impl BatchBuilder {
             put_optional(out, value);
         }
         self.count += 1;
+        self.next_delta += 1;
         self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
         Ok(())
+    }
+
+    /// Leaves out the offsets up to `delta` from the batch's base offset: what is pushed next
+    /// gets that one, and the batch reaches up to before it even where nothing is pushed.
+    /// Answers whether a batch may be so long; it is as it was where not.
+    pub(crate) fn skip_to(&mut self, delta: u64) -> bool {
+        match i32::try_from(delta) {
+            Ok(delta) if delta < i32::MAX => {
+                self.next_delta = self.next_delta.max(delta);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// How many records were pushed.
@@ -142,15 +159,21 @@ impl BatchBuilder {
         if self.count == 0 {
             return Err(BatchError::Empty);
         }
+        Ok(self.finish_bare())
+    }
+
+    /// The batch, which may have no record but then at least an offset that was skipped.
+    pub(crate) fn finish_bare(self) -> Batch {
         let parts = Parts {
             count: self.count,
+            last_offset_delta: self.next_delta - 1,
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
             producer: self.producer,
             transactional: self.transactional,
             control: self.control,
         };
-        Ok(Batch::assemble(self.bytes, &parts))
+        Batch::assemble(self.bytes, &parts)
     }
 }
 

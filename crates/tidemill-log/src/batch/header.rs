@@ -134,7 +134,7 @@ impl Batch {
         put(
             &mut bytes,
             LAST_OFFSET_DELTA,
-            (parts.count - 1).to_be_bytes(),
+            parts.last_offset_delta.to_be_bytes(),
         );
         put(
             &mut bytes,
@@ -399,6 +399,7 @@ impl fmt::Debug for Batch {
 /// What the builder knows when it finishes.
 pub(super) struct Parts {
     pub(super) count: i32,
+    pub(super) last_offset_delta: i32,
     pub(super) base_timestamp_ms: i64,
     pub(super) max_timestamp_ms: i64,
     pub(super) producer: Option<Producer>,

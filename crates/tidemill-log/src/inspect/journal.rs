@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::journal::commit::CommitHeader;
-use crate::journal::entry::{Part, decode};
+use crate::journal::entry::{Part, Swap, decode};
 use crate::journal::scan::{Found, Scan, Walked, read_payload};
 use crate::journal::writer::{JOURNAL_DIR, Place, journal_number, journal_path};
 use crate::machine::{Effect, Lsn, PartitionId};
@@ -34,6 +34,8 @@ pub(crate) struct Tail {
     pub(crate) deleted: BTreeSet<PartitionId>,
     /// Segments that were deleted of partitions that are there.
     pub(crate) expired: BTreeSet<(PartitionId, Offset)>,
+    /// Segments that were swapped for others, in order.
+    pub(crate) swaps: Vec<(PartitionId, Swap)>,
 }
 
 impl Tail {
@@ -65,6 +67,7 @@ impl Tail {
                 let bases = bases.iter().map(|base| (*id, *base));
                 self.expired.extend(bases);
             }
+            Part::SegmentSwap { id, swap } if is_new => self.swaps.push((*id, swap.clone())),
             Part::Records { id, batch } => {
                 let (base, next) = (batch.base_offset(), batch.next_offset());
                 match self.ends.get_mut(id) {

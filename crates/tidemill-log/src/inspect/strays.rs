@@ -11,7 +11,7 @@ use crate::error::OpenError;
 use crate::journal::writer::{JOURNAL_DIR, journal_number};
 use crate::machine::PartitionId;
 use crate::recovery::{ASIDE_DIR, LOCK_FILE, list};
-use crate::segment::{TOPICS_DIR, partition_dir, paths};
+use crate::segment::{TOPICS_DIR, is_rewritten, partition_dir, paths};
 use crate::snapshot::{SNAPSHOTS_DIR, snapshot_number};
 use crate::superblock::is_superblock;
 
@@ -85,7 +85,8 @@ fn partition(look: &mut Look<'_>, id: PartitionId) -> Result<(), OpenError> {
     let gone: BTreeSet<Arc<str>> = gone.flatten().collect();
     for name in list(look.disk, &dir)? {
         let path = format!("{dir}/{name}");
-        if gone.contains(path.as_str()) {
+        let unfinished = is_rewritten(&name) && !known.contains(path.as_str());
+        if gone.contains(path.as_str()) || unfinished {
             look.report.add(Finding::note(path, LEFT).of(id));
         } else if !known.contains(path.as_str()) {
             look.report.add(Finding::note(path, STRAY).of(id));

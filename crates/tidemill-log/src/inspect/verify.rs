@@ -97,6 +97,7 @@ impl<'a> Look<'a> {
         let whole = self.snapshot(block.snapshot);
         self.total_bytes = self.done_bytes + self.segment_bytes();
         journal::check(self, block)?;
+        self.swap();
         self.segments();
         if whole {
             strays::look(self, block.snapshot)?;
@@ -192,6 +193,25 @@ impl<'a> Look<'a> {
                 }
             }
             Chunk::Skipped | Chunk::Footer => {}
+        }
+    }
+
+    /// Brings the table up to date with what was compacted since the snapshot.
+    fn swap(&mut self) {
+        for (id, swap) in std::mem::take(&mut self.tail.swaps) {
+            let Some(entry) = self.table.get_mut(&id) else {
+                continue;
+            };
+            let segments = &mut entry.segments;
+            let names = segments.iter().map(|kept| (kept.base, kept.generation));
+            if let Some(place) = swap.place(&names.collect::<Vec<_>>()) {
+                segments.splice(place, swap.new);
+            }
+            let gone = swap
+                .old
+                .iter()
+                .map(|(base, generation)| (id, *base, *generation));
+            self.gone.extend(gone);
         }
     }
 

@@ -1,12 +1,14 @@
 //! Entries of the journal and the parts that they consist of: numbers, layout, decoding. The
 //! numbers are in `FORMAT.md`; one without code is refused by its name.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes};
 use tidemill_core::{Offset, Partition, TopicId};
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::limits::EXPIRY_SEGMENTS_MAX;
+use crate::limits::{EXPIRY_SEGMENTS_MAX, SWAP_SEGMENTS_MAX};
 use crate::machine::{Lsn, PartitionId};
 use crate::segment::{Extent, Kept, Times};
 use crate::settings::PartitionSettings;
@@ -43,6 +45,7 @@ pub(crate) mod kind {
     pub(crate) const PARTITION_SETTINGS: u16 = 0x0012;
     pub(crate) const SEGMENT_CREATE: u16 = 0x0020;
     pub(crate) const SEGMENT_ROLL: u16 = 0x0021;
+    pub(crate) const SEGMENT_SWAP: u16 = 0x0022;
     pub(crate) const SEGMENT_DELETE: u16 = 0x0023;
     pub(crate) const RECORDS: u16 = 0x0030;
     pub(crate) const EFFECT: u16 = 0x0040;
@@ -51,7 +54,6 @@ pub(crate) mod kind {
 /// Kinds that have a number and a layout in `FORMAT.md`, but no code yet.
 const RESERVED: &[(u16, &str)] = &[
     (0x0003, "checkpoint mark"),
-    (0x0022, "segment swap"),
     (0x0031, "records by reference"),
     (0x0032, "queue body"),
     (0x0041, "attempt marker"),
@@ -83,6 +85,8 @@ pub(crate) enum Part {
         bases: Vec<Offset>,
         earliest: Offset,
     },
+    /// Segments are replaced by one that a compaction wrote.
+    SegmentSwap { id: PartitionId, swap: Swap },
     /// Records of a partition.
     Records { id: PartitionId, batch: Batch },
     /// A change of the machine's state.
@@ -150,6 +154,76 @@ pub(crate) fn get_kept(bytes: &mut Bytes) -> Kept {
         generation,
         times,
         at,
+    }
+}
+
+/// What a compaction replaces in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Swap {
+    /// Everything below is compacted then.
+    pub(crate) cleaned: Offset,
+    /// First offset and generation of each segment that goes.
+    pub(crate) old: Vec<(Offset, u32)>,
+    /// What comes for them; `None` where nothing goes either.
+    pub(crate) new: Option<Kept>,
+}
+
+/// Bytes of an entry that swaps as many segments as one may.
+pub(crate) const SWAP_ENTRY_BYTES: usize = MARKER_ENTRY_BYTES
+    + PARTITION_ID_BYTES
+    + SWAP_PREFIX_BYTES
+    + SWAP_OLD_BYTES * SWAP_SEGMENTS_MAX
+    + KEPT_BYTES;
+/// Bytes before the first old segment.
+const SWAP_PREFIX_BYTES: usize = 16;
+/// Bytes of an old segment's name.
+const SWAP_OLD_BYTES: usize = 12;
+
+impl Swap {
+    pub(crate) fn size_bytes(&self) -> usize {
+        let new = if self.new.is_some() { KEPT_BYTES } else { 0 };
+        SWAP_PREFIX_BYTES + SWAP_OLD_BYTES * self.old.len() + new
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u64_le(self.cleaned.0);
+        let count = u32::try_from(self.old.len()).expect("an entry swaps a few segments");
+        out.put_u32_le(count);
+        out.put_u32_le(u32::from(self.new.is_some()));
+        for (base, generation) in &self.old {
+            out.put_u64_le(base.0);
+            out.put_u32_le(*generation);
+        }
+        if let Some(new) = &self.new {
+            put_kept(out, new);
+        }
+    }
+
+    /// Where the old segments lie among those with these first offsets and generations.
+    pub(crate) fn place(&self, names: &[(Offset, u32)]) -> Option<Range<usize>> {
+        let count = self.old.len();
+        let at = names
+            .windows(count.max(1))
+            .position(|some| some == self.old)?;
+        Some(at..at + count)
+    }
+
+    fn get(body: &mut Bytes) -> Option<Self> {
+        if body.len() < SWAP_PREFIX_BYTES {
+            return None;
+        }
+        let cleaned = Offset(body.get_u64_le());
+        let (old, new) = (body.get_u32_le() as usize, body.get_u32_le() as usize);
+        let bytes = old.checked_mul(SWAP_OLD_BYTES)?;
+        if new > 1 || Some(body.len()) != bytes.checked_add(new * KEPT_BYTES) {
+            return None;
+        }
+        let old = (0..old).map(|_| (Offset(body.get_u64_le()), body.get_u32_le()));
+        Some(Self {
+            cleaned,
+            old: old.collect(),
+            new: (new > 0).then(|| get_kept(body)),
+        })
     }
 }
 
@@ -239,6 +313,7 @@ fn is_known(kind: u16) -> bool {
             | PARTITION_SETTINGS
             | SEGMENT_CREATE
             | SEGMENT_ROLL
+            | SEGMENT_SWAP
             | SEGMENT_DELETE
             | RECORDS
             | EFFECT
@@ -271,23 +346,12 @@ fn known_part(kind: u16, mut body: Bytes) -> Option<Part> {
             let base = Offset(body.get_u64_le());
             Part::SegmentCreate { id, base }
         }
-        kind::SEGMENT_DELETE => {
+        kind::SEGMENT_SWAP => {
             let id = get_partition(&mut body)?;
-            if body.len() < 4 {
-                return None;
-            }
-            let count = body.get_u32_le() as usize;
-            if Some(body.len()) != count.checked_mul(8)?.checked_add(8) {
-                return None;
-            }
-            let bases = (0..count).map(|_| Offset(body.get_u64_le())).collect();
-            let earliest = Offset(body.get_u64_le());
-            Part::SegmentDelete {
-                id,
-                bases,
-                earliest,
-            }
+            let swap = Swap::get(&mut body)?;
+            Part::SegmentSwap { id, swap }
         }
+        kind::SEGMENT_DELETE => segment_delete(&mut body)?,
         kind::RECORDS => {
             let id = get_partition(&mut body)?;
             if body.len() < 4 {
@@ -310,4 +374,22 @@ fn known_part(kind: u16, mut body: Bytes) -> Option<Part> {
         _ => return None,
     };
     body.is_empty().then_some(part)
+}
+
+fn segment_delete(body: &mut Bytes) -> Option<Part> {
+    let id = get_partition(body)?;
+    if body.len() < 4 {
+        return None;
+    }
+    let count = body.get_u32_le() as usize;
+    if Some(body.len()) != count.checked_mul(8)?.checked_add(8) {
+        return None;
+    }
+    let bases = (0..count).map(|_| Offset(body.get_u64_le())).collect();
+    let earliest = Offset(body.get_u64_le());
+    Some(Part::SegmentDelete {
+        id,
+        bases,
+        earliest,
+    })
 }

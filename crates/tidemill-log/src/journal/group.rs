@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidemill_core::Offset;
 
 use super::entry::{
-    EFFECT_PREFIX_BYTES, ENTRY_HEADER_BYTES, PARTITION_ID_BYTES, RECORDS_PREFIX_BYTES, kind,
+    EFFECT_PREFIX_BYTES, ENTRY_HEADER_BYTES, PARTITION_ID_BYTES, RECORDS_PREFIX_BYTES, Swap, kind,
     put_partition,
 };
 use crate::batch::Batch;
@@ -35,6 +35,8 @@ pub(crate) enum Sealed {
         bases: Vec<Offset>,
         earliest: Offset,
     },
+    /// Segments were written anew.
+    Swap { id: PartitionId, swap: Swap },
     /// Records, at their final offsets.
     Records { id: PartitionId, batch: Batch },
     /// An effect, whose bytes lie in this range of [`Group::buffer`].
@@ -228,6 +230,14 @@ impl GroupBuilder {
             earliest,
         };
         self.parts.push((self.next, sealed));
+    }
+
+    /// Adds that segments are replaced by one that was written anew.
+    pub(crate) fn swap(&mut self, id: PartitionId, swap: Swap) {
+        self.part(kind::SEGMENT_SWAP, PARTITION_ID_BYTES + swap.size_bytes());
+        put_partition(&mut self.buffer, id);
+        swap.put(&mut self.buffer);
+        self.parts.push((self.next, Sealed::Swap { id, swap }));
     }
 
     /// Adds records at the offset that they have.

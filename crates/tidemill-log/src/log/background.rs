@@ -5,12 +5,13 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::checkpoint::CheckpointJob;
+use super::compaction::CompactionJob;
 use super::partition::Written;
 use super::store::Scope;
 use super::{Full, Log};
 use crate::io::Action;
 use crate::journal::writer::{Asker, JOURNAL_DIR, Making, journal_path};
-use crate::limits::{FULL_RETRY_AFTER, ZERO_PIECE_BYTES};
+use crate::limits::{FULL_RETRY_AFTER, STEPS_BEFORE_COMPACTION, ZERO_PIECE_BYTES};
 use crate::machine::Machine;
 use crate::stats;
 
@@ -25,6 +26,7 @@ pub(super) enum BackgroundJob {
     },
     Segments(Vec<Written>),
     Checkpoint(CheckpointJob),
+    Compaction(CompactionJob),
 }
 
 impl<M: Machine, T> Log<M, T> {
@@ -39,6 +41,12 @@ impl<M: Machine, T> Log<M, T> {
         }
         if let Some(look) = self.look() {
             return Some(look);
+        }
+        self.steps_since_compaction = self.steps_since_compaction.saturating_add(1);
+        if self.steps_since_compaction > STEPS_BEFORE_COMPACTION
+            && let Some(step) = self.compaction_step()
+        {
+            return Some(step);
         }
         let budget_bytes = self.journal_budget_bytes();
         let making = self.journal.make(self.want_room, budget_bytes);
@@ -66,7 +74,7 @@ impl<M: Machine, T> Log<M, T> {
             self.full = None;
             self.nothing_makes_room();
         }
-        step
+        step.or_else(|| self.compaction_step())
     }
 
     /// Whoever waits for room while nothing is under way that could make some is refused.
@@ -96,6 +104,7 @@ impl<M: Machine, T> Log<M, T> {
                 stats::add(&self.counters.segment_bytes, bytes);
             }
             BackgroundJob::Checkpoint(job) => self.finished_checkpoint(job),
+            BackgroundJob::Compaction(job) => self.finished_compaction(&job),
         }
         self.show_sizes();
         if wrote && self.full.take().is_some() {

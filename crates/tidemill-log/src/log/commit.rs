@@ -115,6 +115,7 @@ impl<M: Machine, T> Log<M, T> {
                     bases,
                     earliest,
                 } => self.trimmed(*lsn, *id, bases, *earliest),
+                Sealed::Swap { id, swap } => self.swapped(*lsn, *id, swap),
                 Sealed::Records { id, batch } => {
                     self.store.append(*lsn, *id, batch);
                     self.machine.appended(*lsn, *id, batch);

@@ -8,6 +8,7 @@
 mod background;
 mod checkpoint;
 mod commit;
+mod compaction;
 mod partition;
 pub(crate) mod removal;
 mod retention;
@@ -37,6 +38,7 @@ use crate::superblock::Superblock;
 use background::BackgroundJob;
 use checkpoint::Checkpoint;
 use commit::JournalJob;
+use compaction::Compacting;
 use removal::{Gone, Removals};
 pub(crate) use retention::AgeClock;
 use space::Space;
@@ -121,6 +123,9 @@ pub struct Log<M: Machine, T> {
     journal_io: Option<(IoId, JournalJob<M, T>)>,
     background_io: Option<(IoId, BackgroundJob)>,
     checkpoint: Option<Checkpoint>,
+    compacting: Option<Compacting>,
+    /// Steps in the background since the last one of a compaction.
+    steps_since_compaction: u32,
     /// The newest snapshot holds everything up to here.
     snapshot_lsn: Lsn,
     /// What is to be removed from the disk.
@@ -189,6 +194,8 @@ impl<M: Machine, T> Log<M, T> {
             journal_io: None,
             background_io: None,
             checkpoint: None,
+            compacting: None,
+            steps_since_compaction: 0,
             snapshot_lsn: recovered.snapshot_lsn,
             removals,
             clock: recovered.clock,
@@ -395,6 +402,7 @@ impl<M: Machine, T> Log<M, T> {
         self.removals.not_synced();
         match job {
             BackgroundJob::Segments(parts) => self.store.requeue(parts),
+            BackgroundJob::Compaction(_) => self.give_up_compaction(),
             BackgroundJob::Zero { .. } => {
                 // What is in segments already may make room without it.
                 if let Some(begun) = self.journal.give_up_making() {

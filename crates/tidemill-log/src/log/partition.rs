@@ -43,6 +43,8 @@ pub(crate) struct PartitionState {
     pub(crate) wished: bool,
     /// Segments of it are to be deleted or swapped, and that is not journaled yet.
     pub(crate) changing: bool,
+    /// Something of it could not be read: it is not compacted any more.
+    pub(crate) unreadable: bool,
     /// It is among those with enough to write.
     pub(crate) queued: bool,
     /// It has records that readers do not see yet.
@@ -116,6 +118,7 @@ impl PartitionState {
             dirty_from: None,
             wished: false,
             changing: false,
+            unreadable: false,
             queued: false,
             unseen: false,
             unmade: false,

@@ -92,6 +92,7 @@ enum Due {
     /// The active segment is to be closed; the next one begins here.
     Roll(Offset),
     Delete(Expiry),
+    Compact,
 }
 
 impl Segment {
@@ -106,7 +107,7 @@ impl Segment {
         }
     }
 
-    fn is_older_than(&self, age_ms: u64, now_ms: i64) -> bool {
+    pub(super) fn is_older_than(&self, age_ms: u64, now_ms: i64) -> bool {
         let age_ms = i64::try_from(age_ms).unwrap_or(i64::MAX);
         // One that was not written to since a restart has no time of its own in the worst case.
         let known = self.written.largest_ms >= 0 || self.times.appended_ms >= 0;
@@ -116,7 +117,7 @@ impl Segment {
 
 impl PartitionState {
     /// What is due, by the time that ages are judged by and by the wall clock.
-    fn due(&self, clock: &AgeClock) -> Due {
+    fn due(&self, clock: &AgeClock, segment_max_bytes: u64) -> Due {
         if self.wished || self.changing {
             return Due::Nothing;
         }
@@ -154,6 +155,8 @@ impl PartitionState {
         let roll = active.written.bytes > 0 && (aged || (closed.is_empty() && goes(active)));
         if roll {
             Due::Roll(active.written.end)
+        } else if self.compaction(clock, segment_max_bytes).is_some() {
+            Due::Compact
         } else {
             Due::Nothing
         }
@@ -207,7 +210,7 @@ impl Store {
                 self.watched.remove(id);
                 continue;
             };
-            match partition.due(clock) {
+            match partition.due(clock, self.segment_max_bytes) {
                 Due::Roll(base) => {
                     partition.wished = true;
                     let (id, roll) = (*id, true);
@@ -216,6 +219,10 @@ impl Store {
                 Due::Delete(expiry) => {
                     partition.changing = true;
                     self.expiries.push_back(expiry);
+                }
+                Due::Compact => {
+                    partition.changing = true;
+                    self.compactions.push_back(*id);
                 }
                 Due::Nothing if !partition.is_watched() => {
                     self.watched.remove(id);

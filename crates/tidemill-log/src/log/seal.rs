@@ -36,6 +36,7 @@ impl<M: Machine, T> Log<M, T> {
         self.want_room = None;
         self.seal_segments(&mut group);
         self.seal_expiries(&mut group);
+        self.seal_swap(&mut group);
         let ended = self.seal_waiting(&mut group);
         if group.is_empty() {
             self.hand_out(ended);

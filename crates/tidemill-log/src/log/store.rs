@@ -45,6 +45,8 @@ pub(crate) struct Store {
     pub(crate) wishes: VecDeque<Wish>,
     /// Segments to be deleted, to be journaled.
     pub(crate) expiries: VecDeque<Expiry>,
+    /// Partitions that are worth a compaction.
+    pub(crate) compactions: VecDeque<PartitionId>,
     /// Partitions that are looked at from time to time.
     pub(crate) watched: BTreeSet<PartitionId>,
     /// Bytes of all tails.
@@ -53,7 +55,7 @@ pub(crate) struct Store {
     pub(crate) unmade: usize,
     epoch: u64,
     write_after_bytes: usize,
-    segment_max_bytes: u64,
+    pub(super) segment_max_bytes: u64,
 }
 
 /// Which partitions a write is for.
@@ -77,6 +79,7 @@ impl Store {
             unseen: Vec::new(),
             wishes: VecDeque::new(),
             expiries: VecDeque::new(),
+            compactions: VecDeque::new(),
             watched: BTreeSet::new(),
             tail_bytes: 0,
             unmade: 0,

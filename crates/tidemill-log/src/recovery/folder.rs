@@ -13,7 +13,7 @@ use crate::journal::writer::{JOURNAL_DIR, journal_number};
 use crate::log::Store;
 use crate::log::removal::Gone;
 use crate::segment::sidecar::LINE_BYTES;
-use crate::segment::{Segment, TOPICS_DIR, partition_dir};
+use crate::segment::{Segment, TOPICS_DIR, is_rewritten, partition_dir};
 use crate::snapshot::{SNAPSHOTS_DIR, snapshot_number, snapshot_path};
 use crate::superblock::is_superblock;
 
@@ -179,11 +179,12 @@ impl Folder<'_> {
                 if known.contains(&path) {
                     continue;
                 }
-                match ours.get(path.as_str()) {
-                    Some(path) => self
-                        .opening
-                        .run(&format!("remove {path}"), &[Action::Remove(path.clone())])?,
-                    None => self.aside(&path, epoch)?,
+                // A compaction that did not end leaves what it wrote.
+                if ours.contains(path.as_str()) || is_rewritten(&name) {
+                    let what = format!("remove {path}");
+                    self.opening.run(&what, &[Action::Remove(path.into())])?;
+                } else {
+                    self.aside(&path, epoch)?;
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use tidemill_core::Offset;
 
+use crate::batch::Batch;
 use crate::error::OpenError;
 use crate::journal::commit::CommitHeader;
 use crate::journal::entry::{EntryError, Part, decode};
@@ -96,22 +97,19 @@ impl<'a, M: Machine> Replay<'a, M> {
                     self.store.trim_again(id, &bases, earliest);
                 }
             }
-            Part::Records { id, batch } => {
-                let end = self
-                    .store
-                    .partitions
-                    .get(&id)
-                    .map(|partition| partition.end);
-                if end.is_some_and(|end| end < batch.base_offset()) {
-                    let base = batch.base_offset();
-                    return Err(format!(
-                        "records of partition {id} begin at {base}, but those before are missing"
-                    ));
-                }
-                self.store.append(lsn, id, &batch);
+            Part::SegmentSwap { id, swap } => {
+                let old = swap.old.iter().map(|(base, generation)| Gone::Segment {
+                    id,
+                    base: *base,
+                    generation: *generation,
+                });
+                self.replayed.gone.extend(old);
                 if !in_snapshot {
-                    self.machine.appended(lsn, id, &batch);
+                    self.store.swap(id, &swap);
                 }
+            }
+            Part::Records { id, batch } => {
+                self.records(lsn, id, &batch)?;
             }
             Part::Effect { kind, bytes } if !in_snapshot => {
                 let effect = Effect {
@@ -121,6 +119,21 @@ impl<'a, M: Machine> Replay<'a, M> {
                 self.machine.apply(lsn, effect);
             }
             Part::PartitionCreate(_) | Part::PartitionSettings { .. } | Part::Effect { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, lsn: Lsn, id: PartitionId, batch: &Batch) -> Result<(), EntryError> {
+        let partition = self.store.partitions.get(&id);
+        let base = batch.base_offset();
+        if partition.is_some_and(|partition| partition.end < base) {
+            return Err(format!(
+                "records of partition {id} begin at {base}, but those before are missing"
+            ));
+        }
+        self.store.append(lsn, id, batch);
+        if lsn > self.snapshot {
+            self.machine.appended(lsn, id, batch);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //!
 //! This room may not know the journal, or what a record says.
 
+pub(crate) mod compact;
 pub(crate) mod merge;
 pub(crate) mod read;
 pub(crate) mod search;
@@ -137,6 +138,7 @@ impl Segment {
     pub(crate) fn view(&self) -> SegmentView {
         SegmentView {
             base: self.base,
+            generation: self.generation,
             written: self.written,
             log_path: self.log_path.clone(),
             sum_path: self.sum_path.clone(),
@@ -154,6 +156,14 @@ pub(crate) fn paths(id: PartitionId, base: Offset, generation: u32) -> [Arc<str>
     [format!("{name}.log").into(), format!("{name}.sum").into()]
 }
 
+/// Whether a file of a partition's folder has the name of one that a compaction writes.
+pub(crate) fn is_rewritten(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let stem = name.strip_suffix(".log").or(name.strip_suffix(".sum"));
+    let parts = stem.and_then(|stem| stem.split_once('-'));
+    parts.is_some_and(|(base, generation)| base.len() == 20 && digits(base) && digits(generation))
+}
+
 /// A segment as snapshots and the journal name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -168,6 +178,7 @@ pub(crate) struct Kept {
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentView {
     pub(crate) base: Offset,
+    pub(crate) generation: u32,
     pub(crate) written: Extent,
     pub(crate) log_path: Arc<str>,
     pub(crate) sum_path: Arc<str>,

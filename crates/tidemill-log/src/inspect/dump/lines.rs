@@ -140,6 +140,21 @@ pub(super) fn part(out: &mut Out<'_>, part: Part) {
             fields.push(("earliest", number(earliest)));
             ("segment delete", fields)
         }
+        Part::SegmentSwap { id, swap } => {
+            let mut fields = of_partition(id);
+            fields.push(("compacted_until", number(swap.cleaned)));
+            let old = swap
+                .old
+                .iter()
+                .map(|(base, generation)| (base.0, *generation));
+            fields.push(("old", text(format!("{:?}", old.collect::<Vec<_>>()))));
+            if let Some(new) = swap.new {
+                fields.push(("first_offset", number(new.base)));
+                fields.push(("generation", Value::Number(new.generation.into())));
+                fields.push(("bytes", Value::Number(new.at.bytes)));
+            }
+            ("segment swap", fields)
+        }
         Part::Effect { kind, bytes } => ("effect", vec![("effect", Value::Effect(kind, bytes))]),
         Part::Records { id, batch } => {
             let mut fields = vec![("kind", text("records"))];

@@ -1,0 +1,386 @@
+//! Compaction: the latest record of each key stays, whatever happens meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::faulty::{FaultyDisk, disk_of, image};
+use common::{ByHand, Operation, Registers, partition};
+use jiff::Timestamp;
+use tidemill_core::Offset;
+use tidemill_log::batch::{CompressionType, Producer};
+use tidemill_log::driver::MemoryDisk;
+use tidemill_log::inspect::verify;
+use tidemill_log::{
+    BatchBuilder, Cleanup, Disk, Now, Options, PartitionId, PartitionSettings, Read, Reader, Step,
+};
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const START_MS: u64 = 24_000 * HOUR_MS;
+
+fn memory() -> Arc<dyn Disk> {
+    Arc::new(MemoryDisk::new(1 << 30))
+}
+
+fn id() -> PartitionId {
+    partition(1, 0)
+}
+
+fn after(millis: u64) -> Now {
+    Now {
+        wall: Timestamp::from_millisecond((START_MS + millis) as i64).unwrap(),
+        monotonic: Duration::from_millis(millis),
+    }
+}
+
+fn small() -> Options {
+    let mut options = Options::default();
+    options.segment_max_bytes = 2000;
+    options.segment_write_after_bytes = 1;
+    options.look_every = Duration::from_secs(1);
+    options
+}
+
+fn compacted() -> PartitionSettings {
+    let mut settings = PartitionSettings::default();
+    settings.cleanup = Cleanup::Compact;
+    settings.delete_retention_ms = HOUR_MS;
+    settings
+}
+
+fn begin(disk: &Arc<dyn Disk>, settings: PartitionSettings) -> ByHand {
+    let mut log = ByHand::open_at(disk, &small(), Registers::default(), after(0)).unwrap();
+    log.run(Operation::Create(id())).unwrap();
+    log.run(Operation::Configure(id(), settings)).unwrap();
+    log
+}
+
+/// A record: its offset, key and value.
+type Found = (u64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn read_rows(reader: &Reader) -> Vec<Found> {
+    let bounds = reader.bounds(id()).unwrap();
+    let (mut next, mut found) = (bounds.earliest, Vec::new());
+    while next < bounds.end {
+        let batches = match reader.read(id(), next, 1) {
+            Read::Batches(batches) => batches,
+            Read::Disk(read) => read.run().unwrap(),
+            other => panic!("{other:?} at {next}"),
+        };
+        for batch in &batches {
+            assert!(batch.base_offset() <= next && next < batch.next_offset());
+            for record in batch.checked_records().unwrap() {
+                let record = record.unwrap();
+                let owned = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.to_vec());
+                if record.offset >= next {
+                    found.push((record.offset.0, owned(record.key), owned(record.value)));
+                }
+            }
+            next = batch.next_offset();
+        }
+    }
+    found
+}
+
+/// What a reader of all records believes of each key.
+fn believed(rows: &[Found]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut state = BTreeMap::new();
+    for (_, key, value) in rows {
+        match (key.clone(), value.clone()) {
+            (Some(key), Some(value)) => drop(state.insert(key, value)),
+            (Some(key), None) => drop(state.remove(&key)),
+            (None, _) => {}
+        }
+    }
+    state
+}
+
+impl ByHand {
+    /// Publishes `count` values of 100 bytes for each of a few keys, in turn.
+    fn turns(&mut self, count: usize, keys: usize) {
+        for turn in 0..count {
+            for key in 0..keys {
+                let mut value = vec![turn as u8; 100];
+                value[0] = key as u8;
+                self.put(format!("key-{key}").as_bytes(), Some(&value));
+            }
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let row = (
+            START_MS as i64,
+            Some(key.to_vec()),
+            value.map(<[u8]>::to_vec),
+        );
+        self.run(Operation::Records(id(), vec![row])).unwrap();
+    }
+
+    /// Lets the time pass, with a checkpoint, and the log do what is due then.
+    fn pass(&mut self, millis: u64) {
+        for more in [0, 1_500, 3_000, 4_500] {
+            self.log.tick(after(millis + more));
+            self.settle();
+        }
+    }
+
+    fn rows(&self) -> Vec<Found> {
+        read_rows(&self.reader())
+    }
+}
+
+/// Closes and opens again, so that every segment is synced.
+fn reopen(mut log: ByHand, disk: &Arc<dyn Disk>, millis: u64) -> ByHand {
+    log.log.close();
+    log.settle();
+    drop(log);
+    ByHand::open_at(disk, &small(), Registers::default(), after(millis)).unwrap()
+}
+
+fn is_sound(disk: &dyn Disk) {
+    let report = verify(disk, &mut (), &mut |_| {}).unwrap();
+    assert_eq!(report.damage, 0, "{report:?}");
+}
+
+#[test]
+fn the_latest_record_of_each_key_stays_at_its_offset() {
+    let disk = memory();
+    let mut log = begin(&disk, compacted());
+    log.run(Operation::Publish(id(), vec![b"no key".to_vec()]))
+        .unwrap();
+    log.turns(30, 4);
+    let before = log.rows();
+    let bytes = log.reader().bounds(id()).unwrap().size_bytes;
+    let mut log = reopen(log, &disk, 1_000);
+    log.pass(10_000);
+    let rows = log.rows();
+    assert!(rows.len() < before.len() / 3, "{} rows", rows.len());
+    assert!(rows.iter().all(|row| before.contains(row)));
+    assert_eq!(rows[0].2.as_deref(), Some(&b"no key"[..]));
+    assert_eq!(believed(&rows), believed(&before));
+    let bounds = log.reader().bounds(id()).unwrap();
+    assert_eq!(
+        (bounds.earliest, bounds.end.0),
+        (Offset(0), before.len() as u64)
+    );
+    assert!(bounds.size_bytes < bytes / 2, "{bounds:?}");
+    assert_eq!(log.log.counters().read().compactions, 1);
+    // A read may begin at an offset that is gone.
+    let Read::Disk(read) = log.reader().read(id(), Offset(7), 1) else {
+        panic!("it is in a segment");
+    };
+    assert!(read.run().unwrap()[0].next_offset() > Offset(7));
+    is_sound(disk.as_ref());
+    let mut log = reopen(log, &disk, 20_000);
+    assert_eq!(log.rows(), rows);
+    is_sound(disk.as_ref());
+    // The next ones go on from there.
+    log.turns(60, 4);
+    let before = log.rows();
+    let mut log = reopen(log, &disk, 30_000);
+    log.pass(40_000);
+    assert_eq!(log.log.counters().read().compactions, 1);
+    assert!(log.rows().len() < before.len() / 3);
+    assert_eq!(believed(&log.rows()), believed(&before));
+    is_sound(disk.as_ref());
+}
+
+#[test]
+fn a_record_without_a_value_goes_once_everybody_had_the_time_to_see_it() {
+    let disk = memory();
+    let mut log = begin(&disk, compacted());
+    log.put(b"gone", Some(b"value"));
+    log.put(b"gone", None);
+    log.turns(30, 3);
+    let mut log = reopen(log, &disk, 1_000);
+    log.pass(10_000);
+    let of_gone = |log: &ByHand| {
+        let rows = log.rows().into_iter();
+        let own = rows.filter(|(_, key, _)| key.as_deref() == Some(b"gone"));
+        own.map(|(_, _, value)| value).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of_gone(&log),
+        [None],
+        "the value is gone, what says so is not"
+    );
+    // Within the time, compacting again keeps it.
+    log.turns(60, 3);
+    let mut log = reopen(log, &disk, 20_000);
+    log.pass(30_000);
+    assert_eq!(log.log.counters().read().compactions, 1);
+    assert_eq!(of_gone(&log), [None]);
+    log.turns(120, 3);
+    let mut log = reopen(log, &disk, 40_000);
+    log.pass(2 * HOUR_MS);
+    assert_eq!(log.log.counters().read().compactions, 1);
+    assert_eq!(of_gone(&log), []);
+    let mut log = reopen(log, &disk, 2 * HOUR_MS + 10_000);
+    assert_eq!(of_gone(&log), []);
+    log.put(b"gone", Some(b"again"));
+    assert_eq!(of_gone(&log), [Some(b"again".to_vec())]);
+    is_sound(disk.as_ref());
+}
+
+#[test]
+fn transactions_and_packed_batches_are_left_as_they_are_or_packed() {
+    for compression in [CompressionType::None, CompressionType::Lz4] {
+        let disk = memory();
+        let mut settings = compacted();
+        settings.compression = compression;
+        let mut log = begin(&disk, settings);
+        let producer = Producer {
+            id: 4,
+            epoch: 0,
+            base_sequence: 0,
+        };
+        let batch = |transactional: bool, packed: bool| {
+            let mut builder = BatchBuilder::new().producer(producer);
+            if transactional {
+                builder = builder.transactional();
+            }
+            for value in 0..5u8 {
+                let value = vec![value; 60];
+                builder
+                    .push(1, Some(b"key-1"), Some(&value), std::iter::empty())
+                    .unwrap();
+            }
+            let batch = builder.finish().unwrap();
+            if packed {
+                batch.compressed(CompressionType::Lz4)
+            } else {
+                batch
+            }
+        };
+        for (transactional, packed) in [(true, false), (false, false), (false, true)] {
+            let batch = batch(transactional, packed);
+            log.run(Operation::Append(id(), batch)).unwrap();
+        }
+        log.turns(30, 3);
+        let before = log.rows();
+        let mut log = reopen(log, &disk, 1_000);
+        log.pass(10_000);
+        let rows = log.rows();
+        assert_eq!(rows[..5], before[..5], "those of the transaction");
+        assert!(rows[5].0 >= 15, "the others have later ones: {:?}", rows[5]);
+        assert_eq!(believed(&rows), believed(&before));
+        is_sound(disk.as_ref());
+    }
+}
+
+/// The folder as each step of the disk leaves it.
+fn every_image(log: &mut ByHand, disk: &Arc<dyn Disk>) -> Vec<HashMap<String, Vec<u8>>> {
+    let mut images = vec![image(disk.as_ref(), "")];
+    loop {
+        match log.log.poll() {
+            Step::Io(io) => {
+                let result = io.run(&log.files);
+                images.push(image(disk.as_ref(), ""));
+                log.log.finish(io.id, result);
+            }
+            Step::Idle { .. } | Step::Closed => return images,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn wherever_the_process_dies_nothing_is_lost_and_it_is_done_in_the_end() {
+    let disk = memory();
+    let mut log = begin(&disk, compacted());
+    log.put(b"gone", Some(b"value"));
+    log.put(b"gone", None);
+    log.turns(20, 3);
+    let before = log.rows();
+    let mut log = reopen(log, &disk, 1_000);
+    let mut images = Vec::new();
+    for millis in [1_000, 2_500] {
+        log.log.tick(after(millis));
+        images.extend(every_image(&mut log, &disk));
+    }
+    assert_eq!(log.log.counters().read().compactions, 1);
+    // With something to be done for the journal's tail.
+    log.turns(1, 3);
+    let more = log.rows();
+    log.log.close();
+    let closing = every_image(&mut log, &disk);
+    let mut lengths = BTreeMap::new();
+    let images = images.into_iter().map(|image| (image, &before));
+    for (image, before) in images.chain(closing.into_iter().map(|image| (image, &more))) {
+        let disk = disk_of(&image);
+        is_sound(disk.as_ref());
+        let open = || ByHand::open_at(&disk, &small(), Registers::default(), after(20_000));
+        let mut log = open().unwrap();
+        let rows = log.rows();
+        assert_eq!(believed(&rows), believed(before));
+        assert_eq!(
+            log.reader().bounds(id()).unwrap().end.0,
+            if before.len() == more.len() { 65 } else { 62 }
+        );
+        *lengths.entry(rows.len()).or_insert(0) += 1;
+        log.pass(30_000);
+        let done = log.rows();
+        assert!(done.len() < 20, "{} rows", done.len());
+        assert_eq!(believed(&done), believed(before));
+        let names = self::image(disk.as_ref(), "").into_keys();
+        let aside: Vec<_> = names.filter(|name| name.starts_with("aside")).collect();
+        assert!(aside.is_empty(), "{aside:?}");
+        is_sound(disk.as_ref());
+    }
+    assert!(
+        lengths.len() > 4,
+        "it is done segment by segment: {lengths:?}"
+    );
+}
+
+#[test]
+fn an_unreadable_segment_ends_the_compaction_and_nothing_else() {
+    let disk = memory();
+    let mut log = begin(&disk, compacted());
+    log.turns(30, 3);
+    log.log.close();
+    log.settle();
+    drop(log);
+    let folder = format!("topics/{}/0", id().topic);
+    let mut names: Vec<_> = disk.list(&folder).unwrap();
+    names.retain(|name| name.ends_with(".log"));
+    names.sort();
+    let file = disk.open(&format!("{folder}/{}", names[1])).unwrap();
+    file.write_at(150, &[Bytes::from_static(b"damage")])
+        .unwrap();
+    let mut log = ByHand::open_at(&disk, &small(), Registers::default(), after(1_000)).unwrap();
+    log.pass(10_000);
+    assert_eq!(log.log.counters().read().compactions, 0);
+    let mut now: Vec<_> = disk.list(&folder).unwrap();
+    now.retain(|name| name.ends_with(".log"));
+    now.sort();
+    assert_eq!(now, names);
+    log.put(b"key", Some(b"value"));
+    assert_eq!(log.reader().bounds(id()).unwrap().end, Offset(91));
+}
+
+#[test]
+fn a_full_disk_puts_it_off() {
+    let faulty = FaultyDisk::new();
+    let disk: Arc<dyn Disk> = Arc::new(faulty.clone());
+    let mut log = begin(&disk, compacted());
+    log.turns(30, 3);
+    let before = log.rows();
+    let mut log = reopen(log, &disk, 1_000);
+    faulty.control.fill("topics/");
+    log.pass(10_000);
+    assert_eq!(log.log.counters().read().compactions, 0);
+    assert!(!log.failed);
+    assert_eq!(log.rows(), before);
+    faulty.control.make_space();
+    log.pass(20_000);
+    assert_eq!(log.log.counters().read().compactions, 1);
+    assert!(log.rows().len() < before.len());
+    assert_eq!(believed(&log.rows()), believed(&before));
+    is_sound(disk.as_ref());
+}
