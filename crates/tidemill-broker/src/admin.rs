@@ -235,7 +235,8 @@ fn topic_info(inner: &Inner, name: &TopicName, topic: Topic) -> TopicInfo {
         PartitionInfo {
             partition: id.partition,
             earliest: bounds.map_or(Offset(0), |bounds| bounds.earliest),
-            end: bounds.map_or(Offset(0), |bounds| bounds.end),
+            end: inner.stable(id).map_or(Offset(0), |stable| stable.end),
+            high_watermark: bounds.map_or(Offset(0), |bounds| bounds.end),
             size_bytes: bounds.map_or(0, |bounds| bounds.size_bytes),
         }
     });
@@ -250,9 +251,9 @@ fn topic_info(inner: &Inner, name: &TopicName, topic: Topic) -> TopicInfo {
 fn kept_partitions(inner: &Inner, kept: &GroupState) -> Vec<GroupPartitionInfo> {
     let catalog = inner.durable.catalog();
     let one = |(id, cursor): (&PartitionId, &Cursor)| {
-        let bounds = inner.handle.reader().bounds(*id);
-        let end = bounds.map_or(Offset(0), |bounds| bounds.end);
-        let earliest = bounds.map_or(Offset(0), |bounds| bounds.earliest);
+        let stable = inner.stable(*id);
+        let end = stable.as_ref().map_or(Offset(0), |stable| stable.end);
+        let earliest = stable.map_or(Offset(0), |stable| stable.earliest);
         let from = cursor.position().max(earliest);
         let settled_above = cursor.settled_above();
         Some(GroupPartitionInfo {

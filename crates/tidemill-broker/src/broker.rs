@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidemill_core::{Bus, Event, GroupName, Partition, PublishError, TopicId, TopicName};
 use tidemill_log::driver::Handle;
-use tidemill_log::{Batch, BatchBuilder, CommitError, OpenError};
+use tidemill_log::{Batch, BatchBuilder, CommitError, OpenError, PartitionId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use crate::info::Health;
 use crate::machine::{Append, BrokerMachine, Durable, Operation, Receipt, Refusal, Topic};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::Ids;
+use crate::transaction::{Alarm, Stable};
 use crate::watch::{Closed, Listening};
 
 /// An embedded broker. Clones share it; when the last one is gone it closes by itself, in the
@@ -81,6 +82,13 @@ impl Inner {
 
     pub(crate) fn groups(&self) -> MutexGuard<'_, HashMap<GroupName, Arc<Group>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of a partition may be read by those who want only what is decided. `None` where
+    /// there is no such partition.
+    pub(crate) fn stable(&self, id: PartitionId) -> Option<Stable> {
+        let bounds = self.handle.reader().bounds(id)?;
+        Some(self.durable.stability.stable(id, bounds))
     }
 
     /// A topic as it is to be made by its first use.
@@ -160,6 +168,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.durable.alarm.close();
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -185,9 +194,9 @@ impl std::fmt::Debug for Inner {
 
 impl Broker {
     pub(crate) fn of(inner: Inner) -> Self {
-        Self {
-            inner: Arc::new(inner),
-        }
+        let inner = Arc::new(inner);
+        Alarm::watch_over(&inner);
+        Self { inner }
     }
 
     /// Settings, then [`Builder::open`].
@@ -250,6 +259,7 @@ impl Broker {
     /// closing once.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
+        self.inner.durable.alarm.close();
         self.inner.listening.wake_all();
         let handle = self.inner.handle.clone();
         // It waits for the disk. A panic in it was told on its own thread.

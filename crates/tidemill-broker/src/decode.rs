@@ -7,6 +7,8 @@ use tidemill_core::{Event, Offset, TopicName};
 use tidemill_log::batch::Record;
 use tidemill_log::{Batch, PartitionId};
 
+use crate::transaction::Passing;
+
 /// Events out of batches.
 #[derive(Debug, Default)]
 pub(crate) struct Decoded {
@@ -26,11 +28,18 @@ pub(crate) struct Want {
     pub(crate) bytes_max: usize,
 }
 
-/// Takes events out of batches, from an offset on. Control batches have none. A record that is
+/// Takes events out of batches, from an offset on and as far as everything is decided. Control
+/// batches have none, and those of aborted transactions none that count. A record that is
 /// meant to be an event and is not a valid one is read as a stranger's record: every record
 /// gives an event. A batch that is not what it says is left out as a whole: what comes before it
 /// is given first, then the damage alone.
-pub(crate) fn decode(batches: &[Batch], topic: &TopicName, id: PartitionId, want: Want) -> Decoded {
+pub(crate) fn decode(
+    batches: &[Batch],
+    topic: &TopicName,
+    id: PartitionId,
+    want: Want,
+    passing: &Passing,
+) -> Decoded {
     let mut decoded = Decoded {
         next: want.from,
         ..Decoded::default()
@@ -38,7 +47,10 @@ pub(crate) fn decode(batches: &[Batch], topic: &TopicName, id: PartitionId, want
     let mut bytes = 0;
     for batch in batches {
         let end = batch.next_offset();
-        if batch.is_control() || end <= want.from {
+        if passing.is_undecided(batch) {
+            break;
+        }
+        if end <= want.from || passing.is_passed(batch) {
             decoded.next = decoded.next.max(end);
             continue;
         }

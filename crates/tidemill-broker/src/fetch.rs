@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidemill_core::error::Unavailable;
-use tidemill_core::{Fetch, FetchError, Fetched, Offset, Partition, TopicName};
+use tidemill_core::{BoxFuture, Fetch, FetchError, Fetched, Offset, Partition, TopicName};
 use tidemill_log::{Batch, PartitionId, Read, ReadError};
 use tokio::time::Instant;
 
@@ -12,18 +13,40 @@ use crate::broker::Inner;
 use crate::decode::{Want, decode};
 use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, READ_MAX_BYTES};
 use crate::metrics::add;
+use crate::transaction::Stable;
 
 /// Reads; waits for the first event as long as the fetch says.
 pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, FetchError> {
     let id = partition_id(&inner, &fetch.topic, fetch.partition)?;
-    let deadline = Instant::now().checked_add(fetch.wait);
-    if inner.closed.load(Ordering::Acquire) {
-        return Err(Unavailable::Closed.into());
-    }
-    let fetched = read(&inner, id, &fetch).await?;
-    if fetch.wait.is_zero() || answers(&fetched, &fetch) {
-        add(&inner.counters.fetched_events, fetched.events.len());
-        return Ok(fetched);
+    let fetched = poll(
+        &inner,
+        id,
+        fetch.wait,
+        || Box::pin(read(&inner, id, &fetch)),
+        |fetched| answers(fetched, &fetch),
+    );
+    let fetched = fetched.await?;
+    add(&inner.counters.fetched_events, fetched.events.len());
+    Ok(fetched)
+}
+
+/// Looks at a partition until what is found answers, or the time is over.
+pub(crate) async fn poll<'a, T>(
+    inner: &Inner,
+    id: PartitionId,
+    wait: Duration,
+    look: impl Fn() -> BoxFuture<'a, Result<T, FetchError>>,
+    answers: impl Fn(&T) -> bool,
+) -> Result<T, FetchError> {
+    let deadline = Instant::now().checked_add(wait);
+    let open = || match inner.closed.load(Ordering::Acquire) {
+        true => Err(Unavailable::Closed),
+        false => Ok(()),
+    };
+    open()?;
+    let found = look().await?;
+    if wait.is_zero() || answers(&found) {
+        return Ok(found);
     }
     let poll = inner.listening.poll(id);
     loop {
@@ -31,16 +54,13 @@ pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, Fe
         tokio::pin!(waiting);
         // From here on an advance is not missed, whether it comes before or after the look.
         waiting.as_mut().enable();
-        if inner.closed.load(Ordering::Acquire) {
-            return Err(Unavailable::Closed.into());
-        }
-        let fetched = read(&inner, id, &fetch).await?;
-        if answers(&fetched, &fetch) {
-            add(&inner.counters.fetched_events, fetched.events.len());
-            return Ok(fetched);
+        open()?;
+        let found = look().await?;
+        if answers(&found) {
+            return Ok(found);
         }
         match deadline {
-            Some(deadline) if deadline <= Instant::now() => return Ok(fetched),
+            Some(deadline) if deadline <= Instant::now() => return Ok(found),
             // In time or too late: look once more.
             Some(deadline) => drop(tokio::time::timeout_at(deadline, waiting).await),
             None => waiting.await,
@@ -53,6 +73,7 @@ fn answers(fetched: &Fetched, fetch: &Fetch) -> bool {
     !fetched.events.is_empty() || fetched.next > fetch.offset || fetch.max_events == 0
 }
 
+/// The partition of this name.
 pub(crate) fn partition_id(
     inner: &Inner,
     name: &TopicName,
@@ -78,11 +99,11 @@ async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, 
     let events_max = fetch.max_events.min(FETCH_MAX_EVENTS);
     let bytes_max = fetch.max_bytes.clamp(1, FETCH_MAX_BYTES);
     let unknown = || FetchError::UnknownTopic(fetch.topic.clone());
-    let bounds = inner.handle.reader().bounds(id).ok_or_else(unknown)?;
+    let end = inner.stable(id).ok_or_else(unknown)?.end;
     let mut fetched = Fetched {
         events: Vec::new(),
         next: fetch.offset,
-        end: bounds.end,
+        end,
     };
     let mut bytes = 0;
     while fetched.events.len() < events_max && bytes < bytes_max {
@@ -91,14 +112,15 @@ async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, 
             events_max: events_max - fetched.events.len(),
             bytes_max: bytes_max - bytes,
         };
-        let batches = match read_batches(inner, id, want.from).await {
+        let stable = inner.stable(id).ok_or_else(unknown)?;
+        let batches = match read_batches(inner, id, want.from, READ_MAX_BYTES, &stable).await {
             Ok(Some(batches)) => batches,
             Ok(None) => break,
             // What was read before the trouble is given first.
             Err(_) if !fetched.events.is_empty() => break,
-            Err(error) => return Err(error.into_fetch(fetch)),
+            Err(error) => return Err(error.of(&fetch.topic, fetch.offset)),
         };
-        let decoded = decode(&batches, &fetch.topic, id, want);
+        let decoded = decode(&batches, &fetch.topic, id, want, &stable.passing(&batches));
         if let Some(why) = decoded.damage {
             if !fetched.events.is_empty() {
                 // The next fetch begins with it.
@@ -126,7 +148,7 @@ async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, 
 }
 
 /// Why batches could not be read.
-enum Trouble {
+pub(crate) enum Trouble {
     OutOfRange { earliest: Offset, end: Offset },
     Unknown,
     Read(ReadError),
@@ -134,15 +156,16 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn into_fetch(self, fetch: &Fetch) -> FetchError {
+    /// The trouble of a fetch from this offset of this topic.
+    pub(crate) fn of(self, topic: &TopicName, offset: Offset) -> FetchError {
         match self {
             Self::OutOfRange { earliest, end } => FetchError::OutOfRange {
-                offset: fetch.offset,
+                offset,
                 earliest,
                 end,
             },
             Self::Unknown | Self::Read(ReadError::Gone(_)) => {
-                FetchError::UnknownTopic(fetch.topic.clone())
+                FetchError::UnknownTopic(topic.clone())
             }
             Self::Read(ReadError::Damaged {
                 offset,
@@ -160,12 +183,27 @@ impl Trouble {
     }
 }
 
-async fn read_batches(
+/// Batches from the one that holds `from` on, together at most `max_bytes` or one; `None` at the
+/// end. What is stable must have been looked at before.
+pub(crate) async fn read_batches(
     inner: &Inner,
     id: PartitionId,
     from: Offset,
+    max_bytes: usize,
+    stable: &Stable,
 ) -> Result<Option<Vec<Batch>>, Trouble> {
-    match inner.handle.reader().read(id, from, READ_MAX_BYTES) {
+    let read = inner.handle.reader().read(id, from, max_bytes);
+    if from < stable.earliest {
+        // Also where its records are there for a moment longer than what is known of them.
+        return Err(match read {
+            Read::Unknown => Trouble::Unknown,
+            _ => Trouble::OutOfRange {
+                earliest: stable.earliest,
+                end: stable.end.max(stable.earliest),
+            },
+        });
+    }
+    match read {
         Read::Batches(batches) => Ok(Some(batches)),
         Read::AtEnd => Ok(None),
         Read::OutOfRange(bounds) => Err(Trouble::OutOfRange {

@@ -25,8 +25,11 @@ pub struct PartitionInfo {
     pub partition: Partition,
     /// The first offset kept.
     pub earliest: Offset,
-    /// The offset that the next durable event gets.
+    /// Where what readers get ends: the high watermark, or the first offset of the oldest
+    /// transaction that is open.
     pub end: Offset,
+    /// The offset that the next durable record gets.
+    pub high_watermark: Offset,
     /// Bytes of its record batches.
     pub size_bytes: u64,
 }
@@ -94,9 +97,9 @@ pub struct GroupPartitionInfo {
     pub position: Offset,
     /// How many offsets above the position are settled.
     pub settled_above: u64,
-    /// The offset that the next durable event gets.
+    /// Where what readers get ends, as in [`PartitionInfo::end`].
     pub end: Offset,
-    /// How many durable events are not settled.
+    /// How many offsets below the end are not settled.
     pub lag: u64,
     /// How many events members have and have not settled.
     pub in_flight: usize,

@@ -21,6 +21,7 @@ mod decode;
 mod encode;
 mod error;
 mod fetch;
+mod fetch_batches;
 mod group;
 mod inbox;
 mod info;
@@ -33,11 +34,13 @@ mod publish;
 mod scrub;
 mod since;
 mod subscribe;
+mod transaction;
 mod watch;
 
 pub use broker::Broker;
 pub use builder::Builder;
 pub use error::{GroupError, OpenError, TopicError};
+pub use fetch_batches::{FetchBatches, FetchedBatches, Isolation};
 pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo, TopicInfo};
 pub use machine::{GroupKind, SeekTo};
 pub use metrics::Metrics;
@@ -47,5 +50,9 @@ pub use producer::{
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
 pub use tidemill_log::{Batch, BatchBuilder, BatchError, FlushPolicy, batch};
+pub use transaction::{
+    AbortedRange, Begins, InitTransactional, TransactionEnd, TransactionInfo, TransactionPartition,
+    TransactionStatus, Transactional, TransactionalId,
+};
 
 pub use admin::CreateTopic;

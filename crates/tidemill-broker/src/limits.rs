@@ -73,6 +73,44 @@ pub const PRODUCER_ID_EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
 /// Producers that one operation forgets at most, because their time is over.
 pub const PRODUCERS_FORGOTTEN_AT_ONCE: usize = 8;
 
+/// Longest transactional id in bytes.
+pub const TRANSACTIONAL_ID_MAX_BYTES: usize = 1024;
+
+/// Most transactional ids that are remembered. At this bound the one that was not used for the
+/// longest time is forgotten, if that is at least [`PRODUCER_SPARED_FOR`] and it has no open
+/// transaction; else the new one is refused.
+pub const TRANSACTIONAL_IDS_MAX: usize = 16 * 1024;
+
+/// After how long a transactional id that nobody uses is forgotten, as with Kafka. Who had it is
+/// refused then.
+pub const TRANSACTIONAL_ID_EXPIRATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Transactional ids that one operation forgets at most, because their time is over.
+pub const TRANSACTIONAL_IDS_FORGOTTEN_AT_ONCE: usize = 4;
+
+/// Longest time that a transaction may be open; the same as Kafka's default.
+pub const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
+
+/// Most transactions that are open at a time.
+pub const TRANSACTIONS_OPEN_MAX: usize = 4096;
+
+/// Most partitions and positions that one transaction holds.
+pub const TRANSACTION_PARTS_MAX: usize = 2048;
+
+/// Most partitions and positions that all open transactions hold together.
+pub const TRANSACTIONS_PARTS_MAX: usize = 256 * 1024;
+
+/// While transactions are open, how often it is looked for those whose time is over.
+pub const OVERDUE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Transactions that one look finds at most.
+pub const OVERDUE_AT_ONCE: usize = 64;
+
+/// Most aborted transactions of one partition that are remembered, so that their records are
+/// passed over, open ones counted as if they were aborted. More of them can begin when the first
+/// ones' records were deleted.
+pub const ABORTED_MAX: usize = 64 * 1024;
+
 /// Most requests that wait for their replies at a time.
 pub const INBOXES_MAX: usize = 64 * 1024;
 
@@ -93,4 +131,5 @@ pub const IN_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
 pub const REROUTES_MAX: usize = 8;
 
 const _: () = assert!(READ_AHEAD_EVENTS < tidemill_core::limits::CURSOR_RANGES_MAX);
+const _: () = assert!(TRANSACTION_PARTS_MAX <= TRANSACTIONS_PARTS_MAX);
 const _: () = assert!(PUBLISH_MAX_BYTES < tidemill_log::limits::BATCH_MAX_BYTES);

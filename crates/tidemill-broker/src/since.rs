@@ -10,7 +10,8 @@ use crate::fetch::partition_id;
 
 impl Broker {
     /// The offset of the first event of a partition, in the order of the offsets, that was
-    /// published at `since` or later; the partition's end where there is none yet. Where what
+    /// published at `since` or later; the partition's end for readers where there is none yet, or
+    /// where it is not decided yet whether it counts. Where what
     /// may hold it is unreadable, that place: a fetch there names the damage.
     ///
     /// # Errors
@@ -29,7 +30,8 @@ impl Broker {
         let search = search.ok_or_else(unknown)?;
         let searched = tokio::task::spawn_blocking(move || search.run()).await;
         match searched.map_err(|_| Unavailable::Closed)? {
-            Ok(offset) => Ok(offset),
+            // Where a transaction is open, what follows may still come, whatever its time.
+            Ok(offset) => Ok(offset.min(self.inner.stable(id).ok_or_else(unknown)?.end)),
             Err(ReadError::Gone(_)) => Err(unknown()),
             Err(error) => Err(FetchError::Other(error.to_string())),
         }

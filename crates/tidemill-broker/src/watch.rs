@@ -128,6 +128,7 @@ impl Listening {
         watches.push(Arc::downgrade(&unread));
         self.watch_count.store(watches.len(), Ordering::Release);
         BrokerWatch {
+            told: HashMap::new(),
             unread,
             durable,
             closed,
@@ -187,9 +188,25 @@ pub(crate) type Closed = Arc<std::sync::atomic::AtomicBool>;
 /// The broker's [`Watch`].
 #[derive(Debug)]
 pub(crate) struct BrokerWatch {
+    /// How far partitions with open transactions were told of: what comes behind those is news
+    /// only when they have ended.
+    told: HashMap<PartitionId, Offset>,
     unread: Arc<Unread>,
     durable: Arc<Durable>,
     closed: Closed,
+}
+
+impl BrokerWatch {
+    /// How far a partition that ends at `end` may be read, where that was not told yet.
+    fn news(&mut self, id: PartitionId, end: Offset) -> Option<Offset> {
+        let stable = self.durable.stability.end(id, end);
+        if stable == end {
+            self.told.remove(&id);
+            return Some(end);
+        }
+        let told = self.told.insert(id, stable);
+        (told != Some(stable)).then_some(stable)
+    }
 }
 
 impl Watch for BrokerWatch {
@@ -202,7 +219,7 @@ impl Watch for BrokerWatch {
                     Some(Advanced {
                         topic: catalog.name(id.topic)?.clone(),
                         partition: id.partition,
-                        end,
+                        end: self.news(id, end)?,
                     })
                 });
                 let advanced: Vec<_> = advanced.collect();

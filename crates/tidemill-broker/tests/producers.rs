@@ -12,8 +12,8 @@ use support::gate::Gate;
 use support::{both, events, topic};
 use tidemill_broker::batch::Producer as Header;
 use tidemill_broker::{
-    Batch, BatchBuilder, Broker, CreateTopic, Produce, ProducerBatch, ProducerEpoch, ProducerError,
-    ProducerId, ProducerIdentity, Sequence,
+    Batch, BatchBuilder, Begins, Broker, CreateTopic, Produce, ProducerBatch, ProducerEpoch,
+    ProducerError, ProducerId, ProducerIdentity, Sequence,
 };
 use tidemill_core::{Fetch, Offset, Partition, Position};
 use tidemill_testkit::sim::SimDisk;
@@ -38,6 +38,7 @@ fn produce(batch: Batch) -> Produce {
         topic: topic("t"),
         partition: Partition(0),
         batch: batch.try_into().unwrap(),
+        begins: Begins::default(),
     }
 }
 
@@ -236,6 +237,7 @@ async fn what_is_no_producers_batch_is_refused() {
         topic: topic(name),
         partition: Partition(partition),
         batch: batch(who, 0, 1).try_into().unwrap(),
+        begins: Begins::default(),
     };
     let refused = broker.produce(to("none", 0)).await.unwrap_err();
     assert_eq!(refused, ProducerError::UnknownTopic(topic("none")));

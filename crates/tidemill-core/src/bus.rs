@@ -87,7 +87,8 @@ pub struct Advanced {
     pub topic: TopicName,
     /// Its part.
     pub partition: Partition,
-    /// The offset that the next durable event gets.
+    /// Where what may be read ends: the offset that the next durable event gets, or where an
+    /// open transaction begins.
     pub end: Offset,
 }
 
@@ -107,7 +108,8 @@ pub struct PartitionBounds {
     pub partition: Partition,
     /// The first offset kept.
     pub earliest: Offset,
-    /// The offset that the next durable event gets.
+    /// Where what may be read ends: the offset that the next durable event gets, or where an
+    /// open transaction begins.
     pub end: Offset,
 }
 

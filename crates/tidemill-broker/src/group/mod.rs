@@ -36,6 +36,7 @@ use crate::info::{GroupPartitionInfo, MemberInfo};
 use crate::limits::{GROUP_MEMBERS_MAX, GROUP_SLOTS, READ_EVENTS_MAX_BYTES, READ_MAX_BYTES};
 use crate::machine::{GroupId, Operation, Topic};
 use crate::metrics::add;
+use crate::transaction::Stable;
 use crate::watch::Bell;
 
 /// How long a partition that the disk would not read is left alone.
@@ -167,8 +168,7 @@ impl Group {
             if locked.core.ready(member) >= credit {
                 break;
             }
-            let reader = inner.handle.reader();
-            let end = |id| reader.bounds(id).map(|bounds| bounds.end);
+            let end = |id| inner.stable(id).map(|stable| stable.end);
             let Some(plan) = locked.core.plan_read(member, end) else {
                 break;
             };
@@ -190,13 +190,25 @@ impl Group {
     /// Makes one read: at once where the records are in memory, else on a thread that may
     /// block.
     fn read(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, plan: ReadPlan) {
+        // Before the batches: what is decided only grows, what was deleted is not read.
+        let stable = match inner.stable(plan.id) {
+            Some(stable) if stable.earliest <= plan.offset => stable,
+            Some(stable) => {
+                let loaded = Loaded {
+                    next: stable.earliest,
+                    ..Loaded::default()
+                };
+                return self.loaded(inner, &plan, loaded, Some(member));
+            }
+            None => return self.gone(&plan),
+        };
         match inner
             .handle
             .reader()
             .read(plan.id, plan.offset, READ_MAX_BYTES)
         {
             Read::Batches(batches) => {
-                let loaded = self.decode(&batches, &plan, inner);
+                let loaded = self.decode(&batches, &plan, inner, &stable);
                 self.loaded(inner, &plan, loaded, Some(member));
             }
             Read::Disk(read) => {
@@ -204,7 +216,7 @@ impl Group {
                 let (group, inner) = (Arc::clone(self), Arc::clone(inner));
                 tokio::task::spawn_blocking(move || match read.run() {
                     Ok(batches) => {
-                        let loaded = group.decode(&batches, &plan, &inner);
+                        let loaded = group.decode(&batches, &plan, &inner, &stable);
                         group.loaded(&inner, &plan, loaded, None);
                     }
                     Err(error) => group.unreadable(&inner, plan, error),
@@ -217,16 +229,25 @@ impl Group {
                 };
                 self.loaded(inner, &plan, loaded, Some(member));
             }
-            Read::Unknown => {
-                let mut locked = self.locked();
-                locked.core.topic_gone(plan.id.topic);
-                locked.wake(None);
-            }
+            Read::Unknown => self.gone(&plan),
             Read::OutOfRange(_) | Read::AtEnd => self.locked().core.unread(&plan),
         }
     }
 
-    fn decode(&self, batches: &[tidemill_log::Batch], plan: &ReadPlan, inner: &Inner) -> Loaded {
+    /// The partition that was to be read is no longer there.
+    fn gone(&self, plan: &ReadPlan) {
+        let mut locked = self.locked();
+        locked.core.topic_gone(plan.id.topic);
+        locked.wake(None);
+    }
+
+    fn decode(
+        &self,
+        batches: &[tidemill_log::Batch],
+        plan: &ReadPlan,
+        inner: &Inner,
+        stable: &Stable,
+    ) -> Loaded {
         let catalog = inner.durable.catalog();
         let want = Want {
             from: plan.offset,
@@ -240,7 +261,7 @@ impl Group {
                 ..Loaded::default()
             };
         };
-        let decoded = decode(batches, topic, plan.id, want);
+        let decoded = decode(batches, topic, plan.id, want, &stable.passing(batches));
         Loaded {
             events: decoded.events,
             next: decoded.next,
@@ -254,11 +275,7 @@ impl Group {
             add(&inner.counters.damaged_reads, 1);
             tracing::error!(group = %self.name, %damage, "passed what cannot be read");
         }
-        let end = inner
-            .handle
-            .reader()
-            .bounds(plan.id)
-            .map(|bounds| bounds.end);
+        let end = inner.stable(plan.id).map(|stable| stable.end);
         let more = end.is_some_and(|end| loaded.next < end);
         let mut locked = self.locked();
         let passed = locked.core.loaded(plan, loaded);
@@ -295,11 +312,7 @@ impl Group {
                 };
                 self.loaded(inner, &plan, loaded, None);
             }
-            ReadError::Gone(_) => {
-                let mut locked = self.locked();
-                locked.core.topic_gone(plan.id.topic);
-                locked.wake(None);
-            }
+            ReadError::Gone(_) => self.gone(&plan),
             ReadError::Io { .. } => {
                 add(&inner.counters.damaged_reads, 1);
                 tracing::error!(group = %self.name, %why, "cannot read, trying again");

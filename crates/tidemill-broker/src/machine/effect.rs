@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind};
+use super::transaction_effect::TransactionChange;
 
 const TOPIC_CREATED: u16 = 0x0001;
 const TOPIC_DELETED: u16 = 0x0002;
@@ -56,8 +57,10 @@ pub(crate) enum Change {
     },
     /// The id of the next group is at least this. Only in snapshots.
     NextGroup { id: GroupId },
-    /// Of producers and transactions.
+    /// Of what is known of producers in partitions.
     Producer(ProducerChange),
+    /// Of transactional producers and their transactions.
+    Transaction(TransactionChange),
 }
 
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -124,6 +127,7 @@ impl Change {
                 NEXT_GROUP
             }
             Self::Producer(change) => change.encode(out),
+            Self::Transaction(change) => change.encode(out),
         }
     }
 
@@ -169,15 +173,7 @@ impl Change {
             NEXT_GROUP => Self::NextGroup {
                 id: GroupId(reader.number()?),
             },
-            _ => match ProducerChange::decode(kind, &mut reader)? {
-                Some(change) => Self::Producer(change),
-                None => {
-                    return Err(format!(
-                        "an effect of kind {kind:#06x} is not supported by this version; \
-                         use a newer one"
-                    ));
-                }
-            },
+            _ => reader.other(kind)?,
         };
         if reader.0.is_empty() {
             Ok(change)
@@ -191,6 +187,19 @@ impl Change {
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
+    /// A change of a kind that another room knows.
+    fn other(&mut self, kind: u16) -> Result<Change, String> {
+        if let Some(change) = ProducerChange::decode(kind, self)? {
+            return Ok(Change::Producer(change));
+        }
+        if let Some(change) = TransactionChange::decode(kind, self)? {
+            return Ok(Change::Transaction(change));
+        }
+        Err(format!(
+            "an effect of kind {kind:#06x} is not supported by this version; use a newer one"
+        ))
+    }
+
     pub(super) fn number(&mut self) -> Result<u64, String> {
         let (number, rest) = varint::take(self.0).ok_or("an effect's number does not end")?;
         self.0 = rest;

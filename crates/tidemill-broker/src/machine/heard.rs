@@ -1,23 +1,31 @@
-//! When producers were last heard of, and which of them are forgotten for it. In memory only, by
-//! monotonic time; what is forgotten is decided when an operation is sealed, and is an effect.
+//! When producers were last heard of and which of them are forgotten for it, and when the time of
+//! open transactions is over. In memory only, by monotonic time: an opening begins anew. What is
+//! forgotten or aborted is decided when an operation is sealed, and is in its entry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tidemill_core::TopicId;
 use tidemill_log::PartitionId;
 
 use super::producer_effect::ProducerChange;
+use super::state::State;
 use crate::limits::{
-    PRODUCER_ID_EXPIRATION, PRODUCER_SPARED_FOR, PRODUCERS_FORGOTTEN_AT_ONCE, PRODUCERS_MAX,
+    OVERDUE_AT_ONCE, PRODUCER_ID_EXPIRATION, PRODUCER_SPARED_FOR, PRODUCERS_FORGOTTEN_AT_ONCE,
+    PRODUCERS_MAX, TRANSACTIONAL_ID_EXPIRATION,
 };
 use crate::producer::{Idle, ProducerError, ProducerId, Producers};
+use crate::transaction::{Head, TransactionalId};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) expiration: Duration,
     producers: Idle<(PartitionId, ProducerId)>,
+    ids: Idle<TransactionalId>,
+    /// When the time of each open transaction is over.
+    ends: HashMap<TransactionalId, Duration>,
+    by_end: BTreeSet<(Duration, TransactionalId)>,
 }
 
 impl Default for Heard {
@@ -25,16 +33,73 @@ impl Default for Heard {
         Self {
             expiration: PRODUCER_ID_EXPIRATION,
             producers: Idle::default(),
+            ids: Idle::default(),
+            ends: HashMap::new(),
+            by_end: BTreeSet::new(),
         }
     }
 }
 
 impl Heard {
-    /// After recovery every producer counts as heard of at the driver's beginning.
-    pub(super) fn begin(&mut self, producers: &Producers) {
-        for (partition, producer, _) in producers.iter() {
+    /// After recovery every producer counts as heard of at the driver's beginning, and every
+    /// open transaction as begun then.
+    pub(super) fn begin(&mut self, state: &State) {
+        for (partition, producer, _) in state.producers.iter() {
             self.producers.touch(&(partition, producer), Duration::ZERO);
         }
+        for (id, transaction) in state.transactions.iter() {
+            self.transaction(id, transaction.head, Duration::ZERO);
+        }
+    }
+
+    /// A transactional producer is this from now on.
+    pub(super) fn transaction(&mut self, id: &TransactionalId, head: Head, now: Duration) {
+        self.ids.touch(id, now);
+        if !head.is_open() {
+            self.ended(id);
+        } else if !self.ends.contains_key(id) {
+            let end = now.saturating_add(head.timeout);
+            self.ends.insert(id.clone(), end);
+            self.by_end.insert((end, id.clone()));
+        }
+    }
+
+    fn ended(&mut self, id: &TransactionalId) {
+        if let Some(end) = self.ends.remove(id) {
+            self.by_end.remove(&(end, id.clone()));
+        }
+    }
+
+    pub(super) fn forget_id(&mut self, id: &TransactionalId) {
+        self.ids.forget(id);
+        self.ended(id);
+    }
+
+    /// The open transactions whose time is over, and how long it is until the next one's.
+    pub(super) fn overdue(&self, now: Duration) -> (Vec<TransactionalId>, Option<Duration>) {
+        let mut ends = self.by_end.iter().peekable();
+        let mut over = Vec::new();
+        while over.len() < OVERDUE_AT_ONCE
+            && let Some((_, id)) = ends.next_if(|(end, _)| *end <= now)
+        {
+            over.push(id.clone());
+        }
+        let next = ends.next();
+        (over, next.map(|(end, _)| end.saturating_sub(now)))
+    }
+
+    pub(super) fn is_overdue(&self, id: &TransactionalId, now: Duration) -> bool {
+        self.ends.get(id).is_some_and(|end| *end <= now)
+    }
+
+    /// Transactional ids that nobody used for so long that they are forgotten.
+    pub(super) fn unused_ids(&self, now: Duration) -> impl Iterator<Item = &TransactionalId> {
+        self.ids.since(now, TRANSACTIONAL_ID_EXPIRATION)
+    }
+
+    /// Transactional ids that may be forgotten where others need their room.
+    pub(super) fn spare_ids(&self, now: Duration) -> impl Iterator<Item = &TransactionalId> {
+        self.ids.since(now, PRODUCER_SPARED_FOR)
     }
 
     pub(super) fn heard(&mut self, id: PartitionId, producer: ProducerId, now: Duration) {
@@ -94,7 +159,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::producer::{Entry, ProducerEpoch};
+    use crate::producer::{Entry, ProducerEpoch, ProducerIdentity};
+    use crate::transaction::TransactionStatus;
 
     const ID: PartitionId = PartitionId {
         topic: TopicId(Uuid::nil()),
@@ -135,13 +201,48 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_transaction_runs_from_its_begin_and_ends_with_it() {
+        let mut heard = Heard::default();
+        let id = |n: u64| TransactionalId::new(format!("t{n}")).unwrap();
+        let head = |seconds, status| Head {
+            identity: ProducerIdentity {
+                id: ProducerId(1),
+                epoch: ProducerEpoch(0),
+            },
+            previous: None,
+            timeout: at(seconds),
+            status,
+            started_ms: 0,
+        };
+        let open = |seconds| head(seconds, TransactionStatus::Ongoing);
+        heard.transaction(&id(1), open(10), at(5));
+        heard.transaction(&id(2), open(3), at(5));
+        // It goes on: its time began before.
+        heard.transaction(&id(2), open(3), at(7));
+        assert_eq!(heard.overdue(at(6)), (vec![], Some(at(2))));
+        assert_eq!(heard.overdue(at(8)), (vec![id(2)], Some(at(7))));
+        assert!(heard.is_overdue(&id(2), at(8)) && !heard.is_overdue(&id(1), at(8)));
+        heard.transaction(&id(2), head(3, TransactionStatus::Committed), at(9));
+        assert_eq!(heard.overdue(at(99)), (vec![id(1)], None));
+        heard.forget_id(&id(1));
+        assert_eq!(heard.overdue(at(99)), (vec![], None));
+        for n in 0..100 {
+            heard.transaction(&id(n), open(1), at(0));
+        }
+        let (over, next) = heard.overdue(at(9));
+        assert_eq!((over.len(), next), (OVERDUE_AT_ONCE, Some(at(0))));
+    }
+
+    #[test]
     fn who_was_not_heard_of_for_long_is_forgotten_but_not_in_a_transaction() {
         let (mut heard, mut known) = (Heard::default(), Producers::default());
         heard.expiration = at(100);
         for n in 0..4 {
             known.set(ID, ProducerId(n), entry((n == 1).then_some(Offset(5))));
         }
-        heard.begin(&known);
+        let mut state = State::default();
+        state.producers = known.clone();
+        heard.begin(&state);
         heard.heard(ID, ProducerId(2), at(50));
         assert_eq!(over(&heard, &known, at(99), 1), Some(vec![]));
         assert_eq!(over(&heard, &known, at(100), 1), Some(vec![0, 3]));

@@ -11,9 +11,13 @@ mod operation;
 mod producer_effect;
 mod seal;
 mod seal_producer;
+mod seal_transaction;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transaction_effect;
+#[cfg(test)]
+mod transaction_tests;
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,9 +34,12 @@ pub(crate) use self::state::{GroupId, GroupState, State, Topic};
 
 pub(crate) use self::effect::Change;
 use self::heard::Heard;
+pub(crate) use self::producer_effect::ProducerChange;
+pub(crate) use self::transaction_effect::TransactionChange;
 use crate::catalog::Catalog;
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::producer::Header;
+use crate::transaction::{Alarm, Stability};
 
 /// The durable state as the rest of the broker reads it.
 #[derive(Debug, Default)]
@@ -43,6 +50,10 @@ pub(crate) struct Durable {
     /// The topics alone, replaced when one comes or goes: every publish and fetch reads it, so
     /// nobody waits for it.
     catalog: ArcSwap<Catalog>,
+    /// How far each partition may be read.
+    pub(crate) stability: Stability,
+    /// Rung when a transaction begins.
+    pub(crate) alarm: Arc<Alarm>,
 }
 
 impl Durable {
@@ -103,10 +114,34 @@ impl BrokerMachine {
             change,
             Change::TopicCreated { .. } | Change::TopicDeleted { .. }
         );
+        if !self.live {
+            self.durable.state().apply(change);
+            return;
+        }
+        let mut forgotten = None;
+        match &change {
+            Change::Producer(ProducerChange::AbortedForgotten { partition, .. }) => {
+                forgotten = Some(*partition);
+            }
+            Change::TopicDeleted { id } => self.durable.stability.forget_topic(*id),
+            Change::Transaction(TransactionChange::State { head, .. }) if head.is_open() => {
+                self.durable.alarm.ring();
+            }
+            _ => {}
+        }
         self.durable.state().apply(change);
-        if topics && self.live {
+        if topics {
             self.durable.publish_catalog();
         }
+        if let Some(partition) = forgotten {
+            self.publish_decided(partition);
+        }
+    }
+
+    /// Shows readers what is known of a partition's transactions.
+    fn publish_decided(&self, id: PartitionId) {
+        let decided = self.durable.state().producers.decided(id);
+        self.durable.stability.publish(id, decided);
     }
 }
 
@@ -131,7 +166,10 @@ impl Machine for BrokerMachine {
     fn appended(&mut self, _: Lsn, id: PartitionId, batch: &Batch) {
         if let Some(header) = Header::of(batch) {
             let base = batch.base_offset();
-            self.durable.state().producers.appended(id, header, base);
+            let changed = self.durable.state().producers.appended(id, header, base);
+            if changed && self.live {
+                self.publish_decided(id);
+            }
         }
     }
 
@@ -163,8 +201,11 @@ impl Machine for BrokerMachine {
 
     fn recovered(&mut self) {
         self.sealed = self.durable.state().clone();
-        self.heard.begin(&self.sealed.producers);
+        self.heard.begin(&self.sealed);
         self.live = true;
+        for id in self.sealed.producers.with_transactions() {
+            self.publish_decided(id);
+        }
         self.durable.publish_catalog();
     }
 }

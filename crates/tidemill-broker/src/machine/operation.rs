@@ -9,6 +9,7 @@ use tidemill_log::{Batch, PartitionId};
 
 use super::state::{GroupId, Topic};
 use crate::producer::ProducerError;
+use crate::transaction::{Done, TransactionOperation};
 
 /// Records for one topic, sorted into partitions already.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ pub(crate) struct Settled {
 pub enum SeekTo {
     /// The oldest offset there ever was; what is not kept any more is passed.
     Beginning,
-    /// After the newest event.
+    /// After the newest event; where transactions are open, before the first of theirs.
     End,
     /// This offset.
     Offset(Offset),
@@ -64,6 +65,10 @@ pub(crate) enum Operation {
         name: TopicName,
     },
     Publish(Append),
+    /// As `Publish`, but a transactional batch begins no transaction, and adds no partition.
+    PublishAdded(Append),
+    /// Something about a transaction.
+    Transaction(Box<TransactionOperation>),
     /// Settles offsets of a group and appends what was staged, whole or not at all.
     Commit {
         group: GroupId,
@@ -108,6 +113,8 @@ pub(crate) enum Receipt {
     },
     /// The group's new position.
     Sought(Cursor),
+    /// What was done about a transaction.
+    Transaction(Done),
 }
 
 /// The answer when an operation is not done.
@@ -138,6 +145,9 @@ pub(crate) enum Refusal {
     Partitions { asked: u32, max: u32 },
     #[error(transparent)]
     Producer(Box<ProducerError>),
+    /// It needs more room than it was given: ask again.
+    #[error("the transaction has grown meanwhile; try again")]
+    Room,
     #[error("the group's positions need more than {max_bytes} bytes; read fewer topics with it")]
     GroupState { max_bytes: usize },
 }

@@ -7,9 +7,12 @@ use tidemill_log::PartitionId;
 use super::effect::{Reader, put_partition};
 use crate::limits::PRODUCER_BATCHES_MAX;
 use crate::producer::{Entry, ProducerEpoch, ProducerId, Sequence, Written};
+use crate::transaction::AbortedRange;
 
 const STATE: u16 = 0x0020;
 const FORGOTTEN: u16 = 0x0022;
+const ABORTED: u16 = 0x0026;
+const ABORTED_FORGOTTEN: u16 = 0x0027;
 
 /// One absolute change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +29,21 @@ pub(crate) enum ProducerChange {
         producer: ProducerId,
         partition: PartitionId,
     },
+    /// A transaction was aborted in a partition. Only in snapshots, in the order of their ends:
+    /// otherwise it follows from the batches.
+    Aborted {
+        partition: PartitionId,
+        range: AbortedRange,
+    },
+    /// The aborted transactions of a partition that ended below an offset are forgotten: their
+    /// records are gone.
+    AbortedForgotten {
+        partition: PartitionId,
+        below: Offset,
+    },
 }
 
-fn put_producer(out: &mut Vec<u8>, id: ProducerId) {
+pub(super) fn put_producer(out: &mut Vec<u8>, id: ProducerId) {
     // Never negative: such ids are refused.
     varint::put(out, id.0.unsigned_abs());
 }
@@ -66,6 +81,19 @@ impl ProducerChange {
                 put_partition(out, *partition);
                 FORGOTTEN
             }
+            Self::Aborted { partition, range } => {
+                put_producer(out, range.producer);
+                put_partition(out, *partition);
+                for offset in [range.first, range.last, range.stable] {
+                    varint::put(out, offset.0);
+                }
+                ABORTED
+            }
+            Self::AbortedForgotten { partition, below } => {
+                put_partition(out, *partition);
+                varint::put(out, below.0);
+                ABORTED_FORGOTTEN
+            }
         }
     }
 
@@ -81,18 +109,34 @@ impl ProducerChange {
                 producer: reader.producer()?,
                 partition: reader.partition()?,
             },
+            ABORTED => {
+                let producer = reader.producer()?;
+                Self::Aborted {
+                    partition: reader.partition()?,
+                    range: AbortedRange {
+                        producer,
+                        first: Offset(reader.number()?),
+                        last: Offset(reader.number()?),
+                        stable: Offset(reader.number()?),
+                    },
+                }
+            }
+            ABORTED_FORGOTTEN => Self::AbortedForgotten {
+                partition: reader.partition()?,
+                below: Offset(reader.number()?),
+            },
             _ => return Ok(None),
         }))
     }
 }
 
 impl Reader<'_> {
-    fn producer(&mut self) -> Result<ProducerId, String> {
+    pub(super) fn producer(&mut self) -> Result<ProducerId, String> {
         let id = i64::try_from(self.number()?).map_err(|e| e.to_string())?;
         Ok(ProducerId(id))
     }
 
-    fn epoch(&mut self) -> Result<ProducerEpoch, String> {
+    pub(super) fn epoch(&mut self) -> Result<ProducerEpoch, String> {
         let epoch = i16::try_from(self.number()?).map_err(|e| e.to_string())?;
         Ok(ProducerEpoch(epoch))
     }
@@ -157,6 +201,19 @@ mod tests {
             ProducerChange::Forgotten {
                 producer,
                 partition,
+            },
+            ProducerChange::Aborted {
+                partition,
+                range: AbortedRange {
+                    producer,
+                    first: Offset(4),
+                    last: Offset(400),
+                    stable: Offset(u64::MAX),
+                },
+            },
+            ProducerChange::AbortedForgotten {
+                partition,
+                below: Offset(300),
             },
         ];
         for change in all {

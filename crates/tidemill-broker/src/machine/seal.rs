@@ -1,7 +1,7 @@
 //! The decisions: each operation against the sealed state. Everything is checked before anything
 //! is changed, so that a refusal leaves no trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::{GroupName, Offset, Start, TopicName};
@@ -12,11 +12,13 @@ use super::heard::Heard;
 use super::operation::{Append, JoinTopic, Operation, Receipt, Refusal, SeekTo, Settled};
 use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind, GroupState, State, Topic};
+use super::transaction_effect::TransactionChange;
 use crate::limits::{
     GROUP_STATE_MAX_BYTES, GROUPS_MAX, PARTITIONS_MAX, PRODUCERS_FORGOTTEN_AT_ONCE,
     TOPIC_PARTITIONS_MAX, TOPICS_MAX,
 };
 use crate::producer::Header;
+use crate::transaction::{Ask, BEGIN_BYTES, TransactionOperation, ask_bytes};
 
 /// Bytes that an effect or a partition needs of the journal at most, without texts and ranges.
 const SMALL_BYTES: usize = 160;
@@ -31,7 +33,9 @@ pub(super) fn demand(operation: &Operation) -> Demand {
         let record = |(_, batch): &(_, Batch)| {
             let forgets = batch.producer().is_some();
             let forgotten = if forgets { FORGOTTEN_BYTES } else { 0 };
-            batch.as_bytes().len() + 128 + forgotten
+            let begins = batch.is_transactional();
+            let begun = if begins { BEGIN_BYTES } else { 0 };
+            batch.as_bytes().len() + 128 + forgotten + begun
         };
         let records: usize = batches.map(record).sum();
         records
@@ -44,7 +48,14 @@ pub(super) fn demand(operation: &Operation) -> Demand {
     let (bytes, appends) = match operation {
         Operation::CreateTopic { topic, .. } => (created(*topic), true),
         Operation::DeleteTopic { .. } => (SMALL_BYTES * (TOPIC_PARTITIONS_MAX as usize + 1), false),
-        Operation::Publish(one) => (append(one), true),
+        Operation::Publish(one) | Operation::PublishAdded(one) => (append(one), true),
+        Operation::Transaction(operation) => {
+            let TransactionOperation { ask, bytes_max, .. } = &**operation;
+            // Its markers may make that others are forgotten.
+            let forgotten = if *bytes_max > 0 { FORGOTTEN_BYTES } else { 0 };
+            let bytes = ask_bytes(ask) + bytes_max + forgotten;
+            (bytes, !matches!(ask, Ask::Overdue))
+        }
         Operation::Commit {
             settled, appends, ..
         } => {
@@ -79,10 +90,15 @@ pub(super) fn seal(
         changes: Vec::new(),
         made: BTreeMap::new(),
         wrote: Vec::new(),
+        begins: !matches!(operation, Operation::PublishAdded(_)),
+        begun: false,
+        joined: BTreeSet::new(),
+        heard,
+        now,
     };
     let receipt = decision.decide(operation)?;
     if !decision.wrote.is_empty() {
-        decision.forget(heard, now)?;
+        decision.forget()?;
     }
     let Decision { changes, wrote, .. } = decision;
     for (id, header, base) in wrote {
@@ -99,6 +115,10 @@ pub(super) fn seal(
                 producer,
                 partition,
             }) => heard.forget(*partition, *producer),
+            Change::Transaction(TransactionChange::State { id, head }) => {
+                heard.transaction(id, *head, now.monotonic);
+            }
+            Change::Transaction(TransactionChange::Forgotten { id }) => heard.forget_id(id),
             Change::TopicDeleted { id } => heard.forget_topic(*id),
             _ => {}
         }
@@ -116,6 +136,14 @@ pub(super) struct Decision<'a, 'd> {
     made: BTreeMap<TopicName, Topic>,
     /// Batches of producers that are appended: their headers and base offsets.
     pub(super) wrote: Vec<(PartitionId, Header, Offset)>,
+    /// Whether a transactional batch begins a transaction, and adds its partition.
+    pub(super) begins: bool,
+    /// This operation begins a transaction.
+    pub(super) begun: bool,
+    /// The partitions and positions that it adds to one.
+    pub(super) joined: BTreeSet<(Option<GroupId>, PartitionId)>,
+    pub(super) heard: &'a Heard,
+    pub(super) now: Now,
 }
 
 impl Decision<'_, '_> {
@@ -128,7 +156,8 @@ impl Decision<'_, '_> {
                 self.create_topic(name, topic).map(Receipt::Topic)
             }
             Operation::DeleteTopic { name } => self.delete_topic(name),
-            Operation::Publish(append) => {
+            Operation::Transaction(operation) => self.transaction(*operation),
+            Operation::Publish(append) | Operation::PublishAdded(append) => {
                 let bases = self.append(append)?;
                 Ok(Receipt::Appended(vec![bases]))
             }
@@ -178,6 +207,13 @@ impl Decision<'_, '_> {
     fn topic(&self, name: &TopicName) -> Option<Topic> {
         let made = self.made.get(name).copied();
         made.or_else(|| self.state.topic(name))
+    }
+
+    /// Where what is decided ends.
+    fn stable_end(&self, id: PartitionId) -> Offset {
+        let end = self.draft.end(id).unwrap_or_default();
+        let open = self.state.producers.first_open(id);
+        open.map_or(end, |first| first.min(end))
     }
 
     fn cursor(&self, group: GroupId, partition: PartitionId) -> Result<&Cursor, Refusal> {
@@ -310,7 +346,7 @@ impl Decision<'_, '_> {
                 }
                 let at = match start {
                     Start::Beginning => Offset(0),
-                    Start::End => self.draft.end(partition).unwrap_or_default(),
+                    Start::End => self.stable_end(partition),
                     Start::At(offset) => offset,
                 };
                 let cursor = Cursor::at(at);
@@ -336,7 +372,7 @@ impl Decision<'_, '_> {
         })
     }
 
-    fn create_group(&mut self, name: GroupName) -> Result<GroupId, Refusal> {
+    pub(super) fn create_group(&mut self, name: GroupName) -> Result<GroupId, Refusal> {
         if self.state.group_count() >= GROUPS_MAX {
             let (what, max) = ("groups", GROUPS_MAX);
             return Err(Refusal::TooMany { what, max });
@@ -359,7 +395,7 @@ impl Decision<'_, '_> {
         let mut cursor = self.cursor(group, partition)?.clone();
         cursor.seek(match to {
             SeekTo::Beginning => Offset(0),
-            SeekTo::End => self.draft.end(partition).unwrap_or_default(),
+            SeekTo::End => self.stable_end(partition),
             SeekTo::Offset(offset) => offset,
         });
         self.changes.push(Change::CursorSet {

@@ -11,7 +11,9 @@ use tidemill_log::PartitionId;
 
 use super::effect::Change;
 use super::producer_effect::ProducerChange;
+use super::transaction_effect::TransactionChange;
 use crate::producer::Producers;
+use crate::transaction::Transactions;
 
 /// The identity of a group: a group deleted and made again under its name has another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,6 +128,7 @@ pub(crate) struct State {
     group_ids: BTreeMap<GroupName, GroupId>,
     next_group: GroupId,
     pub(crate) producers: Producers,
+    pub(crate) transactions: Transactions,
 }
 
 impl State {
@@ -172,18 +175,7 @@ impl State {
                 self.names.insert(id, name.clone());
                 self.topics.insert(name, Topic { id, partitions });
             }
-            Change::TopicDeleted { id } => {
-                if let Some(name) = self.names.remove(&id) {
-                    self.topics.remove(&name);
-                }
-                self.producers.forget_topic(id);
-                let reads = |group: &&mut Arc<GroupState>| group.reads(id);
-                for group in self.groups.values_mut().filter(reads) {
-                    let group = Arc::make_mut(group);
-                    group.cursors.retain(|partition, _| partition.topic != id);
-                    group.ranges = group.cursors.values().map(Cursor::range_count).sum();
-                }
-            }
+            Change::TopicDeleted { id } => self.delete_topic(id),
             Change::GroupCreated { id, kind, name } => {
                 self.next_group = self.next_group.max(GroupId(id.0 + 1));
                 self.group_ids.insert(name.clone(), id);
@@ -198,6 +190,7 @@ impl State {
             Change::GroupDeleted { id } => {
                 if let Some(group) = self.groups.remove(&id) {
                     self.group_ids.remove(&group.name);
+                    self.transactions.forget_group(id);
                 }
             }
             Change::CursorSet {
@@ -230,6 +223,21 @@ impl State {
             }
             Change::NextGroup { id } => self.next_group = self.next_group.max(id),
             Change::Producer(change) => self.apply_producer(change),
+            Change::Transaction(change) => self.apply_transaction(change),
+        }
+    }
+
+    fn delete_topic(&mut self, id: TopicId) {
+        if let Some(name) = self.names.remove(&id) {
+            self.topics.remove(&name);
+        }
+        self.producers.forget_topic(id);
+        self.transactions.forget_topic(id);
+        let reads = |group: &&mut Arc<GroupState>| group.reads(id);
+        for group in self.groups.values_mut().filter(reads) {
+            let group = Arc::make_mut(group);
+            group.cursors.retain(|partition, _| partition.topic != id);
+            group.ranges = group.cursors.values().map(Cursor::range_count).sum();
         }
     }
 
@@ -244,6 +252,29 @@ impl State {
                 producer,
                 partition,
             } => self.producers.forget(partition, producer),
+            ProducerChange::Aborted { partition, range } => {
+                self.producers.add_aborted(partition, range);
+            }
+            ProducerChange::AbortedForgotten { partition, below } => {
+                self.producers.forget_aborted(partition, below);
+            }
+        }
+    }
+
+    fn apply_transaction(&mut self, change: TransactionChange) {
+        match change {
+            TransactionChange::State { id, head } => self.transactions.set(id, head),
+            TransactionChange::Partition {
+                producer,
+                partition,
+            } => self.transactions.join(producer, partition),
+            TransactionChange::Offset {
+                producer,
+                group,
+                partition,
+                offset,
+            } => self.transactions.offset(producer, group, partition, offset),
+            TransactionChange::Forgotten { id } => self.transactions.forget(&id),
         }
     }
 
@@ -277,15 +308,10 @@ impl State {
         let next = Change::NextGroup {
             id: self.next_group,
         };
-        let producers = self.producers.into_all();
-        let producers = producers.map(|(partition, producer, entry)| {
-            Change::Producer(ProducerChange::State {
-                producer,
-                partition,
-                entry,
-            })
-        });
+        let producers = self.producers.into_changes().map(Change::Producer);
+        let transactions = self.transactions.into_changes().map(Change::Transaction);
         let first = std::iter::once(next).chain(topics);
-        first.chain(groups).chain(producers)
+        let first = first.chain(groups).chain(producers);
+        first.chain(transactions)
     }
 }

@@ -9,7 +9,9 @@ use tidemill_log::CommitError;
 
 use super::entry::Wrong;
 use super::ids::{ProducerEpoch, ProducerId, Sequence};
+use super::init::ProducerIdentity;
 use crate::machine::Refusal;
+use crate::transaction::{TransactionStatus, TransactionalId};
 
 /// Why a producer's call was not done. Nothing of it is kept, except after
 /// [`ProducerError::Indeterminate`].
@@ -38,18 +40,20 @@ pub enum ProducerError {
     /// The id was never given out.
     #[error("the producer id {0} was never given out here; ask for one first")]
     UnknownProducer(ProducerId),
-    /// A newer life of the producer is known.
+    /// A newer life of the producer is known, or another has its transactional id.
     #[error(
-        "producer {producer} was shut out: its epoch {epoch} is over, {current} is the current \
-         one; end this producer"
+        "producer {producer} was shut out: its epoch {epoch} is over, producer {} goes on with \
+         epoch {}; end this one",
+        current.id,
+        current.epoch
     )]
     Fenced {
         /// The producer.
         producer: ProducerId,
         /// The epoch that it came with.
         epoch: ProducerEpoch,
-        /// The one that counts.
-        current: ProducerEpoch,
+        /// Who counts.
+        current: ProducerIdentity,
     },
     /// A batch before this one is missing, or it is too old to be known as a duplicate.
     #[error(
@@ -63,6 +67,22 @@ pub enum ProducerError {
         found: Sequence,
         /// The one that was expected.
         expected: Sequence,
+    },
+    /// Nobody has this transactional id.
+    #[error("nobody has the transactional id {0}; ask for a producer id with it first")]
+    UnknownTransaction(TransactionalId),
+    /// A transactional batch of a producer without a transactional id.
+    #[error("producer {0} has no transactional id (any longer); ask for a producer id with one")]
+    NotTransactional(ProducerId),
+    /// The transaction is not in a state for this.
+    #[error("the transaction of {id:?} is {status:?} and cannot {what}")]
+    Transaction {
+        /// The transactional id.
+        id: TransactionalId,
+        /// How far it is.
+        status: TransactionStatus,
+        /// What was asked for.
+        what: &'static str,
     },
     /// The time-out of a transaction is none that is allowed.
     #[error("a transaction's time-out of {asked:?} is not within 1 ms and {max:?}; ask for less")]
@@ -83,6 +103,9 @@ pub enum ProducerError {
     /// The topic was deleted and made again meanwhile.
     #[error("the topic {0} has changed meanwhile; try again")]
     Changed(TopicName),
+    /// The broker said no for another reason.
+    #[error("{0}")]
+    Other(String),
     /// Nothing was written.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -114,7 +137,19 @@ impl ProducerError {
             | Self::UnknownProducer(_)
             | Self::Fenced { .. }
             | Self::OutOfOrder { .. }
+            | Self::UnknownTransaction(_)
+            | Self::NotTransactional(_)
+            | Self::Transaction { .. }
+            | Self::Other(_)
             | Self::Timeout { .. } => false,
+        }
+    }
+
+    /// Every id of this opening was given out.
+    pub(crate) fn no_ids() -> Self {
+        Self::TooMany {
+            what: "producer ids of one opening",
+            max: u32::MAX as usize,
         }
     }
 
@@ -123,7 +158,10 @@ impl ProducerError {
             Wrong::Epoch { epoch, current } => Self::Fenced {
                 producer,
                 epoch,
-                current,
+                current: ProducerIdentity {
+                    id: producer,
+                    epoch: current,
+                },
             },
             Wrong::Sequence { found, expected } => Self::OutOfOrder {
                 producer,
@@ -145,7 +183,7 @@ impl From<CommitError<Refusal>> for ProducerError {
                 }
                 Refusal::Rerouted { topic, .. } => Self::Changed(topic),
                 Refusal::Producer(error) => *error,
-                other => Self::Event(PublishError::Other(other.to_string())),
+                other => Self::Other(other.to_string()),
             },
         }
     }

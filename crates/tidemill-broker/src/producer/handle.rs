@@ -20,6 +20,7 @@ use crate::machine::{Append, Operation, Receipt};
 pub struct Producer {
     inner: Arc<Inner>,
     identity: ProducerIdentity,
+    transactional: bool,
     next: HashMap<(TopicId, Partition), Sequence>,
     /// What may or may not have been kept.
     unsure: Option<Sent>,
@@ -45,6 +46,7 @@ impl Broker {
         Ok(Producer {
             inner: Arc::clone(&self.inner),
             identity: self.init_producer()?,
+            transactional: false,
             next: HashMap::new(),
             unsure: None,
         })
@@ -52,6 +54,24 @@ impl Broker {
 }
 
 impl Producer {
+    /// One whose batches are parts of transactions.
+    pub(crate) fn transactional(broker: &Broker, identity: ProducerIdentity) -> Self {
+        Self {
+            inner: Arc::clone(&broker.inner),
+            identity,
+            transactional: true,
+            next: HashMap::new(),
+            unsure: None,
+        }
+    }
+
+    /// It goes on as this one, with its sequences from 0.
+    pub(crate) fn renew(&mut self, identity: ProducerIdentity) {
+        self.identity = identity;
+        self.next.clear();
+        self.unsure = None;
+    }
+
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> ProducerIdentity {
@@ -95,11 +115,15 @@ impl Producer {
         let route = route.ok_or_else(|| ProducerError::UnknownTopic(topic.clone()))?;
         let stamp = |partition, builder: BatchBuilder| {
             let next = self.next.get(&(route.id, partition)).copied();
-            builder.producer(batch::Producer {
+            let builder = builder.producer(batch::Producer {
                 id: self.identity.id.0,
                 epoch: self.identity.epoch.0,
                 base_sequence: next.unwrap_or_default().number(),
-            })
+            });
+            match self.transactional {
+                true => builder.transactional(),
+                false => builder,
+            }
         };
         let encoded = self.inner.encode_for(topic, route, events, stamp);
         let (batches, places) = encoded.map_err(ProducerError::Event)?;

@@ -32,6 +32,20 @@ impl fmt::Display for ProducerId {
 #[serde(transparent)]
 pub struct ProducerEpoch(pub i16);
 
+impl ProducerEpoch {
+    /// The next one; `None` after the last that is given to a producer. One more is left, for
+    /// the marker that shuts the last one out.
+    pub(crate) fn next(self) -> Option<Self> {
+        let next = self.fence();
+        (next.0 < i16::MAX).then_some(next)
+    }
+
+    /// The epoch that shuts this one out.
+    pub(crate) fn fence(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 impl fmt::Display for ProducerEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -92,5 +106,13 @@ mod tests {
         assert!(id(1, u64::from(u32::MAX)) < id(2, 0));
         assert_eq!(id(1, 1 << 32), None);
         assert_eq!(id(1 << 31, 0), None);
+    }
+
+    #[test]
+    fn the_last_epoch_is_kept_for_the_fence() {
+        let last = ProducerEpoch(i16::MAX - 1);
+        assert_eq!(ProducerEpoch(i16::MAX - 2).next(), Some(last));
+        assert_eq!(last.next(), None);
+        assert_eq!(last.fence(), ProducerEpoch(i16::MAX));
     }
 }

@@ -59,10 +59,7 @@ impl Broker {
     /// [`ProducerError::TooMany`] after 2^32 ids since the broker was opened.
     pub fn init_producer(&self) -> Result<ProducerIdentity, ProducerError> {
         let id = self.inner.producer_ids.next();
-        let id = id.ok_or(ProducerError::TooMany {
-            what: "producer ids of one opening",
-            max: u32::MAX as usize,
-        })?;
+        let id = id.ok_or_else(ProducerError::no_ids)?;
         Ok(ProducerIdentity {
             id,
             epoch: ProducerEpoch::default(),

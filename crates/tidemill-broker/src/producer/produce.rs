@@ -13,6 +13,7 @@ use super::ids::{ProducerEpoch, ProducerId, Sequence};
 use crate::broker::{Broker, Inner};
 use crate::machine::{Append, Operation, Receipt, Topic};
 use crate::metrics::add;
+use crate::transaction::Begins;
 
 /// A prepared record batch and where it goes.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Produce {
     pub partition: Partition,
     /// The records. Base offset and leader epoch are the broker's to set.
     pub batch: ProducerBatch,
+    /// Whether a transactional batch begins a transaction where none is open.
+    pub begins: Begins,
 }
 
 /// A producer as a partition knows it.
@@ -55,6 +58,7 @@ impl Broker {
             topic,
             partition,
             batch,
+            begins,
         } = produce;
         let batch = batch.into_batch();
         check(inner, &batch)?;
@@ -66,7 +70,11 @@ impl Broker {
             create: false,
             batches: vec![(partition, batch)],
         };
-        let produced = inner.append_one(append).await;
+        let operation = match begins {
+            Begins::Yes => Operation::Publish(append),
+            Begins::No => Operation::PublishAdded(append),
+        };
+        let produced = inner.produce_one(operation).await;
         match &produced {
             Ok(_) => {
                 add(&inner.counters.published_events, records as usize);
@@ -124,11 +132,11 @@ impl Inner {
         })
     }
 
-    async fn append_one(&self, append: Append) -> Result<Offset, ProducerError> {
+    async fn produce_one(&self, operation: Operation) -> Result<Offset, ProducerError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
         }
-        let receipt = self.submit(Operation::Publish(append)).await?;
+        let receipt = self.submit(operation).await?;
         let base = match receipt {
             Receipt::Appended(bases) => bases.first().and_then(|bases| bases.first()).copied(),
             _ => None,
@@ -140,11 +148,11 @@ impl Inner {
 /// What the header of a producer's batch must keep beside what its type promises.
 fn check(inner: &Inner, batch: &Batch) -> Result<(), ProducerError> {
     let wrong = |why| Err(ProducerError::InvalidBatch(why));
-    if batch.is_transactional() {
-        return wrong("transactions are not supported by this version");
-    }
     let Some(producer) = batch.producer() else {
-        return Ok(());
+        return match batch.is_transactional() {
+            true => wrong("a transaction needs a producer id"),
+            false => Ok(()),
+        };
     };
     if producer.epoch < 0 || producer.base_sequence < 0 {
         return wrong("a producer's batch needs an epoch and a sequence");

@@ -10,6 +10,8 @@ use tidemill_log::{Batch, PartitionId};
 
 use super::entry::{Entry, Offered};
 use super::ids::{ProducerEpoch, ProducerId, Sequence};
+use crate::machine::ProducerChange;
+use crate::transaction::{Aborted, AbortedRange, Decided};
 
 /// What a batch of a producer says by its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +57,6 @@ impl Header {
     }
 }
 
-/// A transaction has ended in a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    /// Where it had begun.
-    pub(crate) first: Offset,
-    pub(crate) marker: Marker,
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
@@ -71,6 +65,8 @@ pub(crate) struct Producers {
     count: usize,
     /// The open transactions of a partition by their first offsets.
     open: BTreeMap<PartitionId, BTreeSet<(Offset, ProducerId)>>,
+    /// The aborted ones.
+    aborted: BTreeMap<PartitionId, Aborted>,
 }
 
 impl Producers {
@@ -89,14 +85,27 @@ impl Producers {
         of.into_iter().flatten().map(|(id, entry)| (*id, entry))
     }
 
-    /// All of them, by value.
-    pub(crate) fn into_all(self) -> impl Iterator<Item = (PartitionId, ProducerId, Entry)> {
-        self.partitions
-            .into_iter()
-            .flat_map(|(partition, producers)| {
-                let of = producers.into_iter();
-                of.map(move |(producer, entry)| (partition, producer, entry))
+    /// All of them and the aborted transactions, by value.
+    pub(crate) fn into_changes(self) -> impl Iterator<Item = ProducerChange> {
+        let aborted = self.aborted.into_iter();
+        let aborted = aborted.flat_map(|(partition, aborted)| {
+            let below = aborted.from();
+            let forgotten = ProducerChange::AbortedForgotten { partition, below };
+            let forgotten = Some(forgotten).filter(|_| below > Offset(0));
+            let ranges = aborted.into_ranges();
+            let ranges = ranges.map(move |range| ProducerChange::Aborted { partition, range });
+            forgotten.into_iter().chain(ranges)
+        });
+        let producers = self.partitions.into_iter();
+        let producers = producers.flat_map(|(partition, producers)| {
+            let of = producers.into_iter();
+            of.map(move |(producer, entry)| ProducerChange::State {
+                producer,
+                partition,
+                entry,
             })
+        });
+        producers.chain(aborted)
     }
 
     /// All of them.
@@ -107,13 +116,55 @@ impl Producers {
         })
     }
 
-    /// A batch of a producer was appended at this base offset.
+    /// What is known of the transactions of a partition.
+    pub(crate) fn decided(&self, id: PartitionId) -> Decided {
+        Decided {
+            first_open: self.first_open(id),
+            aborted: self.aborted.get(&id).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The partitions of which there is something to tell to readers.
+    pub(crate) fn with_transactions(&self) -> BTreeSet<PartitionId> {
+        self.open
+            .keys()
+            .chain(self.aborted.keys())
+            .copied()
+            .collect()
+    }
+
+    /// The first offset of an open transaction: what lies below is decided.
+    pub(crate) fn first_open(&self, id: PartitionId) -> Option<Offset> {
+        self.open.get(&id)?.first().map(|(first, _)| *first)
+    }
+
+    /// How many transactions are open in a partition.
+    pub(crate) fn open_count(&self, id: PartitionId) -> usize {
+        self.open.get(&id).map_or(0, BTreeSet::len)
+    }
+
+    pub(crate) fn aborted(&self, id: PartitionId) -> Option<&Aborted> {
+        self.aborted.get(&id)
+    }
+
+    /// Takes an aborted transaction out of a snapshot.
+    pub(crate) fn add_aborted(&mut self, id: PartitionId, range: AbortedRange) {
+        self.aborted.entry(id).or_default().push(range);
+    }
+
+    /// Forgets the aborted transactions that ended below the first offset that is kept.
+    pub(crate) fn forget_aborted(&mut self, id: PartitionId, below: Offset) {
+        self.aborted.entry(id).or_default().forget(below);
+    }
+
+    /// A batch of a producer was appended at this base offset. Answers whether a transaction
+    /// began or ended with it.
     pub(crate) fn appended(
         &mut self,
         partition: PartitionId,
         header: Header,
         base: Offset,
-    ) -> Option<Ended> {
+    ) -> bool {
         let producers = self.partitions.entry(partition).or_default();
         let entry = producers.entry(header.producer).or_insert_with(|| {
             self.count += 1;
@@ -123,16 +174,28 @@ impl Producers {
         match header.what {
             What::Records(offered) => {
                 entry.wrote(offered, base);
-                if let Some(first) = entry.open.filter(|_| before.is_none()) {
+                let begun = entry.open.filter(|_| before.is_none());
+                if let Some(first) = begun {
                     let open = self.open.entry(partition).or_default();
                     open.insert((first, header.producer));
                 }
-                None
+                begun.is_some()
             }
             What::Marker { epoch, marker } => {
-                let first = entry.ended(epoch)?;
+                let Some(first) = entry.ended(epoch) else {
+                    return false;
+                };
                 self.closed(partition, header.producer, first);
-                Some(Ended { first, marker })
+                if marker == Marker::Abort {
+                    let range = AbortedRange {
+                        producer: header.producer,
+                        first,
+                        last: base,
+                        stable: self.first_open(partition).unwrap_or(base.next()),
+                    };
+                    self.add_aborted(partition, range);
+                }
+                true
             }
         }
     }
@@ -177,6 +240,7 @@ impl Producers {
     pub(crate) fn forget_topic(&mut self, topic: TopicId) {
         let of = |id: &PartitionId| id.topic == topic;
         self.open.retain(|id, _| !of(id));
+        self.aborted.retain(|id, _| !of(id));
         let gone = self.partitions.extract_if(.., |id, _| of(id));
         self.count -= gone.map(|(_, producers)| producers.len()).sum::<usize>();
     }

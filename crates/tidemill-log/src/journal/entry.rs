@@ -57,8 +57,6 @@ const RESERVED: &[(u16, &str)] = &[
     (0x0031, "records by reference"),
     (0x0032, "queue body"),
     (0x0041, "attempt marker"),
-    (0x0050, "transaction begin"),
-    (0x0051, "transaction end"),
 ];
 
 /// One part of an entry, as recovery reads it.
