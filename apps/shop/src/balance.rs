@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::database::DatabaseError;
 use crate::events::OrderStatus;
+use crate::money::Pence;
 use crate::orders::audit::{OrderRow, OrdersAccount};
 use crate::payment::audit::PaymentAccount;
 use crate::shop::Shop;
@@ -22,8 +23,10 @@ pub struct Balance {
     pub confirmed: u64,
     /// Orders that were given up.
     pub cancelled: u64,
-    /// Orders and credit notes that were never begun.
-    pub rejected: u64,
+    /// Orders and credit notes that were not begun: none of their lines was accepted.
+    pub empty: u64,
+    /// Orders that were not begun: there was not enough in stock.
+    pub out_of_stock: u64,
     /// Credit notes taken in.
     pub returned: u64,
     /// Orders that wait for their buyer.
@@ -84,11 +87,14 @@ impl Balance {
     }
 
     fn count(&mut self, account: &OrdersAccount) {
-        for order in account.orders.values() {
+        for (id, order) in &account.orders {
+            let lines = account.pieces.range((*id, i64::MIN)..=(*id, i64::MAX));
+            let has_lines = lines.count() > 0;
             let count = match order.status {
                 OrderStatus::Confirmed => &mut self.confirmed,
                 OrderStatus::Cancelled => &mut self.cancelled,
-                OrderStatus::Rejected => &mut self.rejected,
+                OrderStatus::Rejected if has_lines => &mut self.out_of_stock,
+                OrderStatus::Rejected => &mut self.empty,
                 OrderStatus::Returned => &mut self.returned,
                 _ if order.immediate => &mut self.unfinished,
                 _ => &mut self.by_hand,
@@ -115,8 +121,11 @@ impl Balance {
                 (false, _) => (None, kept.filter(|pence| *pence != 0)),
             };
             if expected != given {
+                let status = order.status.as_str();
                 self.complain(format!(
-                    "order {id}: {expected:?} pence expected, {given:?} kept by the payment"
+                    "order {id} is {status}: {} should be paid for it, {} is",
+                    pounds(expected),
+                    pounds(given),
                 ));
             }
             self.credit(*id, order, payment);
@@ -125,7 +134,7 @@ impl Balance {
             self.captured_pence += paid.amount_pence;
             self.refunded_pence += paid.refunded_pence;
             if !orders.orders.contains_key(id) {
-                self.complain(format!("a payment for the order {id} that nobody knows"));
+                self.complain(format!("order {id} was paid for and nobody knows it"));
             }
         }
         self.credited_pence = payment.credits.values().sum();
@@ -133,8 +142,10 @@ impl Balance {
             && self.captured_pence - self.refunded_pence != self.sold_pence
         {
             self.complain(format!(
-                "{} pence were sold, {} captured and {} refunded",
-                self.sold_pence, self.captured_pence, self.refunded_pence
+                "orders worth {} were sold, but {} was captured and {} refunded",
+                Pence(self.sold_pence),
+                Pence(self.captured_pence),
+                Pence(self.refunded_pence),
             ));
         }
     }
@@ -145,7 +156,9 @@ impl Balance {
         let given = payment.credits.get(&id).copied();
         if due != given {
             self.complain(format!(
-                "credit note {id}: {due:?} pence due, {given:?} given"
+                "credit note {id}: {} is due for it, {} was given",
+                pounds(due),
+                pounds(given),
             ));
         }
     }
@@ -155,7 +168,7 @@ impl Balance {
         let mut returned: BTreeMap<i64, i64> = BTreeMap::new();
         for ((id, product), pieces) in &orders.pieces {
             let Some(order) = orders.orders.get(id) else {
-                self.complain(format!("lines of the order {id} that nobody knows"));
+                self.complain(format!("order {id} has lines and nobody knows it"));
                 continue;
             };
             if !stock.shelf.contains_key(product) {
@@ -174,14 +187,19 @@ impl Balance {
             let there = stock.held.get(&(*id, *product)).copied();
             if due != there {
                 self.complain(format!(
-                    "order {id}, product {product}: {due:?} pieces due, {there:?} held"
+                    "order {id} is {}: {} pieces of product {product} should be held, {} are",
+                    order.status.as_str(),
+                    due.unwrap_or(0),
+                    there.unwrap_or(0),
                 ));
             }
         }
         for ((id, product), pieces) in &stock.held {
             *held.entry(*product).or_default() += pieces;
             if !orders.pieces.contains_key(&(*id, *product)) {
-                self.complain(format!("pieces held for the order {id} that nobody knows"));
+                self.complain(format!(
+                    "pieces are held for order {id} and nobody knows it"
+                ));
             }
         }
         for (product, shelf) in &stock.shelf {
@@ -190,7 +208,9 @@ impl Balance {
             let expected = shelf.opening - held + shelf.returned;
             if shelf.available != expected || shelf.available < 0 || shelf.returned != back {
                 self.complain(format!(
-                    "product {product}: {shelf:?}, {held} held and {back} returned"
+                    "product {product}: {} pieces are available and {} came back; of {} at first \
+                     {held} are held and orders say that {back} came back",
+                    shelf.available, shelf.returned, shelf.opening,
                 ));
             }
             self.opening_pieces += shelf.opening;
@@ -198,5 +218,13 @@ impl Balance {
             self.returned_pieces += shelf.returned;
             self.available_pieces += shelf.available;
         }
+    }
+}
+
+/// An amount for people; none is nothing.
+fn pounds(pence: Option<i64>) -> String {
+    match pence {
+        Some(pence) => Pence(pence).to_string(),
+        None => "nothing".to_owned(),
     }
 }

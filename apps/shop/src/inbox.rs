@@ -5,6 +5,10 @@
 //!
 //! An input that was *published* a second time (same id, another place in the log) gives its
 //! answer again but no events: the first one's delivery takes care of those.
+//!
+//! When a group is deleted, or sent back, a new one reads every event again from the beginning.
+//! Its inputs are redelivered ones, so nothing changes and their outputs are in the log again under
+//! the same ids. The inbox remembers that this happened: [`Inbox::read_again`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
@@ -21,7 +25,11 @@ const SCHEMA: &str = "
         place TEXT NOT NULL,
         outputs TEXT NOT NULL,
         UNIQUE (source, id)
-    );";
+    );
+    CREATE TABLE IF NOT EXISTS read_again (place TEXT PRIMARY KEY);";
+
+/// How the place of the first event of a partition ends.
+const FIRST: &str = "@0";
 
 /// What identifies one delivered event: `source` and `id` say which event, `place` which copy of
 /// it in the log.
@@ -88,6 +96,18 @@ impl Inbox {
         self.database.write(recorded).await
     }
 
+    /// Whether the first event of a topic was given again after it had been handled. A group that
+    /// goes on where it was does that only if the process was killed before that very event was
+    /// settled; otherwise it began anew.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn read_again(&self) -> Result<bool, DatabaseError> {
+        let any = "SELECT EXISTS (SELECT 1 FROM read_again)";
+        self.read(move |on| Ok(on.query_row(any, [], |row| row.get(0))?))
+            .await
+    }
+
     /// See [`Database::close`].
     pub async fn close(self) {
         self.database.close().await;
@@ -120,10 +140,15 @@ fn recall<O: DeserializeOwned>(
     let Some((outputs, place)) = row else {
         return Ok(None);
     };
+    let second_copy = place != input.place;
+    if !second_copy && place.ends_with(FIRST) {
+        on.prepare_cached("INSERT OR IGNORE INTO read_again VALUES (?1)")?
+            .execute([place])?;
+    }
     Ok(Some(Given {
         outputs: serde_json::from_str(&outputs)?,
         again: true,
-        second_copy: place != input.place,
+        second_copy,
     }))
 }
 
@@ -165,8 +190,11 @@ mod tests {
         let schema = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY AUTOINCREMENT)";
         let inbox = Inbox::open(&place, "t", schema).unwrap();
         let first = add(&inbox, input("a", "t/0@0")).await;
-        assert_eq!(add(&inbox, input("b", "t/0@1")).await.outputs, 2);
+        assert_eq!(add(&inbox, input("b", "t/0@10")).await.outputs, 2);
+        assert!(add(&inbox, input("b", "t/0@10")).await.again);
+        assert!(!inbox.read_again().await.unwrap());
         let again = add(&inbox, input("a", "t/0@0")).await;
+        assert!(inbox.read_again().await.unwrap());
         assert_eq!((again.outputs, again.again), (first.outputs, true));
         assert!(!again.second_copy);
         let copy = add(&inbox, input("a", "t/0@9")).await;

@@ -1,5 +1,7 @@
 //! Every bound of the shop, in one place. Knows no type of it.
 
+use std::ops::RangeInclusive;
+
 /// Highest price of one piece, in pence (a million pounds).
 pub const PRICE_MAX_PENCE: i64 = 100_000_000;
 
@@ -24,11 +26,17 @@ pub const CSV_LINE_MAX_BYTES: usize = 16 * 1024;
 /// Longest field of a replayed line in bytes.
 pub const CSV_FIELD_MAX_BYTES: usize = 512;
 
+/// Years of an invoice; outside of them a date is a slip.
+pub const YEARS: RangeInclusive<i16> = 1900..=2199;
+
 /// Longest piece of a rejected line that is copied into the reject file, in bytes.
 pub const REJECT_TEXT_MAX_BYTES: usize = 256;
 
 /// Longest text in the place of an invoice number that is counted as one, in bytes.
 pub const INVOICE_TEXT_MAX_BYTES: usize = 32;
+
+/// Changed invoices of a file that are named; all are counted.
+pub const CHANGED_MAX: usize = 5;
 
 /// Most invoices of one file.
 pub const INVOICES_MAX: usize = 5_000_000;

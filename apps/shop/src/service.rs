@@ -215,6 +215,14 @@ impl Service {
         self.inbox.read(work).await
     }
 
+    /// See [`Inbox::read_again`].
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn read_again(&self) -> Result<bool, DatabaseError> {
+        self.inbox.read_again().await
+    }
+
     /// Lets go of this handle and waits until the database is closed, which it is when the last
     /// handle is gone.
     pub async fn close(self) {

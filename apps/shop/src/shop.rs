@@ -1,11 +1,14 @@
 //! The whole shop in one process: its three services, each served as its own group on one bus.
 //! May not reach into a service.
 
+use std::collections::HashMap;
 use std::future::IntoFuture as _;
 
+use thiserror::Error;
+use tidemill::core::PullError;
 use tidemill::{Bus, ServeError, Served};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::database::{DatabaseError, Place};
 use crate::limits::HANDLERS_MAX;
@@ -62,10 +65,47 @@ impl Shop {
     }
 }
 
+impl Shop {
+    /// The groups that were read again from their beginning, in this process or an earlier one.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn read_again(&self) -> Result<Vec<&'static str>, DatabaseError> {
+        let services = [
+            (orders::NAME, self.orders.service()),
+            (stock::NAME, self.stock.service()),
+            (payment::NAME, self.payment.service()),
+        ];
+        let mut groups = Vec::new();
+        for (group, service) in services {
+            if service.read_again().await? {
+                groups.push(group);
+            }
+        }
+        Ok(groups)
+    }
+}
+
 /// The three services at work.
 pub struct Serving {
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<Served, ServeError>>,
+    /// The service of each task.
+    names: HashMap<Id, &'static str>,
+}
+
+/// A service ended, which it does by itself only when its bus does not go on.
+#[derive(Debug, Error)]
+pub enum ServiceEnded {
+    /// Nothing is left to be read for it.
+    #[error(
+        "the group {0}, or a topic that it reads, was deleted while its service ran; start again \
+         on the same data: a new group reads every event again, and what was done stays as it is"
+    )]
+    Deleted(&'static str),
+    /// Its dispatcher failed.
+    #[error("the service {0} ended: {1}")]
+    Failed(&'static str, Box<ServeError>),
 }
 
 impl Shop {
@@ -74,6 +114,7 @@ impl Shop {
     pub fn serve(&self, bus: &Bus) -> Serving {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let mut names = HashMap::new();
         let services = [
             (orders::NAME, self.orders.router()),
             (stock::NAME, self.stock.router()),
@@ -89,9 +130,9 @@ impl Shop {
                 .group(group)
                 .concurrency(HANDLERS_MAX)
                 .with_graceful_shutdown(until);
-            tasks.spawn(serve.into_future());
+            names.insert(tasks.spawn(serve.into_future()).id(), group);
         }
-        Serving { stop, tasks }
+        Serving { stop, tasks, names }
     }
 
     /// Lets go of the services and waits until their databases are closed.
@@ -109,33 +150,40 @@ impl Shop {
 
 impl Serving {
     /// Waits until a service ends by itself, which none does while its bus works.
-    ///
-    /// # Errors
-    /// [`ServeError`] of the first that ended.
-    pub async fn ended(&mut self) -> Result<(), ServeError> {
-        match self.tasks.join_next().await {
-            Some(ended) => flat(ended),
-            None => std::future::pending().await,
+    pub async fn ended(&mut self) -> ServiceEnded {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            if let Err(ended) = self.flat(ended) {
+                return ended;
+            }
         }
+        std::future::pending().await
     }
 
     /// Drains the services: what is being handled is finished and settled.
     ///
     /// # Errors
-    /// [`ServeError`] of the first that ended with one.
-    pub async fn stop(mut self) -> Result<(), ServeError> {
+    /// The first that ended before by itself.
+    pub async fn stop(mut self) -> Result<(), ServiceEnded> {
         self.stop.send_replace(true);
         let mut result = Ok(());
-        while let Some(ended) = self.tasks.join_next().await {
-            result = result.and(flat(ended));
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            result = result.and(self.flat(ended));
         }
         result
     }
-}
 
-fn flat(ended: Result<Result<Served, ServeError>, JoinError>) -> Result<(), ServeError> {
-    match ended {
-        Ok(served) => served.map(|_| ()),
-        Err(panic) => Err(ServeError::Worker(panic.to_string())),
+    fn flat(
+        &self,
+        ended: Result<(Id, Result<Served, ServeError>), JoinError>,
+    ) -> Result<(), ServiceEnded> {
+        let (id, result) = match ended {
+            Ok((id, served)) => (id, served.map(|_| ())),
+            Err(panic) => (panic.id(), Err(ServeError::Worker(panic.to_string()))),
+        };
+        let name = self.names.get(&id).copied().unwrap_or("shop");
+        result.map_err(|error| match error {
+            ServeError::Pull(PullError::Gone) => ServiceEnded::Deleted(name),
+            other => ServiceEnded::Failed(name, Box::new(other)),
+        })
     }
 }

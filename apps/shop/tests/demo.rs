@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::time::Duration;
 
 use support::{disk_bus, memory_bus, real_file, small_file};
@@ -101,7 +101,7 @@ async fn a_file_replayed_twice_on_disk_changes_nothing() {
         let (report, _) = run(bus, options(place.clone(), load.clone())).await;
         let rows = std::fs::read_to_string(&rejects).unwrap();
         assert_eq!(
-            report.replay.unwrap().rejected + 1,
+            report.replay.unwrap().refused + 1,
             rows.lines().count() as u64
         );
         if let Some((first, first_rows)) = &before {
@@ -139,6 +139,8 @@ async fn a_stopped_replay_is_drained_and_the_next_one_takes_in_the_rest() {
     let stopped = stopped.await.unwrap();
     assert!(stopped.is_success(), "{stopped:?}");
     drop((bus, watch));
+    let so_far = stopped.file.unwrap();
+    assert!(so_far.invoices > 0 && so_far.line > 1, "{so_far:?}");
     let (whole, _) = run(disk_bus(folder.path()).await, options).await;
     let tally = whole.replay.unwrap();
     assert_eq!(
@@ -147,6 +149,60 @@ async fn a_stopped_replay_is_drained_and_the_next_one_takes_in_the_rest() {
     );
     assert!(stopped.log.accepted > 0 && stopped.log.accepted <= whole.log.accepted);
     assert!(rejects.exists() && !folder.path().join("rejects.csv.part").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_is_broken_off_says_so_and_what_became_of_its_reject_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let rejects = folder.path().join("rejects.csv");
+    let load = Load::Replay {
+        file: small_file(),
+        rejects: rejects.clone(),
+    };
+    let options = options(Place::Folder(folder.path().join("shop")), load);
+    let bus = memory_bus().await;
+    let broken_off = async || {
+        let mut output = Vec::new();
+        let run = demo::run(bus.clone(), options.clone(), &mut output, ready(()));
+        assert!(run.await.unwrap().replay.is_none());
+        String::from_utf8(output).unwrap()
+    };
+    let first = broken_off().await;
+    assert!(first.contains("broken off before its first"), "{first}");
+    assert!(first.contains("there is none yet"), "{first}");
+    run(bus.clone(), options.clone()).await;
+    let rows = std::fs::read_to_string(&rejects).unwrap();
+    let again = broken_off().await;
+    assert!(again.contains("is of an earlier replay"), "{again}");
+    assert_eq!(std::fs::read_to_string(&rejects).unwrap(), rows);
+    assert!(!folder.path().join("rejects.csv.part").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invoices_that_changed_since_they_were_taken_in_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.csv");
+    let load = Load::Replay {
+        file: file.clone(),
+        rejects: folder.path().join("rejects.csv"),
+    };
+    let options = options(Place::Folder(folder.path().join("shop")), load);
+    let bus = memory_bus().await;
+    let text = std::fs::read_to_string(small_file()).unwrap();
+    std::fs::write(&file, &text).unwrap();
+    let (first, output) = run(bus.clone(), options.clone()).await;
+    assert_eq!(first.file.unwrap().changed, 0);
+    assert!(!output.contains("changed"), "{output}");
+    // One piece more on one line, and one invoice that is new.
+    let more = "700999,10001,BLUE ENAMEL MUG,1,03-02-2024 09:00,4.25,,Utopia\n";
+    let text = text.replace("LANTERN ,24,", "LANTERN ,25,") + more;
+    std::fs::write(&file, text).unwrap();
+    let (second, output) = run(bus, options).await;
+    assert_eq!(second.file.unwrap().changed_invoices, ["700002"]);
+    assert!(output.contains("taken in (700002); what was"), "{output}");
+    assert_eq!(second.log.accepted, first.log.accepted + 1);
+    let sold = second.balance.sold_pence - first.balance.sold_pence;
+    assert_eq!(sold, 425);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,11 +220,11 @@ async fn the_real_file_is_taken_in_whole() {
     println!("{output}");
     let tally = report.replay.unwrap();
     assert_eq!((tally.lines, tally.invoices), (10_000, 512));
-    assert_eq!((tally.accepted, tally.rejected), (9_954, 46));
+    assert_eq!((tally.accepted, tally.refused), (9_954, 46));
     let balance = &report.balance;
     assert_eq!(report.log.accepted, 512);
     assert_eq!(
-        (balance.confirmed, balance.returned, balance.rejected),
+        (balance.confirmed, balance.returned, balance.empty),
         (424, 43, 45)
     );
     assert_eq!(balance.sold_pence, tally.ordered_pence);

@@ -217,7 +217,7 @@ async fn what_is_not_in_stock_is_refused_and_cancelling_gives_it_back() {
     .await;
     let balance = open.close().await;
     assert!(balance.is_even(), "{balance:?}");
-    assert_eq!((balance.cancelled, balance.rejected), (2, 1));
+    assert_eq!((balance.cancelled, balance.out_of_stock), (2, 1));
     assert_eq!(balance.captured_pence, balance.refunded_pence);
 }
 
@@ -278,6 +278,6 @@ async fn unknown_is_404_and_wrong_is_422_and_nothing_changes() {
     .await;
     let balance = open.close().await;
     assert!(balance.is_even(), "{balance:?}");
-    let orders = balance.confirmed + balance.rejected + balance.cancelled + balance.by_hand;
+    let orders = balance.confirmed + balance.out_of_stock + balance.cancelled + balance.by_hand;
     assert_eq!(orders, 0);
 }

@@ -2,20 +2,22 @@
 //! than the shop keeps up with. Knows no service.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidemill::Bus;
 use tidemill::core::PublishError;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
 use tokio::time::MissedTickBehavior;
 
 use super::DemoError;
 use super::flight::Flight;
-use crate::limits::{FLIGHT_MAX, SOURCE_BATCH_MAX};
+use super::report::Replayed;
+use crate::limits::{CHANGED_MAX, FLIGHT_MAX, SOURCE_BATCH_MAX};
 use crate::replay::{Invoice, Invoices, ReplayError, Tally};
 use crate::source::{Source, Traffic, Waiting, publish};
 
@@ -35,6 +37,8 @@ pub(super) struct Feed {
     pub(super) source: Source,
     pub(super) flight: Arc<Flight>,
     pub(super) published: Arc<AtomicU64>,
+    /// How far a file came; a std lock that is never held across an await.
+    pub(super) replayed: Arc<Mutex<Replayed>>,
     /// True once no more orders are wanted. What was begun is finished first: an order that is
     /// waited for must have been published.
     pub(super) stop: watch::Receiver<bool>,
@@ -82,44 +86,51 @@ impl Feed {
         }
     }
 
-    /// Publishes a file, whose rejected lines go to `rejects`, and waits for its orders to end.
-    /// Its tally, unless it was stopped.
-    pub(super) async fn replay(
-        &self,
-        file: &Path,
-        rejects: &Path,
-    ) -> Result<Option<Tally>, DemoError> {
+    /// Publishes a file, whose refused lines go to `rejects`, and waits for its orders to end.
+    /// How far it came is kept as it goes.
+    pub(super) async fn replay(&self, file: &Path, rejects: &Path) -> Result<(), DemoError> {
         let (batches, mut read) = mpsc::channel(2);
         let (file, rejects) = (file.to_owned(), rejects.to_owned());
         let reading = tokio::task::spawn_blocking(move || read_file(&file, &rejects, &batches));
         let sent = self.send_batches(&mut read).await;
         // Whatever ended it: the reader has let go of its files before this returns.
         drop(read);
-        let tally = reading
-            .await
-            .map_err(|error| DemoError::Ended(error.to_string()))?;
+        let whole = joined(reading.await)?;
         if !sent? {
-            return Ok(None);
+            return Ok(());
         }
-        let tally = tally?;
+        if let Some((tally, aside)) = whole? {
+            joined(tokio::task::spawn_blocking(|| aside.put_in_place()).await)??;
+            self.note(|replayed| replayed.tally = Some(tally));
+        }
         tokio::select! {
             _ = self.flight.down_to(0, PATIENCE) => {}
             () = self.stopped() => {}
         }
-        Ok(tally)
+        Ok(())
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Replayed)) {
+        change(&mut self.replayed.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Publishes batch after batch; false when no more are wanted before the last one.
-    async fn send_batches(
-        &self,
-        read: &mut mpsc::Receiver<Vec<Invoice>>,
-    ) -> Result<bool, DemoError> {
+    async fn send_batches(&self, read: &mut mpsc::Receiver<Batch>) -> Result<bool, DemoError> {
         while let Some(batch) = read.recv().await {
             if !self.room().await? {
                 return Ok(false);
             }
-            let waiting = self.source.take(batch).await?;
-            self.send(&waiting).await?;
+            let invoices = batch.invoices.len() as u64;
+            let taken = self.source.take(batch.invoices).await?;
+            self.send(&taken.waiting).await?;
+            self.note(|replayed| {
+                replayed.invoices += invoices;
+                replayed.line = batch.through;
+                replayed.changed += taken.changed.len() as u64;
+                let room = CHANGED_MAX.saturating_sub(replayed.changed_invoices.len());
+                let named = taken.changed.iter().take(room).map(ToString::to_string);
+                replayed.changed_invoices.extend(named);
+            });
         }
         Ok(true)
     }
@@ -162,45 +173,75 @@ impl Feed {
     }
 }
 
+fn joined<T>(task: Result<T, JoinError>) -> Result<T, DemoError> {
+    task.map_err(|error| DemoError::Ended(error.to_string()))
+}
+
+/// Invoices that are published together.
+struct Batch {
+    invoices: Vec<Invoice>,
+    /// The last line of the file that they reach to.
+    through: u64,
+}
+
 /// Reads the whole file and hands its invoices on in batches; `None` when nobody takes them any
 /// more. Blocks.
 fn read_file(
     file: &Path,
     rejects: &Path,
-    batches: &mpsc::Sender<Vec<Invoice>>,
-) -> Result<Option<Tally>, ReplayError> {
+    batches: &mpsc::Sender<Batch>,
+) -> Result<Option<(Tally, Aside)>, ReplayError> {
     let from = BufReader::new(File::open(file)?);
     if let Some(folder) = rejects.parent() {
         fs::create_dir_all(folder)?;
     }
-    // Written aside and then put in place: there is never half a reject file.
-    let aside = aside(rejects);
-    let mut invoices = Invoices::new(from, BufWriter::new(File::create(&aside)?))?;
+    let aside = Aside::of(rejects);
+    let mut invoices = Invoices::new(from, BufWriter::new(File::create(&aside.path)?))?;
     let mut batch = Vec::with_capacity(SOURCE_BATCH_MAX);
     loop {
         let next = invoices.next()?;
         let at_end = next.is_none();
         batch.extend(next);
-        if batch.len() >= SOURCE_BATCH_MAX || (at_end && !batch.is_empty()) {
-            let full = std::mem::take(&mut batch);
+        if batch.len() >= SOURCE_BATCH_MAX || at_end {
+            let full = Batch {
+                invoices: std::mem::take(&mut batch),
+                through: invoices.through(),
+            };
             if batches.blocking_send(full).is_err() {
-                drop(invoices);
-                fs::remove_file(&aside)?;
                 return Ok(None);
             }
         }
         if at_end {
-            break;
+            return Ok(Some((invoices.tally(), aside)));
         }
     }
-    let tally = invoices.tally();
-    drop(invoices);
-    fs::rename(&aside, rejects)?;
-    Ok(Some(tally))
 }
 
-fn aside(rejects: &Path) -> PathBuf {
-    let mut name = rejects.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+/// The reject file in the making, beside its place: there is never half a reject file. It is gone
+/// when this is dropped.
+struct Aside {
+    path: PathBuf,
+    place: PathBuf,
+}
+
+impl Aside {
+    fn of(place: &Path) -> Self {
+        let mut name = place.as_os_str().to_owned();
+        name.push(".part");
+        Self {
+            path: name.into(),
+            place: place.to_owned(),
+        }
+    }
+
+    fn put_in_place(self) -> io::Result<()> {
+        fs::rename(&self.path, &self.place)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // It is not there where it was put in place, or was never begun.
+        let _ = fs::remove_file(&self.path);
+    }
 }

@@ -11,13 +11,13 @@ use std::future::Future;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tidemill::Bus;
 use tidemill::core::{FetchError, PublishError};
-use tidemill::{Bus, ServeError};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -25,7 +25,7 @@ use tokio::time::MissedTickBehavior;
 
 pub use self::flight::Times;
 pub use self::logbook::LogSummary;
-pub use self::report::{DemoReport, Format, Second};
+pub use self::report::{DemoReport, Format, Replayed, Second};
 
 use self::feed::{Feed, PATIENCE};
 use self::flight::Flight;
@@ -34,8 +34,8 @@ use crate::balance::Balance;
 use crate::database::{DatabaseError, Place};
 use crate::http;
 use crate::http::heard;
-use crate::replay::{ReplayError, Tally};
-use crate::shop::{Serving, Shop, ShopOptions};
+use crate::replay::ReplayError;
+use crate::shop::{ServiceEnded, Serving, Shop, ShopOptions};
 use crate::source::{Source, Traffic};
 
 /// The first and the longest wait for databases that do not agree yet.
@@ -56,7 +56,7 @@ pub enum Load {
     Replay {
         /// The file.
         file: PathBuf,
-        /// Where the rejected lines go.
+        /// Where the refused lines go, at the end of the file.
         rejects: PathBuf,
     },
     /// From HTTP alone.
@@ -93,8 +93,8 @@ pub enum DemoError {
     #[error("the bus took no orders: {0}")]
     Publish(#[from] PublishError),
     /// A service ended.
-    #[error("a service ended: {0}")]
-    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Service(#[from] ServiceEnded),
     /// The file.
     #[error(transparent)]
     Replay(#[from] ReplayError),
@@ -111,11 +111,12 @@ pub enum DemoError {
 
 /// Runs the demo until its time is over, its file is read, or `shutdown` resolves; then lets the
 /// orders under way end, drains the services and draws the account. On the databases of an
-/// earlier demo, and its bus, it goes on where that one was, however it ended.
+/// earlier demo, and its bus, it goes on where that one was, however it ended. When a service ends
+/// by itself the account is drawn at once.
 ///
 /// # Errors
-/// [`DemoError`] when it could not go on; that something does not add up is no error but said by
-/// [`DemoReport::is_success`].
+/// [`DemoError`] when it could not go on; that a service ended or that something does not add up is
+/// no error but said by [`DemoReport::is_success`].
 pub async fn run(
     bus: Bus,
     options: DemoOptions,
@@ -127,22 +128,35 @@ pub async fn run(
     let begun = Instant::now();
     let played = stage.play(&options, output, shutdown).await;
     let seconds = begun.elapsed().as_secs();
-    let tally = match played {
-        Ok(tally) => tally,
+    let ended = match played {
+        Ok(()) => stage.finish(door).await,
+        Err(error) => Err(error),
+    };
+    let trouble = match ended {
+        Ok(()) => None,
+        Err(DemoError::Service(ended)) => Some(ended.to_string()),
         Err(error) => {
             // What failed is what counts; closing is tried all the same.
             let _ = stage.close().await;
             return Err(error);
         }
     };
-    stage.flight.down_to(0, PATIENCE).await;
-    if let Some(door) = door {
-        door.close().await?;
-    }
-    stage.settle().await?;
     let mut report = stage.close().await?;
     report.seconds = seconds;
-    report.replay = tally;
+    report.trouble.splice(..0, trouble);
+    if !report.trouble.is_empty() {
+        // What is under way is between two databases, or between one and the log.
+        report.complaints.clear();
+        report.balance.complaints.clear();
+    }
+    if let Load::Replay { rejects, .. } = &options.load {
+        report.file = report.file.map(|file| Replayed {
+            stale_rejects: file.tally.is_none() && rejects.exists(),
+            ..file
+        });
+    } else {
+        report.file = None;
+    }
     report::summary(output, options.format, &report)?;
     Ok(report)
 }
@@ -203,6 +217,8 @@ struct Stage {
     stop: watch::Sender<bool>,
     /// Requests published by the source.
     published: Arc<AtomicU64>,
+    /// How far a file came.
+    replayed: Arc<Mutex<Replayed>>,
 }
 
 impl Stage {
@@ -236,6 +252,7 @@ impl Stage {
             }
         });
         let published = Arc::new(AtomicU64::new(0));
+        let replayed = Arc::<Mutex<Replayed>>::default();
         let (stop, stopped) = watch::channel(false);
         let feed = Feed {
             stop: stopped,
@@ -243,6 +260,7 @@ impl Stage {
             source: source.clone(),
             flight: Arc::clone(&flight),
             published: Arc::clone(&published),
+            replayed: Arc::clone(&replayed),
         };
         let serving = shop.serve(&bus);
         feed.again(&left_over).await?;
@@ -256,27 +274,25 @@ impl Stage {
             feed,
             stop,
             published,
+            replayed,
         })
     }
 
-    /// Feeds and prints until the end; gives the tally of a file that was read whole.
+    /// Feeds and prints until the end.
     async fn play(
         &mut self,
         options: &DemoOptions,
         output: &mut (dyn Write + Send),
         shutdown: impl Future<Output = ()>,
-    ) -> Result<Option<Tally>, DemoError> {
+    ) -> Result<(), DemoError> {
         let feed = self.feed.clone();
         let feeding = async {
             match &options.load {
-                Load::Traffic { traffic, rate } => {
-                    feed.traffic(*traffic, *rate).await?;
-                    Ok(None)
-                }
+                Load::Traffic { traffic, rate } => feed.traffic(*traffic, *rate).await,
                 Load::Replay { file, rejects } => feed.replay(file, rejects).await,
                 Load::None => {
                     feed.stopped().await;
-                    Ok(None)
+                    Ok(())
                 }
             }
         };
@@ -303,10 +319,7 @@ impl Stage {
                 () = &mut ending, if !*self.stop.borrow() => {
                     self.stop.send_replace(true);
                 }
-                ended = self.serving.ended() => {
-                    ended?;
-                    return Err(DemoError::Ended("a service stopped".into()));
-                }
+                ended = self.serving.ended() => return Err(ended.into()),
                 _ = tick.tick() => {
                     let now = self.reading(last.second + 1);
                     let line = Second {
@@ -334,26 +347,38 @@ impl Stage {
         }
     }
 
-    /// Waits until the services have heard of each other's last words: an order has ended before
-    /// the stock let go of its pieces and its money went back. What does not come right is left
-    /// to the account.
-    async fn settle(&self) -> Result<(), DemoError> {
-        let begun = Instant::now();
-        let mut pause = SETTLE_FIRST;
-        while !Balance::of(&self.shop).await?.is_even() && begun.elapsed() < PATIENCE {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(SETTLE_MAX);
+    /// Lets the orders under way end, closes the door, and waits until the services have heard of
+    /// each other's last words.
+    async fn finish(&mut self, door: Option<Door>) -> Result<(), DemoError> {
+        let Self {
+            flight,
+            shop,
+            serving,
+            ..
+        } = self;
+        let finished = async {
+            flight.down_to(0, PATIENCE).await;
+            if let Some(door) = door {
+                door.close().await?;
+            }
+            settle(shop).await
+        };
+        tokio::select! {
+            finished = finished => finished,
+            ended = serving.ended() => Err(ended.into()),
         }
-        Ok(())
     }
 
     /// Drains the services, draws the account and closes the databases.
     async fn close(self) -> Result<DemoReport, DemoError> {
-        self.serving.stop().await?;
+        let stopped = self.serving.stop().await;
         self.watching.abort();
         let book = Logbook::read(&self.bus).await?;
         let account = self.shop.orders.account().await?;
         let counted = self.shop.counted();
+        let file = self.replayed.lock();
+        let file = file.unwrap_or_else(PoisonError::into_inner).clone();
+        let read_again = self.shop.read_again().await?;
         let report = DemoReport {
             published: self.published.load(Ordering::Relaxed) + counted.published,
             handled: counted.handled,
@@ -363,7 +388,11 @@ impl Stage {
             ended: self.flight.ended(),
             log: book.summary(),
             balance: Balance::of(&self.shop).await?,
-            complaints: book.check(&account),
+            complaints: book.check(&account, !read_again.is_empty()),
+            replay: file.tally,
+            file: Some(file),
+            trouble: stopped.err().iter().map(ToString::to_string).collect(),
+            read_again,
             ..DemoReport::default()
         };
         drop(self.feed);
@@ -371,4 +400,16 @@ impl Stage {
         self.shop.close().await;
         Ok(report)
     }
+}
+
+/// Waits until stock and payment are through: an order has ended before the stock let go of its
+/// pieces and its money went back. What does not come right is left to the account.
+async fn settle(shop: &Shop) -> Result<(), DemoError> {
+    let begun = Instant::now();
+    let mut pause = SETTLE_FIRST;
+    while !Balance::of(shop).await?.is_even() && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(SETTLE_MAX);
+    }
+    Ok(())
 }

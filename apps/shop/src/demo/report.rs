@@ -40,6 +40,26 @@ pub struct Second {
     pub failed: u64,
 }
 
+/// How far a file was replayed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// Its invoices that were taken in, by this process or an earlier one, empty ones included.
+    pub invoices: u64,
+    /// The last line that they reach to, the header being line 1; 0 before the first of them.
+    pub line: u64,
+    /// Invoices among them that were other ones when they were taken in before, and how the first
+    /// few are called. What was taken in stays.
+    pub changed: u64,
+    /// At most [`CHANGED_MAX`](crate::limits::CHANGED_MAX).
+    pub changed_invoices: Vec<String>,
+    /// What became of the file's lines, where it was read to its end.
+    #[serde(skip)]
+    pub tally: Option<Tally>,
+    /// Whether there is a reject file that an earlier replay wrote. A replay writes its own at
+    /// the end of the file.
+    pub stale_rejects: bool,
+}
+
 /// How the demo ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DemoReport {
@@ -60,11 +80,18 @@ pub struct DemoReport {
     pub ended: u64,
     /// What became of the file's lines, if one was read to its end.
     pub replay: Option<Tally>,
+    /// How far a file came, whether or not it was read to its end.
+    pub file: Option<Replayed>,
+    /// Services that ended by themselves, and why; the demo ended with them.
+    pub trouble: Vec<String>,
+    /// Groups that were read again from their beginning, in this run or an earlier one.
+    pub read_again: Vec<&'static str>,
     /// The log from its beginning.
     pub log: LogSummary,
     /// The three databases.
     pub balance: Balance,
-    /// What does not add up between log and databases; empty when all does.
+    /// What does not add up between log and databases; empty when all does, and when there was
+    /// trouble: what is under way is not held against each other.
     pub complaints: Vec<String>,
 }
 
@@ -73,7 +100,7 @@ impl DemoReport {
     /// was lost or doubled.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        self.complaints.is_empty() && self.balance.is_even()
+        self.trouble.is_empty() && self.complaints.is_empty() && self.balance.is_even()
     }
 }
 
@@ -137,8 +164,16 @@ fn text(report: &DemoReport) -> String {
 
 fn write_text(to: &mut String, report: &DemoReport) -> std::fmt::Result {
     writeln!(to, "after {} s:", report.seconds)?;
-    if let Some(tally) = &report.replay {
-        write_tally(to, tally)?;
+    for trouble in &report.trouble {
+        writeln!(to, "  ended     {trouble}")?;
+    }
+    match (&report.replay, &report.file) {
+        (Some(tally), _) => write_tally(to, tally)?,
+        (None, Some(file)) => write_broken_off(to, file)?,
+        (None, None) => {}
+    }
+    if let Some(file) = &report.file {
+        write_changed(to, file)?;
     }
     writeln!(
         to,
@@ -155,9 +190,15 @@ fn write_text(to: &mut String, report: &DemoReport) -> std::fmt::Result {
     for complaint in report.complaints.iter().chain(&report.balance.complaints) {
         writeln!(to, "  wrong     {complaint}")?;
     }
-    let verdict = match report.is_success() {
-        true => "everything adds up: every accepted order has ended, nothing lost, nothing doubled",
-        false => "something is wrong; see the lines above",
+    let verdict = match (report.is_success(), report.trouble.is_empty()) {
+        (true, _) => {
+            "everything adds up: every accepted order has ended, nothing lost, nothing doubled"
+        }
+        (false, true) => "something is wrong; see the lines above",
+        (false, false) => {
+            "the demo was cut short and orders under way were not waited for; the next one on \
+             the same data goes on with them"
+        }
     };
     writeln!(to, "{verdict}")
 }
@@ -165,13 +206,49 @@ fn write_text(to: &mut String, report: &DemoReport) -> std::fmt::Result {
 fn write_tally(to: &mut String, tally: &Tally) -> std::fmt::Result {
     writeln!(
         to,
-        "  file      {} lines: {} accepted, {} in the reject file",
-        tally.lines, tally.accepted, tally.rejected,
+        "  file      {} lines: {} accepted, {} refused (they are in the reject file)",
+        tally.lines, tally.accepted, tally.refused,
     )?;
     writeln!(
         to,
-        "            {} invoices: {} orders, {} credit notes, {} rejected",
-        tally.invoices, tally.orders, tally.credit_notes, tally.rejected_invoices,
+        "            {} invoices: {} orders, {} credit notes, {} empty (no line was accepted)",
+        tally.invoices, tally.orders, tally.credit_notes, tally.empty_invoices,
+    )
+}
+
+fn write_broken_off(to: &mut String, file: &Replayed) -> std::fmt::Result {
+    let place = match file.line {
+        0 => "before its first invoice".to_owned(),
+        line => format!("after line {line} ({} invoices)", file.invoices),
+    };
+    writeln!(
+        to,
+        "  file      broken off {place}; replay it again on the same data to go on from there",
+    )?;
+    let rejects = match file.stale_rejects {
+        true => "the one that is there is of an earlier replay",
+        false => "there is none yet",
+    };
+    writeln!(
+        to,
+        "            the reject file is written at the end of the file: {rejects}"
+    )
+}
+
+fn write_changed(to: &mut String, file: &Replayed) -> std::fmt::Result {
+    if file.changed == 0 {
+        return Ok(());
+    }
+    let more = match file.changed > file.changed_invoices.len() as u64 {
+        true => " and others",
+        false => "",
+    };
+    writeln!(
+        to,
+        "  changed   {} invoices are not as they were when they were taken in ({}{more}); what \
+         was taken in stays as it is",
+        file.changed,
+        file.changed_invoices.join(", "),
     )
 }
 
@@ -180,11 +257,12 @@ fn write_balance(to: &mut String, report: &DemoReport) -> std::fmt::Result {
     let pounds = |pence| Pence(pence).to_string();
     writeln!(
         to,
-        "  orders    {} confirmed, {} cancelled, {} rejected, {} returned, {} wait for their \
-         buyer, {} unfinished",
+        "  orders    {} confirmed, {} cancelled, {} empty, {} out of stock, {} returned, {} wait \
+         for their buyer, {} unfinished",
         balance.confirmed,
         balance.cancelled,
-        balance.rejected,
+        balance.empty,
+        balance.out_of_stock,
         balance.returned,
         balance.by_hand,
         balance.unfinished,
@@ -209,8 +287,17 @@ fn write_balance(to: &mut String, report: &DemoReport) -> std::fmt::Result {
     )?;
     writeln!(
         to,
-        "  log       {} accepted from files and traffic, {} events of the services, {} twice, {} \
-         dead letters",
+        "  log       {} accepted from files and traffic, {} events of the services, {} told again, \
+         {} dead letters",
         log.accepted, log.events, log.doubled, log.dead_letters,
+    )?;
+    if report.read_again.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        to,
+        "            read again from the beginning: {}; what had been done was told again under \
+         the same ids and changed nothing",
+        report.read_again.join(", "),
     )
 }

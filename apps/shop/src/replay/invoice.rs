@@ -23,8 +23,8 @@ pub struct Invoice {
     pub lines: Vec<Line>,
 }
 
-/// What became of the lines and invoices of a file so far. `lines = accepted + rejected`, and
-/// `invoices = orders + credit_notes + rejected_invoices`.
+/// What became of the lines and invoices of a file so far. `lines = accepted + refused`, and
+/// `invoices = orders + credit_notes + empty_invoices`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Lines below the header.
@@ -32,15 +32,15 @@ pub struct Tally {
     /// Lines that are part of an order or of a credit note.
     pub accepted: u64,
     /// Lines in the reject file.
-    pub rejected: u64,
+    pub refused: u64,
     /// Different invoice numbers.
     pub invoices: u64,
     /// Invoices that became an order.
     pub orders: u64,
     /// Invoices that became a credit note.
     pub credit_notes: u64,
-    /// Invoices that lost all their lines.
-    pub rejected_invoices: u64,
+    /// Invoices of which no line was accepted.
+    pub empty_invoices: u64,
     /// The worth of all accepted lines of orders, in pence.
     pub ordered_pence: i64,
     /// The worth of all accepted lines of credit notes, in pence.
@@ -72,6 +72,9 @@ pub struct Invoices<R, W: Write> {
     /// Every invoice text seen so far, at most [`INVOICES_MAX`].
     seen: HashSet<Box<str>>,
     tally: Tally,
+    /// The last line read, and the last one before the open invoice.
+    line: u64,
+    through: u64,
     ended: bool,
 }
 
@@ -114,8 +117,16 @@ impl<R: BufRead, W: Write> Invoices<R, W> {
             open: None,
             seen: HashSet::new(),
             tally: Tally::default(),
+            line: 1,
+            through: 1,
             ended: false,
         })
+    }
+
+    /// The last line that the invoices given so far are from; the header is line 1.
+    #[must_use]
+    pub fn through(&self) -> u64 {
+        self.through
     }
 
     /// What became of everything read so far; complete once [`Self::next`] gave `None`.
@@ -135,10 +146,16 @@ impl<R: BufRead, W: Write> Invoices<R, W> {
                 Some((number, raw)) => {
                     let read = Read::of(number, &raw);
                     self.tally.lines += 1;
-                    self.sort(read)?
+                    let closed = self.sort(read)?;
+                    if closed.is_some() {
+                        self.through = self.line;
+                    }
+                    self.line = number;
+                    closed
                 }
                 None => {
                     self.ended = true;
+                    self.through = self.line;
                     self.rejects.flush()?;
                     self.open.take()
                 }
@@ -164,7 +181,7 @@ impl<R: BufRead, W: Write> Invoices<R, W> {
             Err(reason) => Err(reason),
         };
         if let Err(reason) = taken {
-            self.tally.rejected += 1;
+            self.tally.refused += 1;
             let invoice = read.invoice.unwrap_or_default();
             let number = read.number.to_string();
             let row = [&*number, &*invoice, &*reason.to_string(), &*read.text];
@@ -220,7 +237,7 @@ impl<R: BufRead, W: Write> Invoices<R, W> {
                 self.tally.credit_notes += 1;
             }
             Some(_) if !open.lines.is_empty() => self.tally.orders += 1,
-            _ => self.tally.rejected_invoices += 1,
+            _ => self.tally.empty_invoices += 1,
         }
         Some(Invoice {
             number: open.number?,
@@ -270,7 +287,8 @@ impl Read {
         };
         Self {
             number,
-            text: String::from_utf8_lossy(cut).into_owned(),
+            // A NUL byte would cut the row short for some who read it.
+            text: String::from_utf8_lossy(cut).replace('\0', "\u{2400}"),
             invoice,
             line,
         }
@@ -303,13 +321,13 @@ mod tests {
         }
         let tally = invoices.tally();
         drop(invoices);
-        assert_eq!(tally.lines, tally.accepted + tally.rejected);
+        assert_eq!(tally.lines, tally.accepted + tally.refused);
         assert_eq!(
             tally.invoices,
-            tally.orders + tally.credit_notes + tally.rejected_invoices
+            tally.orders + tally.credit_notes + tally.empty_invoices
         );
         let rows = String::from_utf8(rejects).unwrap();
-        assert_eq!(rows.lines().count() as u64, tally.rejected + 1);
+        assert_eq!(rows.lines().count() as u64, tally.refused + 1);
         (all, tally, rows)
     }
 
@@ -326,7 +344,7 @@ mod tests {
         assert_eq!(all[1].number, InvoiceNumber::Credit(1));
         assert!(all[2].lines.is_empty());
         assert_eq!((tally.orders, tally.credit_notes), (1, 1));
-        assert_eq!(tally.rejected_invoices, 1);
+        assert_eq!(tally.empty_invoices, 1);
         assert_eq!((tally.ordered_pence, tally.credited_pence), (300, 150));
         assert!(rejects.contains("3,1,zero price,"), "{rejects}");
     }
@@ -358,14 +376,14 @@ mod tests {
             "0001,B,n,1",
         ]);
         assert_eq!((all.len(), all[0].lines.len()), (1, 1));
-        assert_eq!((tally.invoices, tally.rejected), (1, 2));
+        assert_eq!((tally.invoices, tally.refused), (1, 2));
     }
 
     #[test]
     fn an_invoice_without_a_number_is_rejected_and_counted() {
         let (all, tally, _) = run(&["A9,B,bad debt,1,01-31-2024 23:59,-11062.06,,X", "garbage"]);
         assert!(all.is_empty());
-        assert_eq!((tally.rejected_invoices, tally.rejected), (2, 2));
+        assert_eq!((tally.empty_invoices, tally.refused), (2, 2));
     }
 
     #[test]
@@ -378,9 +396,48 @@ mod tests {
         assert_eq!(invoices.next().unwrap().unwrap().lines.len(), 1);
         assert_eq!(invoices.next().unwrap(), None);
         assert_eq!(
-            (invoices.tally().accepted, invoices.tally().rejected),
+            (invoices.tally().accepted, invoices.tally().refused),
             (1, 2)
         );
+    }
+
+    #[test]
+    fn blank_lines_nul_bytes_and_odd_dates_are_refused_with_their_line() {
+        let (all, tally, rejects) = run(&[
+            "1,A,n,1,01-31-2024 23:59,1,7,X",
+            "",
+            "  \t ",
+            "1,B\0,n,1,01-31-2024 23:59,1,7,X",
+            "1,C,n,1,02-30-2024 23:59,1,7,X",
+            "1,D,n,1,01-31-24 23:59,1,7,X",
+            "1,E,n,1,31.01.2024,1,7,X",
+            "1,F,n,1,01-31-2024 23:59,1,7,X",
+        ]);
+        assert_eq!((all.len(), all[0].lines.len()), (1, 2));
+        assert_eq!((tally.accepted, tally.refused), (2, 6));
+        let expected = "\
+Line,InvoiceNo,Reason,Text
+3,,the line is blank,
+4,,the line is blank,  \t\x20
+5,,the line holds a NUL byte,\"1,B\u{2400},n,1,01-31-2024 23:59,1,7,X\"
+6,1,there is no such day or time,\"1,C,n,1,02-30-2024 23:59,1,7,X\"
+7,1,the year is not 1900 to 2199,\"1,D,n,1,01-31-24 23:59,1,7,X\"
+8,1,the date is not month-day-year hour:minute,\"1,E,n,1,31.01.2024,1,7,X\"
+";
+        assert_eq!(rejects, expected);
+    }
+
+    #[test]
+    fn the_line_that_the_invoices_reach_to_is_known() {
+        let text = "1,A,n,1,01-31-2024 23:59,1,7,X\n1,B,n,1,01-31-2024 23:59,1,7,X\n\
+                    2,A,n,1,01-31-2024 23:59,1,7,X\n\n";
+        let text = format!("{}\n{text}", COLUMNS.join(","));
+        let mut invoices = Invoices::new(text.as_bytes(), io::sink()).unwrap();
+        assert_eq!(invoices.through(), 1);
+        assert_eq!(invoices.next().unwrap().unwrap().lines.len(), 2);
+        assert_eq!(invoices.through(), 3);
+        assert_eq!(invoices.next().unwrap().unwrap().lines.len(), 1);
+        assert_eq!(invoices.through(), 5);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::fmt;
 
 use jiff::civil::DateTime;
 
-use crate::limits::{CSV_FIELD_MAX_BYTES, INVOICE_NUMBER_MAX, PRICE_MAX_PENCE, QUANTITY_MAX};
+use crate::limits::{
+    CSV_FIELD_MAX_BYTES, INVOICE_NUMBER_MAX, PRICE_MAX_PENCE, QUANTITY_MAX, YEARS,
+};
 use crate::money::{NotMoney, Pence};
 
 /// The columns of the file, in their order.
@@ -97,6 +99,10 @@ pub struct Line {
 pub enum Reason {
     /// Longer than the bound.
     LineTooLong,
+    /// Nothing but white space.
+    Blank,
+    /// A NUL byte in it.
+    Nul,
     /// Not UTF-8.
     NotUtf8,
     /// A quoted field does not end on its line.
@@ -117,6 +123,10 @@ pub enum Reason {
     PositiveCredit,
     /// Not month-day-year hour:minute.
     Date,
+    /// Of that form, and not in the calendar or on the clock.
+    NoSuchTime,
+    /// Outside of [`YEARS`].
+    Year,
     /// Not an amount of money in its bounds.
     Price(NotMoney),
     /// It cost nothing.
@@ -137,6 +147,8 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::LineTooLong => "the line is too long",
+            Self::Blank => "the line is blank",
+            Self::Nul => "the line holds a NUL byte",
             Self::NotUtf8 => "not UTF-8",
             Self::OpenQuote => "a quoted field does not end on its line",
             Self::Fields(found) => {
@@ -149,6 +161,10 @@ impl fmt::Display for Reason {
             Self::NegativeQuantity => "negative quantity outside of a credit note",
             Self::PositiveCredit => "positive quantity on a credit note",
             Self::Date => "the date is not month-day-year hour:minute",
+            Self::NoSuchTime => "there is no such day or time",
+            Self::Year => {
+                return write!(f, "the year is not {} to {}", YEARS.start(), YEARS.end());
+            }
             Self::Price(why) => return write!(f, "the price is {why}"),
             Self::ZeroPrice => "zero price",
             Self::NegativePrice => "negative price",
@@ -166,6 +182,12 @@ impl fmt::Display for Reason {
 /// # Errors
 /// The reason, and the text of the invoice number where that much could be read.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Line, (Reason, Option<String>)> {
+    if bytes.trim_ascii().is_empty() {
+        return Err((Reason::Blank, None));
+    }
+    if bytes.contains(&0) {
+        return Err((Reason::Nul, None));
+    }
     let record = split(bytes).map_err(|reason| (reason, None))?;
     let invoice_text = record.get(0).unwrap_or("").trim();
     let fail = |reason| (reason, Some(invoice_text.to_owned()));
@@ -186,7 +208,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Line, (Reason, Option<String>)> {
     }
     let price = price(field(5)).map_err(fail)?;
     let quantity = quantity(field(3), invoice).map_err(fail)?;
-    let at = DateTime::strptime("%m-%d-%Y %H:%M", field(4)).map_err(|_| fail(Reason::Date))?;
+    let at = date(field(4)).map_err(fail)?;
     let customer = customer(field(6)).map_err(fail)?;
     Ok(Line {
         invoice,
@@ -213,6 +235,24 @@ fn split(bytes: &[u8]) -> Result<csv::StringRecord, Reason> {
         Ok(true) => Ok(record),
         Ok(false) => Err(Reason::Fields(0)),
         Err(_) => Err(Reason::NotUtf8),
+    }
+}
+
+/// Month and day first, then the year with all its digits.
+fn date(text: &str) -> Result<DateTime, Reason> {
+    let digits = text.bytes().map(|b| {
+        if b.is_ascii_digit() {
+            '0'
+        } else {
+            char::from(b)
+        }
+    });
+    let shape: String = digits.collect();
+    match DateTime::strptime("%m-%d-%Y %H:%M", text) {
+        Ok(at) if YEARS.contains(&at.year()) => Ok(at),
+        Ok(_) => Err(Reason::Year),
+        Err(_) if shape == "00-00-0000 00:00" => Err(Reason::NoSuchTime),
+        Err(_) => Err(Reason::Date),
     }
 }
 
@@ -279,8 +319,16 @@ mod tests {
 
     #[test]
     fn senseless_lines_have_their_reason() {
-        let table: [(&[u8], Reason); 22] = [
-            (b"", Reason::Fields(0)),
+        let table: [(&[u8], Reason); 30] = [
+            (b"", Reason::Blank),
+            (b" \t", Reason::Blank),
+            (b"1,A\0,n,1,01-31-2024 23:59,1,,X", Reason::Nul),
+            (b"1,A,n,1,02-29-2023 23:59,1,,X", Reason::NoSuchTime),
+            (b"1,A,n,1,01-31-2024 24:00,1,,X", Reason::NoSuchTime),
+            (b"1,A,n,1,01-31-24 23:59,1,,X", Reason::Year),
+            (b"1,A,n,1,01-31-9999 23:59,1,,X", Reason::Year),
+            (b"1,A,n,1,,1,,X", Reason::Date),
+            (b"1,A,n,1,01-31-2024 23:59 UTC,1,,X", Reason::Date),
             (b"1,A,n", Reason::Fields(3)),
             (b"1,A,n,1,01-31-2024 23:59,1,,X,more", Reason::Fields(9)),
             (b"1,A,\"n,1,01-31-2024 23:59,1,,X", Reason::OpenQuote),
@@ -298,7 +346,7 @@ mod tests {
             ),
             (b"1,A,n,-1,01-31-2024 23:59,1,,X", Reason::NegativeQuantity),
             (b"C1,A,n,1,01-31-2024 23:59,1,,X", Reason::PositiveCredit),
-            (b"1,A,n,1,13-31-2024 23:59,1,,X", Reason::Date),
+            (b"1,A,n,1,13-31-2024 23:59,1,,X", Reason::NoSuchTime),
             (b"1,A,n,1,2024-01-31 23:59,1,,X", Reason::Date),
             (
                 b"1,A,n,1,01-31-2024 23:59,x,,X",

@@ -7,7 +7,7 @@ mod store;
 use tidemill::core::PublishError;
 use tidemill::{Bus, Event, EventId, EventType, Key, Message, Source as EventSource, TopicName};
 
-pub use self::store::{Request, Waiting};
+pub use self::store::{Request, Taken, Waiting};
 use crate::database::{Database, DatabaseError, Place};
 use crate::replay::Invoice;
 
@@ -67,11 +67,12 @@ impl Source {
     }
 
     /// Takes invoices in and gives what is to be published for them, prices before the orders
-    /// that use them. An invoice that is known gives nothing.
+    /// that use them. An invoice that is known gives nothing; where it was another one then,
+    /// that is told.
     ///
     /// # Errors
     /// See [`DatabaseError`].
-    pub async fn take(&self, invoices: Vec<Invoice>) -> Result<Vec<Waiting>, DatabaseError> {
+    pub async fn take(&self, invoices: Vec<Invoice>) -> Result<Taken, DatabaseError> {
         self.database
             .write(move |on| store::take(on, &invoices))
             .await

@@ -10,7 +10,7 @@ use crate::dice::mix;
 use crate::events::{Checkout, CreateOrder, PriceChanged, ReturnOrder, Wanted, buyer};
 use crate::limits::TRAFFIC_ORDER_ID_FIRST;
 use crate::money::Pence;
-use crate::replay::Invoice;
+use crate::replay::{Invoice, InvoiceNumber};
 
 pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS products (
@@ -26,6 +26,7 @@ pub(super) const SCHEMA: &str = "
         PRIMARY KEY (product_id, version)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS taken (order_id INTEGER PRIMARY KEY);
+    CREATE TABLE IF NOT EXISTS digests (order_id INTEGER PRIMARY KEY, digest INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, request TEXT NOT NULL);";
 
 /// What a source publishes.
@@ -46,6 +47,15 @@ pub struct Waiting {
     pub seq: i64,
     /// The request.
     pub request: Request,
+}
+
+/// What taking invoices in led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// What is to be published, in this order.
+    pub waiting: Vec<Waiting>,
+    /// Invoices that were taken in before, and were not the same then. Nothing follows from them.
+    pub changed: Vec<InvoiceNumber>,
 }
 
 /// Everything that is still to be published, oldest first.
@@ -71,14 +81,18 @@ pub(super) fn published(on: &Connection, through: i64) -> Result<(), WorkError> 
 }
 
 /// Takes invoices in: those known already give nothing.
-pub(super) fn take(on: &Connection, invoices: &[Invoice]) -> Result<Vec<Waiting>, WorkError> {
+pub(super) fn take(on: &Connection, invoices: &[Invoice]) -> Result<Taken, WorkError> {
     let mut all = Vec::new();
+    let mut changed = Vec::new();
     for invoice in invoices {
         let order_id = invoice.number.order_id();
         let mut insert = on.prepare_cached("INSERT OR IGNORE INTO taken VALUES (?1)")?;
         if insert.execute([order_id])? == 0 {
+            changed.extend(is_changed(on, invoice)?.then_some(invoice.number));
             continue;
         }
+        on.prepare_cached("INSERT INTO digests VALUES (?1, ?2)")?
+            .execute([order_id, digest(invoice)])?;
         let mut products = Vec::with_capacity(invoice.lines.len());
         for line in &invoice.lines {
             let is_credit = invoice.number.is_credit();
@@ -110,7 +124,44 @@ pub(super) fn take(on: &Connection, invoices: &[Invoice]) -> Result<Vec<Waiting>
         };
         all.push(put(on, request)?);
     }
-    Ok(all)
+    Ok(Taken {
+        waiting: all,
+        changed,
+    })
+}
+
+/// Whether a known invoice is another one now. One that was taken in by a shop that kept no
+/// digests counts as the same.
+fn is_changed(on: &Connection, invoice: &Invoice) -> Result<bool, WorkError> {
+    let mut find = on.prepare_cached("SELECT digest FROM digests WHERE order_id = ?1")?;
+    let known: Option<i64> = find
+        .query_row([invoice.number.order_id()], |row| row.get(0))
+        .optional()?;
+    Ok(known.is_some_and(|known| known != digest(invoice)))
+}
+
+/// Tells an invoice from what it was before. Kept on disk, so it is the same with every compiler:
+/// FNV-1a (Fowler, Noll, Vo) over the fields' texts, each with its length.
+fn digest(invoice: &Invoice) -> i64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |text: &str| {
+        for byte in (text.len() as u64)
+            .to_le_bytes()
+            .iter()
+            .chain(text.as_bytes())
+        {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    add(&invoice.customer.unwrap_or(0).to_string());
+    for line in &invoice.lines {
+        add(&line.sku);
+        add(&line.name);
+        add(&line.quantity.to_string());
+        add(&line.at.to_string());
+        add(&line.price.0.to_string());
+    }
+    hash.cast_signed()
 }
 
 /// The product and the version of this price; also the event that sets it, if it is a new one.

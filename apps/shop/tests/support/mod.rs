@@ -130,7 +130,7 @@ pub(crate) async fn replay(source: &Source, wire: &mut Wire, file: &[u8]) -> (Ta
     let mut rejects = Vec::new();
     let mut invoices = Invoices::new(file, &mut rejects).unwrap();
     while let Some(invoice) = invoices.next().unwrap() {
-        let waiting = source.take(vec![invoice]).await.unwrap();
+        let waiting = source.take(vec![invoice]).await.unwrap().waiting;
         wire.run_all(&waiting).await;
         if let Some(last) = waiting.last() {
             source.published(last.seq).await.unwrap();

@@ -32,7 +32,8 @@ const DECLINE_ONE_IN: u64 = 40;
 /// end, orders waiting, calls failed. At the end (after --for, at the end of the file, at Ctrl-C)
 /// the orders under way are finished and everything is added up; exit code 0 says that every
 /// accepted order has ended, that stock and money add up, and that nothing was lost. Started
-/// again on the same data it goes on where it was.
+/// again on the same data it goes on where it was; an invoice that was taken in is not taken in
+/// again, and it is told if the file has another one under its number by then.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill demo --for 20s\n  \
@@ -50,7 +51,7 @@ pub(crate) struct Demo {
         conflicts_with = "replay"
     )]
     rate: u32,
-    /// Take orders from this CSV file instead; what makes no sense goes to DIR/rejects.csv
+    /// Take orders from this CSV file instead; at its end the refused lines are in DIR/rejects.csv
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Folder of events and databases; made if it is not there
@@ -112,9 +113,11 @@ impl Demo {
         if let Some(broker) = broker {
             broker.close().await;
         }
-        match report?.is_success() {
-            true => Ok(()),
-            false => Err(Failure::new(
+        let report = report?;
+        match report.trouble.first() {
+            Some(trouble) => Err(Failure::new(trouble)),
+            None if report.is_success() => Ok(()),
+            None => Err(Failure::new(
                 "the demo does not add up; its last lines say where",
             )),
         }
