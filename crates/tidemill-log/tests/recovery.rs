@@ -225,7 +225,7 @@ fn a_missing_journal_refuses_the_start() {
 
 #[test]
 fn an_entry_of_an_unknown_kind_is_refused_by_its_name() {
-    for (kind, name) in [(0x0050u16, "transaction begin"), (0x7777, "unknown")] {
+    for (kind, name) in [(0x0031u16, "records by reference"), (0x7777, "unknown")] {
         let mut image = ten_records(|_| {});
         let (path, at) = last_commit(&image);
         let commit = &mut image.get_mut(&path).unwrap()[at..at + 4096];
