@@ -7,6 +7,7 @@ mod limits;
 mod metadata;
 mod readme;
 mod skips;
+mod soak;
 mod steps;
 mod tidy;
 mod tools;
@@ -19,7 +20,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy [--largest]     the house limits, the crate arrows, the rooms' rules
   check                the quick round before a commit: fmt, clippy, tidy, unit tests
   test [STEP...]       everything, or the named steps; `test --list` names them
-  soak simulate [ARG...]  the simulator for as long as you like
+  soak WHAT [ARG...]   the long proofs: simulate, damage
   bench [ARG...]       `tidemill bench` from a release build";
 
 fn main() -> ExitCode {
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
             Ok(true)
         }
         ["test", names @ ..] => steps::named(names).and_then(|s| steps::run(&root, &s)),
-        ["soak", "simulate", rest @ ..] => tools::soak(&root, rest).map(|()| true),
+        ["soak", name, rest @ ..] => soak::run(&root, name, rest).map(|()| true),
         ["bench", rest @ ..] => tools::bench(&root, rest).map(|()| true),
         _ => {
             eprintln!("{USAGE}");

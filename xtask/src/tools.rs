@@ -153,24 +153,6 @@ fn install_packages(packages: &[&str]) -> Result<(), String> {
     run(&mut install, "apt-get install")
 }
 
-/// `cargo xtask soak simulate`: the simulator for as long as its arguments say.
-///
-/// # Errors
-/// As [`cargo`].
-pub(crate) fn soak(root: &Path, rest: &[&str]) -> Result<(), String> {
-    let mut args = vec![
-        "run",
-        "--release",
-        "--package",
-        "tidemill-testkit",
-        "--bin",
-        "simulate",
-    ];
-    args.push("--");
-    args.extend(rest);
-    cargo(root, &args)
-}
-
 /// `cargo xtask bench`: `tidemill bench` from a release build.
 ///
 /// # Errors

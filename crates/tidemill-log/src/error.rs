@@ -78,6 +78,19 @@ pub enum OpenError {
         /// The place in the file, in bytes.
         offset: u64,
     },
+    /// A journal file is shorter than it was when its commits were written.
+    #[error(
+        "the journal file {file} has {found} bytes instead of {expected}, so its end is lost; \
+         nothing was changed: copy the folder away, then restore it from a backup"
+    )]
+    JournalCut {
+        /// The file.
+        file: String,
+        /// Its length in bytes.
+        found: u64,
+        /// What its commits say, in bytes.
+        expected: u64,
+    },
     /// The journal file that the superblock names is not there.
     #[error("the journal file {0} is missing; restore the folder from a backup")]
     JournalMissing(String),

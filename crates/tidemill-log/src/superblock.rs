@@ -52,6 +52,8 @@ pub(crate) struct Superblock {
     pub(crate) head: Place,
     /// Every entry up to this one was synced when this was written.
     pub(crate) durable_through: Lsn,
+    /// Bytes that the head's file has at least.
+    pub(crate) head_bytes: u64,
 }
 
 impl Superblock {
@@ -71,6 +73,7 @@ impl Superblock {
         out.put_u32_le(self.head.file);
         out.put_u32_le(self.head.previous_crc);
         out.put_u64_le(self.durable_through.0);
+        out.put_u64_le(self.head_bytes);
         out.resize(BLOCK_BYTES, 0);
         let crc = checksum(&out);
         for (to, byte) in out.iter_mut().skip(CRC_AT).zip(crc.to_le_bytes()) {
@@ -116,6 +119,7 @@ impl Superblock {
         let file = rest.get_u32_le();
         let previous_crc = rest.get_u32_le();
         let durable_through = Lsn(rest.get_u64_le());
+        let head_bytes = rest.get_u64_le();
         let head = Place {
             file,
             lap,
@@ -131,6 +135,7 @@ impl Superblock {
             snapshot,
             head,
             durable_through,
+            head_bytes,
         })
     }
 
@@ -284,6 +289,7 @@ mod tests {
                 previous_crc: 9,
             },
             durable_through: Lsn(10),
+            head_bytes: 11,
         }
     }
 

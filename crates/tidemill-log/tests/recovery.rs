@@ -223,6 +223,33 @@ fn a_missing_journal_refuses_the_start() {
     assert!(matches!(error, OpenError::JournalMissing(_)), "{error}");
 }
 
+/// Once a file that was cut between two commits, or a later one that was emptied, read as a torn
+/// end, and what had been acknowledged behind the cut was gone without a word.
+#[test]
+fn a_journal_file_that_was_cut_refuses_the_start() {
+    let image = ten_records(|_| {});
+    let (path, end) = last_commit(&image);
+    for cut in (0..=end + 4096).step_by(4096) {
+        let mut cut_off = image.clone();
+        cut_off.get_mut(&path).unwrap().truncate(cut);
+        let error = open(&cut_off).err().unwrap();
+        assert!(matches!(error, OpenError::JournalCut { .. }), "{error}");
+    }
+    // Enough for a second file of the journal.
+    let image = ten_records(|log| {
+        for _ in 0..100 {
+            log.publish(partition(1, 0), &[7; 9000]);
+        }
+    });
+    let (path, _) = last_commit(&image);
+    assert!(!path.contains("0001"), "{path}");
+    for keep in [0, 50, 4096] {
+        let mut cut_off = image.clone();
+        cut_off.get_mut(&path).unwrap().truncate(keep);
+        assert!(open(&cut_off).is_err(), "{keep} bytes of {path}");
+    }
+}
+
 #[test]
 fn an_entry_of_an_unknown_kind_is_refused_by_its_name() {
     for (kind, name) in [(0x0031u16, "records by reference"), (0x7777, "unknown")] {

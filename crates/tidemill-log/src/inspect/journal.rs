@@ -140,6 +140,18 @@ pub(super) fn check(look: &mut Look<'_>, block: &Superblock) -> Result<(), OpenE
         commit(look, &found, header);
     }
     let behind = scan.behind(end)?;
+    if let Some(OpenError::JournalCut {
+        file,
+        found,
+        expected,
+    }) = scan.short(block, commits.iter().chain(&behind))
+    {
+        let what = format!(
+            "has {found} bytes instead of {expected}, so its end is lost; copy the folder away, \
+             then restore it from a backup"
+        );
+        look.report.add(Finding::damage(file, what).at(found));
+    }
     let synced = behind.iter().map(|commit| commit.synced_through).max();
     let durable = synced.max(Some(block.durable_through)).unwrap_or_default();
     if durable >= end.first {

@@ -35,6 +35,8 @@ pub(crate) struct CommitHeader {
     pub(crate) previous_crc: u32,
     /// The incarnation that wrote it.
     pub(crate) epoch: u64,
+    /// Bytes that the file had, durably, when its first commit was written.
+    pub(crate) file_bytes: u64,
     /// Bytes of entries after the header.
     pub(crate) length: u32,
 }
@@ -68,7 +70,7 @@ impl CommitHeader {
         out.put_u32_le(self.previous_crc);
         out.put_u32_le(0);
         out.put_u64_le(self.epoch);
-        out.put_u64_le(0);
+        out.put_u64_le(self.file_bytes);
         let mut crc = crc32c::crc32c(out.get(CRC_COVERS_FROM..).unwrap_or_default());
         for piece in payload {
             crc = crc32c::crc32c_append(crc, piece);
@@ -100,6 +102,7 @@ impl CommitHeader {
         let previous_crc = bytes.get_u32_le();
         bytes.advance(4);
         let epoch = bytes.get_u64_le();
+        let file_bytes = bytes.get_u64_le();
         let sane = version == VERSION
             && length as usize <= COMMIT_MAX_BYTES
             && first.0.checked_add(u64::from(count)).is_some();
@@ -113,6 +116,7 @@ impl CommitHeader {
             synced_through,
             previous_crc,
             epoch,
+            file_bytes,
             length,
         };
         sane.then_some((header, crc))
@@ -191,6 +195,7 @@ mod tests {
             synced_through: Lsn(10),
             previous_crc: 77,
             epoch: 4,
+            file_bytes: 65_536,
             length: 5,
         };
         let commit = Commit::new(&header, &[Bytes::from_static(b"abcde")]);

@@ -17,6 +17,7 @@ use crate::disk::{DiskFile, read_exact_at};
 use crate::error::OpenError;
 use crate::limits::BLOCK_BYTES;
 use crate::machine::Lsn;
+use crate::superblock::Superblock;
 
 /// Bytes that are read at once where every block is looked at.
 const SCAN_PIECE_BYTES: usize = 64 * BLOCK_BYTES;
@@ -51,15 +52,19 @@ pub(crate) struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Reads from `head` on. `durable_through` is what the superblock knows to be durable.
+    /// Reads from the head on that a superblock names.
     ///
     /// # Errors
-    /// [`OpenError::JournalDamaged`], [`OpenError::JournalMissing`], and what the disk says.
-    pub(crate) fn run(&self, head: Place, durable_through: Lsn) -> Result<Scanned, OpenError> {
-        let Walked { commits, end } = self.walk(head)?;
+    /// [`OpenError::JournalDamaged`], [`OpenError::JournalCut`], [`OpenError::JournalMissing`],
+    /// and what the disk says.
+    pub(crate) fn run(&self, block: &Superblock) -> Result<Scanned, OpenError> {
+        let Walked { commits, end } = self.walk(block.head)?;
         let behind = self.behind(end)?;
+        if let Some(short) = self.short(block, commits.iter().chain(&behind)) {
+            return Err(short);
+        }
         let synced = behind.iter().map(|commit| commit.synced_through).max();
-        match synced.max(Some(durable_through)) {
+        match synced.max(Some(block.durable_through)) {
             Some(durable) if durable >= end.first => Err(OpenError::JournalDamaged {
                 lsn: end.first,
                 durable,
@@ -72,6 +77,25 @@ impl Scan<'_> {
                 lap: end.lap,
             }),
         }
+    }
+
+    /// A file that has fewer bytes than its commits or the superblock say: it was cut, and nobody
+    /// knows how much was in it.
+    pub(crate) fn short<'a>(
+        &self,
+        block: &Superblock,
+        commits: impl Iterator<Item = &'a CommitHeader>,
+    ) -> Option<OpenError> {
+        let lengths = commits.map(|commit| (commit.file, commit.file_bytes));
+        let mut lengths = lengths.chain([(block.head.file, block.head_bytes)]);
+        lengths.find_map(|(number, expected)| {
+            let (_, found) = self.files.get(&number)?;
+            (*found < expected).then(|| OpenError::JournalCut {
+                file: journal_path(number).to_string(),
+                found: *found,
+                expected,
+            })
+        })
     }
 
     /// Follows the chain from `head` on.

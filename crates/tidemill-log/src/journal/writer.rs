@@ -67,6 +67,10 @@ pub(crate) struct JournalWriter {
     pub(crate) epoch: u64,
     current: JournalFile,
     lap: u64,
+    /// The number of this lap's first entry.
+    pub(crate) lap_first: Lsn,
+    /// The current file's bytes when this lap began.
+    lap_bytes: u64,
     position: u64,
     previous_crc: u32,
     /// The last file may hold commits that were not synced.
@@ -162,6 +166,8 @@ impl JournalWriter {
             epoch: start.epoch,
             current: start.current,
             lap: start.lap,
+            lap_first: start.index.front().map_or(Lsn(0), |place| place.first),
+            lap_bytes: start.current.size_bytes,
             position: start.position,
             previous_crc: start.previous_crc,
             unsynced: false,
@@ -293,6 +299,8 @@ impl JournalWriter {
             self.passed.push_back((self.lap, self.current));
             self.current = next;
             self.lap += 1;
+            self.lap_first = first;
+            self.lap_bytes = next.size_bytes;
             self.position = 0;
         }
         let place = Place {
@@ -314,6 +322,7 @@ impl JournalWriter {
                 synced_through,
                 previous_crc: self.previous_crc,
                 epoch: self.epoch,
+                file_bytes: self.lap_bytes,
                 length: 0,
             },
             path: self.current_path(),
@@ -335,6 +344,16 @@ impl JournalWriter {
     /// The path of the file that commits go to.
     pub(crate) fn current_path(&self) -> Arc<str> {
         journal_path(self.current.number)
+    }
+
+    /// Bytes that the file of a lap has durably, from the head's on; 0 for an earlier one.
+    pub(crate) fn lap_bytes_of(&self, lap: u64) -> u64 {
+        let passed = self.passed.iter().find(|(passed, _)| *passed == lap);
+        match passed {
+            _ if lap == self.lap => self.lap_bytes,
+            Some((_, file)) => file.size_bytes,
+            None => 0,
+        }
     }
 
     /// The place from which recovery must read so that it sees entry `lsn`, the next one to be

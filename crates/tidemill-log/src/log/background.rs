@@ -14,6 +14,7 @@ use crate::journal::writer::{Asker, JOURNAL_DIR, Making, journal_path};
 use crate::limits::{FULL_RETRY_AFTER, STEPS_BEFORE_COMPACTION, ZERO_PIECE_BYTES};
 use crate::machine::Machine;
 use crate::stats;
+use crate::superblock::Superblock;
 
 /// What is under way in the background.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) enum BackgroundJob {
     Segments(Vec<Written>),
     Checkpoint(CheckpointJob),
     Compaction(CompactionJob),
+    /// The superblocks say that the journal goes on in another file.
+    Witness(Superblock),
 }
 
 impl<M: Machine, T> Log<M, T> {
@@ -56,6 +59,9 @@ impl<M: Machine, T> Log<M, T> {
         if let Some(making) = making {
             return Some(zero(making));
         }
+        if let Some(witness) = self.witness() {
+            return Some(witness);
+        }
         let full_tail = self.want_tail || self.store.tail_bytes > self.options.tail_max_bytes / 2;
         let scope = if full_tail {
             Scope::Oldest
@@ -75,6 +81,21 @@ impl<M: Machine, T> Log<M, T> {
             self.nothing_makes_room();
         }
         step.or_else(|| self.compaction_step())
+    }
+
+    /// A journal file that is lost whole, or up to its first commit, has nothing in it that could
+    /// tell: so once its first commit is synced, the superblocks say so.
+    fn witness(&self) -> Option<(BackgroundJob, Vec<Action>)> {
+        let first = self.journal.lap_first;
+        if self.superblock.durable_through >= first || self.synced < first {
+            return None;
+        }
+        let mut superblock = Superblock {
+            durable_through: self.synced,
+            ..self.superblock
+        };
+        let actions = superblock.write();
+        Some((BackgroundJob::Witness(superblock), actions))
     }
 
     /// Whoever waits for room while nothing is under way that could make some is refused.
@@ -105,6 +126,7 @@ impl<M: Machine, T> Log<M, T> {
             }
             BackgroundJob::Checkpoint(job) => self.finished_checkpoint(job),
             BackgroundJob::Compaction(job) => self.finished_compaction(&job),
+            BackgroundJob::Witness(superblock) => self.superblock = superblock,
         }
         self.show_sizes();
         if wrote && self.full.take().is_some() {

@@ -177,10 +177,12 @@ impl<M: Machine, T> Log<M, T> {
             return None;
         }
         let needed = taken.needed.min(taken.lsn.next());
+        let head = self.journal.place_of(needed, self.next);
         let mut superblock = Superblock {
             snapshot: self.superblock.snapshot + 1,
-            head: self.journal.place_of(needed, self.next),
+            head,
             durable_through: self.synced,
+            head_bytes: self.journal.lap_bytes_of(head.lap),
             ..self.superblock
         };
         let actions = superblock.write();

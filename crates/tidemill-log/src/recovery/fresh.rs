@@ -154,6 +154,7 @@ impl<'a> FreshJournal<'a> {
             synced_through: Lsn(oldest.0 - 1),
             previous_crc: place.previous_crc,
             epoch,
+            file_bytes: self.size_bytes,
             length: u32::try_from(length).expect("commits are bounded"),
         };
         let commit = Commit::new(&header, payload);
@@ -190,6 +191,11 @@ impl<'a> FreshJournal<'a> {
         let sync = Action::SyncDir(JOURNAL_DIR.into());
         self.opening.run(&self.what(), &[sync])?;
         let place = self.place.expect("the epoch's entry was written");
+        // Their lengths too: the first commit in one of them says how long it is.
+        for (number, (file, _)) in self.found {
+            let what = format!("sync {}", journal_path(*number));
+            file.sync_data().map_err(OpenError::io(what))?;
+        }
         let others = self
             .found
             .iter()

@@ -103,6 +103,7 @@ impl Opening<'_> {
             snapshot: 0,
             head: head.expect("the epoch's entry was written"),
             durable_through: Lsn(1),
+            head_bytes: start.current.size_bytes,
         };
         self.run("write the superblocks", &superblock.create())?;
         machine.recovered();
@@ -137,7 +138,7 @@ impl Opening<'_> {
         store.load(&snapshot.table);
         let found = self.journal_files()?;
         let (files, journal) = (&found, old.journal);
-        let scanned = Scan { files, journal }.run(old.head, old.durable_through)?;
+        let scanned = Scan { files, journal }.run(&old)?;
 
         let needed = Needed::by(old.head.file, &scanned.commits);
         let epoch = scanned
@@ -167,6 +168,7 @@ impl Opening<'_> {
                 .copied()
                 .expect("the epoch's entry was written"),
             durable_through: scanned.next,
+            head_bytes: start.current.size_bytes,
             ..old
         };
         self.run("write the superblocks", &superblock.write())?;

@@ -44,7 +44,7 @@ type Checked = Result<(), Broken>;
 const READ_MAX_BYTES: usize = 16 * 1024;
 
 /// The model: what there is when a beginning of the history is durable.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     /// The machine's state.
     pub state: State,
@@ -53,7 +53,8 @@ pub struct Model {
 }
 
 impl Model {
-    fn perform(&mut self, operation: &Operation) {
+    /// Does an operation, as the log should.
+    pub fn perform(&mut self, operation: &Operation) {
         for (index, part) in (0u32..).zip(&operation.parts) {
             match *part {
                 Part::Create(partition) => {

@@ -1,13 +1,19 @@
 //! Deterministic simulation: a disk that forgets what was not synced, and what is built on it.
 
+pub mod by_hand;
 pub mod checker;
+pub mod crash;
+pub mod damage;
 pub mod disk;
+pub mod image;
 mod inode;
 pub mod ledger;
 mod names;
 pub mod random;
+pub mod recording;
 pub mod scenario;
 pub mod simulator;
+pub mod truth;
 
 pub use disk::{Counts, Faults, SimDisk};
 pub use inode::{Fate, SECTOR_BYTES};

@@ -32,6 +32,7 @@ pub(super) fn superblock(path: &str, block: &Superblock) -> Fields {
         ("head_byte", Value::Number(block.head.offset)),
         ("head_entry", Value::Number(block.head.first.0)),
         ("durable_through", Value::Number(block.durable_through.0)),
+        ("head_bytes", Value::Number(block.head_bytes)),
     ]
 }
 
