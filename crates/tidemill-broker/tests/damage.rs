@@ -123,7 +123,7 @@ impl Machine for Later {
     fn demand(_: &()) -> Demand {
         Demand {
             bytes: 1000,
-            appends: false,
+            ..Demand::default()
         }
     }
 

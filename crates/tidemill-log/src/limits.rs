@@ -33,6 +33,9 @@ pub const SUBMISSIONS_MAX: usize = 64 * 1024;
 /// Bytes (as [`crate::Machine::demand`] says) of operations that may wait to be sealed.
 pub const SUBMISSION_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes that a lane of operations may take before another one has its turn.
+pub const LANE_TURN_BYTES: usize = 64 * 1024;
+
 /// Size in bytes of a new log's first journal file; each later one has twice the size of the
 /// one before, up to [`JOURNAL_FILE_MAX_BYTES`].
 pub const JOURNAL_FILE_FIRST_BYTES: u64 = 1024 * 1024;

@@ -56,7 +56,7 @@ pub struct Now {
 }
 
 /// What one operation will need of the journal, asked before it is sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     /// An upper bound of what the operation's entry has, in bytes: the batches' sizes, the
     /// effects' sizes, and 64 for each of them. Too low a bound can turn a full disk into a
@@ -65,6 +65,9 @@ pub struct Demand {
     /// Whether it appends records. Those that do not are still taken from a reserve of space
     /// when the others are refused.
     pub appends: bool,
+    /// Operations of one lane keep their order; lanes take turns by bytes where much waits. What
+    /// belongs to nobody in particular has lane 0.
+    pub lane: u64,
 }
 
 /// One absolute change of the machine's state, as the journal holds it.

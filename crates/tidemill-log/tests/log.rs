@@ -6,11 +6,13 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Operation, Refused, end, ok, open, partition, publish, read_all, run, submit};
+use common::{
+    ByHand, Operation, Refused, end, ok, open, partition, publish, read_all, run, submit,
+};
 use tidemill_core::Offset;
 use tidemill_core::error::Unavailable;
 use tidemill_log::driver::{FileDisk, MemoryDisk};
-use tidemill_log::{CommitError, Disk, FlushPolicy, Health, OpenError, Options, Read};
+use tidemill_log::{CommitError, Disk, FlushPolicy, Health, OpenError, Options, Read, Step};
 
 fn memory() -> Arc<dyn Disk> {
     Arc::new(MemoryDisk::new(1 << 30))
@@ -327,4 +329,40 @@ fn a_closed_log_refuses_and_still_reads() {
     assert_eq!(refused, Err(CommitError::Unavailable(Unavailable::Closed)));
     assert_eq!(read_all(log.reader(), id, 100), vec![(0, b"kept".to_vec())]);
     log.close();
+}
+
+#[test]
+fn whoever_publishes_much_waits_behind_itself_alone() {
+    const MIB: usize = 1024 * 1024;
+    let disk = memory();
+    let mut log = ByHand::open(&disk, &Options::default()).unwrap();
+    let (much, little) = (partition(1, 0), partition(2, 0));
+    log.run(Operation::Create(much)).unwrap();
+    log.run(Operation::Create(little)).unwrap();
+    let before = log.log.counters().read().commits;
+    let flood: Vec<u64> = (0..50)
+        .map(|_| log.submit(Operation::Publish(much, vec![vec![1; MIB]])))
+        .collect();
+    let small = log.submit(Operation::Publish(little, vec![vec![2; 100]]));
+    let mut done = Vec::new();
+    let mut commits_of_small = None;
+    while done.len() < flood.len() + 1 {
+        match log.log.poll() {
+            Step::Io(io) => {
+                let result = io.run(&log.files);
+                log.log.finish(io.id, result);
+            }
+            Step::Done { token, outcome } => {
+                outcome.unwrap();
+                if token == small {
+                    commits_of_small = Some(log.log.counters().read().commits - before);
+                }
+                done.push(token);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(commits_of_small, Some(1), "it is in the first commit");
+    done.retain(|token| *token != small);
+    assert_eq!(done, flood, "those of one topic keep their order");
 }

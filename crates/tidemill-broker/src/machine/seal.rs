@@ -2,6 +2,7 @@
 //! is changed, so that a refusal leaves no trace.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::{GroupName, Offset, Start, TopicName};
@@ -74,7 +75,23 @@ pub(super) fn demand(operation: &Operation) -> Demand {
             (SMALL_BYTES * 2, false)
         }
     };
-    Demand { bytes, appends }
+    Demand {
+        bytes,
+        appends,
+        lane: lane(operation),
+    }
+}
+
+/// Publishes to one topic keep their order; topics take turns. Everything else is one lane.
+fn lane(operation: &Operation) -> u64 {
+    match operation {
+        Operation::Publish(append) | Operation::PublishAdded(append) => {
+            let mut hasher = DefaultHasher::new();
+            append.topic.hash(&mut hasher);
+            hasher.finish()
+        }
+        _ => 0,
+    }
 }
 
 pub(super) fn seal(

@@ -222,7 +222,7 @@ fn a_settlement_of_an_earlier_epoch_is_refused_whole_and_the_epoch_comes_back() 
 fn positions_begin_where_the_group_asks() {
     let running = Running::open(&disk());
     let a = topic(1, 1);
-    let answers = running.all(vec![
+    let operations = vec![
         Operation::Publish(append("a", a, true)),
         Operation::Publish(append("a", a, false)),
         join(&[("a", None)], Start::End),
@@ -230,7 +230,11 @@ fn positions_begin_where_the_group_asks() {
         join(&[("a", None)], Start::Beginning),
         join(&[("b", Some(topic(2, 2)))], Start::At(Offset(7))),
         join(&[("c", None)], Start::End),
-    ]);
+    ];
+    let answers: Vec<_> = operations
+        .into_iter()
+        .map(|operation| running.one(operation))
+        .collect();
     let cursors = |answer: &Answer| match answer {
         Ok(Receipt::Joined { topics, .. }) => topics[0]
             .2

@@ -10,6 +10,7 @@ mod checkpoint;
 mod commit;
 mod compaction;
 mod partition;
+mod queue;
 pub(crate) mod removal;
 mod retention;
 mod seal;
@@ -29,7 +30,7 @@ use crate::error::CommitError;
 use crate::io::{Action, Files, Io, IoFailure, IoId, Lane};
 use crate::journal::writer::{JournalWriter, Wanted};
 use crate::limits::{FULL_RETRY_AFTER, MARKER_AFTER, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX};
-use crate::machine::{Demand, Lsn, Machine, Now, PartitionId};
+use crate::machine::{Lsn, Machine, Now, PartitionId};
 use crate::options::{FlushPolicy, Options};
 use crate::reader::Reader;
 use crate::stats::Counters;
@@ -39,6 +40,7 @@ use background::BackgroundJob;
 use checkpoint::Checkpoint;
 use commit::JournalJob;
 use compaction::Compacting;
+use queue::{Queue, Waiting};
 use removal::{Gone, Removals};
 pub(crate) use retention::AgeClock;
 use space::Space;
@@ -88,12 +90,6 @@ pub enum Health {
     ReadOnly(Unavailable),
 }
 
-struct Waiting<O, T> {
-    operation: O,
-    demand: Demand,
-    token: T,
-}
-
 /// There was no space.
 struct Full {
     why: String,
@@ -110,8 +106,7 @@ pub struct Log<M: Machine, T> {
     store: Store,
     journal: JournalWriter,
     superblock: Superblock,
-    queue: VecDeque<Waiting<M::Operation, T>>,
-    queue_bytes: usize,
+    queue: Queue<M::Operation, T>,
     /// The number of the next entry to be sealed.
     next: Lsn,
     /// Every entry up to here satisfies the flush policy.
@@ -185,8 +180,7 @@ impl<M: Machine, T> Log<M, T> {
             store: recovered.store,
             journal: recovered.journal,
             superblock: recovered.superblock,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
+            queue: Queue::new(),
             next: recovered.next,
             committed: last,
             synced: last,
@@ -232,13 +226,12 @@ impl<M: Machine, T> Log<M, T> {
             return self.refuse(token, why);
         }
         let demand = M::demand(&operation);
-        let bytes = self.queue_bytes.saturating_add(demand.bytes);
+        let bytes = self.queue.bytes().saturating_add(demand.bytes);
         let too_many = self.queue.len() >= SUBMISSIONS_MAX;
         if too_many || (bytes > SUBMISSION_BYTES_MAX && !self.queue.is_empty()) {
             return self.refuse(token, Unavailable::Overloaded);
         }
-        self.queue_bytes = bytes;
-        self.queue.push_back(Waiting {
+        self.queue.push(Waiting {
             operation,
             demand,
             token,
@@ -248,12 +241,6 @@ impl<M: Machine, T> Log<M, T> {
     fn refuse(&mut self, token: T, why: Unavailable) {
         let outcome = Err(CommitError::Unavailable(why));
         self.steps.push_back(Step::Done { token, outcome });
-    }
-
-    fn pop_waiting(&mut self) -> Option<Waiting<M::Operation, T>> {
-        let waiting = self.queue.pop_front()?;
-        self.queue_bytes = self.queue_bytes.saturating_sub(waiting.demand.bytes);
-        Some(waiting)
     }
 
     /// Says what time it is. Time never goes back: an earlier monotonic time is ignored.
@@ -392,7 +379,7 @@ impl<M: Machine, T> Log<M, T> {
         let why = Unavailable::SyncFailed(why.to_owned());
         self.failed = Some(why.clone());
         self.steps.push_back(Step::Failed(why.clone()));
-        while let Some(waiting) = self.pop_waiting() {
+        while let Some(waiting) = self.queue.pop() {
             self.refuse(waiting.token, why.clone());
         }
     }

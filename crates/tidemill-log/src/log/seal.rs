@@ -90,14 +90,14 @@ impl<M: Machine, T> Log<M, T> {
         let mut ended = Vec::new();
         self.want_tail = false;
         while group.size_bytes() < GROUP_BYTES && ended.len() < GROUP_OPERATIONS {
-            let Some(demand) = self.queue.front().map(|waiting| waiting.demand) else {
+            let Some(demand) = self.queue.next() else {
                 break;
             };
             let admission = self.admit(demand, group);
             if matches!(admission, Admission::Wait) {
                 break;
             }
-            let Some(waiting) = self.pop_waiting() else {
+            let Some(waiting) = self.queue.pop() else {
                 break;
             };
             let outcome = match admission {

@@ -93,7 +93,15 @@ impl Machine for Registers {
             Operation::Both(_, value, ..) => (value.len() + 256, true),
             _ => (256, false),
         };
-        Demand { bytes, appends }
+        let lane = match operation {
+            Operation::Publish(id, _) => id.topic.0.as_u64_pair().1,
+            _ => 0,
+        };
+        Demand {
+            bytes,
+            appends,
+            lane,
+        }
     }
 
     fn seal(

@@ -430,6 +430,7 @@ impl Machine for Ledger {
                 .parts
                 .iter()
                 .any(|p| matches!(p, Part::Publish { .. })),
+            ..Demand::default()
         }
     }
 
