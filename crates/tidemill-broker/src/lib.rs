@@ -14,6 +14,7 @@
 //! This crate may not know: HTTP, the types of any wire protocol, or what is in an event's data.
 
 mod admin;
+pub mod backup;
 mod broker;
 mod builder;
 mod catalog;

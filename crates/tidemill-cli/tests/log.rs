@@ -129,3 +129,38 @@ fn a_dump_names_topics_and_keeps_payloads_to_itself_until_asked() {
     let wrong = run(&["log", "dump", "--data", path(&data), "lock"]).misused();
     assert!(wrong.contains("no file of a log"), "{wrong}");
 }
+
+#[test]
+fn a_backup_is_taken_verified_and_restored_and_what_is_none_is_refused() {
+    let data = written();
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (to, back) = (at("backup"), at("back"));
+    let taken = run(&["log", "backup", "--data", path(&data), "--to", &to]).done();
+    assert!(taken.contains("log restore --from"), "{taken}");
+    let again = run(&["log", "backup", "--data", path(&data), "--to", &to]).misused();
+    assert!(again.contains("new or empty"), "{again}");
+    let restore = ["log", "restore", "--from", &to, "--data", &back, "--json"];
+    let restored = json(&run(&restore).done());
+    assert!(restored[0]["files"].as_u64().unwrap() > 3, "{restored:?}");
+    let over = run(&restore).misused();
+    assert!(over.contains("new or empty"), "{over}");
+    run(&["log", "verify", "--data", &back]).done();
+    let server = Server::start(place.path().join("back").as_path());
+    let read = ["subscribe", "orders", "--from", "beginning", "--max", "80"];
+    let events = server.run(&read).done();
+    assert_eq!(events.lines().count(), 80, "{events}");
+    server.running.stop("TERM").done();
+
+    let none = run(&["log", "restore", "--from", &back, "--data", &at("c")]).misused();
+    assert!(none.contains("no backup.manifest"), "{none}");
+    let file = file(&place.path().join("backup"), ".journal");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let changed = run(&["log", "restore", "--from", &to, "--data", &at("d")]).misused();
+    assert!(changed.contains("damaged"), "{changed}");
+    let half = run(&["log", "verify", "--data", &at("d")]);
+    assert!(half.out.contains("unreadable"), "{half:?}");
+    half.failed();
+}

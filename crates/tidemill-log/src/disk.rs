@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,6 +62,21 @@ pub trait Disk: Send + Sync + 'static {
     /// Bytes that may still be written, where that is known.
     fn available_bytes(&self) -> Option<u64> {
         None
+    }
+
+    /// The folder of the operating system that this disk is, where it is one.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Gives a file of another disk a name here too, at the same path: both names share the
+    /// bytes, which nobody may change from then on.
+    ///
+    /// # Errors
+    /// `Unsupported` where these two disks cannot share a file; nothing is there then.
+    fn link_from(&self, path: &str, source: &dyn Disk) -> io::Result<()> {
+        let _ = (path, source);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Keeps every other opener out until the answer is dropped, this process included.

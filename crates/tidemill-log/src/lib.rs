@@ -4,6 +4,7 @@
 //! This crate may not know: the meaning of a payload, an async runtime, the wall clock, or,
 //! outside of [`driver`], threads and files.
 
+pub mod backup;
 pub mod batch;
 pub mod disk;
 mod draft;
@@ -32,7 +33,7 @@ pub use disk::{Disk, DiskFile, DiskLock};
 pub use draft::Draft;
 pub use error::{CommitError, OpenError, ReadError};
 pub use io::{Action, Files, Io, IoFailure, IoId, Lane};
-pub use log::{Health, Log, Outcome, Step};
+pub use log::{Health, Log, Outcome, PinId, Step};
 pub use machine::{Demand, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 pub use options::{FlushPolicy, Options};
 pub use reader::{Bounds, DiskRead, Read, Reader, TimeSearch};

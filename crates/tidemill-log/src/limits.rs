@@ -171,6 +171,13 @@ pub const DISK_READ_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that a search for a time reads at once, or one batch.
 pub const SEARCH_READ_BYTES: usize = 256 * 1024;
 
+/// Bytes that are copied at once for a backup.
+pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
+
+/// What is added to the epoch of a backup when it is restored: more than the log has been opened
+/// since the backup was taken.
+pub const RESTORE_EPOCHS: u64 = 1024;
+
 /// Bytes after which one read of a scrubbing ends (one batch may be larger).
 pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
 

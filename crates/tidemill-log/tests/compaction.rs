@@ -13,12 +13,14 @@ use common::faulty::{FaultyDisk, disk_of, image};
 use common::{ByHand, Operation, Registers, partition};
 use jiff::Timestamp;
 use tidemill_core::Offset;
+use tidemill_log::backup::{Taking, take};
 use tidemill_log::batch::{CompressionType, Producer};
 use tidemill_log::driver::MemoryDisk;
 use tidemill_log::inspect::verify;
 use tidemill_log::{
     BatchBuilder, Cleanup, Disk, Now, Options, PartitionId, PartitionSettings, Read, Reader, Step,
 };
+use uuid::Uuid;
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 const START_MS: u64 = 24_000 * HOUR_MS;
@@ -383,4 +385,29 @@ fn a_full_disk_puts_it_off() {
     assert!(log.rows().len() < before.len());
     assert_eq!(believed(&log.rows()), believed(&before));
     is_sound(disk.as_ref());
+}
+
+#[test]
+fn a_backup_has_what_was_compacted_since_the_snapshot() {
+    let disk = memory();
+    let mut log = begin(&disk, compacted());
+    log.turns(30, 4);
+    let mut log = reopen(log, &disk, 1_000);
+    log.pass(10_000);
+    assert_eq!(log.log.counters().read().compactions, 1);
+    assert_eq!(log.log.counters().read().checkpoints, 0);
+    let rows = log.rows();
+    let to = memory();
+    let (pin, pinned) = log.log.pin().unwrap();
+    let how = Taking {
+        taken: Timestamp::UNIX_EPOCH,
+        seed: Uuid::now_v7(),
+        link: true,
+        watch: &mut |_| {},
+    };
+    take(disk.as_ref(), &pinned, to.as_ref(), how, &mut || {}).unwrap();
+    log.log.release(pin);
+    is_sound(to.as_ref());
+    let log = ByHand::open_at(&to, &small(), Registers::default(), after(20_000)).unwrap();
+    assert_eq!(log.rows(), rows);
 }

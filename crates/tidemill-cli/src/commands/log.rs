@@ -1,5 +1,6 @@
 //! `tidemill log`: looks into a data folder that no server has open.
 
+mod backup;
 mod lines;
 
 use std::io::Write;
@@ -14,12 +15,14 @@ use crate::listing::print_json;
 use crate::output::{unwritten, write};
 use crate::progress::Reading;
 
-/// Verify and show the files of a data folder that no server has open
+/// Verify, show, back up and restore a data folder that no server has open
 #[derive(Subcommand)]
 #[command(after_help = "Example:\n  tidemill log verify --data ./tidemill-data")]
 pub(crate) enum Log {
     Verify(Verify),
     Dump(DumpFiles),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
 }
 
 /// Check every byte of a data folder, and change nothing
@@ -77,6 +80,8 @@ impl Log {
         match self {
             Self::Verify(command) => command.run(),
             Self::Dump(command) => command.run(),
+            Self::Backup(command) => command.run(),
+            Self::Restore(command) => command.run(),
         }
     }
 }

@@ -156,6 +156,16 @@ impl Disk for FileDisk {
         File::open(self.path(dir))?.sync_all()
     }
 
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
+    fn link_from(&self, path: &str, source: &dyn Disk) -> io::Result<()> {
+        self.may_change()?;
+        let source = source.folder().ok_or(ErrorKind::Unsupported)?;
+        fs::hard_link(source.join(path), self.path(path))
+    }
+
     fn available_bytes(&self) -> Option<u64> {
         let found = rustix::fs::statvfs(&self.root).ok()?;
         Some(found.f_bavail.saturating_mul(found.f_frsize))

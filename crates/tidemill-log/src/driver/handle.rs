@@ -119,6 +119,10 @@ impl<M: Machine> Handle<M> {
         (submission.done)(Err(CommitError::Unavailable(why)));
     }
 
+    pub(super) fn inbox(&self) -> &Arc<Inbox<Submission<M>>> {
+        &self.0.inbox
+    }
+
     /// Reads what is committed.
     #[must_use]
     pub fn reader(&self) -> &Reader {

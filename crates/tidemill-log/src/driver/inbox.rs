@@ -2,13 +2,26 @@
 //! whether to close.
 
 use std::collections::VecDeque;
+use std::sync::mpsc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::backup::Pinned;
 use crate::io::{IoFailure, IoId};
+use crate::log::PinId;
 
 /// The end of a background step, and the bytes that the disk has left after it.
 pub(super) type Finished = (IoId, Result<(), IoFailure>, Option<u64>);
+
+/// What a backup asks of the log.
+pub(super) enum Control {
+    /// Hold a moment.
+    Pin(mpsc::Sender<(PinId, Pinned)>),
+    /// The head may move again.
+    Loosen(PinId),
+    /// Everything may go on.
+    Release(PinId),
+}
 
 /// What the log's thread has to look at.
 pub(super) struct Inbox<T> {
@@ -39,6 +52,8 @@ pub(super) struct Arrivals<T> {
     pub(super) items: VecDeque<T>,
     /// Background steps that have ended.
     pub(super) finished: Vec<Finished>,
+    /// What backups ask for; their number bounds it.
+    pub(super) controls: Vec<Control>,
     /// Close was called.
     pub(super) closing: bool,
 }
@@ -48,6 +63,7 @@ impl<T> Default for Arrivals<T> {
         Self {
             items: VecDeque::new(),
             finished: Vec::new(),
+            controls: Vec::new(),
             closing: false,
         }
     }
@@ -113,6 +129,16 @@ impl<T> Inbox<T> {
         self.change(|state| state.arrivals.finished.push(finished));
     }
 
+    /// Asks for something that is looked at while the log closes too. It is dropped where the
+    /// thread is gone.
+    pub(super) fn control(&self, control: Control) {
+        self.change(|state| {
+            if !state.closed {
+                state.arrivals.controls.push(control);
+            }
+        });
+    }
+
     /// Nothing more is taken.
     pub(super) fn close(&self) {
         self.change(|state| state.arrivals.closing = true);
@@ -122,6 +148,7 @@ impl<T> Inbox<T> {
     pub(super) fn abandon(&self) -> VecDeque<T> {
         let mut state = self.lock();
         state.closed = true;
+        state.arrivals.controls.clear();
         std::mem::take(&mut state.arrivals.items)
     }
 
@@ -145,6 +172,7 @@ impl<T> Inbox<T> {
             let arrivals = &state.arrivals;
             arrivals.items.is_empty()
                 && arrivals.finished.is_empty()
+                && arrivals.controls.is_empty()
                 && arrivals.closing == was_closing
         };
         while is_empty(&state) {

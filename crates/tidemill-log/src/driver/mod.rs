@@ -6,6 +6,7 @@
 //! first one, so what they call must be short and must not block. Where a scrubbing is asked for
 //! it has a third thread, which nobody waits for.
 
+mod backup;
 mod clock;
 mod file_disk;
 mod handle;

@@ -9,14 +9,18 @@ use tidemill_core::error::Unavailable;
 
 use super::Observer;
 use super::clock::Clock;
-use super::inbox::{Arrivals, Inbox};
+use super::inbox::{Arrivals, Control, Inbox};
+use crate::backup::Pinned;
 use crate::disk::DiskLock;
 use crate::io::{Files, Io, Lane};
-use crate::log::{Health, Log, Outcome, Step};
+use crate::log::{Health, Log, Outcome, PinId, Step};
 use crate::machine::Machine;
 
 /// What is called when an operation has ended.
 pub(super) type Done<M> = Box<dyn FnOnce(Outcome<M>) + Send>;
+
+/// Who waits for a moment of the log.
+type PinSender = mpsc::Sender<(PinId, Pinned)>;
 
 /// An operation on its way to the log.
 pub(super) struct Submission<M: Machine> {
@@ -46,15 +50,17 @@ impl<M: Machine> LogThread<M> {
             health: self.health.clone(),
         };
         let mut closing = false;
+        let mut pins = Vec::new();
         self.log.space(self.files.disk().available_bytes());
         loop {
             self.log.tick(self.clock.now());
+            self.pin(&mut pins);
             match self.log.poll() {
                 Step::Io(io) if io.lane == Lane::Journal => {
                     let result = io.run(&self.files);
                     self.log.finish(io.id, result);
                     let arrivals = self.inbox.take();
-                    self.take(arrivals, &mut closing);
+                    self.take(arrivals, &mut closing, &mut pins);
                 }
                 Step::Io(io) => {
                     self.background
@@ -74,7 +80,7 @@ impl<M: Machine> LogThread<M> {
                     let at_most = wake_at.map(|at| at.saturating_sub(now));
                     let at_most = at_most.map(|wait| wait.max(Duration::from_micros(50)));
                     let arrivals = self.inbox.wait(at_most, closing);
-                    self.take(arrivals, &mut closing);
+                    self.take(arrivals, &mut closing, &mut pins);
                 }
                 Step::Closed => break,
             }
@@ -88,7 +94,31 @@ impl<M: Machine> LogThread<M> {
         }
     }
 
-    fn take(&mut self, arrivals: Arrivals<Submission<M>>, closing: &mut bool) {
+    /// Holds moments for those who wait for one, if that is possible now.
+    fn pin(&mut self, waiting: &mut Vec<PinSender>) {
+        while !waiting.is_empty()
+            && let Some((id, pinned)) = self.log.pin()
+        {
+            let taken = waiting.pop().map(|sender| sender.send((id, pinned)));
+            if !matches!(taken, Some(Ok(()))) {
+                self.log.release(id);
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        arrivals: Arrivals<Submission<M>>,
+        closing: &mut bool,
+        pins: &mut Vec<PinSender>,
+    ) {
+        for control in arrivals.controls {
+            match control {
+                Control::Pin(sender) => pins.push(sender),
+                Control::Loosen(id) => self.log.loosen(id),
+                Control::Release(id) => self.log.release(id),
+            }
+        }
         for (id, result, left_bytes) in arrivals.finished {
             self.log.finish(id, result);
             self.log.space(left_bytes);

@@ -4,12 +4,12 @@
 //! This room may not know what an effect says: who asks brings a [`Meaning`].
 
 mod dump;
-mod journal;
+pub(crate) mod journal;
 mod report;
 mod segments;
-mod snapshot;
+pub(crate) mod snapshot;
 mod strays;
-mod superblocks;
+pub(crate) mod superblocks;
 mod verify;
 
 use thiserror::Error;

@@ -7,6 +7,7 @@ use tidemill_core::Offset;
 
 use super::report::Finding;
 use super::verify::Look;
+use crate::backup::MANIFEST;
 use crate::error::OpenError;
 use crate::journal::writer::{JOURNAL_DIR, journal_number};
 use crate::machine::PartitionId;
@@ -23,7 +24,8 @@ pub(super) fn look(look: &mut Look<'_>, snapshot: u64) -> Result<(), OpenError> 
     let disk = look.disk;
     let known = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR, ASIDE_DIR, LOCK_FILE];
     for name in list(disk, "")? {
-        if !known.contains(&name.as_str()) && !is_superblock(&name) {
+        let known = known.contains(&name.as_str()) || is_superblock(&name) || name == MANIFEST;
+        if !known {
             look.report.add(Finding::note(name, STRAY));
         }
     }

@@ -8,6 +8,7 @@
 pub(crate) mod commit;
 pub(crate) mod entry;
 pub(crate) mod group;
+pub(crate) mod rewrite;
 pub(crate) mod scan;
 pub(crate) mod writer;
 

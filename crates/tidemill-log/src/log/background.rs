@@ -35,7 +35,9 @@ pub(super) enum BackgroundJob {
 impl<M: Machine, T> Log<M, T> {
     /// The next thing for the background's lane.
     pub(super) fn background_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
-        if let Some(actions) = self.removals.next(self.synced) {
+        if !self.pins.hold_files()
+            && let Some(actions) = self.removals.next(self.synced)
+        {
             return Some((BackgroundJob::Remove, actions));
         }
         self.look_for_due();

@@ -171,6 +171,9 @@ impl<M: Machine, T> Log<M, T> {
     }
 
     fn name_snapshot(&mut self, taken: Taken) -> Option<(BackgroundJob, Vec<Action>)> {
+        if self.pins.hold_the_head() {
+            return None;
+        }
         // A snapshot must not know more than the journal keeps through a power cut.
         if self.synced < taken.lsn {
             self.want_sync = true;

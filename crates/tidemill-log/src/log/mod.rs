@@ -10,6 +10,7 @@ mod checkpoint;
 mod commit;
 mod compaction;
 mod partition;
+mod pin;
 mod queue;
 pub(crate) mod removal;
 mod retention;
@@ -40,6 +41,8 @@ use background::BackgroundJob;
 use checkpoint::Checkpoint;
 use commit::JournalJob;
 use compaction::Compacting;
+pub use pin::PinId;
+use pin::Pins;
 use queue::{Queue, Waiting};
 use removal::{Gone, Removals};
 pub(crate) use retention::AgeClock;
@@ -131,6 +134,7 @@ pub struct Log<M: Machine, T> {
     next_look: Duration,
     /// The partition that a look under way has reached.
     looked: Option<PartitionId>,
+    pins: Pins,
     steps: VecDeque<Step<M, T>>,
     /// An operation waits for this much room in the journal.
     want_room: Option<Wanted>,
@@ -195,6 +199,7 @@ impl<M: Machine, T> Log<M, T> {
             clock: recovered.clock,
             next_look: recovered.now.monotonic,
             looked: None,
+            pins: Pins::default(),
             steps: VecDeque::new(),
             want_room: None,
             want_tail: false,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Opening, first_place};
+use super::Opening;
 use crate::disk::DiskFile;
 use crate::error::OpenError;
 use crate::io::Action;
-use crate::journal::commit::{Commit, CommitHeader, padded};
+use crate::journal::commit::CommitHeader;
 use crate::journal::group::GroupBuilder;
+use crate::journal::rewrite::Rewriter;
 use crate::journal::scan::{Found, read_payload};
 use crate::journal::writer::{JOURNAL_DIR, JournalFile, JournalStart, Place, journal_path};
 use crate::limits::BLOCK_BYTES;
@@ -54,7 +55,7 @@ pub(super) struct FreshJournal<'a> {
     next_number: u32,
     /// Bytes of the file that were written at some time.
     filled_bytes: u64,
-    place: Option<Place>,
+    rewriter: Option<Rewriter>,
     lap: u64,
     epoch: u64,
     index: VecDeque<Place>,
@@ -98,7 +99,7 @@ impl<'a> FreshJournal<'a> {
             is_new: again.is_none(),
             next_number: next_number.max(number + 1),
             filled_bytes: 0,
-            place: None,
+            rewriter: None,
             lap,
             epoch,
             index: VecDeque::new(),
@@ -138,38 +139,17 @@ impl<'a> FreshJournal<'a> {
         epoch: u64,
         payload: &[Bytes],
     ) -> Result<(), OpenError> {
-        let place = self
-            .place
-            .unwrap_or(first_place(self.number, self.lap, first));
-        let oldest = self.index.front().map_or(first, |place| place.first);
-        let length: usize = payload.iter().map(Bytes::len).sum();
-        let header = CommitHeader {
-            journal: self.opening.seed,
-            lap: self.lap,
-            file: self.number,
-            offset: place.offset,
-            first,
-            count,
-            // Nothing of the copy is durable before all of it is; then the superblock says so.
-            synced_through: Lsn(oldest.0 - 1),
-            previous_crc: place.previous_crc,
-            epoch,
-            file_bytes: self.size_bytes,
-            length: u32::try_from(length).expect("commits are bounded"),
-        };
-        let commit = Commit::new(&header, payload);
-        let what = self.what();
+        let (seed, number, lap) = (self.opening.seed, self.number, self.lap);
+        let size_bytes = self.size_bytes;
+        let rewriter = self
+            .rewriter
+            .get_or_insert_with(|| Rewriter::new(seed, number, lap, first, size_bytes));
+        let (place, pieces) = rewriter.entries(count, epoch, payload);
+        self.filled_bytes = rewriter.end().offset;
         self.file
-            .write_at(place.offset, &commit.pieces)
-            .map_err(OpenError::io(what))?;
+            .write_at(place.offset, &pieces)
+            .map_err(OpenError::io(self.what()))?;
         self.index.push_back(place);
-        self.filled_bytes = place.offset + padded(length) as u64;
-        self.place = Some(Place {
-            offset: self.filled_bytes,
-            first: header.next(),
-            previous_crc: commit.crc,
-            ..place
-        });
         Ok(())
     }
 
@@ -190,7 +170,7 @@ impl<'a> FreshJournal<'a> {
         }
         let sync = Action::SyncDir(JOURNAL_DIR.into());
         self.opening.run(&self.what(), &[sync])?;
-        let place = self.place.expect("the epoch's entry was written");
+        let rewriter = self.rewriter.expect("the epoch's entry was written");
         // Their lengths too: the first commit in one of them says how long it is.
         for (number, (file, _)) in self.found {
             let what = format!("sync {}", journal_path(*number));
@@ -214,7 +194,7 @@ impl<'a> FreshJournal<'a> {
             },
             lap: self.lap,
             position: self.filled_bytes,
-            previous_crc: place.previous_crc,
+            previous_crc: rewriter.end().previous_crc,
             index: self.index,
             spares: spares.collect(),
             next_number: self.next_number,

@@ -18,7 +18,7 @@ use crate::disk::{Disk, read_exact_at};
 use crate::error::OpenError;
 use crate::io::{Action, Files, run_all};
 use crate::journal::scan::{Found, Scan};
-use crate::journal::writer::{JOURNAL_DIR, JournalWriter, Place, journal_number, journal_path};
+use crate::journal::writer::{JOURNAL_DIR, JournalWriter, journal_number, journal_path};
 use crate::log::{AgeClock, Log, Recovered, Store};
 use crate::machine::{Lsn, Machine, Now};
 use crate::options::Options;
@@ -265,16 +265,5 @@ pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, OpenError>
     match disk.list(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(OpenError::io(format!("list {dir}/"))),
-    }
-}
-
-/// A journal file's place, for the first commit of a fresh journal.
-fn first_place(file: u32, lap: u64, first: Lsn) -> Place {
-    Place {
-        file,
-        lap,
-        offset: 0,
-        first,
-        previous_crc: 0,
     }
 }

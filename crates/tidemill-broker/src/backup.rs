@@ -1,0 +1,143 @@
+//! Backups of a broker's data, of an open broker and of a folder that nobody has open, and the way
+//! back. What a backup is: FORMAT.md of the log.
+//!
+//! Each backup is read again and verified before it is answered.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tidemill_log::backup as log;
+pub use tidemill_log::backup::BackupError;
+use tidemill_log::driver::FileDisk;
+use tidemill_log::inspect::Progress;
+use tidemill_log::{Disk, OpenError};
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::inspect::{self, Report};
+
+/// A backup that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Backup {
+    /// Files, its manifest not counted.
+    pub files: u64,
+    /// How many of them share their bytes with the data folder's: these never change again.
+    pub linked_files: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// The last entry of the journal that is in it.
+    pub through: u64,
+    /// What a verification of it has found. Damage of the data is in its backup too.
+    pub report: Report,
+}
+
+/// Data that was restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Restored {
+    /// Files that were copied.
+    pub files: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// When the backup was taken, in milliseconds since 1970.
+    pub taken_ms: i64,
+    /// The last entry of the journal that is in it.
+    pub through: u64,
+}
+
+/// Takes a backup of the data in a folder that nobody has open. `link`: files that never change
+/// again share their bytes with the folder's, where both are on one file system. Blocks: not for
+/// an async worker.
+///
+/// # Errors
+/// [`BackupError`]; what is in `to` then is refused by [`restore()`].
+pub fn backup(
+    folder: &Path,
+    to: &Path,
+    link: bool,
+    mut watch: impl FnMut(Progress<'_>),
+) -> Result<Backup, BackupError> {
+    let disk = FileDisk::read_only(folder);
+    let _lock = lock(&disk)?;
+    let pinned = log::Pinned::at_rest(&disk)?;
+    let how = log::Taking {
+        taken: Timestamp::now(),
+        seed: Uuid::now_v7(),
+        link,
+        watch: &mut watch,
+    };
+    let done = log::take(&disk, &pinned, &FileDisk::new(to), how, &mut || {})?;
+    verified(done, to, watch)
+}
+
+/// Copies a backup into an empty folder, after every file of it was compared with its manifest.
+/// Nothing is linked. Blocks: not for an async worker.
+///
+/// # Errors
+/// [`BackupError`]; what is in `folder` then cannot be opened.
+pub fn restore(
+    from: &Path,
+    folder: &Path,
+    mut watch: impl FnMut(Progress<'_>),
+) -> Result<Restored, BackupError> {
+    let disk = FileDisk::read_only(from);
+    let _lock = lock(&disk)?;
+    let done = log::restore(&disk, &FileDisk::new(folder), &mut watch)?;
+    Ok(Restored {
+        files: done.files,
+        bytes: done.bytes,
+        taken_ms: done.taken.as_millisecond(),
+        through: done.through.0,
+    })
+}
+
+fn lock(disk: &FileDisk) -> Result<tidemill_log::DiskLock, OpenError> {
+    disk.lock().map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked(error.to_string()),
+        _ => OpenError::Io {
+            what: "look at the folder's lock".to_owned(),
+            source: error,
+        },
+    })
+}
+
+fn verified(
+    done: log::BackedUp,
+    at: &Path,
+    watch: impl FnMut(Progress<'_>),
+) -> Result<Backup, BackupError> {
+    Ok(Backup {
+        files: done.files,
+        linked_files: done.linked_files,
+        bytes: done.bytes,
+        through: done.through.0,
+        report: inspect::verify(at, watch)?,
+    })
+}
+
+impl Broker {
+    /// Takes a backup of what is durable now into a folder that is new or empty, while publishes
+    /// and groups go on. It opens as a broker, and [`restore()`] makes a data folder of it. Files
+    /// that never change again share their bytes with the data folder's, where both are on one
+    /// file system: what must outlive the disk has to be copied on.
+    ///
+    /// Until the journal is copied its head stays, so a journal that is full meanwhile lets
+    /// publishes wait.
+    ///
+    /// # Errors
+    /// [`BackupError`]; what is in the folder then is refused by [`restore()`].
+    pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<Backup, BackupError> {
+        let (handle, to) = (self.inner.handle.clone(), to.into());
+        let taken = tokio::task::spawn_blocking(move || {
+            let done = handle.backup(&FileDisk::new(&to), true, &mut |_| {})?;
+            verified(done, &to, |_| {})
+        });
+        match taken.await {
+            Ok(taken) => taken,
+            Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+            Err(_) => Err(BackupError::Closed),
+        }
+    }
+}

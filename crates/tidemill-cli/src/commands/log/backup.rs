@@ -1,0 +1,120 @@
+//! `tidemill log backup` and `tidemill log restore`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tidemill::broker::backup::{self, BackupError};
+
+use crate::failure::Failure;
+use crate::listing::print_json;
+use crate::output::say;
+use crate::progress::Reading;
+
+/// Copy a data folder that no server has open, so that it can be restored
+///
+/// The backup opens as a data folder itself. Where both folders are on one file system, files
+/// that never change again share their bytes; --copy copies them too. The backup is read again
+/// and verified, and its manifest lists every file with its checksum.
+///
+/// Exit codes: 0 done, 1 done and the data has damage, 2 nothing was backed up.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tidemill log backup --data ./tidemill-data --to /backup/monday\n  \
+    tidemill log backup --data ./tidemill-data --to /mnt/other-disk/monday --copy")]
+pub(crate) struct Backup {
+    /// The data folder
+    #[arg(long = "data", env = "TIDEMILL_DATA", value_name = "DIR")]
+    folder: PathBuf,
+    /// The folder of the backup; it must be new or empty
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Copy every file, also those that could share their bytes
+    #[arg(long)]
+    copy: bool,
+    /// Print a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make a data folder of a backup
+///
+/// Every file is compared with the backup's manifest and copied. A backup that was broken off,
+/// changed, or opened as a data folder is refused, and so is a folder with anything in it.
+#[derive(Args)]
+#[command(after_help = "Example:\n  \
+    tidemill log restore --from /backup/monday --data ./tidemill-data")]
+pub(crate) struct Restore {
+    /// The folder of the backup
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The data folder; it must be new or empty
+    #[arg(long = "data", env = "TIDEMILL_DATA", value_name = "DIR")]
+    folder: PathBuf,
+    /// Print a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Backup {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        super::is_folder(&self.folder)?;
+        let bar = Reading::new();
+        let taken = backup::backup(&self.folder, &self.to, !self.copy, |at| {
+            bar.show(at.file, at.done_bytes, at.total_bytes);
+        });
+        bar.end();
+        let (data, to) = (self.folder.display(), self.to.display());
+        let taken =
+            taken.map_err(|error| Failure::usage(format!("--data {data} --to {to}: {error}")))?;
+        if self.json {
+            print_json(&taken)?;
+        } else {
+            for finding in &taken.report.findings {
+                say(format_args!("{}", super::sentence(finding)))?;
+            }
+            say(format_args!(
+                "{} files, {} of them shared, {} bytes in {to}; tidemill log restore --from {to} \
+                 --data DIR makes a data folder of it",
+                taken.files, taken.linked_files, taken.bytes
+            ))?;
+        }
+        match taken.report.damage {
+            0 => Ok(()),
+            count => Err(Failure::new(format!(
+                "--data {data}: {count} findings of damage, which are in the backup too"
+            ))),
+        }
+    }
+}
+
+impl Restore {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        is_backup(&self.from)?;
+        let bar = Reading::new();
+        let restored = backup::restore(&self.from, &self.folder, |at| {
+            bar.show(at.file, at.done_bytes, at.total_bytes);
+        });
+        bar.end();
+        let (from, data) = (self.from.display(), self.folder.display());
+        let restored = restored.map_err(|error: BackupError| {
+            Failure::usage(format!("--from {from} --data {data}: {error}"))
+        })?;
+        if self.json {
+            return print_json(&restored);
+        }
+        say(format_args!(
+            "{} files, {} bytes in {data}; tidemill serve --data {data} opens it",
+            restored.files, restored.bytes
+        ))
+    }
+}
+
+fn is_backup(folder: &Path) -> Result<(), Failure> {
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "--from {}: there is no such folder; name a backup",
+            folder.display()
+        ))),
+    }
+}

@@ -1,0 +1,480 @@
+//! Backups of logs at rest and of open ones, what a broken-off one leaves, and the way back.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use common::faulty::{disk_of, image};
+use common::{ByHand, Operation, partition, read_all};
+use tidemill_log::backup::{BackedUp, BackupError, MANIFEST, Pinned, Taking, restore, take};
+use tidemill_log::driver::{FileDisk, MemoryDisk};
+use tidemill_log::inspect::verify;
+use tidemill_log::limits::RESTORE_EPOCHS;
+use tidemill_log::{Disk, DiskFile, DiskLock, OpenError, Options, PartitionId};
+use uuid::Uuid;
+
+type Image = HashMap<String, Vec<u8>>;
+/// Every partition's records, and the registers.
+type Content = (
+    BTreeMap<PartitionId, Vec<(u64, Vec<u8>)>>,
+    BTreeMap<u64, u64>,
+);
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.journal_file_first_bytes = 64 * 1024;
+    options.segment_max_bytes = 20_000;
+    options
+}
+
+fn ids() -> [PartitionId; 2] {
+    [partition(1, 0), partition(2, 7)]
+}
+
+/// A log that was closed, opened again, written to and killed.
+fn written() -> Image {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30));
+    let mut log = ByHand::open(&disk, &options()).unwrap();
+    log.run(Operation::Create(partition(1, 0))).unwrap();
+    for number in 0..20 {
+        log.publish(partition(1, 0), &[number; 4200]);
+    }
+    log.run(Operation::Set(3, 4)).unwrap();
+    log.log.close();
+    log.settle();
+    let mut log = ByHand::open(&disk, &options()).unwrap();
+    log.run(Operation::Create(partition(2, 7))).unwrap();
+    for number in 0..5 {
+        log.publish(partition(1, 0), &[number; 60]);
+        log.publish(partition(2, 7), &[number; 60]);
+    }
+    log.run(Operation::Set(5, 6)).unwrap();
+    image(disk.as_ref(), "")
+}
+
+fn content(log: &ByHand) -> Content {
+    let reader = log.reader();
+    let known = ids().into_iter().filter(|id| reader.bounds(*id).is_some());
+    let records = known.map(|id| (id, read_all(&reader, id, 10_000)));
+    (records.collect(), log.log.machine().durable.clone())
+}
+
+fn opened(disk: &Arc<dyn Disk>) -> ByHand {
+    ByHand::open(disk, &options()).unwrap()
+}
+
+fn taking<'a>(watch: &'a mut dyn FnMut(tidemill_log::inspect::Progress<'_>)) -> Taking<'a> {
+    Taking {
+        taken: jiff::Timestamp::UNIX_EPOCH,
+        seed: Uuid::now_v7(),
+        link: true,
+        watch,
+    }
+}
+
+fn at_rest(from: &dyn Disk, to: &dyn Disk) -> Result<BackedUp, BackupError> {
+    let pinned = Pinned::at_rest(from)?;
+    take(from, &pinned, to, taking(&mut |_| {}), &mut || {})
+}
+
+fn restored(from: &dyn Disk, to: &dyn Disk) -> Result<(), BackupError> {
+    restore(from, to, &mut |_| {}).map(|_| ())
+}
+
+fn empty() -> Arc<dyn Disk> {
+    Arc::new(MemoryDisk::new(1 << 30))
+}
+
+fn is_clean(disk: &dyn Disk) {
+    let report = verify(disk, &mut (), &mut |_| {}).unwrap();
+    assert_eq!(
+        (report.damage, report.notes),
+        (0, 0),
+        "{:?}",
+        report.findings
+    );
+}
+
+#[test]
+fn a_backup_of_a_log_at_rest_opens_as_that_log_and_so_does_what_is_restored_of_it() {
+    let from = disk_of(&written());
+    let to = empty();
+    let done = at_rest(from.as_ref(), to.as_ref()).unwrap();
+    let backup = image(to.as_ref(), "");
+    assert_eq!(
+        done.files as usize,
+        backup.len() - 1,
+        "all but the manifest"
+    );
+    assert_eq!(done.linked_files, 0, "disks in memory link nothing");
+    is_clean(to.as_ref());
+
+    let back = empty();
+    restored(to.as_ref(), back.as_ref()).unwrap();
+    is_clean(back.as_ref());
+    let expected = content(&opened(&from));
+    assert_eq!(expected.0[&partition(1, 0)].len(), 25);
+    let (mut copy, mut again) = (opened(&disk_of(&backup)), opened(&back));
+    assert_eq!(content(&copy), expected);
+    assert_eq!(content(&again), expected);
+    assert_eq!(again.log.epoch(), copy.log.epoch() + RESTORE_EPOCHS);
+    for log in [&mut copy, &mut again] {
+        assert_eq!(log.publish(partition(2, 7), b"more"), 5);
+    }
+}
+
+#[test]
+fn a_log_that_was_closed_and_one_without_records_have_backups_too() {
+    let disk = empty();
+    let mut log = opened(&disk);
+    let fresh = disk_of(&image(disk.as_ref(), ""));
+    log.run(Operation::Set(1, 2)).unwrap();
+    log.log.close();
+    log.settle();
+    for from in [fresh, disk] {
+        let (to, back) = (empty(), empty());
+        at_rest(from.as_ref(), to.as_ref()).unwrap();
+        is_clean(to.as_ref());
+        restored(to.as_ref(), back.as_ref()).unwrap();
+        assert_eq!(content(&opened(&back)), content(&opened(&from)));
+    }
+    let none = at_rest(empty().as_ref(), empty().as_ref()).unwrap_err();
+    assert!(none.to_string().contains("no log"), "{none}");
+}
+
+#[test]
+fn a_pinned_moment_stays_whole_while_the_log_goes_on_through_checkpoints_and_deletions() {
+    let disk = disk_of(&written());
+    let mut options = options();
+    options.checkpoint_after_bytes = 100_000;
+    let mut log = ByHand::open(&disk, &options).unwrap();
+    log.publish(partition(2, 7), b"before");
+    let expected = content(&log);
+    let (pin, pinned) = log.log.pin().unwrap();
+    for number in 0..60 {
+        log.publish(partition(1, 0), &[number; 4200]);
+        log.run(Operation::Set(9, u64::from(number))).unwrap();
+    }
+    let before = log.log.counters().read();
+    assert_eq!(before.checkpoints, 0, "the head is held");
+    let to = empty();
+    let mut loosened = false;
+    let done = take(
+        disk.as_ref(),
+        &pinned,
+        to.as_ref(),
+        taking(&mut |_| {}),
+        &mut || {
+            loosened = true;
+            log.log.loosen(pin);
+            // Everything that a checkpoint and a deletion would remove stays.
+            log.run(Operation::Delete(partition(1, 0))).unwrap();
+            log.publish(partition(2, 7), &[7; 4200]);
+            log.settle();
+            assert!(log.log.counters().read().checkpoints > 0, "the head moves");
+        },
+    );
+    let done = done.unwrap();
+    assert!(loosened);
+    assert_eq!(done.through, pinned.through());
+    is_clean(to.as_ref());
+    assert_eq!(content(&opened(&to)), expected);
+
+    let dir = format!("topics/{}", partition(1, 0).topic);
+    let there = |disk: &Arc<dyn Disk>| {
+        image(disk.as_ref(), "")
+            .keys()
+            .any(|path| path.starts_with(&dir))
+    };
+    assert!(there(&disk), "what was deleted waits for the backup");
+    log.log.release(pin);
+    log.settle();
+    assert!(!there(&disk));
+    log.log.close();
+    log.settle();
+    is_clean(disk.as_ref());
+}
+
+#[test]
+fn publishers_go_on_while_an_open_log_is_backed_up_and_what_was_acknowledged_is_in_it() {
+    const BEFORE: u64 = 300;
+    let (data, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(data.path()));
+    let mut options = options();
+    options.checkpoint_after_bytes = 200_000;
+    options.segment_write_after_bytes = 10_000;
+    let log = common::open(&disk, &options).unwrap();
+    let id = partition(1, 0);
+    common::ok(&log, Operation::Create(id));
+    for number in 0..BEFORE {
+        common::publish(&log, id, &number.to_le_bytes().repeat(200));
+    }
+    let to = FileDisk::new(target.path().join("a/b"));
+    let done = std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            for number in BEFORE..2 * BEFORE {
+                common::publish(&log, id, &number.to_le_bytes().repeat(200));
+            }
+        });
+        let done = log.backup(&to, true, &mut |_| {}).unwrap();
+        publisher.join().unwrap();
+        done
+    });
+    assert!(done.linked_files > 0, "{done:?}");
+    log.close();
+    let closed = log.backup(&FileDisk::new(target.path().join("c")), true, &mut |_| {});
+    assert!(matches!(closed, Err(BackupError::Closed)), "{closed:?}");
+
+    is_clean(&to);
+    let shared = image(&to, "").into_keys().filter(|path| {
+        let inode = |root: &std::path::Path| {
+            let found = std::fs::metadata(root.join(path)).ok();
+            found.map(|found| found.ino())
+        };
+        inode(data.path()) == inode(&target.path().join("a/b"))
+    });
+    assert!(shared.count() as u64 <= done.linked_files);
+    let back = target.path().join("back");
+    let back_disk: Arc<dyn Disk> = Arc::new(FileDisk::new(&back));
+    restored(&to, back_disk.as_ref()).unwrap();
+    for path in image(&to, "").keys().filter(|path| *path != MANIFEST) {
+        let links = std::fs::metadata(back.join(path)).unwrap().nlink();
+        assert_eq!(links, 1, "{path} is a copy");
+    }
+    let back = common::open(&back_disk, &options).unwrap();
+    let records = read_all(back.reader(), id, 100_000);
+    assert!((BEFORE..=2 * BEFORE).contains(&(records.len() as u64)));
+    for (number, (offset, value)) in records.iter().enumerate() {
+        assert_eq!(*offset, number as u64);
+        assert_eq!(*value, (number as u64).to_le_bytes().repeat(200));
+    }
+    assert_eq!(common::publish(&back, id, b"on"), records.len() as u64);
+    back.close();
+    // What was done to the restored log has touched neither the backup nor the log itself.
+    is_clean(&to);
+    is_clean(disk.as_ref());
+}
+
+#[test]
+fn a_backup_with_any_changed_or_missing_file_is_refused() {
+    let to = empty();
+    at_rest(disk_of(&written()).as_ref(), to.as_ref()).unwrap();
+    let backup = image(to.as_ref(), "");
+    for (path, bytes) in &backup {
+        let mut less = backup.clone();
+        less.remove(path);
+        assert!(
+            restored(disk_of(&less).as_ref(), empty().as_ref()).is_err(),
+            "{path}"
+        );
+        for at in (0..bytes.len()).step_by(bytes.len() / 7 + 1) {
+            let mut flipped = backup.clone();
+            flipped.get_mut(path).unwrap()[at] ^= 1;
+            let target = empty();
+            let refused = restored(disk_of(&flipped).as_ref(), target.as_ref());
+            assert!(refused.is_err(), "{path} at {at}");
+            never_opens_as_another_log(&image(target.as_ref(), ""));
+        }
+    }
+}
+
+#[test]
+fn a_target_with_anything_in_it_is_refused_and_left_alone() {
+    let from = disk_of(&written());
+    let to = empty();
+    at_rest(from.as_ref(), to.as_ref()).unwrap();
+    let mine = || {
+        let disk = empty();
+        disk.create("mine").unwrap();
+        disk
+    };
+    for (refused, target) in [
+        (at_rest(from.as_ref(), mine().as_ref()).map(|_| ()), "mine"),
+        (restored(to.as_ref(), mine().as_ref()), "mine"),
+        (restored(to.as_ref(), from.as_ref()), "journal"),
+    ] {
+        let refused = refused.unwrap_err();
+        let named = matches!(&refused, BackupError::NotEmpty(name) if name == target);
+        assert!(named, "{refused}");
+    }
+    assert_eq!(opened(&from).log.epoch(), 3, "as it was");
+}
+
+/// A disk whose operations fail from a certain one on, as those of a process that was killed.
+struct Dying {
+    inner: Arc<dyn Disk>,
+    left: Arc<AtomicU64>,
+}
+
+struct DyingFile {
+    inner: Arc<dyn DiskFile>,
+    left: Arc<AtomicU64>,
+}
+
+fn alive(left: &AtomicU64) -> io::Result<()> {
+    let less = |left: u64| left.checked_sub(1);
+    match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(io::Error::other("killed")),
+    }
+}
+
+impl Dying {
+    fn wrap(&self, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        let left = self.left.clone();
+        Arc::new(DyingFile { inner, left })
+    }
+}
+
+impl Disk for Dying {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        alive(&self.left)?;
+        Ok(self.wrap(self.inner.create(path)?))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.wrap(self.inner.open(path)?))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.inner.list(dir)
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        alive(&self.left)?;
+        self.inner.make_dir(dir)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        alive(&self.left)?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        alive(&self.left)?;
+        self.inner.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        alive(&self.left)?;
+        self.inner.sync_dir(dir)
+    }
+
+    fn lock(&self) -> io::Result<DiskLock> {
+        self.inner.lock()
+    }
+}
+
+impl DiskFile for DyingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.inner.read_at(position, buf)
+    }
+
+    fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {
+        if let Err(killed) = alive(&self.left) {
+            // A part of it has reached the file.
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+            let some = all[..all.len() / 2].to_vec();
+            self.inner.write_at(position, &[some.into()])?;
+            return Err(killed);
+        }
+        self.inner.write_at(position, pieces)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        alive(&self.left)?;
+        self.inner.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        alive(&self.left)?;
+        self.inner.truncate(len)
+    }
+}
+
+/// What is there is the whole log, or is refused, or nothing was begun.
+fn never_opens_as_another_log(left: &Image) {
+    if left.is_empty() {
+        return;
+    }
+    match ByHand::open(&disk_of(left), &options()) {
+        Ok(log) => {
+            let expected = content(&opened(&disk_of(&written())));
+            // A first superblock alone is what a folder has that was just begun.
+            let nothing = left.keys().all(|path| path.starts_with("superblock"));
+            assert!(nothing || content(&log) == expected, "{:?}", left.keys());
+        }
+        Err(OpenError::Superblock(_)) => {}
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_backup_or_a_restore_that_is_killed_at_any_step_leaves_nothing_that_is_taken_for_whole() {
+    let from = disk_of(&written());
+    let whole = empty();
+    at_rest(from.as_ref(), whole.as_ref()).unwrap();
+    for restoring in [false, true] {
+        let mut killed = 0;
+        for step in 0.. {
+            let inner = empty();
+            let dying = Dying {
+                inner: inner.clone(),
+                left: Arc::new(AtomicU64::new(step)),
+            };
+            let ended = match restoring {
+                false => at_rest(from.as_ref(), &dying).map(|_| ()),
+                true => restored(whole.as_ref(), &dying),
+            };
+            let left = image(inner.as_ref(), "");
+            never_opens_as_another_log(&left);
+            if ended.is_ok() {
+                break;
+            }
+            killed += 1;
+            let manifest = left.get(MANIFEST);
+            if !restoring && manifest.is_none_or(|manifest| manifest.len() < 300) {
+                let again = restored(disk_of(&left).as_ref(), empty().as_ref());
+                assert!(again.is_err(), "after {step} steps");
+            }
+        }
+        assert!(killed > 20, "{killed}");
+    }
+}
+
+#[test]
+fn a_target_inside_of_the_data_folder_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(data.path()));
+    drop(opened(&disk));
+    let inside = data.path().join("backup");
+    let refused = at_rest(disk.as_ref(), &FileDisk::new(&inside)).unwrap_err();
+    assert!(matches!(refused, BackupError::Inside), "{refused}");
+    assert!(!inside.exists());
+}
+
+#[test]
+fn a_journal_with_damage_is_not_backed_up() {
+    let mut image = written();
+    let journals = image
+        .iter()
+        .filter(|(path, _)| path.starts_with("journal/"));
+    let newest = journals.max_by_key(|(_, bytes)| bytes[32..40].to_vec());
+    let path = newest.unwrap().0.clone();
+    image.get_mut(&path).unwrap()[4096 + 100] ^= 1;
+    let to = empty();
+    let refused = at_rest(disk_of(&image).as_ref(), to.as_ref()).unwrap_err();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    assert!(to.list("").unwrap().is_empty());
+}
