@@ -44,11 +44,16 @@ pub const QUEUE_MAX: usize = 1 << 18;
 /// How long running handlers may take at shutdown, when nothing else is set.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// First wait after the bus could not take a settlement; each further one is twice as long.
+/// First wait after the bus could not take a settlement; each further one is twice as long, and
+/// each is up to a quarter longer by chance.
 pub const SETTLE_WAIT_FIRST: Duration = Duration::from_millis(20);
 
 /// Longest wait before a settlement is tried again.
 pub const SETTLE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Shortest time between two warnings that settling is delayed; what begins within it is counted
+/// and told with the next one.
+pub const SETTLE_TELL_GAP: Duration = Duration::from_secs(10);
 
 /// First wait after the bus gave no events but an error; each further one is twice as long.
 pub const PULL_WAIT_FIRST: Duration = Duration::from_millis(50);

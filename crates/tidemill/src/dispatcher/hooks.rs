@@ -94,6 +94,10 @@ pub struct Stats {
     pub stale: u64,
     /// Events whose settlement the bus could not take.
     pub unsettled: u64,
+    /// Events whose settlement had to wait, as the bus could not take it or refused it.
+    pub settle_delayed: u64,
+    /// Tries of settlements that failed and were to be made again.
+    pub settle_retried: u64,
     /// Events that handlers published.
     pub published: u64,
 }
@@ -111,6 +115,8 @@ pub(super) struct Counters {
     pub(super) dead_lettered: Counter,
     pub(super) stale: Counter,
     pub(super) unsettled: Counter,
+    pub(super) settle_delayed: Counter,
+    pub(super) settle_retried: Counter,
     pub(super) published: Counter,
 }
 
@@ -143,6 +149,8 @@ impl Counters {
             dead_lettered: self.dead_lettered.get(),
             stale: self.stale.get(),
             unsettled: self.unsettled.get(),
+            settle_delayed: self.settle_delayed.get(),
+            settle_retried: self.settle_retried.get(),
             published: self.published.get(),
         }
     }

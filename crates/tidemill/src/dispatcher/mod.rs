@@ -19,6 +19,11 @@
 //! other keys go on. When no try is left, the event becomes a dead letter. A delivery that a
 //! limit turned away was not tried, so it does not count.
 //!
+//! A settlement that the bus cannot take, or a dead letter that it refuses, is tried again with
+//! growing waits for as long as it takes: the event is never dropped, and its key waits. That is
+//! told once when it begins and once when it ends ([`Stats::settle_delayed`],
+//! [`DispatcherInfo::delayed`]).
+//!
 //! At the end the dispatcher drains: it takes nothing more in and gives back what it has not
 //! begun; running handlers finish within a grace period and settle; then it leaves the group.
 //!
@@ -36,6 +41,7 @@ use crate::app::App;
 use crate::router::HandlerInfo;
 
 mod backoff;
+mod delay;
 mod error;
 mod hooks;
 mod intake;
@@ -79,6 +85,8 @@ pub struct DispatcherInfo {
     pub queue_len: usize,
     /// Handlers that run now.
     pub running: usize,
+    /// Settlements that wait before another try now; their events count as running.
+    pub delayed: usize,
     /// What it has done.
     pub stats: Stats,
     /// Its handlers.
@@ -156,6 +164,7 @@ impl Dispatcher {
             concurrency: self.shared.settings.concurrency,
             queue_len,
             running,
+            delayed: self.shared.delays.waiting(),
             stats: self.stats(),
             handlers: self.handlers().to_vec(),
         }

@@ -9,6 +9,8 @@ use tidemill_core::{Delivery, GroupName, Order, Settlement};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::backoff::jittered;
+use super::delay::Delays;
 use super::error::ServeError;
 use super::hooks::{Counter, Counters, Hooks};
 use super::queue::{LaneKey, LaneOf, Queue, Taken};
@@ -55,8 +57,10 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) app: App,
     pub(super) counters: Counters,
-    /// How many retries were planned: the jitter's counter.
-    pub(super) jitters: Counter,
+    /// How many waits were planned: the jitter's counter.
+    jitters: Counter,
+    /// Settlements that wait before another try.
+    pub(super) delays: Delays,
     /// A std lock, held for a few instructions and never across an await.
     work: Mutex<Work>,
     /// Tells one idle worker of work each time.
@@ -81,6 +85,7 @@ impl Shared {
             app,
             counters: Counters::default(),
             jitters: Counter::default(),
+            delays: Delays::default(),
             work: Mutex::default(),
             work_there: Notify::new(),
             room_there: Notify::new(),
@@ -90,6 +95,13 @@ impl Shared {
             fatal: Mutex::default(),
             began: Instant::now(),
         }
+    }
+
+    /// `wait` and a little more, another each time.
+    pub(super) fn jittered(&self, wait: Duration) -> Duration {
+        let number = self.jitters.get();
+        self.jitters.add(1);
+        jittered(wait, self.settings.jitter_seed, number)
     }
 
     /// Nothing in there can be left half done by a panic: it has no code of others.

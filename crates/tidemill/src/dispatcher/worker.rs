@@ -10,7 +10,8 @@ use tidemill_core::{Attempt, Settlement};
 use tidemill_core::{Commit, Delivery, Effects, Failure, Outcome, PublishError, SettleError};
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, jittered};
+use super::backoff::Backoff;
+use super::delay::{Cause, Delayed};
 use super::error::ServeError;
 use super::hooks::{Attempted, End, Settled};
 use super::queue::Taken;
@@ -49,9 +50,7 @@ impl Shared {
             self.finish(job, verdict, took).await;
             return self.done(lane);
         };
-        let number = self.jitters.get();
-        self.jitters.add(1);
-        let wait = jittered(after, self.settings.jitter_seed, number);
+        let wait = self.jittered(after);
         self.tell_attempt(&taken.item, &verdict, took, Some(wait));
         let job = &mut taken.item;
         job.first_try.get_or_insert_with(|| ago(took));
@@ -102,8 +101,9 @@ impl Shared {
         }
     }
 
-    /// Settles, and tries again for as long as the bus may recover. A commit whose events the bus
-    /// refuses becomes a dead letter.
+    /// Settles, and tries again with growing waits for as long as the bus may recover. A commit
+    /// whose events the bus refuses becomes a dead letter; a dead letter that it refuses too is
+    /// tried again until it is taken, as the event must not be lost.
     async fn settle(
         &self,
         delivery: &Delivery,
@@ -112,12 +112,13 @@ impl Shared {
         refused: &Refused<'_>,
     ) -> End {
         let mut backoff = Backoff::new(SETTLE_WAIT_FIRST, SETTLE_WAIT_MAX);
+        let mut delayed = Delayed::new(&self.delays, &self.counters);
         loop {
             let error = match settlement.try_settle(commit.clone()).await {
                 Ok(_) => return end_of(&commit.outcome),
                 Err(error) => error,
             };
-            match what_to_do(&error, &commit.outcome) {
+            let cause = match what_to_do(&error, &commit.outcome) {
                 Next::Drop => {
                     tracing::debug!(position = %delivery.position, "a settlement was stale");
                     return End::Stale;
@@ -131,10 +132,10 @@ impl Shared {
                     *commit = refused.dead_letter(&error);
                     continue;
                 }
-                Next::Wait => {}
-            }
-            let wait = backoff.wait();
-            tracing::warn!(position = %delivery.position, %error, ?wait, "settling is delayed");
+                Next::Wait(cause) => cause,
+            };
+            let wait = self.jittered(backoff.wait());
+            delayed.wait(cause, &delivery.position, &error, wait);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stopped() => return End::Unsettled,
@@ -191,12 +192,12 @@ enum Next {
     /// The staged events can never be published.
     DeadLetter,
     /// Try the same again later.
-    Wait,
+    Wait(Cause),
 }
 
 fn what_to_do(error: &SettleError, outcome: &Outcome) -> Next {
     let by_state = |unavailable: &Unavailable| match unavailable {
-        Unavailable::Full(_) | Unavailable::Overloaded => Next::Wait,
+        Unavailable::Full(_) | Unavailable::Overloaded => Next::Wait(Cause::Unavailable),
         Unavailable::SyncFailed(_) | Unavailable::Closed => Next::Stop,
     };
     match error {
@@ -206,7 +207,7 @@ fn what_to_do(error: &SettleError, outcome: &Outcome) -> Next {
         SettleError::Effect(PublishError::Unavailable(unavailable)) => by_state(unavailable),
         SettleError::Effect(PublishError::Indeterminate(_)) => Next::Stop,
         SettleError::Effect(_) if matches!(outcome, Outcome::Ack) => Next::DeadLetter,
-        SettleError::Effect(_) | SettleError::Other(_) => Next::Wait,
+        SettleError::Effect(_) | SettleError::Other(_) => Next::Wait(Cause::Refused),
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod bus;
+mod delays;
 mod drain;
 #[cfg(feature = "broker")]
 mod engine;
