@@ -162,6 +162,21 @@ impl Broker {
         Ok(())
     }
 
+    /// Deletes a group as [`Broker::delete_group`] does, unless it has members. One that comes
+    /// at the same moment may be taken in before, and is told then.
+    ///
+    /// # Errors
+    /// [`GroupError::InUse`] and [`GroupError::Unknown`].
+    pub async fn delete_group_without_members(&self, name: &GroupName) -> Result<(), GroupError> {
+        let live = self.inner.groups().get(name).cloned();
+        let members = live.map_or(0, |live| live.overview().members.len());
+        if members > 0 {
+            let group = name.clone();
+            return Err(GroupError::InUse { group, members });
+        }
+        self.delete_group(name).await
+    }
+
     /// Sets a group's position in a partition, forward or back: everything before it is
     /// settled, nothing else. What its members have of the partition becomes stale. Answers
     /// the new position when it is durable.

@@ -34,6 +34,14 @@ pub enum GroupError {
     /// There is none of this name.
     #[error("unknown group {0}; it is made by the first subscription")]
     Unknown(GroupName),
+    /// It has members, and was to be deleted only without any.
+    #[error("group {group} has {}; stop them first, or delete it by force", counted(*members))]
+    InUse {
+        /// The group.
+        group: GroupName,
+        /// How many members it has.
+        members: usize,
+    },
     /// The group does not read this partition.
     #[error("group {group} has no position in partition {partition} of {topic}; subscribe first")]
     NotRead {
@@ -53,6 +61,13 @@ pub enum GroupError {
     /// The broker said no for another reason.
     #[error("{0}")]
     Other(String),
+}
+
+fn counted(members: usize) -> String {
+    match members {
+        1 => "1 member".to_owned(),
+        many => format!("{many} members"),
+    }
 }
 
 impl From<CommitError<Refusal>> for TopicError {

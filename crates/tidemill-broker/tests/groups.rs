@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use support::{Folder, both, event, events, group, id, ids, join, settle, take, topic};
-use tidemill_broker::SeekTo;
+use tidemill_broker::{GroupError, SeekTo};
 use tidemill_core::{
     Commit, Effects, Offset, Order, Outcome, Partition, PullError, SettleError, Start,
     SubscribeError, Subscription,
@@ -306,6 +306,13 @@ async fn a_group_is_rewound_and_deleted() {
                 .await
                 .is_err()
         );
+        let refused = broker.delete_group_without_members(&g).await.unwrap_err();
+        let in_use = GroupError::InUse {
+            group: g.clone(),
+            members: 1,
+        };
+        assert_eq!(refused, in_use);
+        assert!(refused.to_string().contains("has 1 member;"), "{refused}");
         broker.delete_group(&g).await.unwrap();
         assert_eq!(member.pull(1).await.unwrap_err(), PullError::Gone);
         assert!(broker.delete_group(&g).await.is_err());

@@ -35,6 +35,9 @@ pub(crate) const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Most keys of one bench run; each needs a few dozen bytes.
 pub(crate) const BENCH_KEYS_MAX: u32 = 10_000_000;
 
+/// Publishers of one bench run, unless it is said otherwise.
+pub(crate) const BENCH_PUBLISHERS: u16 = 16;
+
 /// Most publishers of one bench run.
 pub(crate) const BENCH_PUBLISHERS_MAX: u16 = 4096;
 
@@ -47,6 +50,12 @@ pub(crate) const BENCH_SILENCE: Duration = Duration::from_secs(10);
 /// How long a bench run listens on after the last event that it waits for: what comes then is a
 /// double.
 pub(crate) const BENCH_LISTEN_ON: Duration = Duration::from_secs(1);
+
+/// Most generated orders a second of a demo; no shop keeps up with it.
+pub(crate) const DEMO_RATE_MAX: u32 = 100_000;
+
+/// Least event data of a bench run in bytes: what number and time of an event take.
+pub(crate) const BENCH_SIZE_MIN_BYTES: usize = 64;
 
 /// Largest latency that a histogram tells apart, in microseconds; longer ones count as this.
 pub(crate) const LATENCY_MAX_US: u64 = 600_000_000;

@@ -8,11 +8,13 @@ mod bench;
 mod client;
 mod commands;
 mod failure;
+mod folder;
 mod limits;
 mod listing;
 mod output;
 mod progress;
 mod settings;
+mod shell;
 mod signals;
 mod target;
 mod values;
@@ -21,9 +23,10 @@ mod wrong_use;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use commands::Command;
+use failure::Failure;
 
 /// No abort on an absurd reservation, and without huge pages 8 MB less memory when idle.
 #[global_allocator]
@@ -45,9 +48,14 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return misused(&error),
+    let parsed = Cli::command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let cli = match parsed {
+        Ok((cli, matches)) => match wrong_use::useless(&matches) {
+            Some(sentence) => return ended(&Failure::usage(sentence)),
+            None => cli,
+        },
+        Err(error) => return misused(error),
     };
     // Warnings of the broker and the doors are for people; standard output stays the command's.
     tracing_subscriber::fmt()
@@ -57,21 +65,27 @@ fn main() -> ExitCode {
         .init();
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::remark(format_args!("error: {failure}"));
-            failure.exit_code()
-        }
+        Err(failure) => ended(&failure),
     }
 }
 
+fn ended(failure: &Failure) -> ExitCode {
+    output::remark(format_args!("error: {failure}"));
+    failure.exit_code()
+}
+
 /// Shows what the parser says, which may also be the help that was asked for.
-fn misused(error: &clap::Error) -> ExitCode {
-    // A reader that has gone needs no help.
-    let _ = error.print();
-    let typed: Vec<_> = std::env::args_os().collect();
+fn misused(mut error: clap::Error) -> ExitCode {
+    let typed: Vec<_> = std::env::args_os().skip(1).collect();
     let mut command = Cli::command();
     command.build();
-    if let Some(note) = wrong_use::variable(error, &command, &typed) {
+    wrong_use::with_usage(&mut error, &mut command, &typed);
+    // A reader that has gone needs no help.
+    let _ = error.print();
+    let note = wrong_use::variable(&error, &command, &typed)
+        .or_else(|| wrong_use::behind_dashes(&error, &typed).map(str::to_owned))
+        .or_else(|| wrong_use::folder(&error, &mut command, &typed));
+    if let Some(note) = note {
         output::remark(format_args!("\nnote: {note}"));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

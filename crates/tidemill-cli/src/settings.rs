@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
+use tidemill::broker::limits::TOPIC_PARTITIONS_MAX;
 
 use crate::failure::Failure;
 use crate::values;
@@ -53,15 +54,17 @@ options! {
     /// it), or a time such as 50ms between syncs [default: every_commit]
     flush: Flush = "flush", "TIDEMILL_FLUSH", "POLICY";
     /// Largest data of one event in bytes [default: 16777216]
-    event_max_bytes: usize = "event-max-bytes", "TIDEMILL_EVENT_MAX_BYTES", "BYTES";
+    event_max_bytes: usize = "event-max-bytes", "TIDEMILL_EVENT_MAX_BYTES", "BYTES",
+        value_parser = values::number::<usize>;
     /// Whether a topic is created by its first use [default: true]
     auto_create_topics: bool = "auto-create-topics", "TIDEMILL_AUTO_CREATE_TOPICS", "BOOL";
     /// Partitions of a topic that is created by its first use [default: 1]
-    default_partitions: u32 = "default-partitions", "TIDEMILL_DEFAULT_PARTITIONS", "N";
+    default_partitions: u32 = "default-partitions", "TIDEMILL_DEFAULT_PARTITIONS", "N",
+        value_parser = values::number::<u32>;
     /// Read closed segments again at so many bytes a second and check them, so that damage is
     /// known before it is met; 0 for never [default: 0]
     scrub_bytes_per_second: u64 = "scrub-bytes-per-second", "TIDEMILL_SCRUB_BYTES_PER_SECOND",
-        "BYTES";
+        "BYTES", value_parser = values::number::<u64>;
 }
 
 /// Where a door listens, as typed or written.
@@ -142,8 +145,10 @@ impl Settings {
         let written = file.map(read).transpose()?.unwrap_or_default();
         let options = typed.or(written);
         let partitions = options.default_partitions.unwrap_or(1);
-        if partitions == 0 {
-            return Err(Failure::usage("--default-partitions must be at least 1"));
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
+            let text =
+                format!("--default-partitions must lie between 1 and {TOPIC_PARTITIONS_MAX}");
+            return Err(Failure::usage(text));
         }
         let max = options.event_max_bytes.unwrap_or(EVENT_MAX_BYTES);
         if max == 0 || max > EVENT_MAX_BYTES {
@@ -232,11 +237,13 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_wrong_use() {
         let none = |options: Options| Settings::new(options, None).unwrap_err().to_string();
-        let partitions = Options {
-            default_partitions: Some(0),
-            ..Options::default()
-        };
-        assert!(none(partitions).contains("--default-partitions"));
+        for wrong in [0, TOPIC_PARTITIONS_MAX + 1] {
+            let partitions = Options {
+                default_partitions: Some(wrong),
+                ..Options::default()
+            };
+            assert!(none(partitions).contains("--default-partitions"));
+        }
         let size = Options {
             event_max_bytes: Some(usize::MAX),
             ..Options::default()

@@ -17,9 +17,10 @@ pub(crate) use reader::{Read, Reader};
 
 use crate::client::{CallError, Client, path};
 use crate::failure::Failure;
+use crate::folder::{self, Begin};
 use crate::settings::Flush;
 use crate::values::ServerUrl;
-use crate::wire;
+use crate::{shell, wire};
 
 /// The options of every client command.
 #[derive(Args, Clone, Debug)]
@@ -45,11 +46,32 @@ pub(crate) struct Unpublished {
     pub(crate) why: String,
     /// The events may have been kept all the same.
     pub(crate) may_be_kept: bool,
+    /// There is no such topic, and none is created by its first use.
+    pub(crate) topic_missing: bool,
+}
+
+/// Why a group was not deleted.
+#[derive(Debug)]
+pub(crate) enum Undeleted {
+    /// It has so many members.
+    InUse(usize),
+    Failed(Failure),
+}
+
+impl From<Undeleted> for Failure {
+    fn from(error: Undeleted) -> Self {
+        match error {
+            Undeleted::InUse(members) => Self::new(format!(
+                "the group has members ({members}); stop them first"
+            )),
+            Undeleted::Failed(failure) => failure,
+        }
+    }
 }
 
 impl TargetOptions {
     /// The options again, as words of a command line.
-    pub(crate) fn words(&self) -> Vec<String> {
+    fn words(&self) -> Vec<String> {
         match (&self.folder, &self.server) {
             (Some(dir), _) => vec!["--data".to_owned(), dir.display().to_string()],
             (None, Some(url)) if *url != ServerUrl::default_place() => {
@@ -59,13 +81,19 @@ impl TargetOptions {
         }
     }
 
+    /// A command about `name`, if it is about one thing, that asks the same target.
+    pub(crate) fn command(&self, command: &str, name: Option<&str>, options: &[String]) -> String {
+        let options = [options, &self.words()].concat();
+        shell::tidemill(command, name, &options)
+    }
+
     /// Whom the options name. `--data` wins over a server that only the environment names.
     ///
     /// # Errors
-    /// The folder cannot be opened: then its text says who has it.
-    pub(crate) async fn open(&self) -> Result<Target, Failure> {
+    /// See [`folder::open`].
+    pub(crate) async fn open(&self, begin: Begin) -> Result<Target, Failure> {
         match &self.folder {
-            Some(dir) => open_folder(dir).await.map(Target::Folder),
+            Some(dir) => folder::open(dir, begin).await.map(Target::Folder),
             None => {
                 let url = self.server.clone();
                 let url = url.unwrap_or_else(ServerUrl::default_place);
@@ -73,21 +101,6 @@ impl TargetOptions {
             }
         }
     }
-}
-
-/// Opens a folder that must be there already: a typing error makes no new one.
-async fn open_folder(dir: &std::path::Path) -> Result<Broker, Failure> {
-    if !dir.is_dir() {
-        let why = if dir.exists() {
-            "it is a file; name a folder"
-        } else {
-            "there is no such folder; `tidemill serve --data` makes one"
-        };
-        let text = format!("--data {}: {why}", dir.display());
-        return Err(Failure::new(text));
-    }
-    let opened = Broker::builder().path(dir).open().await;
-    opened.map_err(|e| Failure::new(format!("--data {}: {e}", dir.display())))
 }
 
 impl Target {
@@ -110,6 +123,7 @@ impl Target {
                     error => Unpublished {
                         may_be_kept: error.may_be_done(),
                         why: error.to_string(),
+                        topic_missing: false,
                     },
                 })?;
                 Ok(answer.events)
@@ -122,6 +136,7 @@ impl Target {
                     error => Unpublished {
                         may_be_kept: matches!(error, PublishError::Indeterminate(_)),
                         why: error.to_string(),
+                        topic_missing: false,
                     },
                 })?;
                 let pairs = ids.into_iter().zip(positions);
@@ -255,16 +270,40 @@ impl Target {
     }
 
     /// Deletes a group and its positions; `false` when there is none of that name.
-    pub(crate) async fn delete_group(&self, name: &GroupName) -> Result<bool, Failure> {
+    ///
+    /// # Errors
+    /// [`Undeleted::InUse`] when it has members and `force` is not set.
+    pub(crate) async fn delete_group(
+        &self,
+        name: &GroupName,
+        force: bool,
+    ) -> Result<bool, Undeleted> {
         match self {
             Self::Server(client) => {
-                let at = path(&["v1", "groups", name.as_str()]);
-                Ok(found(client.delete(&at).await)?.is_some())
+                let query = if force { "?force=true" } else { "" };
+                let at = path(&["v1", "groups", name.as_str()]) + query;
+                match client.delete(&at).await {
+                    Err(CallError::Refused(http::StatusCode::CONFLICT, _)) => {
+                        let group = self.group(name).await.map_err(Undeleted::Failed)?;
+                        Err(Undeleted::InUse(group.map_or(0, |g| g.members.len())))
+                    }
+                    other => found(other)
+                        .map(|found| found.is_some())
+                        .map_err(Undeleted::Failed),
+                }
             }
-            Self::Folder(broker) => match broker.delete_group(name).await {
-                Err(GroupError::Unknown(_)) => Ok(false),
-                deleted => deleted.map(|()| true).map_err(Failure::new),
-            },
+            Self::Folder(broker) => {
+                let deleted = match force {
+                    true => broker.delete_group(name).await,
+                    false => broker.delete_group_without_members(name).await,
+                };
+                match deleted {
+                    Ok(()) => Ok(true),
+                    Err(GroupError::Unknown(_)) => Ok(false),
+                    Err(GroupError::InUse { members, .. }) => Err(Undeleted::InUse(members)),
+                    Err(other) => Err(Undeleted::Failed(Failure::new(other))),
+                }
+            }
         }
     }
 
@@ -279,8 +318,9 @@ impl Target {
 /// The topic is not there, and is not created by its first use.
 fn missing(topic: &TopicName) -> Unpublished {
     Unpublished {
-        why: format!("unknown topic {topic}; create it with `tidemill topic create {topic}`"),
+        why: format!("unknown topic {topic}"),
         may_be_kept: false,
+        topic_missing: true,
     }
 }
 

@@ -54,6 +54,29 @@ pub(crate) fn count<T: FromStr + PartialEq + From<u8>>(text: &str) -> Result<T, 
     }
 }
 
+/// A whole number.
+///
+/// # Errors
+/// A sentence that says so.
+pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| "write it as a whole number".to_owned())
+}
+
+/// Reads a whole number from `least` to `most`.
+///
+/// # Errors
+/// What it gives answers a sentence that names both.
+pub(crate) fn within<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + std::fmt::Display + Clone,
+{
+    move |text| match text.parse::<T>() {
+        Ok(number) if (&least..=&most).contains(&&number) => Ok(number),
+        _ => Err(format!("write it as a whole number from {least} to {most}")),
+    }
+}
+
 /// Where a door listens: an IP address or `localhost`, which is 127.0.0.1 here, and a port.
 ///
 /// # Errors
@@ -218,6 +241,18 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_number_lies_within_its_bounds() {
+        let read = within(1_u16, 1000);
+        assert_eq!((read("1"), read("1000")), (Ok(1), Ok(1000)));
+        for text in ["0", "1001", "-1", "x", "", "1.5", "99999999999"] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains("from 1 to 1000"), "{text}: {error}");
+        }
+        assert_eq!(number::<u64>("0"), Ok(0));
+        assert!(number::<u64>("-1").unwrap_err().contains("whole number"));
     }
 
     #[test]

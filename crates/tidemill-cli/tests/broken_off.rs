@@ -48,13 +48,56 @@ fn a_publish_whose_server_goes_says_what_is_not_known() {
     for part in [
         "512 of 1000 events are acknowledged, the last at t/0@511",
         "256 more may have been kept",
-        "`tidemill subscribe t --from 0:512`",
+        &format!("`tidemill subscribe t --from 0:512 --server {}`", fake.url),
         "go on with --count 488, or less",
     ] {
         assert!(error.contains(part), "{part}: {error}");
     }
     let error = publish(&fake.url, &[]).failed();
     assert!(error.contains("the event may have been kept"), "{error}");
+}
+
+#[test]
+fn a_publish_whose_output_takes_nothing_says_what_is_kept() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return;
+    }
+    let data = folder();
+    let path = data.path().to_str().unwrap();
+    for (more, part) in [
+        (&[][..], "the event is kept all the same, at t/0@0"),
+        (
+            &["-n", "3"],
+            "all 3 events are kept all the same, the last at t/0@3",
+        ),
+        (
+            &["-n", "999", "--json"],
+            "256 of 999 events are kept, the last at t/0@259; go on with --count 743",
+        ),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut command = tidemill();
+        command
+            .args(["publish", "t", "x", "--data", path])
+            .args(more);
+        let output = command.stdout(full.unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(part), "{more:?}: {error}");
+    }
+}
+
+#[test]
+fn a_publish_that_waits_for_its_data_hears_ctrl_c() {
+    let data = folder();
+    let mut command = tidemill();
+    command.args(["publish", "t", "-", "--data", data.path().to_str().unwrap()]);
+    command.stdin(std::process::Stdio::piped());
+    let publishing = Running::start(command);
+    publishing.hears_ctrl_c();
+    let error = publishing.stop("INT").failed();
+    assert!(error.contains("nothing was published"), "{error}");
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
 }
 
 #[test]

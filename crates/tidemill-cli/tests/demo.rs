@@ -112,4 +112,22 @@ fn wrong_use_says_what_is_wrong() {
     let replay = ["--replay", file.to_str().unwrap()];
     let error = run(&demo(folder.path(), &replay)).failed();
     assert!(error.contains("the first line is not"), "{error}");
+    assert!(error.contains(file.to_str().unwrap()), "{error}");
+    let new = folder.path().join("new");
+    let new = new.to_str().unwrap();
+    for (arguments, part) in [
+        (
+            &["--replay", folder.path().to_str().unwrap()][..],
+            "is a folder",
+        ),
+        (&["--bus", "nonsense"], "memory:"),
+        (&["--bus", "kafka://localhost"], "memory:"),
+        (&["--bus", "memory:"], "--data has no use"),
+        (&["--rate", "x"], "whole number from 0 to"),
+        (&["--seed", "x"], "whole number"),
+    ] {
+        let error = run(&[&["demo", "--data", new], arguments].concat()).misused();
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+    assert!(!Path::new(new).exists(), "wrong use made a folder");
 }

@@ -106,8 +106,13 @@ fn a_folder_of_a_newer_format_is_refused_and_left_as_it_is() {
 fn other_machines_are_let_in_only_when_told_to() {
     let data = folder();
     let path = data.path().to_str().unwrap();
-    let error = run(&["serve", "--data", path, "--http", "0.0.0.0:0"]).failed();
-    assert!(error.contains("--insecure"), "{error}");
+    let new = data.path().join("new");
+    for command in ["serve", "demo"] {
+        let place = ["--data", new.to_str().unwrap(), "--http", "0.0.0.0:0"];
+        let error = run(&[&[command], &place[..]].concat()).misused();
+        assert!(error.contains("--insecure"), "{error}");
+        assert!(!new.exists(), "{command} made a folder all the same");
+    }
     let mut command = tidemill();
     command.args(["serve", "--data", path, "--http", "0.0.0.0:0", "--insecure"]);
     let mut running = Running::start(command);
@@ -213,6 +218,11 @@ fn a_wrong_value_of_the_environment_names_its_variable() {
             assert!(error.contains(part), "{variable}={value}: {error}");
         }
     }
+    // The usage is that of what was typed, whatever the environment has.
+    let short = run_with(&["topic", "show"], &[("TIDEMILL_SERVER", "http://a:1")]);
+    let error = short.misused();
+    let usage = "Usage: tidemill topic show [OPTIONS] <TOPIC>\n";
+    assert!(error.contains(usage), "{error}");
     // What was typed is not blamed on the environment.
     let typed = ["topic", "list", "--server", "nonsense"];
     let error = run_with(&typed, &[("TIDEMILL_SERVER", "http://a:1")]).misused();
@@ -229,6 +239,8 @@ fn nonsense_is_wrong_use() {
         (&["serve", "--http", "7575"], "localhost:7575"),
         (&["serve", "--flush", "sometimes"], "every_commit"),
         (&["serve", "--event-max-bytes", "0"], "--event-max-bytes"),
+        (&["serve", "--default-partitions", "x"], "whole number"),
+        (&["serve", "--default-partitions", "5000"], "between 1 and"),
         (&["serve", "--config", config.to_str().unwrap()], "portt"),
         (&["serve", "--config", "/nowhere/tidemill.toml"], "--config"),
         (&["serve", "extra"], "extra"),

@@ -28,6 +28,12 @@ pub enum OpenError {
     /// Another process, or another part of this one, has it open.
     #[error("the data folder is in use: {0}; close the other one, or use another folder")]
     Locked(String),
+    /// There is no log, and something else is there: the next opening would put it aside.
+    #[error(
+        "there is no log in this folder, but {0} is; name the folder of a log, or one that is new \
+         or empty"
+    )]
+    Occupied(String),
     /// A newer version of the program wrote it.
     #[error(
         "the data has format version {found}, newer than {supported}, the newest this program \

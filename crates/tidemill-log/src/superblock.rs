@@ -1,6 +1,7 @@
 //! The root of trust: two small files, written in turn, each of which alone says where
 //! everything begins. Layout: `FORMAT.md`.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -228,6 +229,15 @@ impl Refused {
 /// Whether a file of the top folder is a superblock.
 pub(crate) fn is_superblock(name: &str) -> bool {
     PATHS.contains(&name)
+}
+
+/// Whether there is a superblock, readable or not.
+pub(crate) fn any(disk: &dyn Disk) -> bool {
+    let missing = |path| {
+        let opened = disk.open(path);
+        opened.is_err_and(|e| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+    };
+    !PATHS.into_iter().all(missing)
 }
 
 /// The newest superblock; `None` where there never was one.

@@ -122,8 +122,14 @@ fn looking_changes_nothing_and_is_kept_out_by_whoever_writes() {
     let pid = std::process::id().to_string();
     assert!(refused.contains(&pid), "{refused}");
     drop(held);
+    let lock = folder.path().join("lock");
+    assert_eq!(std::fs::read(&lock).unwrap(), b"", "it held it and is gone");
+    // As a process leaves it that was killed.
+    std::fs::write(&lock, "4000000\n").unwrap();
     let (_one, _other) = (disk.lock().unwrap(), disk.lock().unwrap());
-    assert!(writer.lock().is_err(), "nobody writes where somebody looks");
+    let refused = writer.lock().unwrap_err().to_string();
+    assert!(refused.contains("being looked into"), "{refused}");
+    assert!(!refused.contains("4000000"), "{refused}");
 }
 
 #[test]

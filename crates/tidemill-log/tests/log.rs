@@ -130,6 +130,28 @@ fn a_folder_is_made_with_those_above_it() {
 }
 
 #[test]
+fn a_log_begins_beside_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(folder.path()));
+    let letter = folder.path().join("letter.txt");
+    std::fs::write(&letter, "dear").unwrap();
+    let refused = open(&disk, &Options::default()).unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::Occupied(name) if name == "letter.txt"),
+        "{refused}"
+    );
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(names.count(), 1, "not even a lock's file was made");
+    std::fs::remove_file(&letter).unwrap();
+    let of_the_file_system = folder.path().join("lost+found");
+    std::fs::create_dir(&of_the_file_system).unwrap();
+    for _ in 0..2 {
+        open(&disk, &Options::default()).unwrap().close();
+        assert!(of_the_file_system.is_dir());
+    }
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");

@@ -43,8 +43,12 @@ impl Config {
         }
     }
 
-    /// Refuses an address that others can reach, unless `insecure` allows it.
-    pub(crate) fn check(&self) -> Result<(), ServeError> {
+    /// Refuses an address that others can reach, unless `insecure` allows it. A server checks it
+    /// by itself; a program may want to know before it opens anything.
+    ///
+    /// # Errors
+    /// [`ServeError::NotLoopback`].
+    pub fn check(&self) -> Result<(), ServeError> {
         let alone = self.http.ip().to_canonical().is_loopback();
         if !alone && !self.insecure {
             return Err(ServeError::NotLoopback(self.http));

@@ -91,7 +91,12 @@ async fn groups_show_how_far_they_are_behind() {
         order: Order::PerKey,
         start: Start::Beginning,
     };
-    let mut member = server.broker.bus().subscribe(subscription).await.unwrap();
+    let mut member = server
+        .broker
+        .bus()
+        .subscribe(subscription.clone())
+        .await
+        .unwrap();
     let (_, settlement) = member.pull(1).await.unwrap().pop().unwrap();
     settlement.settle(Commit::ack()).await.unwrap();
 
@@ -106,10 +111,23 @@ async fn groups_show_how_far_they_are_behind() {
     let line = "tidemill_group_lag_events{group=\"billing/eu\",topic=\"orders\",partition=\"0\"} 2";
     assert!(metrics.contains(line), "{metrics}");
 
+    let path = "/v1/groups/billing%2Feu";
+    let delete = async |query: &str| {
+        let path = format!("{path}{query}");
+        client.send("DELETE", &path, &[], "").await
+    };
+    for query in ["", "?force=false"] {
+        let refused = delete(query).await;
+        assert_eq!(refused.problem(409), "group-in-use");
+        assert!(refused.text.contains("1 member;"), "{}", refused.text);
+        assert!(refused.text.contains("?force=true"), "{}", refused.text);
+    }
+    assert_eq!(delete("?force=1").await.problem(400), "invalid-query");
+    assert_eq!(delete("?force=true").await.status, 204);
+    member.pull(1).await.unwrap_err();
+    let member = server.broker.bus().subscribe(subscription).await.unwrap();
     drop(member);
-    let deleted = client
-        .send("DELETE", "/v1/groups/billing%2Feu", &[], "")
-        .await;
+    let deleted = delete("").await;
     assert_eq!(deleted.status, 204, "{}", deleted.text);
     assert_eq!(
         client.get("/v1/groups/billing%2Feu").await.problem(404),

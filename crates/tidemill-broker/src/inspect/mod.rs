@@ -153,6 +153,12 @@ pub fn dump(
     })
 }
 
+/// Whether a folder has a log, in whatever state. A folder that is not there has none.
+#[must_use]
+pub fn holds_log(folder: &Path) -> bool {
+    log::is_there(&FileDisk::read_only(folder))
+}
+
 fn lock(disk: &FileDisk) -> Result<tidemill_log::DiskLock, OpenError> {
     disk.lock().map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => OpenError::Locked(error.to_string()),

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 pub(crate) use load::Door;
 use load::{Load, Shared, TYPE};
+use report::Ended;
 pub(crate) use report::{Plan, Report, Sample};
 
 use crate::failure::Failure;
@@ -91,11 +92,18 @@ pub(crate) async fn run(
             }
         }
     }
+    // Nobody told it to: then nobody knows what would have come.
+    let broke_off = taking.is_finished();
     let _ = end_intake.send(());
     errors.extend(ended_in_time(taking).await);
     samples.push(Sample::take(samples.len() as u64 + 1, &shared));
     let published_for = published_at.unwrap_or(stop_at) - shared.begun;
-    Ok(Report::new(plan, &shared, published_for, samples, errors))
+    let ended = Ended {
+        published_for,
+        broke_off,
+        errors,
+    };
+    Ok(Report::new(plan, &shared, samples, ended))
 }
 
 /// Whether the intake is over: all has come and nothing came after it for a while, or nothing

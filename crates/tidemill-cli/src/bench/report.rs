@@ -81,6 +81,10 @@ pub(crate) struct Report {
     plan: Plan,
     #[serde(flatten)]
     pub(super) counts: Counts,
+    /// Accepted, and not read when reading broke off: what became of them is not known, so that
+    /// they are not counted as lost. None, where reading came to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<u64>,
     /// Publishing calls that were turned away for the moment and tried again.
     pushed_back: u64,
     /// The bus had no more space, so publishing ended early.
@@ -91,32 +95,33 @@ pub(crate) struct Report {
     accepted_mb_per_second: f64,
     publish_us: Percentiles,
     end_to_end_us: Percentiles,
-    /// Handled in the slowest, the middle and the fastest whole second.
-    handled_per_second: [u64; 3],
+    /// Handled in the slowest, the middle and the fastest whole second; none in a run of less.
+    handled_per_second: Option<[u64; 3]>,
     errors: Vec<String>,
     samples: Vec<Sample>,
 }
 
+/// How a run came to its end.
+pub(super) struct Ended {
+    /// From the first event to the last acceptance.
+    pub(super) published_for: Duration,
+    /// Reading ended by itself.
+    pub(super) broke_off: bool,
+    /// What failed.
+    pub(super) errors: Vec<String>,
+}
+
 impl Report {
-    pub(super) fn new(
-        plan: Plan,
-        shared: &Shared,
-        published_for: Duration,
-        samples: Vec<Sample>,
-        errors: Vec<String>,
-    ) -> Self {
-        let counts = shared.ledger.counts();
-        let seconds = published_for.as_secs_f64().max(1e-9);
+    pub(super) fn new(plan: Plan, shared: &Shared, samples: Vec<Sample>, ended: Ended) -> Self {
+        let mut counts = shared.ledger.counts();
+        let clean = counts.clean() && ended.errors.is_empty();
+        let unread = ended.broke_off.then(|| std::mem::take(&mut counts.lost));
+        let seconds = ended.published_for.as_secs_f64().max(1e-9);
         let accepted_per_second = counts.accepted as f64 / seconds;
-        let whole = samples
-            .iter()
-            .filter(|s| Duration::from_secs(s.second) <= published_for);
-        let mut handled: Vec<u64> = whole.map(|s| s.handled).collect();
-        handled.sort_unstable();
-        let at = |index: usize| handled.get(index).copied().unwrap_or(0);
         Self {
-            clean: counts.clean() && errors.is_empty(),
+            clean,
             counts,
+            unread,
             pushed_back: shared.pushed_back.load(Ordering::Relaxed),
             filled: shared.full.load(Ordering::Relaxed),
             seconds,
@@ -124,15 +129,16 @@ impl Report {
             accepted_mb_per_second: accepted_per_second * plan.size_bytes as f64 / 1e6,
             publish_us: shared.acks.whole(),
             end_to_end_us: shared.handled.whole(),
-            handled_per_second: [
-                at(0),
-                at(handled.len() / 2),
-                at(handled.len().saturating_sub(1)),
-            ],
-            errors,
+            handled_per_second: handled_per_second(&samples, ended.published_for),
+            errors: counted(&ended.errors),
             samples,
             plan,
         }
+    }
+
+    /// How many accepted events were not read when reading broke off; `None` when it did not.
+    pub(crate) fn unread(&self) -> Option<u64> {
+        self.unread
     }
 
     /// The report for people.
@@ -145,10 +151,15 @@ impl Report {
             doubled,
             out_of_order,
         } = self.counts;
-        let [slowest, middle, fastest] = self.handled_per_second;
         let _ = writeln!(out, "accepted      {accepted:>12} in {:.1} s", self.seconds);
         let _ = writeln!(out, "delivered     {delivered:>12}");
-        let _ = writeln!(out, "lost          {lost:>12}");
+        let _ = match self.unread {
+            None => writeln!(out, "lost          {lost:>12}"),
+            Some(unread) => writeln!(
+                out,
+                "not read      {unread:>12} when reading broke off: not known whether any is lost"
+            ),
+        };
         let _ = writeln!(out, "doubled       {doubled:>12}");
         let _ = writeln!(out, "out of order  {out_of_order:>12}");
         let _ = writeln!(
@@ -156,11 +167,13 @@ impl Report {
             "throughput    {:>12.0} events/s, {:.1} MB/s of data",
             self.accepted_per_second, self.accepted_mb_per_second
         );
-        let _ = writeln!(
-            out,
-            "handled/s     {middle:>12} in the middle second, {slowest} in the slowest, {fastest} \
-             in the fastest"
-        );
+        if let Some([slowest, middle, fastest]) = self.handled_per_second {
+            let _ = writeln!(
+                out,
+                "handled/s     {middle:>12} in the middle second, {slowest} in the slowest, \
+                 {fastest} in the fastest"
+            );
+        }
         percentiles(&mut out, "publish", &self.publish_us);
         percentiles(&mut out, "end to end", &self.end_to_end_us);
         if self.pushed_back > 0 {
@@ -178,6 +191,34 @@ impl Report {
         }
         out
     }
+}
+
+/// The slowest, the middle and the fastest of the whole seconds of publishing, if there was one.
+fn handled_per_second(samples: &[Sample], published_for: Duration) -> Option<[u64; 3]> {
+    let whole = samples
+        .iter()
+        .filter(|s| Duration::from_secs(s.second) <= published_for);
+    let mut handled: Vec<u64> = whole.map(|s| s.handled).collect();
+    handled.sort_unstable();
+    let (slowest, fastest) = (handled.first()?, handled.last()?);
+    let middle = handled.get(handled.len() / 2)?;
+    Some([*slowest, *middle, *fastest])
+}
+
+/// Each text once, with how often it was there.
+fn counted(errors: &[String]) -> Vec<String> {
+    let mut texts: Vec<(&String, usize)> = Vec::new();
+    for error in errors {
+        match texts.iter_mut().find(|(text, _)| *text == error) {
+            Some((_, count)) => *count += 1,
+            None => texts.push((error, 1)),
+        }
+    }
+    let told = texts.into_iter().map(|(text, count)| match count {
+        1 => text.clone(),
+        many => format!("{text} ({many} times)"),
+    });
+    told.collect()
 }
 
 fn percentiles(out: &mut String, name: &str, found: &Percentiles) {

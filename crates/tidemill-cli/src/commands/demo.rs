@@ -1,6 +1,7 @@
 //! `tidemill demo`: broker, doors and the shop in one process, with orders that are generated or
 //! come from a file.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::time::Duration;
 use clap::Args;
 use tidemill::Bus;
 use tidemill::broker::Broker;
+use tidemill::broker::inspect::holds_log;
 use tidemill_server::{Config, ServeError, Server};
 use tidemill_shop::database::Place;
-use tidemill_shop::demo::{self, DemoOptions, DemoReport, Format, Load};
+use tidemill_shop::demo::{self, DemoError, DemoOptions, DemoReport, Format, Load};
 use tidemill_shop::payment::Cards;
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::Traffic;
@@ -20,11 +22,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
+use crate::folder::{self, demo_bus};
+use crate::limits::DEMO_RATE_MAX;
 use crate::output::{self, Stage};
-use crate::{signals, values};
+use crate::{shell, signals, values};
 
 /// Of the generated orders, about one in so many meets a declined card.
 const DECLINE_ONE_IN: u64 = 40;
+
+/// A rate that is short by more than one in so many orders is told.
+const RATE_SHORT_ONE_IN: u64 = 5;
 
 /// Run a shop on a broker with its doors, all in this process
 ///
@@ -37,21 +44,26 @@ const DECLINE_ONE_IN: u64 = 40;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill demo --for 20s\n  \
-    tidemill demo --replay orders.csv --data ./demo\n  \
+    tidemill demo --replay apps/shop/data/orders.csv --data ./replayed\n  \
     tidemill demo --bus memory: --rate 500 --for 10s --json")]
 pub(crate) struct Demo {
     /// Take orders for so long, then end
     #[arg(long = "for", value_name = "TIME", value_parser = values::positive_duration)]
     run_for: Option<Duration>,
-    /// Generated orders a second; 0 leaves the shop to HTTP
+    /// Generated orders a second, or as many as the shop keeps up with; 0 leaves it to HTTP
     #[arg(
         long,
         value_name = "N",
         default_value_t = 50,
-        conflicts_with = "replay"
+        conflicts_with = "replay",
+        value_parser = values::within(0_u32, DEMO_RATE_MAX)
     )]
     rate: u32,
     /// Take orders from this CSV file instead; at its end the refused lines are in DIR/rejects.csv
+    ///
+    /// Its first line is InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,
+    /// Country, and a line after it is one product of one order, dates as 12-01-2010 08:26.
+    /// apps/shop/README.md says what becomes of each, and where real orders of this form are.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Folder of events and databases; made if it is not there
@@ -62,8 +74,8 @@ pub(crate) struct Demo {
         default_value = "./tidemill-demo"
     )]
     data: PathBuf,
-    /// Another bus than the broker in DIR/bus; on memory: nothing at all is kept
-    #[arg(long, value_name = "URL")]
+    /// Another bus than the broker in DIR/bus; on memory:, the only one yet, nothing at all is kept
+    #[arg(long, value_name = "URL", value_parser = bus)]
     bus: Option<String>,
     /// Address of HTTP and Socket.IO
     #[arg(
@@ -82,38 +94,31 @@ pub(crate) struct Demo {
     #[arg(long)]
     insecure: bool,
     /// Another number, other orders and another opening stock
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::number::<u64>)]
     seed: u64,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
+/// The address of a bus. A folder is named with `--data`.
+fn bus(text: &str) -> Result<String, String> {
+    match text {
+        "memory:" => Ok(text.to_owned()),
+        _ => Err("this build has no other bus than memory:; a folder is named with --data".into()),
+    }
+}
+
 impl Demo {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        if !self.shop.ip().is_loopback() && !self.insecure {
-            return Err(Failure::usage(format!(
-                "--shop {}: other machines could reach it and nobody has to log in; bind to \
-                 127.0.0.1, or allow it with --insecure",
-                self.shop
-            )));
-        }
-        if let Some(file) = &self.replay
-            && let Err(error) = std::fs::File::open(file)
-        {
-            return Err(Failure::usage(format!(
-                "--replay {}: {error}",
-                file.display()
-            )));
-        }
-        let shutdown = signals::shutdown()?;
+        self.check()?;
+        let shutdown = signals::shutdown(self.left())?;
         let (bus, broker) = self.open().await?;
         let report = self.play(&bus, broker.clone(), shutdown).await;
         drop(bus);
-        if let Some(broker) = broker {
-            broker.close().await;
-        }
+        broker.close().await;
         let report = report?;
+        self.compare(&report);
         match report.trouble.first() {
             Some(trouble) => Err(Failure::new(trouble)),
             None if report.is_success() => Ok(()),
@@ -123,44 +128,99 @@ impl Demo {
         }
     }
 
-    async fn open(&self) -> Result<(Bus, Option<Broker>), Failure> {
-        let url = match &self.bus {
-            None => {
-                let folder = self.data.join("bus");
-                let opened = Broker::builder().path(&folder).open().await;
-                let broker = opened.map_err(|error| named(&self.data, &error))?;
-                return Ok((broker.bus(), Some(broker)));
-            }
-            Some(url) => url,
-        };
-        if url == "memory:" {
-            let broker = Broker::in_memory();
-            return Ok((broker.bus(), Some(broker)));
+    fn in_memory(&self) -> bool {
+        self.bus.is_some()
+    }
+
+    /// Refuses what makes no sense, before anything is made.
+    fn check(&self) -> Result<(), Failure> {
+        if !self.shop.ip().is_loopback() && !self.insecure {
+            return Err(Failure::usage(format!(
+                "--shop {}: other machines could reach it and nobody has to log in; bind to \
+                 127.0.0.1, or allow it with --insecure",
+                self.shop
+            )));
         }
-        let opened = tidemill::open(url).await;
-        let bus = opened.map_err(|error| Failure::new(format!("--bus: {error}")))?;
-        Ok((bus, None))
+        self.config(self.http).check().map_err(Failure::usage)?;
+        if let Some(file) = &self.replay {
+            let wrong = match std::fs::metadata(file).and_then(|_| std::fs::File::open(file)) {
+                Err(error) => Some(error.to_string()),
+                Ok(_) if file.is_dir() => Some("it is a folder; name a CSV file".to_owned()),
+                Ok(_) => None,
+            };
+            if let Some(why) = wrong {
+                return Err(Failure::usage(replay_named(file, why)));
+            }
+        }
+        if !self.in_memory() && holds_log(&self.data) {
+            let shown = self.data.display();
+            return Err(Failure::usage(format!(
+                "--data {shown}: there is a log of its own in this folder, as of `tidemill \
+                 serve`, and a demo's files do not belong beside it; name another folder"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What is to be said of a demo that is ended at once.
+    fn left(&self) -> Option<String> {
+        let words = ["--data".to_owned(), self.data.display().to_string()];
+        let again = format!(
+            "orders may be under way; a demo that is started with {} finishes them",
+            shell::line(&words)
+        );
+        (!self.in_memory()).then_some(again)
+    }
+
+    /// Says so when the rate that was asked for was more than the shop keeps up with.
+    fn compare(&self, report: &DemoReport) {
+        let asked = u64::from(self.rate) * report.seconds;
+        if self.replay.is_none() && report.ended < asked - asked / RATE_SHORT_ONE_IN {
+            output::remark(format_args!(
+                "note: {} orders a second were asked for, and {} were taken: the shop kept up with \
+                 no more",
+                self.rate,
+                report.ended / report.seconds.max(1)
+            ));
+        }
+    }
+
+    async fn open(&self) -> Result<(Bus, Broker), Failure> {
+        let broker = match self.in_memory() {
+            true => Broker::in_memory(),
+            false => {
+                let folder = demo_bus(&self.data);
+                let opened = Broker::builder().path(&folder).open().await;
+                opened.map_err(|error| folder::named(&self.data, error))?
+            }
+        };
+        Ok((broker.bus(), broker))
     }
 
     /// The doors and the shop, until the end.
     async fn play(
         &self,
         bus: &Bus,
-        broker: Option<Broker>,
+        broker: Broker,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<DemoReport, Failure> {
-        let doors = Doors::open(self, bus, broker).await?;
+        let doors = Doors::open(self, broker).await?;
         let (mut stage, gone) = Stage::new();
         let ending = async {
             tokio::select! {
-                () = shutdown => {}
+                () = shutdown => output::remark(
+                    "ending: the orders under way are finished first; Ctrl-C again ends at once",
+                ),
                 // Nobody looks any more: it ends as at Ctrl-C.
                 () = gone.notified() => {}
             }
         };
         let played = demo::run(bus.clone(), self.options(), &mut stage, ending).await;
         doors.close().await;
-        played.map_err(Failure::new)
+        played.map_err(|error| match (&error, &self.replay) {
+            (DemoError::Replay(_), Some(file)) => Failure::new(replay_named(file, error)),
+            _ => Failure::new(error),
+        })
     }
 
     fn options(&self) -> DemoOptions {
@@ -184,9 +244,9 @@ impl Demo {
             _ => 0,
         };
         DemoOptions {
-            place: match self.bus.as_deref() {
-                Some("memory:") => Place::Memory,
-                _ => Place::Folder(self.data.join("shop")),
+            place: match self.in_memory() {
+                true => Place::Memory,
+                false => Place::Folder(self.data.join("shop")),
             },
             shop: ShopOptions {
                 opening: Opening {
@@ -202,6 +262,13 @@ impl Demo {
                 true => Format::Json,
                 false => Format::Text,
             },
+        }
+    }
+
+    fn config(&self, http: SocketAddr) -> Config {
+        Config {
+            insecure: self.insecure,
+            ..Config::at(http)
         }
     }
 
@@ -222,18 +289,18 @@ struct Doors {
 }
 
 impl Doors {
-    async fn open(demo: &Demo, bus: &Bus, broker: Option<Broker>) -> Result<Self, Failure> {
+    async fn open(demo: &Demo, broker: Broker) -> Result<Self, Failure> {
         let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let bound = match bind(demo, demo.http, bus, broker.clone()).await {
+        let bound = match Server::bind(broker.clone(), demo.config(demo.http)).await {
             Err(ServeError::Taken(address)) => {
                 let text = format!("{address} is taken, so HTTP and Socket.IO are on a free port");
                 demo.say("note", &text);
-                bind(demo, free, bus, broker).await
+                Server::bind(broker, demo.config(free)).await
             }
             bound => bound,
         };
         let server = bound.map_err(Failure::new)?;
-        if demo.bus.as_deref() != Some("memory:") {
+        if !demo.in_memory() {
             demo.say("data", &demo.data.display().to_string());
         }
         demo.say("http", &format!("http://{}", server.http_addr()));
@@ -252,23 +319,7 @@ impl Doors {
     }
 }
 
-async fn bind(
-    demo: &Demo,
-    http: SocketAddr,
-    bus: &Bus,
-    broker: Option<Broker>,
-) -> Result<Server, ServeError> {
-    let config = Config {
-        insecure: demo.insecure,
-        ..Config::at(http)
-    };
-    match broker {
-        Some(broker) => Server::bind(broker, config).await,
-        None => Server::bind_bus(bus.clone(), config).await,
-    }
-}
-
 /// The flag belongs to the message: it is what to change.
-fn named(data: &Path, error: &impl std::fmt::Display) -> Failure {
-    Failure::new(format!("--data {}: {error}", data.display()))
+fn replay_named(file: &Path, why: impl Display) -> String {
+    format!("--replay {}: {why}", file.display())
 }

@@ -5,9 +5,11 @@ use clap::{Args, Subcommand};
 use tidemill::GroupName;
 
 use crate::failure::Failure;
+use crate::folder::Begin;
 use crate::listing::{Listing, print_json, print_json_lines};
 use crate::output::say;
-use crate::target::{Target, TargetOptions};
+use crate::shell::quoted;
+use crate::target::{Target, TargetOptions, Undeleted};
 use crate::wire;
 
 /// List, show and delete consumer groups
@@ -47,26 +49,37 @@ pub(crate) struct Show {
 }
 
 /// Delete a group and forget its positions
+///
+/// A group with members is in use: it is not deleted, unless --force is given. Then its members
+/// are told that it is gone.
 #[derive(Args)]
-#[command(after_help = "Example:\n  tidemill group delete billing")]
+#[command(after_help = "Examples:\n  \
+    tidemill group delete billing\n  \
+    tidemill group delete billing --force")]
 pub(crate) struct Delete {
     /// The group
     group: GroupName,
+    /// Delete it also while it has members
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     target: TargetOptions,
 }
 
 impl Group {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let options = match &self {
-            Self::List(List { target, .. })
-            | Self::Show(Show { target, .. })
-            | Self::Delete(Delete { target, .. }) => target,
-        };
-        let target = options.open().await?;
+        let target = self.options().open(Begin::MayNot).await?;
         let done = self.ask(&target).await;
         target.close().await;
         done
+    }
+
+    fn options(&self) -> &TargetOptions {
+        match self {
+            Self::List(List { target, .. })
+            | Self::Show(Show { target, .. })
+            | Self::Delete(Delete { target, .. }) => target,
+        }
     }
 
     async fn ask(&self, target: &Target) -> Result<(), Failure> {
@@ -81,7 +94,7 @@ impl Group {
             }
             Self::Show(show) => {
                 let Some(group) = target.group(&show.group).await? else {
-                    return Err(unknown(&show.group));
+                    return Err(self.unknown(&show.group));
                 };
                 if show.json {
                     print_json(&group)?;
@@ -89,22 +102,43 @@ impl Group {
                     partitions(&group).print()?;
                 }
             }
-            Self::Delete(delete) => {
-                if !target.delete_group(&delete.group).await? {
-                    return Err(unknown(&delete.group));
-                }
-                say(format_args!("deleted {}", delete.group))?;
-            }
+            Self::Delete(delete) => match target.delete_group(&delete.group, delete.force).await {
+                Ok(true) => say(format_args!("deleted {}", delete.group))?,
+                Ok(false) => return Err(self.unknown(&delete.group)),
+                Err(Undeleted::InUse(members)) => return Err(delete.in_use(members)),
+                Err(Undeleted::Failed(failure)) => return Err(failure),
+            },
         }
         Ok(())
     }
+
+    fn unknown(&self, group: &GroupName) -> Failure {
+        let list = self.options().command("group list", None, &[]);
+        Failure::new(format!(
+            "unknown group {}; `{list}` names all, and a group is made by its first subscription",
+            quoted(group.as_str())
+        ))
+    }
 }
 
-fn unknown(group: &GroupName) -> Failure {
-    Failure::new(format!(
-        "unknown group {group}; `tidemill group list` names all, and a group is made by its first \
-         subscription"
-    ))
+impl Delete {
+    /// The failure of a group that has so many members.
+    fn in_use(&self, members: usize) -> Failure {
+        let count = match members {
+            // They have left meanwhile, or come.
+            0 => "members".to_owned(),
+            1 => "1 member".to_owned(),
+            many => format!("{many} members"),
+        };
+        let force = ["--force".to_owned()];
+        let name = self.group.as_str();
+        let command = self.target.command("group delete", Some(name), &force);
+        Failure::new(format!(
+            "group {} has {count}, which would lose their place; stop them first, or delete it \
+             all the same with `{command}`",
+            quoted(name)
+        ))
+    }
 }
 
 fn table(groups: &[wire::Group]) -> Listing {

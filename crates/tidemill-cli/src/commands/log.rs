@@ -11,9 +11,11 @@ use serde::Serialize;
 use tidemill::broker::inspect::{self, Dump, Finding, InspectError, Report, Severity};
 
 use crate::failure::Failure;
+use crate::folder::of_a_demo;
 use crate::listing::print_json;
 use crate::output::{unwritten, write};
 use crate::progress::Reading;
+use crate::values;
 
 /// Verify, show, back up and restore a data folder that no server has open
 #[derive(Subcommand)]
@@ -65,10 +67,10 @@ pub(crate) struct DumpFiles {
     #[arg(long)]
     json: bool,
     /// Begin with this entry of the journal, or this offset of a segment
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::number::<u64>)]
     from: u64,
     /// Show at most so many lines
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count::<u64>)]
     max: Option<u64>,
     /// Show keys, values and headers, which may be anybody's secrets
     #[arg(long)]
@@ -209,5 +211,11 @@ fn is_folder(folder: &Path) -> Result<(), Failure> {
 
 /// Nothing was read: wrong use, as far as the exit code goes.
 fn named(folder: &Path, error: &InspectError) -> Failure {
-    Failure::usage(format!("--data {}: {error}", folder.display()))
+    let shown = folder.display();
+    match (error, of_a_demo(folder)) {
+        (InspectError::NoLog, Some(bus)) => Failure::usage(format!(
+            "--data {shown}: there is no log in this folder; {bus}"
+        )),
+        _ => Failure::usage(format!("--data {shown}: {error}")),
+    }
 }

@@ -1,12 +1,13 @@
 //! `tidemill publish`: makes events of data and publishes them.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tidemill::{Bytes, Event, EventId, EventType, ExtensionValue, Key, Source, TopicName};
 
 use crate::failure::Failure;
+use crate::folder::Begin;
 use crate::limits::{DATA_MAX_BYTES, INTERRUPT_GRACE, PUBLISH_BATCH_BYTES, PUBLISH_BATCH_EVENTS};
 use crate::listing::print_json_lines;
 use crate::output::say;
@@ -19,8 +20,9 @@ const SOURCE: &str = "/tidemill/cli";
 
 /// Publish an event, or several of the same data
 ///
-/// What was acknowledged is durable. Broken off, by Ctrl-C too, it says how many of them are, and
-/// how to go on.
+/// What was acknowledged is durable. Broken off, by Ctrl-C or an output that takes nothing too, it
+/// says how many of them are, and how to go on. With --data it also begins a log, in a folder that
+/// is empty.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill publish orders '{\"order_id\": 1}' --type order_created --key 1\n  \
@@ -30,7 +32,7 @@ pub(crate) struct Publish {
     /// The topic
     topic: TopicName,
     /// The event's data; `-` reads it from standard input [default: no data]
-    #[arg(conflicts_with = "file")]
+    #[arg(conflicts_with = "file", allow_negative_numbers = true)]
     data: Option<String>,
     /// Read the data from this file
     #[arg(long, short, value_name = "FILE")]
@@ -62,11 +64,16 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let data = self.read_data()?;
-        // What is wrong with the event is known before anybody is asked.
+        // What is wrong with the event is known before data is waited for and anybody is asked.
+        self.event(None)?;
+        let shutdown = signals::shutdown(None)?;
+        tokio::pin!(shutdown);
+        let data = tokio::select! {
+            data = self.data() => data?,
+            () = &mut shutdown => return Err(self.interrupted(&Done::default())),
+        };
         let size_bytes = self.event(data.clone())?.size_bytes();
-        let shutdown = signals::shutdown()?;
-        let target = self.target.open().await?;
+        let target = self.target.open(Begin::May).await?;
         let published = self.publish(&target, data, size_bytes, shutdown).await;
         target.close().await;
         published
@@ -78,11 +85,10 @@ impl Publish {
         target: &Target,
         data: Option<Bytes>,
         size_bytes: usize,
-        shutdown: impl Future<Output = ()>,
+        mut shutdown: impl Future<Output = ()> + Unpin,
     ) -> Result<(), Failure> {
         let most = (PUBLISH_BATCH_BYTES / size_bytes.max(1)).clamp(1, PUBLISH_BATCH_EVENTS) as u64;
         let mut done = Done::default();
-        tokio::pin!(shutdown);
         let mut interrupted = false;
         while done.count < self.count && !interrupted {
             let now = most.min(self.count - done.count);
@@ -99,52 +105,85 @@ impl Publish {
                 }
             };
             let accepted = answered.map_err(|broken| self.broken_off(&done, now, &broken))?;
-            if self.json {
-                print_json_lines(&accepted)?;
-            }
+            let lines = self.json.then(|| print_json_lines(&accepted));
             done.count += now;
             done.last = accepted.into_iter().next_back();
+            lines
+                .unwrap_or(Ok(()))
+                .map_err(|failure| self.untold(&done, &failure))?;
         }
         match (&done.last, self.json) {
-            _ if done.count < self.count => Err(self.broken_off(
-                &done,
-                0,
-                &Unpublished {
-                    why: "interrupted".to_owned(),
-                    may_be_kept: false,
-                },
-            )),
-            (Some(last), false) => say(self.sentence(last)),
+            _ if done.count < self.count => Err(self.interrupted(&done)),
+            (Some(last), false) => {
+                say(self.sentence(last)).map_err(|failure| self.untold(&done, &failure))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The failure of an output that took no word of what was kept.
+    fn untold(&self, done: &Done, failure: &Failure) -> Failure {
+        let Some(last) = &done.last else {
+            return Failure::new(failure);
+        };
+        let place = place(last);
+        let (all, kept) = (self.count, done.count);
+        Failure::new(match (all, all - kept) {
+            (1, _) => format!(
+                "{failure}; the event is kept all the same, at {place}: do not publish it again"
+            ),
+            (_, 0) => format!(
+                "{failure}; all {all} events are kept all the same, the last at {place}: do not \
+                 publish them again"
+            ),
+            (_, rest) => format!(
+                "{failure}; {kept} of {all} events are kept, the last at {place}; go on with \
+                 --count {rest}"
+            ),
+        })
+    }
+
+    /// The failure of a publishing that was called off between two calls.
+    fn interrupted(&self, done: &Done) -> Failure {
+        let why = match self.count {
+            1 => "interrupted; nothing was published",
+            _ => "interrupted",
+        };
+        self.broken_off(
+            done,
+            0,
+            &Unpublished {
+                why: why.to_owned(),
+                may_be_kept: false,
+                topic_missing: false,
+            },
+        )
     }
 
     /// What was acknowledged, what is not known, and how to go on; `under_way` events were in the
     /// call that brought it to an end.
     fn broken_off(&self, done: &Done, under_way: u64, broken: &Unpublished) -> Failure {
-        let (why, all, kept) = (&broken.why, self.count, done.count);
+        let (all, kept) = (self.count, done.count);
         let rest = all - kept;
-        let topic = &self.topic;
-        let look = match (&done.last, broken.may_be_kept) {
-            (_, false) => String::new(),
-            (
-                Some(Accepted {
-                    partition, offset, ..
-                }),
-                true,
-            ) => {
-                let next = offset + 1;
-                format!("tidemill subscribe {topic} --from {partition}:{next}")
-            }
-            (None, true) => format!("tidemill subscribe {topic} --from beginning"),
+        let topic = Some(self.topic.as_str());
+        let mut why = broken.why.clone();
+        if broken.topic_missing {
+            let create = self.target.command("topic create", topic, &[]);
+            why = format!("{why}; create it with `{create}`");
+        }
+        let from = match &done.last {
+            Some(last) => format!("{}:{}", last.partition, last.offset + 1),
+            None => "beginning".to_owned(),
         };
+        let from = ["--from".to_owned(), from];
+        let look = self.target.command("subscribe", topic, &from);
         let last = done
             .last
             .as_ref()
             .map(|last| format!(", the last at {}", place(last)));
         let last = last.unwrap_or_default();
         Failure::new(match (all, broken.may_be_kept) {
-            (1, false) => why.clone(),
+            (1, false) => why,
             (1, true) => format!(
                 "{why}; the event may have been kept: look with `{look}` before you try again"
             ),
@@ -166,23 +205,17 @@ impl Publish {
         }
     }
 
-    fn read_data(&self) -> Result<Option<Bytes>, Failure> {
-        let (name, read) = match (&self.file, self.data.as_deref()) {
-            (Some(file), _) => {
-                let named = |e| Failure::new(format!("--file {}: {e}", file.display()));
-                let opened = std::fs::File::open(file).map_err(named)?;
-                (file.display().to_string(), at_most(opened))
-            }
-            (None, Some("-")) => ("standard input".to_owned(), at_most(std::io::stdin())),
+    /// The data of the events. What has to be waited for is read on a thread of its own, so that
+    /// Ctrl-C is heard.
+    async fn data(&self) -> Result<Option<Bytes>, Failure> {
+        let from = match (&self.file, self.data.as_deref()) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Some("-")) => None,
             (None, Some(text)) => return Ok(Some(Bytes::copy_from_slice(text.as_bytes()))),
             (None, None) => return Ok(None),
         };
-        let data = read.map_err(|e| Failure::new(format!("cannot read {name}: {e}")))?;
-        if data.len() as u64 > DATA_MAX_BYTES {
-            let text = format!("{name} has more than {DATA_MAX_BYTES} bytes; send less at once");
-            return Err(Failure::new(text));
-        }
-        Ok(Some(data.into()))
+        let read = tokio::task::spawn_blocking(move || read_data(from.as_deref()));
+        read.await.map_err(Failure::new)?.map(Some)
     }
 
     fn event(&self, data: Option<Bytes>) -> Result<Event, Failure> {
@@ -226,9 +259,27 @@ async fn in_grace(
     let unanswered = |_| Unpublished {
         why: "interrupted before the answer came".to_owned(),
         may_be_kept: true,
+        topic_missing: false,
     };
     let answered = tokio::time::timeout(INTERRUPT_GRACE, call).await;
     answered.map_err(unanswered)?
+}
+
+/// All of a file, or of standard input.
+fn read_data(file: Option<&Path>) -> Result<Bytes, Failure> {
+    let (name, read) = match file {
+        Some(file) => {
+            let read = std::fs::File::open(file).and_then(at_most);
+            (format!("--file {}", file.display()), read)
+        }
+        None => ("standard input".to_owned(), at_most(std::io::stdin())),
+    };
+    let data = read.map_err(|e| Failure::new(format!("cannot read {name}: {e}")))?;
+    if data.len() as u64 > DATA_MAX_BYTES {
+        let text = format!("{name} has more than {DATA_MAX_BYTES} bytes; send less at once");
+        return Err(Failure::new(text));
+    }
+    Ok(data.into())
 }
 
 fn at_most(from: impl Read) -> std::io::Result<Vec<u8>> {

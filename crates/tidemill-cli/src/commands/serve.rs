@@ -1,6 +1,6 @@
 //! `tidemill serve`: the broker behind its doors, until it is told to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use tidemill::broker::Broker;
@@ -8,7 +8,7 @@ use tidemill_server::{Config, Server};
 
 use crate::failure::Failure;
 use crate::settings::{Flush, Options, Settings};
-use crate::{output, signals, target};
+use crate::{folder, output, signals, target};
 
 /// Run the broker with its doors: HTTP and Socket.IO
 ///
@@ -30,12 +30,14 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let settings = Settings::new(self.options, self.config.as_deref())?;
-        let shutdown = signals::shutdown()?;
-        let broker = open(&settings).await?;
         let config = Config {
             insecure: settings.insecure,
             ..Config::at(settings.http)
         };
+        // Before anything is made.
+        config.check().map_err(Failure::usage)?;
+        let shutdown = signals::shutdown(None)?;
+        let broker = open(&settings).await?;
         let server = match Server::bind(broker.clone(), config).await {
             Ok(server) => server,
             Err(error) => {
@@ -67,12 +69,7 @@ async fn open(settings: &Settings) -> Result<Broker, Failure> {
         .scrub_bytes_per_second(settings.scrub_bytes_per_second)
         .open()
         .await;
-    opened.map_err(|e| named(&settings.data, &e))
-}
-
-/// The flag belongs to the message: it is what to change.
-fn named(data: &Path, error: &impl std::fmt::Display) -> Failure {
-    Failure::new(format!("--data {}: {error}", data.display()))
+    opened.map_err(|error| folder::refused(&settings.data, &error))
 }
 
 fn flush_text(flush: Flush) -> String {

@@ -10,6 +10,7 @@ use tidemill::core::json;
 use tidemill::{Event, TopicName};
 
 use crate::failure::Failure;
+use crate::folder::Begin;
 use crate::limits::POSITIONS_TOLD_MAX;
 use crate::output::{self, unwritten};
 use crate::signals;
@@ -38,7 +39,7 @@ pub(crate) struct Subscribe {
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     since: Option<Duration>,
     /// End after this many events
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N", value_parser = values::count::<u64>)]
     max: Option<u64>,
     /// Print each event as a line of CloudEvents JSON
     #[arg(long)]
@@ -56,8 +57,8 @@ struct Reached {
 
 impl Subscribe {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let shutdown = signals::shutdown()?;
-        let target = self.target.open().await?;
+        let shutdown = signals::shutdown(None)?;
+        let target = self.target.open(Begin::MayNot).await?;
         let mut reached = None;
         let ended = tokio::select! {
             ended = self.follow(&target, &mut reached) => ended.map(|()| false),
@@ -125,7 +126,7 @@ impl Subscribe {
         let topic = &self.topic;
         let position = &reached.position;
         let pairs: Vec<String> = position.iter().map(|(p, o)| format!("{p}:{o}")).collect();
-        let mut words = vec![topic.to_string(), "--from".to_owned()];
+        let mut words = vec!["--from".to_owned()];
         match (position.len(), position.get(&0)) {
             (1, Some(offset)) => words.push(offset.to_string()),
             _ => words.push(pairs.join(",")),
@@ -134,8 +135,9 @@ impl Subscribe {
             words.extend(["--max".to_owned(), reached.left.to_string()]);
         }
         words.extend(self.json.then(|| "--json".to_owned()));
-        words.extend(self.target.words());
-        let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let command = self
+            .target
+            .command("subscribe", Some(topic.as_str()), &words);
         let told = match position.len() <= POSITIONS_TOLD_MAX {
             true => {
                 let places = position.iter().map(|(p, o)| format!("{topic}/{p}@{o}"));
@@ -143,25 +145,13 @@ impl Subscribe {
             }
             false => format!("its place in {} partitions", position.len()),
         };
-        format!(
-            "read up to before {told}; go on with: tidemill subscribe {}",
-            quoted.join(" ")
-        )
+        format!("read up to before {told}; go on with: {command}")
     }
 }
 
 fn before_now(since: Duration) -> Result<Timestamp, Failure> {
     let begin = Timestamp::now().checked_sub(since);
     begin.map_err(|_| Failure::usage("--since reaches back too far"))
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/:,=@".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 /// The data as it is when it is text, else its size.
@@ -187,24 +177,5 @@ async fn written(page: Vec<u8>) -> Result<bool, Failure> {
         Ok(Err(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
         Ok(Err(e)) => Err(unwritten(&e)),
         Err(e) => Err(Failure::new(e)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_survives_the_shell() {
-        for (word, shown) in [
-            ("0:17,1:4", "0:17,1:4"),
-            ("http://127.0.0.1:7575", "http://127.0.0.1:7575"),
-            ("a b", "'a b'"),
-            ("it's", "'it'\\''s'"),
-            ("http://[::1]:1", "'http://[::1]:1'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(word), shown);
-        }
     }
 }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use tidemill::TopicName;
 
 use crate::failure::Failure;
+use crate::folder::Begin;
 use crate::listing::{Listing, print_json, print_json_lines};
 use crate::output::say;
 use crate::target::{Target, TargetOptions};
@@ -48,6 +49,8 @@ pub(crate) struct Show {
 }
 
 /// Create a topic
+///
+/// With --data it also begins a log, in a folder that is empty.
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill topic create orders --partitions 4")]
 pub(crate) struct Create {
@@ -65,6 +68,8 @@ pub(crate) struct Create {
 }
 
 /// Delete a topic with all its events
+///
+/// It goes also while groups read it; their members are told.
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill topic delete orders")]
 pub(crate) struct Delete {
@@ -76,16 +81,28 @@ pub(crate) struct Delete {
 
 impl Topic {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let options = match &self {
+        let begin = match &self {
+            Self::Create(_) => Begin::May,
+            _ => Begin::MayNot,
+        };
+        let target = self.options().open(begin).await?;
+        let done = self.ask(&target).await;
+        target.close().await;
+        done
+    }
+
+    fn options(&self) -> &TargetOptions {
+        match self {
             Self::List(List { target, .. })
             | Self::Show(Show { target, .. })
             | Self::Create(Create { target, .. })
             | Self::Delete(Delete { target, .. }) => target,
-        };
-        let target = options.open().await?;
-        let done = self.ask(&target).await;
-        target.close().await;
-        done
+        }
+    }
+
+    fn unknown(&self, topic: &TopicName) -> Failure {
+        let list = self.options().command("topic list", None, &[]);
+        Failure::new(format!("unknown topic {topic}; `{list}` names all"))
     }
 
     async fn ask(&self, target: &Target) -> Result<(), Failure> {
@@ -100,7 +117,7 @@ impl Topic {
             }
             Self::Show(show) => {
                 let Some(topic) = target.topic(&show.topic).await? else {
-                    return Err(unknown(&show.topic));
+                    return Err(self.unknown(&show.topic));
                 };
                 if show.json {
                     print_json(&topic)?;
@@ -114,26 +131,20 @@ impl Topic {
                     .await?;
                 if create.json {
                     let created = target.topic(&create.topic).await?;
-                    print_json(&created.ok_or_else(|| unknown(&create.topic))?)?;
+                    print_json(&created.ok_or_else(|| self.unknown(&create.topic))?)?;
                 } else {
                     say(format_args!("created {}", create.topic))?;
                 }
             }
             Self::Delete(delete) => {
                 if !target.delete_topic(&delete.topic).await? {
-                    return Err(unknown(&delete.topic));
+                    return Err(self.unknown(&delete.topic));
                 }
                 say(format_args!("deleted {}", delete.topic))?;
             }
         }
         Ok(())
     }
-}
-
-fn unknown(topic: &TopicName) -> Failure {
-    Failure::new(format!(
-        "unknown topic {topic}; `tidemill topic list` names all"
-    ))
 }
 
 fn table(topics: &[wire::Topic]) -> Listing {

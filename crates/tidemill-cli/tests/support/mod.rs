@@ -132,6 +132,30 @@ impl Running {
         }
     }
 
+    /// Waits until it hears Ctrl-C instead of ending at it.
+    pub(crate) fn hears_ctrl_c(&self) {
+        let status = format!("/proc/{}/status", self.pid());
+        patiently("it does not listen to Ctrl-C", || {
+            let status = std::fs::read_to_string(&status).unwrap();
+            let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+            let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+            // SIGINT is number 2.
+            caught & (1 << 1) != 0
+        });
+    }
+
+    /// Sends Ctrl-C again and again until the end.
+    pub(crate) fn interrupt_until_the_end(mut self) -> Ended {
+        patiently("it does not end", || {
+            let ended = self.child.try_wait().unwrap().is_some();
+            if !ended {
+                send_signal(self.pid(), "INT");
+            }
+            ended
+        });
+        self.end()
+    }
+
     /// Sends a signal, as in `INT`, and waits for the end.
     pub(crate) fn stop(self, signal: &str) -> Ended {
         send_signal(self.pid(), signal);
@@ -173,6 +197,16 @@ impl Running {
             out,
             err,
         }
+    }
+}
+
+/// Looks until something is so.
+#[track_caller]
+pub(crate) fn patiently(otherwise: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{otherwise}");
+        std::thread::yield_now();
     }
 }
 

@@ -94,10 +94,15 @@ impl FileDisk {
         if let TryLockError::Error(error) = why {
             return error;
         }
+        let folder = self.root.display();
+        // Who only looks leaves no name, and the one in the file is of somebody before.
+        if file.try_lock_shared().is_ok() {
+            let why = format!("{folder} is being looked into, as by `tidemill log`");
+            return io::Error::new(ErrorKind::WouldBlock, why);
+        }
         let mut holder = String::new();
         // Who holds it is a courtesy: without it the answer is the same.
         let _ = file.read_to_string(&mut holder);
-        let folder = self.root.display();
         let why = match holder.trim() {
             "" => format!("{folder} is open in another process"),
             pid if pid == process::id().to_string() => {
@@ -193,9 +198,20 @@ impl Disk for FileDisk {
             io::Error::new(error.kind(), why)
         })?;
         file.try_lock().map_err(|why| self.held(&mut file, why))?;
-        file.set_len(0)?;
-        writeln!(file, "{}", process::id())?;
-        Ok(DiskLock::new(file))
+        let mut held = Held(file);
+        held.0.set_len(0)?;
+        writeln!(held.0, "{}", process::id())?;
+        Ok(DiskLock::new(held))
+    }
+}
+
+/// The lock's file while its text names this process. It is unlocked when it is closed.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Left over, the name is as that of a killed process, which the next holder replaces.
+        let _ = self.0.set_len(0);
     }
 }
 

@@ -27,7 +27,9 @@ use crate::limits::OPEN_FILES_MAX;
 use crate::log::Log;
 use crate::machine::{Machine, PartitionId};
 use crate::options::Options;
+use crate::recovery::is_vacant;
 use crate::scrub::Scrubber;
+use crate::superblock;
 
 use clock::Clock;
 pub use file_disk::FileDisk;
@@ -59,6 +61,12 @@ pub fn open<M: Machine>(
     machine: M,
     observer: Arc<dyn Observer>,
 ) -> Result<Handle<M>, OpenError> {
+    // Before the lock's file is made. What else keeps it from being listed, the lock says better.
+    if !superblock::any(disk.as_ref())
+        && let Err(occupied @ OpenError::Occupied(_)) = is_vacant(disk.as_ref())
+    {
+        return Err(occupied);
+    }
     let lock = disk.lock().map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => OpenError::Locked(error.to_string()),
         _ => OpenError::io("lock the data folder")(error),

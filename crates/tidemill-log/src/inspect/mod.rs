@@ -14,8 +14,10 @@ mod verify;
 
 use thiserror::Error;
 
+use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::machine::Effect;
+use crate::superblock;
 
 pub use dump::{Dump, Line, Value, dump};
 pub use report::{Counts, Finding, Report, Severity};
@@ -56,6 +58,12 @@ pub struct Progress<'a> {
     pub done_bytes: u64,
     /// Bytes that will be read, as far as is known by now.
     pub total_bytes: u64,
+}
+
+/// Whether there is a log on a disk, in whatever state: whether it has a superblock.
+#[must_use]
+pub fn is_there(disk: &dyn Disk) -> bool {
+    superblock::any(disk)
 }
 
 /// Why nothing could be inspected.

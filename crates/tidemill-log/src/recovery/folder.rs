@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::replay::Replayed;
 use super::{Opening, list};
+use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::io::{Action, run_all};
 use crate::journal::writer::{JOURNAL_DIR, journal_number};
@@ -21,6 +22,28 @@ use crate::superblock::is_superblock;
 pub(crate) const ASIDE_DIR: &str = "aside";
 /// The file that carries the lock of a disk that has one.
 pub(crate) const LOCK_FILE: &str = "lock";
+
+/// What a file system itself puts into a folder that it is mounted on.
+const OF_THE_FILE_SYSTEM: &str = "lost+found";
+
+/// Whether a log may have this in its top folder.
+fn is_ours(name: &str) -> bool {
+    let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR, ASIDE_DIR, LOCK_FILE];
+    dirs.contains(&name) || is_superblock(name) || name == OF_THE_FILE_SYSTEM
+}
+
+/// Checks that a log may begin here: where nothing is that it would put aside later.
+///
+/// # Errors
+/// [`OpenError::Occupied`], and where the folder cannot be listed.
+pub(crate) fn is_vacant(disk: &dyn Disk) -> Result<(), OpenError> {
+    let mut names = list(disk, "")?;
+    names.sort_unstable();
+    match names.into_iter().find(|name| !is_ours(name)) {
+        Some(name) => Err(OpenError::Occupied(name)),
+        None => Ok(()),
+    }
+}
 
 pub(super) struct Folder<'a> {
     pub(super) opening: &'a Opening<'a>,
@@ -44,9 +67,8 @@ impl Folder<'_> {
     }
 
     fn top(&self, epoch: u64) -> Result<(), OpenError> {
-        let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR, ASIDE_DIR, LOCK_FILE];
         for name in list(self.opening.disk(), "")? {
-            if !dirs.contains(&name.as_str()) && !is_superblock(&name) {
+            if !is_ours(&name) {
                 self.aside(&name, epoch)?;
             }
         }

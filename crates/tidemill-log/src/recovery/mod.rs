@@ -26,7 +26,7 @@ use crate::segment::TOPICS_DIR;
 use crate::snapshot::{self, Housekeeping, SNAPSHOTS_DIR, Snapshot, snapshot_path};
 use crate::superblock::{self, Superblock};
 
-pub(crate) use folder::{ASIDE_DIR, LOCK_FILE};
+pub(crate) use folder::{ASIDE_DIR, LOCK_FILE, is_vacant};
 
 use folder::Folder;
 use fresh::{FreshJournal, Needed};
@@ -76,6 +76,7 @@ impl Opening<'_> {
     }
 
     fn create<M: Machine, T>(self, mut machine: M) -> Result<Log<M, T>, OpenError> {
+        is_vacant(self.disk())?;
         for dir in [TOPICS_DIR, SNAPSHOTS_DIR] {
             if !list(self.disk(), dir)?.is_empty() {
                 return Err(OpenError::Superblock(format!(

@@ -74,8 +74,13 @@ async fn delete(
     Named(name): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    Query::parse(query.as_deref(), &[])?;
+    let query = Query::parse(query.as_deref(), &["force"])?;
+    let force = query.flag("force")?;
     let name = GroupName::new(name)?;
-    app.broker()?.delete_group(&name).await?;
+    let broker = app.broker()?;
+    match force {
+        true => broker.delete_group(&name).await?,
+        false => broker.delete_group_without_members(&name).await?,
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     BodyTimeout,
     /// What is to be created exists already.
     Conflict,
+    /// The group has members.
+    GroupInUse,
     /// The offset is outside of what is kept.
     OffsetOutOfRange,
     /// The body or the event is too large.
@@ -97,6 +99,7 @@ impl Kind {
                 (S::REQUEST_TIMEOUT, "body-timeout", title)
             }
             Self::Conflict => (S::CONFLICT, "conflict", "It exists already"),
+            Self::GroupInUse => (S::CONFLICT, "group-in-use", "The group has members"),
             Self::OffsetOutOfRange => {
                 let title = "The offset is outside of what is kept";
                 (S::RANGE_NOT_SATISFIABLE, "offset-out-of-range", title)
@@ -309,6 +312,9 @@ impl From<GroupError> for Problem {
                      made by its first subscription"
                 );
                 Self::new(Kind::UnknownGroup, detail)
+            }
+            GroupError::InUse { .. } => {
+                Self::new(Kind::GroupInUse, format!("{text}, with ?force=true"))
             }
             GroupError::NotRead { .. } => Self::new(Kind::UnknownPartition, text),
             GroupError::Unavailable(why) => why.into(),

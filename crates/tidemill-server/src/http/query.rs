@@ -41,6 +41,15 @@ impl Query {
         Some(&pair.1)
     }
 
+    /// A parameter that is `true` or `false`, and false when it is not given.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::query(format!("{name} is true or false"))),
+        }
+    }
+
     /// The number of a parameter, which must lie in `allowed`.
     pub(crate) fn number<T>(
         &self,
@@ -96,6 +105,11 @@ mod tests {
 
     #[test]
     fn wrong_parameters_are_refused_by_name() {
+        let flags = Query::parse(Some("a=true&b=false&c=1&d"), &["a", "b", "c", "d"]).unwrap();
+        assert_eq!(flags.flag("a").ok(), Some(true));
+        assert_eq!(flags.flag("b").ok(), Some(false));
+        assert_eq!(flags.flag("other").ok(), Some(false));
+        assert!(flags.flag("c").is_err() && flags.flag("d").is_err());
         for (query, named) in [
             ("maks=7", "maks"),
             ("max=1&max=2", "max"),

@@ -1,0 +1,88 @@
+//! Data folders as every command meets them: which may begin a log there, and what is said when
+//! one cannot be opened.
+//!
+//! A log begins only in a folder that is new or empty: `serve`, `bench` and `demo` make the folder
+//! too, `publish` and `topic create` do not, because a typing error makes none. Every other
+//! command needs a log that is there.
+//!
+//! This room may not know what is in a log.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use tidemill::broker::inspect::holds_log;
+use tidemill::broker::{Broker, OpenError};
+
+use crate::failure::Failure;
+use crate::shell;
+
+/// Whether a command may begin a log where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    May,
+    MayNot,
+}
+
+/// Opens a folder that must be there already.
+///
+/// # Errors
+/// The folder is not there, or holds no log and `begin` lets none be made; or it cannot be opened:
+/// then the text says who has it.
+pub(crate) async fn open(dir: &Path, begin: Begin) -> Result<Broker, Failure> {
+    if !dir.is_dir() {
+        let why = match dir.exists() {
+            true => "it is a file; name a folder",
+            false => "there is no such folder; `tidemill serve --data` makes one",
+        };
+        return Err(named(dir, why));
+    }
+    if begin == Begin::MayNot && !holds_log(dir) {
+        return Err(no_log(dir));
+    }
+    let opened = Broker::builder().path(dir).open().await;
+    opened.map_err(|error| refused(dir, &error))
+}
+
+/// The failure of a folder that has no log.
+fn no_log(dir: &Path) -> Failure {
+    let why = match of_a_demo(dir) {
+        Some(bus) => format!("there is no log in this folder; {bus}"),
+        None => "there is no log in this folder; name a data folder, or begin one with `tidemill \
+                 serve`, `tidemill publish` or `tidemill topic create`"
+            .to_owned(),
+    };
+    named(dir, why)
+}
+
+/// The failure of a folder that the broker does not open.
+pub(crate) fn refused(dir: &Path, error: &OpenError) -> Failure {
+    match (error, of_a_demo(dir)) {
+        (OpenError::Occupied(_), Some(bus)) => {
+            named(dir, format!("there is no log in this folder; {bus}"))
+        }
+        _ => named(dir, error),
+    }
+}
+
+/// Where the log of this folder is, when the folder is one of `tidemill demo`.
+pub(crate) fn of_a_demo(dir: &Path) -> Option<String> {
+    let bus = demo_bus(dir);
+    let words = ["--data".to_owned(), bus.display().to_string()];
+    let give = || {
+        format!(
+            "the one of a demo is below it: give {}",
+            shell::line(&words)
+        )
+    };
+    holds_log(&bus).then(give)
+}
+
+/// Where a demo keeps its log.
+pub(crate) fn demo_bus(dir: &Path) -> PathBuf {
+    dir.join("bus")
+}
+
+/// The flag belongs to the message: it is what to change.
+pub(crate) fn named(dir: &Path, why: impl Display) -> Failure {
+    Failure::new(format!("--data {}: {why}", dir.display()))
+}
