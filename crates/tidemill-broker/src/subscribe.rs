@@ -50,6 +50,7 @@ impl Subscriber for Broker {
                 .into_iter()
                 .map(|topic| TopicBounds {
                     topic: topic.name,
+                    id: Some(topic.id),
                     partitions: topic
                         .partitions
                         .iter()

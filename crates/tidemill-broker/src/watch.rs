@@ -218,6 +218,7 @@ impl Watch for BrokerWatch {
                 let advanced = ends.into_iter().filter_map(|(id, end)| {
                     Some(Advanced {
                         topic: catalog.name(id.topic)?.clone(),
+                        id: Some(id.topic),
                         partition: id.partition,
                         end: self.news(id, end)?,
                     })

@@ -220,7 +220,7 @@ async fn a_dead_letter_tells_where_it_came_from() {
             .unwrap();
         let fetched = broker
             .bus()
-            .fetch(fetch("billing_eu.deadletter", 0))
+            .fetch(fetch("billing_2Feu.deadletter_x", 0))
             .await
             .unwrap();
         let letter = DeadLetter::from_event(&fetched.events[0].1).unwrap();

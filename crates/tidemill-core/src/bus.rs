@@ -10,7 +10,7 @@ use crate::delivery::{Delivery, Settlement};
 use crate::error::{FetchError, PublishError, PullError, RequestError, SubscribeError};
 use crate::event::Event;
 use crate::name::{GroupName, TopicName};
-use crate::position::{Offset, Partition, Position};
+use crate::position::{Offset, Partition, Position, TopicId};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -85,6 +85,8 @@ pub trait Watch: Send {
 pub struct Advanced {
     /// The topic.
     pub topic: TopicName,
+    /// Which topic of that name, where the bus knows: one made again has another identity.
+    pub id: Option<TopicId>,
     /// Its part.
     pub partition: Partition,
     /// Where what may be read ends: the offset that the next durable event gets, or where an
@@ -97,6 +99,8 @@ pub struct Advanced {
 pub struct TopicBounds {
     /// The topic.
     pub topic: TopicName,
+    /// Which topic of that name, where the bus knows: one made again has another identity.
+    pub id: Option<TopicId>,
     /// Its partitions, ascending.
     pub partitions: Vec<PartitionBounds>,
 }

@@ -180,15 +180,82 @@ impl Commit {
     }
 }
 
-/// The topic that keeps the dead letters of `group`: `<group>.deadletter`, each character that a
-/// topic name cannot have replaced by `_`.
+/// The topic that keeps the dead letters of `group`. No two groups share one:
+///
+/// - A name of characters that a topic may have is kept, if there is room for it:
+///   `<group>.deadletter`.
+/// - In any other name `_` becomes `__` and each byte (of UTF-8) that a topic cannot have becomes
+///   `_` and two hexadecimal digits: `<escaped>.deadletter_x`. So `a b` is `a_20b.deadletter_x`.
+/// - Where there is no room for that either, the name is cut and its FNV-1a hash of 128 bits stands
+///   for the rest: `<cut>.<hash>.deadletter_h`.
 #[must_use]
 pub fn dead_letter_topic(group: &GroupName) -> TopicName {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let base = group
-        .as_str()
-        .chars()
-        .map(|c| if legal(c) { c } else { '_' });
-    let name: String = base.take(200).chain(".deadletter".chars()).collect();
-    TopicName::new(name).expect("every character was made legal and the length is bounded")
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let bytes = group.as_str().bytes();
+    if bytes.clone().all(legal)
+        && let Ok(plain) = TopicName::new(format!("{group}.deadletter"))
+    {
+        return plain;
+    }
+    let mut escaped = String::new();
+    for byte in bytes.clone() {
+        match byte {
+            b'_' => escaped.push_str("__"),
+            _ if legal(byte) => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("_{byte:02X}")),
+        }
+    }
+    let hash = bytes.fold(FNV_OFFSET, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME)
+    });
+    TopicName::new(format!("{escaped}.deadletter_x")).unwrap_or_else(|_| {
+        escaped.truncate(READABLE_BYTES);
+        TopicName::new(format!("{escaped}.{hash:032x}.deadletter_h"))
+            .expect("every character was made legal and the length is bounded")
+    })
+}
+
+/// How much of a long group's name is kept readable in the name of its dead letters.
+const READABLE_BYTES: usize = 200;
+
+/// FNV-1a of 128 bits (Fowler, Noll, Vo; IETF draft-eastlake-fnv).
+const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(group: &str) -> String {
+        let group = GroupName::new(group.to_owned()).unwrap();
+        dead_letter_topic(&group).as_str().to_owned()
+    }
+
+    #[test]
+    fn dead_letters_of_different_groups_never_meet() {
+        assert_eq!(topic("billing.eu-1_a"), "billing.eu-1_a.deadletter");
+        assert_eq!(topic("a_b"), "a_b.deadletter");
+        assert_eq!(topic("a b"), "a_20b.deadletter_x");
+        assert_eq!(topic("a/b"), "a_2Fb.deadletter_x");
+        assert_eq!(topic("a_20b c"), "a__20b_20c.deadletter_x");
+        assert_eq!(topic("\u{e9}"), "_C3_A9.deadletter_x");
+        let long = "x".repeat(238);
+        assert_eq!(topic(&long), format!("{long}.deadletter"));
+        let long = |end: &str| topic(&("x".repeat(250) + end));
+        assert_ne!(long("a"), long("b"));
+        assert!(long("a").ends_with(".deadletter_h") && long("a").len() <= 249);
+        let blanks = |end: &str| topic(&(" ".repeat(250) + end));
+        assert_ne!(blanks("a"), blanks("b"));
+    }
+
+    /// The values of the draft's test vectors for "" and "foobar".
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        let hash = |text: &str| {
+            let step = |hash: u128, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME);
+            text.bytes().fold(FNV_OFFSET, step)
+        };
+        assert_eq!(hash(""), FNV_OFFSET);
+        assert_eq!(hash("foobar"), 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18);
+    }
 }

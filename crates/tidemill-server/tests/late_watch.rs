@@ -121,3 +121,34 @@ async fn a_topic_created_again_is_read_from_its_beginning() {
     client.event("\"again\"").await;
     assert_eq!(reader.event().await, "\"again\"");
 }
+
+#[tokio::test]
+async fn a_topic_created_again_with_as_many_events_loses_none_of_them() {
+    let server = Running::start().await;
+    let client = server.client();
+    let mut reader = SocketIo::connect(server.address).await;
+    let topic = TopicName::new("events").unwrap();
+    let path = "/v1/topics/events/events";
+    let batch = |texts: &[&str]| {
+        let event = |text: &&str| {
+            let head = r#""specversion":"1.0","source":"/s","type":"t""#;
+            format!(r#"{{{head},"id":{text},"data":{text}}}"#)
+        };
+        let events: Vec<_> = texts.iter().map(event).collect();
+        format!("[{}]", events.join(","))
+    };
+    // Fewer, as many and more than there were before; each batch comes in one piece.
+    for round in [
+        &["\"a\"", "\"b\"", "\"c\""][..],
+        &["\"d\"", "\"e\"", "\"f\""],
+        &["\"g\"", "\"h\"", "\"i\"", "\"j\""],
+    ] {
+        let body = batch(round);
+        let answer = client.post(path, "application/cloudevents-batch+json", body);
+        assert_eq!(answer.await.status, 200);
+        for text in round {
+            assert_eq!(reader.event().await, *text);
+        }
+        server.broker.delete_topic(&topic).await.unwrap();
+    }
+}

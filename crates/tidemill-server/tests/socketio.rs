@@ -43,6 +43,30 @@ async fn events_of_any_door_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_session_that_connects_twice_is_one_client() {
+    let server = Running::start().await;
+    let mut reader = SocketIo::open(server.address).await.unwrap();
+    reader.send("40").await;
+    reader.send("40").await;
+    let connected = reader.text().await.unwrap();
+    assert!(connected.starts_with("40{"), "{connected}");
+    // One more, once it is connected; the room's confirmation says that it was read.
+    reader.send("40").await;
+    reader.send(r#"42["subscribe",{"room":"a"}]"#).await;
+    assert_eq!(reader.event().await, r#"{"room":"a"}"#);
+    let client = server.client();
+    for text in ["1", "2", r#"{"topic":"a"}"#, "3"] {
+        client.event(text).await;
+        assert_eq!(reader.event().await, text);
+    }
+    let metrics = client.get("/metrics").await.text;
+    assert!(
+        metrics.contains("\ntidemill_socketio_clients 1\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
 async fn the_confirmation_comes_before_the_events_of_the_room() {
     let server = Running::start().await;
     let mut reader = SocketIo::connect(server.address).await;

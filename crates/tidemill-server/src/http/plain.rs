@@ -72,13 +72,9 @@ fn event_of(body: &Bytes) -> Result<(TopicName, Event), Problem> {
             return Err(Problem::new(Kind::InvalidName, detail));
         }
     };
-    let given = match &envelope.ty {
-        Member::Text(name) => EventType::new(name.as_str()).ok(),
-        _ => None,
-    };
-    let ty = match given {
-        Some(ty) => ty,
-        None => EventType::new(DEFAULT_TYPE)?,
+    let ty = match &envelope.ty {
+        Member::Text(name) => EventType::new(name.as_str())?,
+        _ => EventType::new(DEFAULT_TYPE)?,
     };
     let id = EventId::new(uuid::Uuid::now_v7().to_string())?;
     let event = Event::builder(id, Source::new(SOURCE)?, ty)
@@ -101,8 +97,7 @@ mod tests {
         for (body, topic, ty) in [
             ("17", "events", "event"),
             (r#"{"type":"paid"}"#, "events", "paid"),
-            (r#"{"type":""}"#, "events", "event"),
-            (r#"{"type":"a\u0000b","room":"r"}"#, "r", "event"),
+            (r#"{"type":null,"room":"r"}"#, "r", "event"),
             (r#"{"type":1,"topic":"orders"}"#, "orders", "event"),
         ] {
             let (found, event) = of(body);
@@ -120,6 +115,8 @@ mod tests {
             (br#"{"topic":"a b"}"#, Kind::InvalidName),
             (br#"{"topic":7}"#, Kind::InvalidName),
             (br#"{"room":""}"#, Kind::InvalidName),
+            (br#"{"type":""}"#, Kind::InvalidName),
+            (br#"{"type":"a\u0000b","room":"r"}"#, Kind::InvalidName),
         ] {
             let problem = event_of(&Bytes::copy_from_slice(body)).unwrap_err();
             assert_eq!(problem.kind(), kind, "{}", String::from_utf8_lossy(body));

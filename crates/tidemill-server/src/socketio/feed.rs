@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tidemill_core::error::Unavailable;
 use tidemill_core::{
-    Advanced, Bus, Event, Fetch, FetchError, Fetched, Offset, Partition, TopicName, Watch, json,
+    Advanced, Bus, Event, Fetch, FetchError, Fetched, Offset, Partition, TopicId, TopicName, Watch,
+    json,
 };
 
 use super::clients::{Audience, Clients};
@@ -26,7 +27,16 @@ struct Reader {
     bus: Bus,
     clients: Arc<Clients>,
     /// Where to read on, for each partition that was met.
-    positions: HashMap<(TopicName, Partition), Offset>,
+    positions: HashMap<(TopicName, Partition), Place>,
+}
+
+/// A place in a partition.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// Which topic of that name it is in, where the bus knows.
+    topic: Option<TopicId>,
+    /// Where to read on.
+    offset: Offset,
 }
 
 impl Feed {
@@ -41,7 +51,11 @@ impl Feed {
         for topic in bus.topics().await? {
             for bounds in topic.partitions {
                 let key = (topic.topic.clone(), bounds.partition);
-                positions.insert(key, bounds.end);
+                let place = Place {
+                    topic: topic.id,
+                    offset: bounds.end,
+                };
+                positions.insert(key, place);
             }
         }
         let reader = Reader {
@@ -76,17 +90,21 @@ impl Reader {
     async fn catch_up(&mut self, advanced: Advanced) {
         let Advanced {
             topic,
+            id,
             partition,
             end,
         } = advanced;
         let key = (topic, partition);
         let known = self.positions.get(&key).copied().unwrap_or_default();
-        let mut position = match known > end {
-            true => match self.begun_anew(&key, known).await {
+        let other = id.is_some() && known.topic.is_some() && id != known.topic;
+        let mut position = match known.offset > end {
+            // A topic made again, however many events it has by now.
+            _ if other => Offset(0),
+            true => match self.begun_anew(&key, known.offset).await {
                 Some(earliest) => earliest,
                 None => return,
             },
-            false => known,
+            false => known.offset,
         };
         let mut failed = 0;
         while position < end && !self.clients.is_empty() {
@@ -104,12 +122,17 @@ impl Reader {
                 }
             }
         }
-        self.positions.insert(key, position.max(end));
+        let place = Place {
+            topic: id,
+            offset: position.max(end),
+        };
+        self.positions.insert(key, place);
     }
 
     /// Where a partition begins that ends before `known`: its topic was deleted and created again
-    /// under the same name. None where it goes on to `known`: what is durable can be read a
-    /// moment before the watch tells of it, so an end may be told of late.
+    /// under the same name, on a bus that does not tell topics of one name apart. None where it
+    /// goes on to `known`: what is durable can be read a moment before the watch tells of it, so
+    /// an end may be told of late.
     async fn begun_anew(&self, key: &(TopicName, Partition), known: Offset) -> Option<Offset> {
         match self.bus.fetch(fetch_of(key, known)).await {
             Err(FetchError::OutOfRange { earliest, end, .. }) if end < known => Some(earliest),
