@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use support::gate::Gate;
 use support::{Folder, both, event, events, group, id, join, take, topic};
 use tidemill_broker::batch::Producer as Header;
 use tidemill_broker::limits::TRANSACTION_PARTS_MAX;
@@ -558,4 +559,35 @@ async fn a_commit_whose_answer_was_not_waited_for_is_done_once() {
         assert!(mine.commit().await.is_ok(), "nothing is open");
         broker.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_not_taken_back_by_an_abort() {
+    let (gate, disk) = Gate::new(16 << 20);
+    let broker = Broker::builder().disk(disk).open().await.unwrap();
+    create(&broker).await;
+    let mut mine = broker.transactional(name("mine"), MINUTE).await.unwrap();
+    mine.publish(&topic("a"), &events(0, 1)).await.unwrap();
+    gate.close();
+    let dropped = tokio::time::timeout(Duration::ZERO, mine.commit()).await;
+    assert!(dropped.is_err(), "nothing is durable yet");
+    assert!(shown(&broker, "a").await.is_empty());
+    gate.open();
+    let refused = mine.abort().await.unwrap_err();
+    let committed = TransactionStatus::Committed;
+    assert!(
+        matches!(refused, ProducerError::Transaction { status, .. } if status == committed),
+        "{refused}"
+    );
+    assert_eq!(shown(&broker, "a").await, ["0"]);
+    mine.publish(&topic("a"), &events(1, 1)).await.unwrap();
+    mine.abort().await.unwrap();
+    assert_eq!(shown(&broker, "a").await, ["0"]);
+    // A sync that fails leaves it undecided for readers.
+    mine.publish(&topic("a"), &events(2, 1)).await.unwrap();
+    gate.fail();
+    let lost = mine.commit().await.unwrap_err();
+    assert!(matches!(lost, ProducerError::Indeterminate(_)), "{lost}");
+    assert_eq!(shown(&broker, "a").await, ["0"]);
+    broker.close().await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
-use tidemill_core::{Partition, TopicId};
+use tidemill_core::{Offset, Partition, TopicId};
 
 use crate::batch::Batch;
 use crate::draft::Draft;
@@ -120,6 +120,13 @@ pub trait Machine: Send + 'static {
     /// own: like an effect it is only taken in, nothing is decided.
     fn appended(&mut self, lsn: Lsn, id: PartitionId, batch: &Batch) {
         let _ = (lsn, id, batch);
+    }
+
+    /// The records of a partition below `earliest` were deleted, which is durable (in LSN order,
+    /// before readers see it), or is replayed at recovery. For state that goes with its records;
+    /// nothing is decided by it.
+    fn trimmed(&mut self, lsn: Lsn, id: PartitionId, earliest: Offset) {
+        let _ = (lsn, id, earliest);
     }
 
     /// The durable state as it is now, to be taken chunk by chunk while more is applied: what

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::faulty::{disk_of, image};
-use common::{ByHand, Operation, Registers, ok, open, partition, publish, read_all, run};
+use common::{ByHand, Operation, Registers, TRIMMED, ok, open, partition, publish, read_all, run};
 use jiff::Timestamp;
 use tidemill_core::Offset;
 use tidemill_log::driver::MemoryDisk;
@@ -322,6 +322,9 @@ fn what_was_deleted_by_offset_stays_deleted() {
         assert_eq!(log.run(Operation::Trim(id(), 1)), Ok(before), "never back");
         log.pass(after(10_000));
         let image = image(disk.as_ref(), "");
+        assert_eq!(log.run(Operation::Get(TRIMMED)), Ok(before));
+        let told = again(&disk_of(&image), after(0)).run(Operation::Get(TRIMMED));
+        assert_eq!(told, Ok(before), "from the journal");
         log.log.close();
         log.settle();
         for log in [
@@ -337,6 +340,8 @@ fn what_was_deleted_by_offset_stays_deleted() {
             assert_eq!(offsets, left, "{write_after}");
         }
         let mut log = again(&disk, after(0));
+        let told = log.run(Operation::Get(TRIMMED));
+        assert_eq!(told, Ok(before), "the machine learns of it");
         log.publish(id(), b"more");
         log.pass(after(10_000));
         assert_eq!(read_all(&log.reader(), id(), 1).last().unwrap().0, 6);

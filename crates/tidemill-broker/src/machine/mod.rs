@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tidemill_core::varint;
+use tidemill_core::{Offset, varint};
 use tidemill_log::{Batch, Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 
 pub use self::operation::SeekTo;
@@ -118,11 +118,7 @@ impl BrokerMachine {
             self.durable.state().apply(change);
             return;
         }
-        let mut forgotten = None;
         match &change {
-            Change::Producer(ProducerChange::AbortedForgotten { partition, .. }) => {
-                forgotten = Some(*partition);
-            }
             Change::TopicDeleted { id } => self.durable.stability.forget_topic(*id),
             Change::Transaction(TransactionChange::State { head, .. }) if head.is_open() => {
                 self.durable.alarm.ring();
@@ -132,9 +128,6 @@ impl BrokerMachine {
         self.durable.state().apply(change);
         if topics {
             self.durable.publish_catalog();
-        }
-        if let Some(partition) = forgotten {
-            self.publish_decided(partition);
         }
     }
 
@@ -179,6 +172,14 @@ impl Machine for BrokerMachine {
             // The journal's checksum held, so this is an effect of another version. Going on
             // without it would lose it; whoever opens the log catches this.
             Err(why) => resume_unwind(Box::new(UnknownEffect { lsn, why })),
+        }
+    }
+
+    fn trimmed(&mut self, _: Lsn, id: PartitionId, earliest: Offset) {
+        let forgot = self.durable.state().producers.forget_aborted(id, earliest);
+        if forgot && self.live {
+            self.sealed.producers.forget_aborted(id, earliest);
+            self.publish_decided(id);
         }
     }
 

@@ -12,7 +12,6 @@ use crate::transaction::AbortedRange;
 const STATE: u16 = 0x0020;
 const FORGOTTEN: u16 = 0x0022;
 const ABORTED: u16 = 0x0026;
-const ABORTED_FORGOTTEN: u16 = 0x0027;
 
 /// One absolute change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +33,6 @@ pub(crate) enum ProducerChange {
     Aborted {
         partition: PartitionId,
         range: AbortedRange,
-    },
-    /// The aborted transactions of a partition that ended below an offset are forgotten: their
-    /// records are gone.
-    AbortedForgotten {
-        partition: PartitionId,
-        below: Offset,
     },
 }
 
@@ -89,11 +82,6 @@ impl ProducerChange {
                 }
                 ABORTED
             }
-            Self::AbortedForgotten { partition, below } => {
-                put_partition(out, *partition);
-                varint::put(out, below.0);
-                ABORTED_FORGOTTEN
-            }
         }
     }
 
@@ -121,10 +109,6 @@ impl ProducerChange {
                     },
                 }
             }
-            ABORTED_FORGOTTEN => Self::AbortedForgotten {
-                partition: reader.partition()?,
-                below: Offset(reader.number()?),
-            },
             _ => return Ok(None),
         }))
     }
@@ -210,10 +194,6 @@ mod tests {
                     last: Offset(400),
                     stable: Offset(u64::MAX),
                 },
-            },
-            ProducerChange::AbortedForgotten {
-                partition,
-                below: Offset(300),
             },
         ];
         for change in all {

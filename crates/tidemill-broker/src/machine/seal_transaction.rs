@@ -10,7 +10,6 @@ use tidemill_log::batch::Marker;
 
 use super::effect::Change;
 use super::operation::{Receipt, Refusal};
-use super::producer_effect::ProducerChange;
 use super::seal::Decision;
 use super::state::{GroupId, GroupState};
 use super::transaction_effect::TransactionChange;
@@ -21,8 +20,8 @@ use crate::limits::{
 };
 use crate::producer::{Header, ProducerEpoch, ProducerError, ProducerId, ProducerIdentity};
 use crate::transaction::{
-    Aborted, Ask, Caller, Done, Head, Transaction, TransactionOperation, TransactionStatus,
-    TransactionalId, end_bytes,
+    Ask, Caller, Done, Head, Transaction, TransactionOperation, TransactionStatus, TransactionalId,
+    end_bytes,
 };
 
 fn refused(error: ProducerError) -> Refusal {
@@ -165,12 +164,12 @@ impl Decision<'_, '_> {
     }
 
     fn add(&mut self, caller: &Caller, partition: PartitionId) -> Result<(), Refusal> {
-        let earliest = self.draft.earliest(partition);
-        let earliest = earliest.ok_or(Refusal::UnknownPartition(partition))?;
+        if self.draft.end(partition).is_none() {
+            return Err(Refusal::UnknownPartition(partition));
+        }
         if !self.hold(caller, (None, partition))? {
             return Ok(());
         }
-        self.forget_aborted(partition, earliest);
         let producer = caller.identity.id;
         let change = TransactionChange::Partition {
             producer,
@@ -178,16 +177,6 @@ impl Decision<'_, '_> {
         };
         self.changes.push(Change::Transaction(change));
         Ok(())
-    }
-
-    /// Forgets the aborted transactions whose records are gone.
-    fn forget_aborted(&mut self, partition: PartitionId, below: Offset) {
-        let aborted = self.state.producers.aborted(partition);
-        let oldest = aborted.and_then(Aborted::oldest);
-        if oldest.is_some_and(|oldest| oldest.last < below) {
-            let change = ProducerChange::AbortedForgotten { partition, below };
-            self.changes.push(Change::Producer(change));
-        }
     }
 
     /// Who writes a transactional batch, if nobody has shut it out.
@@ -234,11 +223,12 @@ impl Decision<'_, '_> {
         {
             return Ok(());
         }
-        // Those whose records are gone are forgotten together with this.
-        let below = self.draft.earliest(id).unwrap_or_default();
-        let aborted = known.aborted(id).map_or(0, |have| have.kept_from(below));
         let what = "aborted and open transactions in the partition";
-        bounded(aborted + known.open_count(id), ABORTED_MAX, what)
+        bounded(
+            known.aborted_count(id) + known.open_count(id),
+            ABORTED_MAX,
+            what,
+        )
     }
 
     fn offsets(

@@ -255,9 +255,6 @@ impl State {
             ProducerChange::Aborted { partition, range } => {
                 self.producers.add_aborted(partition, range);
             }
-            ProducerChange::AbortedForgotten { partition, below } => {
-                self.producers.forget_aborted(partition, below);
-            }
         }
     }
 

@@ -141,6 +141,49 @@ fn ids_and_open_transactions_are_bounded() {
 }
 
 #[test]
+fn what_was_aborted_is_forgotten_when_its_records_are_deleted() {
+    let (mut machine, durable) = BrokerMachine::new();
+    let aborted = |first, last| {
+        let range = AbortedRange {
+            producer: ProducerId(9),
+            first: Offset(first),
+            last: Offset(last),
+            stable: Offset(last + 1),
+        };
+        let partition = PARTITION;
+        Change::Producer(ProducerChange::Aborted { partition, range })
+    };
+    for n in 0..3 {
+        machine.apply_durable(aborted(n * 10, n * 10 + 5));
+    }
+    // Replayed, and then as it comes.
+    machine.trimmed(Lsn(1), PARTITION, Offset(6));
+    machine.recovered();
+    let bounds = tidemill_log::Bounds {
+        earliest: Offset(6),
+        end: Offset(100),
+        size_bytes: 0,
+    };
+    let found = |from| {
+        let stable = durable.stability.stable(PARTITION, bounds);
+        let aborted = stable.aborted(Offset(from), Offset(100));
+        let firsts: Vec<_> = aborted.iter().map(|range| range.first.0).collect();
+        (stable.earliest.0, firsts)
+    };
+    assert_eq!(found(0), (6, vec![10, 20]));
+    machine.trimmed(Lsn(2), PARTITION, Offset(15));
+    assert_eq!(found(0), (6, vec![10, 20]), "its control record is there");
+    machine.trimmed(Lsn(3), PARTITION, Offset(16));
+    assert_eq!(found(0), (16, vec![20]), "nothing below is read any longer");
+    assert_eq!(machine.sealed, *durable.state());
+    let mut again = BrokerMachine::new();
+    machine
+        .dump()
+        .for_each(|chunk| again.0.load(&chunk).unwrap());
+    assert_eq!(again.1.state().producers.aborted_count(PARTITION), 1);
+}
+
+#[test]
 fn aborted_transactions_of_a_partition_are_bounded_with_those_that_may_become_one() {
     let disk = Arc::new(MemoryDisk::new(64 << 20));
     let log = open(&disk, BrokerMachine::new().0);

@@ -89,12 +89,8 @@ impl Producers {
     pub(crate) fn into_changes(self) -> impl Iterator<Item = ProducerChange> {
         let aborted = self.aborted.into_iter();
         let aborted = aborted.flat_map(|(partition, aborted)| {
-            let below = aborted.from();
-            let forgotten = ProducerChange::AbortedForgotten { partition, below };
-            let forgotten = Some(forgotten).filter(|_| below > Offset(0));
             let ranges = aborted.into_ranges();
-            let ranges = ranges.map(move |range| ProducerChange::Aborted { partition, range });
-            forgotten.into_iter().chain(ranges)
+            ranges.map(move |range| ProducerChange::Aborted { partition, range })
         });
         let producers = self.partitions.into_iter();
         let producers = producers.flat_map(|(partition, producers)| {
@@ -143,8 +139,9 @@ impl Producers {
         self.open.get(&id).map_or(0, BTreeSet::len)
     }
 
-    pub(crate) fn aborted(&self, id: PartitionId) -> Option<&Aborted> {
-        self.aborted.get(&id)
+    /// How many aborted transactions of a partition are remembered.
+    pub(crate) fn aborted_count(&self, id: PartitionId) -> usize {
+        self.aborted.get(&id).map_or(0, Aborted::len)
     }
 
     /// Takes an aborted transaction out of a snapshot.
@@ -152,9 +149,11 @@ impl Producers {
         self.aborted.entry(id).or_default().push(range);
     }
 
-    /// Forgets the aborted transactions that ended below the first offset that is kept.
-    pub(crate) fn forget_aborted(&mut self, id: PartitionId, below: Offset) {
-        self.aborted.entry(id).or_default().forget(below);
+    /// Forgets the aborted transactions that ended below the first offset that is kept. Answers
+    /// whether there were any.
+    pub(crate) fn forget_aborted(&mut self, id: PartitionId, below: Offset) -> bool {
+        let aborted = self.aborted.get_mut(&id);
+        aborted.is_some_and(|aborted| aborted.forget(below))
     }
 
     /// A batch of a producer was appended at this base offset. Answers whether a transaction

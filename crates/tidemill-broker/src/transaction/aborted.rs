@@ -31,33 +31,20 @@ pub struct AbortedRange {
 pub(crate) struct Aborted {
     /// In chunks, by ascending `last`.
     chunks: Vec<Arc<Vec<AbortedRange>>>,
+    count: usize,
     /// What ended below this offset was forgotten.
     from: Offset,
 }
 
 impl Aborted {
     /// How many there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.iter().count()
+        self.count
     }
 
     /// What ended below this offset was forgotten: nothing below may be read any longer.
     pub(crate) fn from(&self) -> Offset {
         self.from
-    }
-
-    /// How many of them end at this offset or later.
-    pub(crate) fn kept_from(&self, below: Offset) -> usize {
-        let gone = |range: &AbortedRange| range.last < below;
-        let chunks = self.chunks.iter();
-        let kept = chunks.map(|chunk| chunk.len() - chunk.partition_point(gone));
-        kept.sum()
-    }
-
-    /// The oldest one.
-    pub(crate) fn oldest(&self) -> Option<&AbortedRange> {
-        self.chunks.first()?.first()
     }
 
     /// All of them.
@@ -73,22 +60,29 @@ impl Aborted {
 
     /// Another one, that ends behind all others.
     pub(crate) fn push(&mut self, range: AbortedRange) {
+        self.count += 1;
         match self.chunks.last_mut().filter(|last| last.len() < CHUNK) {
             Some(last) => Arc::make_mut(last).push(range),
             None => self.chunks.push(Arc::new(vec![range])),
         }
     }
 
-    /// Forgets what ended below the first offset that is kept.
-    pub(crate) fn forget(&mut self, below: Offset) {
-        self.from = self.from.max(below);
+    /// Forgets what ended below the first offset that is kept. Answers whether there was any.
+    pub(crate) fn forget(&mut self, below: Offset) -> bool {
         let gone = |range: &AbortedRange| range.last < below;
+        let oldest = self.chunks.first().and_then(|chunk| chunk.first());
+        if !oldest.is_some_and(gone) {
+            return false;
+        }
+        self.from = self.from.max(below);
         self.chunks.retain(|chunk| !chunk.last().is_some_and(gone));
         if let Some(first) = self.chunks.first_mut()
             && first.first().is_some_and(gone)
         {
             Arc::make_mut(first).retain(|range| !gone(range));
         }
+        self.count = self.chunks.iter().map(|chunk| chunk.len()).sum();
+        true
     }
 
     /// Those that have something in `from..until`.
@@ -136,12 +130,12 @@ mod tests {
         }
         let before = aborted.clone();
         for below in [5_003, 5_005, 5_006, 9_999, 20_000] {
-            aborted.forget(Offset(below));
+            let forgot = aborted.forget(Offset(below));
             let kept: Vec<_> = before.iter().filter(|r| r.last.0 >= below).collect();
             assert_eq!(aborted.iter().collect::<Vec<_>>(), kept, "{below}");
-            assert_eq!((aborted.len(), aborted.from()), (kept.len(), Offset(below)));
-            assert_eq!(aborted.oldest(), kept.first().copied());
-            assert_eq!(before.kept_from(Offset(below)), kept.len());
+            assert_eq!(aborted.len(), kept.len());
+            assert_eq!(aborted.from() == Offset(below), forgot);
+            assert!(!aborted.forget(Offset(below)), "nothing more");
         }
         assert_eq!(before.len(), 1_000, "a clone stays what it was");
     }

@@ -6,6 +6,7 @@ use tidemill_core::{Event, GroupName, Offset, Partition, Position, TopicName};
 
 use super::api::{Begins, InitTransactional, TransactionEnd};
 use super::id::TransactionalId;
+use super::state::TransactionStatus;
 use crate::broker::Broker;
 use crate::producer::{Producer, ProducerError, ProducerIdentity};
 
@@ -111,9 +112,18 @@ impl Transactional {
     /// Ends the transaction: nothing in it counts.
     ///
     /// # Errors
-    /// As [`Broker::end_transaction`].
+    /// As [`Broker::end_transaction`]; [`ProducerError::Transaction`] where a commit had no
+    /// answer, and was done: everything in it counts.
     pub async fn abort(&mut self) -> Result<(), ProducerError> {
+        let committing = self.ending == Some(true);
         self.end_again().await?;
+        if committing {
+            return Err(ProducerError::Transaction {
+                id: self.id.clone(),
+                status: TransactionStatus::Committed,
+                what: "be aborted",
+            });
+        }
         self.end(false).await
     }
 

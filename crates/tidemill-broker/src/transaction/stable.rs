@@ -77,8 +77,7 @@ impl Stability {
     /// What may be read of a partition that reaches so far. The bounds must have been looked at
     /// before.
     pub(crate) fn stable(&self, id: PartitionId, bounds: Bounds) -> Stable {
-        let decided = self.get(id);
-        let decided = decided.as_deref().cloned().unwrap_or_default();
+        let decided = self.get(id).unwrap_or_default();
         let earliest = bounds.earliest.max(decided.aborted.from());
         let open = decided.first_open.unwrap_or(bounds.end);
         Stable {
@@ -86,7 +85,7 @@ impl Stability {
             // Where the beginning of an open transaction was deleted, nothing that is kept is
             // decided.
             end: open.max(earliest).min(bounds.end),
-            aborted: decided.aborted,
+            decided,
         }
     }
 
@@ -105,13 +104,13 @@ pub(crate) struct Stable {
     pub(crate) earliest: Offset,
     /// The last stable offset: every transaction below has ended.
     pub(crate) end: Offset,
-    aborted: Aborted,
+    decided: Arc<Decided>,
 }
 
 impl Stable {
     /// The aborted transactions with something in `from..until`, by ascending ends.
     pub(crate) fn aborted(&self, from: Offset, until: Offset) -> Vec<AbortedRange> {
-        self.aborted.within(from, until.min(self.end))
+        self.decided.aborted.within(from, until.min(self.end))
     }
 
     /// For batches that were read.
@@ -213,8 +212,8 @@ mod tests {
         assert_eq!(end(0, 9), 9);
         let stable = stability.stable(ID, bounds(0, 9));
         assert_eq!(stable.aborted(Offset(0), Offset(9)).len(), 1);
-        let mut gone = decided(None, &[]);
-        gone.aborted.forget(Offset(5));
+        let mut gone = decided(None, &[(1, 2, 3)]);
+        assert!(gone.aborted.forget(Offset(5)));
         stability.publish(ID, gone);
         assert_eq!(stability.stable(ID, bounds(0, 9)).earliest, Offset(5));
         stability.forget_topic(ID.topic);

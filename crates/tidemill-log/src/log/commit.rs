@@ -114,7 +114,10 @@ impl<M: Machine, T> Log<M, T> {
                     id,
                     bases,
                     earliest,
-                } => self.trimmed(*lsn, *id, bases, *earliest),
+                } => {
+                    self.trimmed(*lsn, *id, bases, *earliest);
+                    self.machine.trimmed(*lsn, *id, *earliest);
+                }
                 Sealed::Swap { id, swap } => self.swapped(*lsn, *id, swap),
                 Sealed::Records { id, batch } => {
                     self.store.append(*lsn, *id, batch);

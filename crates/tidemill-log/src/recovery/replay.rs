@@ -95,6 +95,7 @@ impl<'a, M: Machine> Replay<'a, M> {
                 self.replayed.gone.extend(gone);
                 if !in_snapshot {
                     self.store.trim_again(id, &bases, earliest);
+                    self.machine.trimmed(lsn, id, earliest);
                 }
             }
             Part::SegmentSwap { id, swap } => {

@@ -70,6 +70,9 @@ impl Registers {
     }
 }
 
+/// The register that holds the highest offset below which records were deleted.
+pub(crate) const TRIMMED: u64 = u64::MAX;
+
 impl Machine for Registers {
     type Operation = Operation;
     /// The base offset of what was published, or a register.
@@ -172,6 +175,13 @@ impl Machine for Registers {
         let (key, value) = effect.bytes.split_at(8);
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
         self.durable.insert(number(key), number(value));
+    }
+
+    fn trimmed(&mut self, _: Lsn, _: PartitionId, earliest: Offset) {
+        for state in [&mut self.sealed, &mut self.durable] {
+            let have = state.entry(TRIMMED).or_default();
+            *have = earliest.0.max(*have);
+        }
     }
 
     fn dump(&self) -> Dump {
