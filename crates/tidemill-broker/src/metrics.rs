@@ -68,6 +68,8 @@ counters! {
     published_events,
     /// Roughly their bytes.
     published_bytes,
+    /// Events that a producer sent again and that were kept before: not counted as published.
+    repeated_events,
     /// Publishes that were refused or not kept.
     publish_errors,
     /// Deliveries that were given to members, every attempt counted.

@@ -93,6 +93,9 @@ async fn a_batch_sent_again_has_its_old_offset_and_a_gap_is_refused() {
         assert_eq!(gap, out_of_order);
         assert!(!gap.is_retriable());
         assert_eq!(values(&broker).await, [0, 1, 2, 3, 4]);
+        let metrics = broker.metrics();
+        let counted = (metrics.published_events, metrics.repeated_events);
+        assert_eq!((counted, metrics.publish_errors), ((5, 5), 1));
         let known = broker.producers(&topic("t"), Partition(0)).unwrap();
         assert_eq!(known.len(), 1);
         assert_eq!(known[0].last_sequence, Sequence::new(4));
@@ -345,6 +348,7 @@ async fn a_producer_of_the_program_numbers_its_events_and_sends_again_what_had_n
         found.sort_unstable();
         expected.sort_unstable();
         assert_eq!(found, expected);
+        assert_eq!(broker.metrics().published_events, expected.len() as u64);
         broker.close().await;
     }
 }

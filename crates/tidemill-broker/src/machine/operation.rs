@@ -106,6 +106,8 @@ pub(crate) enum Receipt {
     Topic(Topic),
     /// The base offsets of each append's batches, in their order.
     Appended(Vec<Vec<Offset>>),
+    /// A producer sent the batches of one append again: the base offsets that they have.
+    Repeated(Vec<Offset>),
     /// The group with its position in every partition of its topics.
     Joined {
         group: GroupId,

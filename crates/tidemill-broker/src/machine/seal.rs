@@ -175,8 +175,13 @@ impl Decision<'_, '_> {
             Operation::DeleteTopic { name } => self.delete_topic(name),
             Operation::Transaction(operation) => self.transaction(*operation),
             Operation::Publish(append) | Operation::PublishAdded(append) => {
+                let mut batches = append.batches.iter();
+                let of_producer = batches.any(|(_, batch)| batch.producer().is_some());
                 let bases = self.append(append)?;
-                Ok(Receipt::Appended(vec![bases]))
+                Ok(match of_producer && self.wrote.is_empty() {
+                    true => Receipt::Repeated(bases),
+                    false => Receipt::Appended(vec![bases]),
+                })
             }
             Operation::Commit {
                 group,

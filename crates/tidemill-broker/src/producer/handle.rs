@@ -14,6 +14,7 @@ use crate::broker::{Broker, Inner};
 use crate::encode::{Places, Sorted};
 use crate::limits::PUBLISH_MAX_EVENTS;
 use crate::machine::{Append, Operation, Receipt};
+use crate::metrics::add;
 
 /// An idempotent producer. Publishes one after the other; see [`Broker::producer`].
 #[derive(Debug)]
@@ -162,6 +163,8 @@ impl Producer {
             .map_err(ProducerError::from)
         {
             Ok(Receipt::Appended(bases)) => bases.into_iter().next().unwrap_or_default(),
+            // It was kept, and nobody was told so.
+            Ok(Receipt::Repeated(bases)) => bases,
             Ok(_) => Vec::new(),
             Err(error) => {
                 let unknown = match &error {
@@ -178,6 +181,10 @@ impl Producer {
             }
         };
         self.unsure = None;
+        let counters = &self.inner.counters;
+        add(&counters.published_events, sent.events.len());
+        let bytes = sent.events.iter().map(Event::size_bytes).sum();
+        add(&counters.published_bytes, bytes);
         for (partition, batch) in &sent.append.batches {
             let next = self.next.entry((topic, *partition)).or_default();
             *next = next.plus(batch.record_count());

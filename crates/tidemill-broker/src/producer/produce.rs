@@ -42,6 +42,14 @@ pub struct ProducerInfo {
     pub transaction_start: Option<Offset>,
 }
 
+/// When a batch was kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    Now,
+    /// It was sent again.
+    Before,
+}
+
 impl Broker {
     /// Appends a prepared batch, and answers the offset of its first record when it is durable.
     ///
@@ -75,14 +83,16 @@ impl Broker {
             Begins::No => Operation::PublishAdded(append),
         };
         let produced = inner.produce_one(operation).await;
+        let counters = &inner.counters;
         match &produced {
-            Ok(_) => {
-                add(&inner.counters.published_events, records as usize);
-                add(&inner.counters.published_bytes, bytes);
+            Ok((_, Kept::Now)) => {
+                add(&counters.published_events, records as usize);
+                add(&counters.published_bytes, bytes);
             }
-            Err(_) => add(&inner.counters.publish_errors, 1),
+            Ok((_, Kept::Before)) => add(&counters.repeated_events, records as usize),
+            Err(_) => add(&counters.publish_errors, 1),
         }
-        produced
+        produced.map(|(base, _)| base)
     }
 
     /// The producers that a partition knows, by their ids.
@@ -132,16 +142,18 @@ impl Inner {
         })
     }
 
-    async fn produce_one(&self, operation: Operation) -> Result<Offset, ProducerError> {
+    async fn produce_one(&self, operation: Operation) -> Result<(Offset, Kept), ProducerError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
         }
         let receipt = self.submit(operation).await?;
-        let base = match receipt {
-            Receipt::Appended(bases) => bases.first().and_then(|bases| bases.first()).copied(),
-            _ => None,
+        let (bases, kept) = match receipt {
+            Receipt::Appended(bases) => (bases.into_iter().next().unwrap_or_default(), Kept::Now),
+            Receipt::Repeated(bases) => (bases, Kept::Before),
+            _ => (Vec::new(), Kept::Now),
         };
-        Ok(base.expect("one batch has one base offset"))
+        let base = bases.first().copied();
+        Ok((base.expect("one batch has one base offset"), kept))
     }
 }
 
