@@ -164,3 +164,49 @@ fn a_backup_is_taken_verified_and_restored_and_what_is_none_is_refused() {
     assert!(half.out.contains("unreadable"), "{half:?}");
     half.failed();
 }
+
+#[test]
+fn a_repair_changes_nothing_until_told_and_says_which_events_are_lost() {
+    let data = written();
+    run(&["log", "repair", "--data", path(&data)]).done();
+    let segment = file(data.path(), ".log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let ended = run(&["log", "repair", "--data", path(&data)]);
+    assert!(
+        ended.out.contains("lost: orders/0, offsets 0 until"),
+        "{ended:?}"
+    );
+    assert!(ended.failed().contains("nothing was changed"));
+    assert_eq!(std::fs::read(&segment).unwrap(), bytes);
+    let told = json(&run(&["log", "repair", "--data", path(&data), "--json"]).out);
+    let lost = &told[0]["lost"][0];
+    assert_eq!(
+        (&lost["topic"], &told[0]["done"]),
+        (&"orders".into(), &false.into())
+    );
+    let until = lost["offsets"]["until"].as_u64().unwrap();
+
+    let done = run(&["log", "repair", "--data", path(&data), "--yes"]).done();
+    assert!(
+        done.contains("kept aside: aside/") && done.ends_with("repaired\n"),
+        "{done}"
+    );
+    run(&["log", "verify", "--data", path(&data)]).done();
+    let server = Server::start(data.path());
+    let rest = (80 - until).to_string();
+    let read = ["subscribe", "orders", "--from", "beginning", "--max", &rest];
+    let events = server.run(&read).done();
+    assert_eq!(events.lines().count() as u64, 80 - until);
+    server.running.stop("TERM").done();
+
+    for name in ["superblock.0", "superblock.1"] {
+        std::fs::write(data.path().join(name), b"gone").unwrap();
+    }
+    let hopeless = run(&["log", "repair", "--data", path(&data), "--yes"]).misused();
+    assert!(
+        hopeless.contains("restore the folder from a backup"),
+        "{hopeless}"
+    );
+}

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod options;
 pub mod reader;
 mod recovery;
+pub mod repair;
 pub mod scrub;
 mod segment;
 mod settings;

@@ -5,19 +5,17 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use common::dying::Dying;
 use common::faulty::{disk_of, image};
 use common::{ByHand, Operation, partition, read_all};
 use tidemill_log::backup::{BackedUp, BackupError, MANIFEST, Pinned, Taking, restore, take};
 use tidemill_log::driver::{FileDisk, MemoryDisk};
 use tidemill_log::inspect::verify;
 use tidemill_log::limits::RESTORE_EPOCHS;
-use tidemill_log::{Disk, DiskFile, DiskLock, OpenError, Options, PartitionId};
+use tidemill_log::{Disk, OpenError, Options, PartitionId};
 use uuid::Uuid;
 
 type Image = HashMap<String, Vec<u8>>;
@@ -307,102 +305,6 @@ fn a_target_with_anything_in_it_is_refused_and_left_alone() {
     assert_eq!(opened(&from).log.epoch(), 3, "as it was");
 }
 
-/// A disk whose operations fail from a certain one on, as those of a process that was killed.
-struct Dying {
-    inner: Arc<dyn Disk>,
-    left: Arc<AtomicU64>,
-}
-
-struct DyingFile {
-    inner: Arc<dyn DiskFile>,
-    left: Arc<AtomicU64>,
-}
-
-fn alive(left: &AtomicU64) -> io::Result<()> {
-    let less = |left: u64| left.checked_sub(1);
-    match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(io::Error::other("killed")),
-    }
-}
-
-impl Dying {
-    fn wrap(&self, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        let left = self.left.clone();
-        Arc::new(DyingFile { inner, left })
-    }
-}
-
-impl Disk for Dying {
-    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        alive(&self.left)?;
-        Ok(self.wrap(self.inner.create(path)?))
-    }
-
-    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(self.inner.open(path)?))
-    }
-
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.inner.list(dir)
-    }
-
-    fn make_dir(&self, dir: &str) -> io::Result<()> {
-        alive(&self.left)?;
-        self.inner.make_dir(dir)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        alive(&self.left)?;
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        alive(&self.left)?;
-        self.inner.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        alive(&self.left)?;
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self) -> io::Result<DiskLock> {
-        self.inner.lock()
-    }
-}
-
-impl DiskFile for DyingFile {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read_at(position, buf)
-    }
-
-    fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {
-        if let Err(killed) = alive(&self.left) {
-            // A part of it has reached the file.
-            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
-            let some = all[..all.len() / 2].to_vec();
-            self.inner.write_at(position, &[some.into()])?;
-            return Err(killed);
-        }
-        self.inner.write_at(position, pieces)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        alive(&self.left)?;
-        self.inner.sync_data()
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        alive(&self.left)?;
-        self.inner.truncate(len)
-    }
-}
-
 /// What is there is the whole log, or is refused, or nothing was begun.
 fn never_opens_as_another_log(left: &Image) {
     if left.is_empty() {
@@ -429,10 +331,7 @@ fn a_backup_or_a_restore_that_is_killed_at_any_step_leaves_nothing_that_is_taken
         let mut killed = 0;
         for step in 0.. {
             let inner = empty();
-            let dying = Dying {
-                inner: inner.clone(),
-                left: Arc::new(AtomicU64::new(step)),
-            };
+            let dying = Dying::after(step, inner.clone());
             let ended = match restoring {
                 false => at_rest(from.as_ref(), &dying).map(|_| ()),
                 true => restored(whole.as_ref(), &dying),

@@ -1,10 +1,11 @@
 //! Looks into a data folder that nobody has open, with the names that the broker knows: what is
-//! damaged, and what is there.
+//! damaged, what is there, and what can be repaired.
 //!
-//! Reads, and changes nothing. Blocks: not for an async worker. This room may not know how a
-//! finding is shown.
+//! Reads, and changes nothing but by [`repair()`]. Blocks: not for an async worker. This room may
+//! not know how a finding is shown.
 
 mod effects;
+mod mend;
 mod names;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use tidemill_log::inspect as log;
 pub use tidemill_log::inspect::{Dump, InspectError, Progress};
 use tidemill_log::{Disk, OpenError};
 use uuid::Uuid;
+
+pub use mend::{JournalEnd, LostEvents, MendedSegment, Repair, RepairError, plan_repair, repair};
 
 use names::Names;
 
@@ -159,7 +162,7 @@ pub fn holds_log(folder: &Path) -> bool {
     log::is_there(&FileDisk::read_only(folder))
 }
 
-fn lock(disk: &FileDisk) -> Result<tidemill_log::DiskLock, OpenError> {
+fn lock(disk: &dyn Disk) -> Result<tidemill_log::DiskLock, OpenError> {
     disk.lock().map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => OpenError::Locked(error.to_string()),
         _ => OpenError::Io {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod lines;
+mod repair;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::output::{unwritten, write};
 use crate::progress::Reading;
 use crate::values;
 
-/// Verify, show, back up and restore a data folder that no server has open
+/// Verify, show, back up, restore and repair a data folder that no server has open
 #[derive(Subcommand)]
 #[command(after_help = "Example:\n  tidemill log verify --data ./tidemill-data")]
 pub(crate) enum Log {
@@ -25,6 +26,7 @@ pub(crate) enum Log {
     Dump(DumpFiles),
     Backup(backup::Backup),
     Restore(backup::Restore),
+    Repair(repair::Repair),
 }
 
 /// Check every byte of a data folder, and change nothing
@@ -84,6 +86,7 @@ impl Log {
             Self::Dump(command) => command.run(),
             Self::Backup(command) => command.run(),
             Self::Restore(command) => command.run(),
+            Self::Repair(command) => command.run(),
         }
     }
 }

@@ -184,6 +184,26 @@ impl Batch {
         Ok(())
     }
 
+    /// A batch that takes the place of `count` offsets from `base` on, and has no records.
+    ///
+    /// # Panics
+    /// Where there is no offset, or more than 2,147,483,647.
+    #[must_use]
+    pub fn without_records(base: Offset, count: u32) -> Self {
+        let delta = i32::try_from(count).ok().filter(|count| *count > 0);
+        let delta = delta.expect("a batch has from one to 2,147,483,647 offsets") - 1;
+        let parts = Parts {
+            count: 0,
+            last_offset_delta: delta,
+            base_timestamp_ms: -1,
+            max_timestamp_ms: -1,
+            producer: None,
+            transactional: false,
+            control: false,
+        };
+        Self::assemble(vec![0; HEADER_BYTES], &parts).with_base_offset(base)
+    }
+
     /// The offset of the first record.
     #[must_use]
     pub fn base_offset(&self) -> Offset {

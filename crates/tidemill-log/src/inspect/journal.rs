@@ -116,7 +116,7 @@ pub(crate) fn files(disk: &dyn Disk) -> Result<Found, OpenError> {
 }
 
 /// Checks the journal that a superblock names.
-pub(super) fn check(look: &mut Look<'_>, block: &Superblock) -> Result<(), OpenError> {
+pub(crate) fn check(look: &mut Look<'_>, block: &Superblock) -> Result<(), OpenError> {
     let found = files(look.disk)?;
     look.report.counts.journal_files = found.len() as u64;
     let head = block.head;

@@ -10,7 +10,7 @@ mod segments;
 pub(crate) mod snapshot;
 mod strays;
 pub(crate) mod superblocks;
-mod verify;
+pub(crate) mod verify;
 
 use thiserror::Error;
 

@@ -54,24 +54,24 @@ pub fn learn(disk: &dyn Disk, meaning: &mut dyn Meaning) -> Result<(), InspectEr
 }
 
 /// One verification while it goes on.
-pub(super) struct Look<'a> {
-    pub(super) disk: &'a dyn Disk,
-    pub(super) meaning: &'a mut dyn Meaning,
+pub(crate) struct Look<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) meaning: &'a mut dyn Meaning,
     watch: &'a mut dyn FnMut(Progress<'_>),
-    pub(super) report: Report,
+    pub(crate) report: Report,
     done_bytes: u64,
     total_bytes: u64,
     /// The snapshot's table.
-    pub(super) table: BTreeMap<PartitionId, TableEntry>,
-    pub(super) snapshot_lsn: Lsn,
+    pub(crate) table: BTreeMap<PartitionId, TableEntry>,
+    pub(crate) snapshot_lsn: Lsn,
     /// Segments that the snapshot lists as deleted: partition, first offset, generation.
-    pub(super) gone: BTreeSet<(PartitionId, Offset, u32)>,
+    pub(crate) gone: BTreeSet<(PartitionId, Offset, u32)>,
     /// What the journal says beyond it.
-    pub(super) tail: Tail,
+    pub(crate) tail: Tail,
 }
 
 impl<'a> Look<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         disk: &'a dyn Disk,
         meaning: &'a mut dyn Meaning,
         watch: &'a mut dyn FnMut(Progress<'_>),
@@ -106,7 +106,7 @@ impl<'a> Look<'a> {
     }
 
     /// Reads both superblocks; answers the newest.
-    pub(super) fn superblocks(&mut self) -> Result<Option<Superblock>, InspectError> {
+    pub(crate) fn superblocks(&mut self) -> Result<Option<Superblock>, InspectError> {
         let mut roots = roots(self.disk);
         for (_, root) in &mut roots {
             if let Root::Refused(_) = root
@@ -141,7 +141,7 @@ impl<'a> Look<'a> {
     }
 
     /// Reads the snapshot; answers whether it is whole.
-    pub(super) fn snapshot(&mut self, number: u64) -> bool {
+    pub(crate) fn snapshot(&mut self, number: u64) -> bool {
         if number == 0 {
             return true;
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod dying;
 pub(crate) mod faulty;
 
 use std::collections::BTreeMap;
