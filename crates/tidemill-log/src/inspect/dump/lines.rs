@@ -125,6 +125,11 @@ pub(super) fn part(out: &mut Out<'_>, part: Part) {
         Part::Marker => ("marker", Vec::new()),
         Part::PartitionCreate(id) => ("partition create", of_partition(id)),
         Part::PartitionDelete(id) => ("partition delete", of_partition(id)),
+        Part::PartitionSettings { id, settings } => {
+            let mut fields = of_partition(id);
+            fields.push(("settings", text(format!("{settings:?}"))));
+            ("partition settings", fields)
+        }
         Part::SegmentCreate { id, base } => {
             let mut fields = of_partition(id);
             fields.push(("first_offset", number(base)));
