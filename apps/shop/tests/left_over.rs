@@ -6,10 +6,10 @@
 
 mod support;
 
-use std::future::ready;
+use std::future::{pending, ready};
 use std::time::Duration;
 
-use support::memory_bus;
+use support::{memory_bus, small_file};
 use tidemill::core::bus::Watch;
 use tidemill::core::{
     BoxFuture, Fetch, FetchError, Fetched, GroupMember, Guarantees, Position, PublishError,
@@ -17,7 +17,7 @@ use tidemill::core::{
 };
 use tidemill::{Bus, Event, Message, TopicName};
 use tidemill_shop::database::Place;
-use tidemill_shop::demo::{self, DemoOptions, Format, Load};
+use tidemill_shop::demo::{self, DemoOptions, DemoReport, Format, Load};
 use tidemill_shop::events::{CreateOrder, OrderConfirmed};
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::{Source, Traffic, publish};
@@ -105,6 +105,35 @@ impl Subscriber for Late {
     }
 }
 
+fn options(place: Place, load: Load) -> DemoOptions {
+    let opening = Opening {
+        seed: 1,
+        least: 20_000,
+        most: 30_000,
+    };
+    DemoOptions {
+        place,
+        shop: ShopOptions {
+            opening,
+            ..ShopOptions::default()
+        },
+        load,
+        run_for: None,
+        http: None,
+        format: Format::Text,
+    }
+}
+
+/// Runs the demo; fails if it waits in vain.
+async fn run(bus: Bus, options: DemoOptions, until: impl Future<Output = ()> + Send) -> DemoReport {
+    let mut output = Vec::new();
+    let run = demo::run(bus, options, &mut output, until);
+    let ended = tokio::time::timeout(LONGEST, run).await;
+    let report = ended.expect("no order is waited for in vain").unwrap();
+    assert!(report.is_success(), "{report:?}");
+    report
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_that_end_before_they_are_published_again_are_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -115,26 +144,25 @@ async fn orders_that_end_before_they_are_published_again_are_not_waited_for() {
     let waiting = source.generate(Traffic::default(), ORDERS).await.unwrap();
     publish(&bus, &waiting).await.unwrap();
     source.close().await;
-    let opening = Opening {
-        seed: 1,
-        least: 20_000,
-        most: 30_000,
-    };
-    let options = DemoOptions {
-        place,
-        shop: ShopOptions {
-            opening,
-            ..ShopOptions::default()
-        },
-        load: Load::None,
-        run_for: None,
-        http: None,
-        format: Format::Text,
-    };
-    let mut output = Vec::new();
-    let run = demo::run(Bus::new(Late(bus)), options, &mut output, ready(()));
-    let ended = tokio::time::timeout(LONGEST, run).await;
-    let report = ended.expect("no order is waited for in vain").unwrap();
-    assert!(report.is_success(), "{report:?}");
+    let late = Bus::new(Late(bus));
+    let report = run(late, options(place, Load::None), ready(())).await;
     assert_eq!((report.log.accepted, report.ended), (ORDERS, ORDERS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_of_a_source_that_was_set_back_are_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = Load::Replay {
+        file: small_file(),
+        rejects: folder.path().join("rejects.csv"),
+    };
+    let options = options(Place::Folder(folder.path().to_owned()), load);
+    let bus = memory_bus().await;
+    let first = run(bus.clone(), options.clone(), pending()).await;
+    // Gone, as where an older copy of it was put in its place.
+    std::fs::remove_file(folder.path().join("source.sqlite")).unwrap();
+    let second = run(bus, options, pending()).await;
+    assert_eq!(second.log.accepted, first.log.accepted);
+    assert_eq!(second.balance, first.balance);
+    assert_eq!(second.ended, 0);
 }

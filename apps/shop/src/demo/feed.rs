@@ -1,6 +1,7 @@
 //! The demo's source at work: publishes a file or generated traffic, at a pace, and never more
 //! than the shop keeps up with. Knows no service.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ pub(super) struct Feed {
     pub(super) bus: Bus,
     pub(super) source: Source,
     pub(super) flight: Arc<Flight>,
+    /// Orders that were on the bus before this process began. They may end, or have ended, before
+    /// they are published again; what of them had not ended then is under way since then.
+    pub(super) known: Arc<BTreeSet<i64>>,
     pub(super) published: Arc<AtomicU64>,
     /// How far a file came; a std lock that is never held across an await.
     pub(super) replayed: Arc<Mutex<Replayed>>,
@@ -45,10 +49,11 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Publishes what the last process left over; what of it has not ended is under way already.
-    pub(super) async fn again(&self, left_over: &[Waiting]) -> Result<(), DemoError> {
-        for batch in left_over.chunks(SOURCE_BATCH_MAX) {
-            self.publish(batch).await?;
+    /// Publishes what the last process left over.
+    pub(super) async fn left_over(&self) -> Result<(), DemoError> {
+        let waiting = self.source.left_over().await?;
+        for batch in waiting.chunks(SOURCE_BATCH_MAX) {
+            self.send(batch).await?;
         }
         Ok(())
     }
@@ -147,19 +152,14 @@ impl Feed {
         }
     }
 
-    /// Publishes what was never published before.
     async fn send(&self, waiting: &[Waiting]) -> Result<(), DemoError> {
-        let now = Instant::now();
-        for order_id in waiting.iter().filter_map(|w| w.request.order_id()) {
-            self.flight.begin(order_id, now);
-        }
-        self.publish(waiting).await
-    }
-
-    async fn publish(&self, waiting: &[Waiting]) -> Result<(), DemoError> {
         let Some(last) = waiting.last() else {
             return Ok(());
         };
+        let now = Instant::now();
+        let orders = waiting.iter().filter_map(|w| w.request.order_id());
+        let new = orders.filter(|id| !self.known.contains(id));
+        new.for_each(|id| self.flight.begin(id, now));
         while let Err(error) = publish(&self.bus, waiting).await {
             if !error.is_retriable() {
                 return Err(PublishError::into(error));

@@ -79,8 +79,9 @@ impl Logbook {
         self.requested.iter().filter(open).copied()
     }
 
-    pub(super) fn has_ended(&self, order_id: i64) -> bool {
-        self.ended.contains_key(&order_id)
+    /// All that was accepted.
+    pub(super) fn into_requested(self) -> BTreeSet<i64> {
+        self.requested
     }
 
     fn request(&mut self, event: &Event) {

@@ -238,11 +238,6 @@ impl Stage {
         let book = Logbook::read(&bus).await?;
         let now = Instant::now();
         book.under_way().for_each(|id| flight.begin(id, now));
-        // Before anything is served: what ends while this is published again must be under way.
-        let left_over = source.left_over().await?;
-        let again = left_over.iter().filter_map(|w| w.request.order_id());
-        let again = again.filter(|id| !book.has_ended(*id));
-        again.for_each(|id| flight.begin(id, now));
         let ends = Arc::clone(&flight);
         let watching = tokio::spawn(async move {
             while let Ok(events) = tail.next().await {
@@ -259,11 +254,12 @@ impl Stage {
             bus: bus.clone(),
             source: source.clone(),
             flight: Arc::clone(&flight),
+            known: Arc::new(book.into_requested()),
             published: Arc::clone(&published),
             replayed: Arc::clone(&replayed),
         };
         let serving = shop.serve(&bus);
-        feed.again(&left_over).await?;
+        feed.left_over().await?;
         Ok(Self {
             bus,
             shop,
