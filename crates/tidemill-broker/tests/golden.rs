@@ -1,0 +1,164 @@
+//! A data folder of today's format as a broker wrote it then, with every sort of effect: today's
+//! code reads it to the very events and positions.
+//!
+//! `TIDEMILL_WRITE_GOLDEN=1 cargo test -p tidemill-broker --test golden` writes the folder anew.
+//! That is for a change of the format alone: what is released is never written again.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use support::{Folder, events, group, join, settle, take, topic};
+use tidemill_broker::inspect::{Dump, Value, dump, verify};
+use tidemill_broker::{Broker, CreateTopic, TransactionalId};
+use tidemill_core::{Commit, Order};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/folder-0")
+}
+
+/// Publishes, settles, creates and deletes, as often as it is told: the events of a life have
+/// numbers from `from` on.
+async fn live(broker: &Broker, from: usize) {
+    let (t, gone) = (topic("t"), topic("gone"));
+    let (g, old) = (group("g"), group("old"));
+    broker
+        .bus()
+        .publish(t.clone(), events(from, 6))
+        .await
+        .unwrap();
+    let mut producer = broker.producer().unwrap();
+    producer.publish(&t, &events(from + 6, 2)).await.unwrap();
+    let id = TransactionalId::new("tx").unwrap();
+    let timeout = Duration::from_secs(600);
+    let mut transaction = broker.transactional(id, timeout).await.unwrap();
+    transaction.publish(&t, &events(from + 8, 1)).await.unwrap();
+    transaction.commit().await.unwrap();
+    transaction
+        .publish(&t, &events(from + 90, 1))
+        .await
+        .unwrap();
+    transaction.abort().await.unwrap();
+    broker.bus().publish(t, events(from + 9, 1)).await.unwrap();
+
+    let how = CreateTopic { partitions: 2 };
+    broker.create_topic(gone.clone(), how).await.unwrap();
+    drop(join(broker, "old", "gone", Order::PerKey).await);
+    broker.delete_group(&old).await.unwrap();
+    broker.delete_topic(&gone).await.unwrap();
+    // The third one of six stays unsettled, and those behind it are settled.
+    let mut member = join(broker, g.as_str(), "t", Order::PerKey).await;
+    let held = take(member.as_mut(), 6).await;
+    for (number, (_, settlement)) in held.into_iter().enumerate() {
+        if number != 2 {
+            settlement.settle(Commit::ack()).await.unwrap();
+        }
+    }
+}
+
+async fn made(to: &Path) {
+    let folder = Folder::new();
+    let broker = folder.open().await;
+    live(&broker, 0).await;
+    broker.close().await;
+    let broker = folder.open().await;
+    live(&broker, 100).await;
+    broker.backup(to).await.unwrap();
+    broker.close().await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => drop(std::fs::copy(&path, to).unwrap()),
+        }
+    }
+}
+
+/// The golden folder, written anew where that is asked for, and one that is made today.
+async fn folders(place: &Path) -> [PathBuf; 2] {
+    let today = place.join("today");
+    made(&today).await;
+    for left in ["lock", "backup.manifest"] {
+        std::fs::remove_file(today.join(left)).unwrap();
+    }
+    if std::env::var_os("TIDEMILL_WRITE_GOLDEN").is_some() {
+        let _ = std::fs::remove_dir_all(golden());
+        copy(&today, &golden());
+    }
+    let kept = place.join("kept");
+    copy(&golden(), &kept);
+    [kept, today]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_is_read_to_the_very_events_and_positions() {
+    let place = tempfile::tempdir().unwrap();
+    for data in folders(place.path()).await {
+        let report = verify(&data, |_| {}).unwrap();
+        assert!(report.clean, "{:?}", report.findings);
+        let kinds = kinds(&data);
+        for kind in [
+            "topic created",
+            "topic deleted",
+            "group created",
+            "group deleted",
+            "cursor set",
+            "settled",
+            "next group",
+            "Producer",
+            "Transaction",
+        ] {
+            assert!(kinds.contains(kind), "{kind} is not in {kinds:?}");
+        }
+        let broker = Broker::open(&data).await.unwrap();
+        assert_eq!(broker.incarnation(), 3);
+        let names: Vec<_> = broker.topics().into_iter().map(|of| of.name).collect();
+        assert_eq!(names, [topic("t")]);
+        let groups: Vec<_> = broker.groups().into_iter().map(|of| of.name).collect();
+        assert_eq!(groups, [group("g")]);
+
+        let all: Vec<_> = (0..10).chain(100..110).map(|n| n.to_string()).collect();
+        let mut reader = join(&broker, "reader", "t", Order::PerKey).await;
+        assert_eq!(settle(reader.as_mut(), all.len()).await, all);
+        // Each life has taken the first six that were left, and settled all but the third.
+        let settled = ["0", "1", "3", "4", "5", "2", "6", "8", "9", "100"];
+        let left = all.iter().filter(|id| !settled.contains(&id.as_str()));
+        let left: Vec<_> = left.cloned().collect();
+        let mut member = join(&broker, "g", "t", Order::PerKey).await;
+        assert_eq!(settle(member.as_mut(), left.len()).await, left);
+        broker
+            .bus()
+            .publish(topic("t"), events(200, 1))
+            .await
+            .unwrap();
+        assert_eq!(settle(member.as_mut(), 1).await, ["200"]);
+        broker.close().await;
+    }
+}
+
+/// What the effects in a folder are.
+fn kinds(data: &Path) -> BTreeSet<String> {
+    let mut kinds = BTreeSet::new();
+    dump(data, &Dump::default(), |line| {
+        for (name, value) in &line.fields {
+            match (*name, value) {
+                ("effect", Value::Text(text)) => kinds.insert(text.clone()),
+                ("holds", Value::Text(text)) => {
+                    kinds.insert(text.split('(').next().unwrap_or_default().to_owned())
+                }
+                _ => true,
+            };
+        }
+        true
+    })
+    .unwrap();
+    kinds
+}
