@@ -433,6 +433,10 @@ fn a_close_syncs_a_bounded_number_of_segments_and_loses_nothing() {
     let ids: Vec<_> = (0..1000).map(|number| partition(number, 0)).collect();
     for id in &ids {
         log.submit(Operation::Create(*id));
+    }
+    // What is published takes turns with what is created.
+    log.settle();
+    for id in &ids {
         log.submit(Operation::Publish(*id, vec![vec![7; 10]]));
     }
     log.settle();

@@ -20,11 +20,15 @@ fn small() -> Options {
     options
 }
 
-/// A batch of records with these times, too large to be merged with its neighbours.
+/// A batch of records with these times.
 fn batch(times: &[i64]) -> Batch {
+    batch_of(times, 1500)
+}
+
+fn batch_of(times: &[i64], bytes: usize) -> Batch {
     let mut builder = BatchBuilder::new();
+    let value = vec![7; bytes];
     for time in times {
-        let value = [7; 1500];
         builder
             .push(*time, None, Some(&value), std::iter::empty())
             .unwrap();
@@ -82,10 +86,14 @@ fn the_first_record_of_a_time_is_found_in_memory_and_on_disk() {
 fn a_damaged_place_that_may_hold_it_is_the_answer() {
     let id = partition(1, 0);
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30));
-    let log = open(&disk, &small()).unwrap();
+    let mut options = small();
+    options.segment_max_bytes = 64 * 1024;
+    let log = open(&disk, &options).unwrap();
+    // Too large to be merged with its neighbours, however many wait together.
+    let alone = |time| batch_of(&[time], 5000);
     ok(&log, Operation::Create(id));
     for number in 0..20 {
-        ok(&log, Operation::Append(id, batch(&[number * 10])));
+        ok(&log, Operation::Append(id, alone(number * 10)));
     }
     log.close();
     let folder = format!("topics/{}/0", id.topic);
@@ -96,10 +104,10 @@ fn a_damaged_place_that_may_hold_it_is_the_answer() {
         .unwrap();
     let file = disk.open(&format!("{folder}/{first}")).unwrap();
     // In the value of the third record.
-    let size = batch(&[0]).size_bytes() as u64;
+    let size = alone(0).size_bytes() as u64;
     file.write_at(2 * size + 200, &[bytes::Bytes::from_static(b"x")])
         .unwrap();
-    let log = open(&disk, &small()).unwrap();
+    let log = open(&disk, &options).unwrap();
     let since = |ms| log.reader().since(id, ms).unwrap().run().unwrap();
     assert_eq!(since(10), Offset(1));
     assert_eq!(since(15), Offset(2), "the damaged one may be it, and is");
