@@ -1,5 +1,6 @@
-//! Topics and groups for those who run the broker: list, create, delete, seek.
+//! Topics and groups for those who run the broker: list, create, trim, delete, seek.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidemill_core::cursor::Cursor;
@@ -11,6 +12,7 @@ use crate::broker::{Broker, Inner};
 use crate::error::{GroupError, TopicError};
 use crate::info::{GroupInfo, GroupPartitionInfo, PartitionInfo, TopicInfo};
 use crate::machine::{GroupState, Operation, Receipt, Refusal, SeekTo, Topic};
+use crate::topic_settings::TopicSettings;
 
 /// How a topic is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +20,16 @@ pub struct CreateTopic {
     /// How many partitions it has, from 1 to
     /// [`TOPIC_PARTITIONS_MAX`](crate::limits::TOPIC_PARTITIONS_MAX); never changes.
     pub partitions: u32,
+    /// What is kept of it, and how.
+    pub settings: TopicSettings,
 }
 
 impl Default for CreateTopic {
     fn default() -> Self {
-        Self { partitions: 1 }
+        Self {
+            partitions: 1,
+            settings: TopicSettings::default(),
+        }
     }
 }
 
@@ -30,7 +37,8 @@ impl Broker {
     /// Makes a topic. Resolves when that is durable.
     ///
     /// # Errors
-    /// [`TopicError::Exists`], and where it has too many or no partitions.
+    /// [`TopicError::Exists`], and [`TopicError::Limit`] where it has too many or no partitions or
+    /// its settings are none.
     pub async fn create_topic(
         &self,
         name: TopicName,
@@ -43,6 +51,7 @@ impl Broker {
         let operation = Operation::CreateTopic {
             name: name.clone(),
             topic,
+            settings: how.settings.checked()?,
         };
         self.inner.submit(operation).await?;
         Ok(topic_info(&self.inner, &name, topic))
@@ -63,6 +72,31 @@ impl Broker {
             self.inner.listening.forget(|id, _| id.topic != topic.id);
         }
         Ok(())
+    }
+
+    /// Deletes the events of a partition below an offset, and answers where it begins then: not
+    /// before `before`, and later where it did so already. Resolves when that is durable; the
+    /// disk is given back later, a whole segment at a time. Groups that were not there yet go on
+    /// at the new beginning; what their members have already stays theirs.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`], [`TopicError::UnknownPartition`], and [`TopicError::BeyondEnd`]
+    /// where there is no such offset yet.
+    pub async fn trim_topic(
+        &self,
+        name: &TopicName,
+        partition: Partition,
+        before: Offset,
+    ) -> Result<Offset, TopicError> {
+        let operation = Operation::Trim {
+            topic: name.clone(),
+            partition,
+            before,
+        };
+        match self.inner.submit(operation).await? {
+            Receipt::Trimmed(earliest) => Ok(earliest),
+            _ => Ok(before),
+        }
     }
 
     /// The topics, sorted by name.
@@ -255,9 +289,12 @@ fn topic_info(inner: &Inner, name: &TopicName, topic: Topic) -> TopicInfo {
             size_bytes: bounds.map_or(0, |bounds| bounds.size_bytes),
         }
     });
+    let first = topic.partition_ids().next();
+    let settings = first.and_then(|id| inner.handle.reader().settings(id));
     TopicInfo {
         name: name.clone(),
         id: topic.id,
+        settings: TopicSettings::of(&settings.unwrap_or_default()),
         partitions: partitions.collect(),
     }
 }
@@ -271,13 +308,16 @@ fn kept_partitions(inner: &Inner, kept: &GroupState) -> Vec<GroupPartitionInfo> 
         let earliest = stable.map_or(Offset(0), |stable| stable.earliest);
         let from = cursor.position().max(earliest);
         let settled_above = cursor.settled_above();
+        // What is not kept any more is no lag, settled or not.
+        let kept = |range: Range<Offset>| range.end.0.saturating_sub(range.start.0.max(from.0));
+        let settled_kept: u64 = cursor.ranges().map(kept).sum();
         Some(GroupPartitionInfo {
             topic: catalog.name(id.topic)?.clone(),
             partition: id.partition,
             position: cursor.position(),
             settled_above,
             end,
-            lag: end.0.saturating_sub(from.0).saturating_sub(settled_above),
+            lag: end.0.saturating_sub(from.0).saturating_sub(settled_kept),
             in_flight: 0,
             paused: None,
             damage: None,

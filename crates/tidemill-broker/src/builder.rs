@@ -41,6 +41,7 @@ pub struct Builder {
     settings: Settings,
     flush: FlushPolicy,
     scrub_bytes_per_second: u64,
+    retention_look_every: Option<Duration>,
 }
 
 impl Builder {
@@ -57,6 +58,7 @@ impl Builder {
             },
             flush: FlushPolicy::EveryCommit,
             scrub_bytes_per_second: 0,
+            retention_look_every: None,
         }
     }
 
@@ -119,6 +121,13 @@ impl Builder {
         self
     }
 
+    /// How often is looked for events that a topic's retention does not keep any more: every 5
+    /// seconds unless told otherwise.
+    pub fn retention_look_every(mut self, every: Duration) -> Self {
+        self.retention_look_every = Some(every);
+        self
+    }
+
     /// Opens the broker, and recovers what is there.
     ///
     /// # Errors
@@ -152,6 +161,7 @@ impl Builder {
         };
         options.flush = self.flush;
         options.scrub_bytes_per_second = self.scrub_bytes_per_second;
+        options.look_every = self.retention_look_every.unwrap_or(options.look_every);
         let (machine, durable) = BrokerMachine::new();
         let machine = machine.with_producer_expiration(self.settings.producer_id_expiration);
         let listening = Arc::new(Listening::default());

@@ -2,13 +2,13 @@
 
 use thiserror::Error;
 use tidemill_core::error::Unavailable;
-use tidemill_core::{GroupName, Partition, TopicName};
+use tidemill_core::{GroupName, Offset, Partition, TopicName};
 use tidemill_log::CommitError;
 pub use tidemill_log::OpenError;
 
 use crate::machine::Refusal;
 
-/// Why a topic was not made or deleted.
+/// Why a topic was not made, deleted or trimmed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TopicError {
     /// There is one of this name.
@@ -17,6 +17,18 @@ pub enum TopicError {
     /// There is none of this name.
     #[error("unknown topic {0}; create it first")]
     Unknown(TopicName),
+    /// There is no such partition.
+    #[error("there is no such partition; the topic has {count}, numbered from 0")]
+    UnknownPartition {
+        /// How many it has.
+        count: u32,
+    },
+    /// The offset is behind the end: what is not there yet cannot be deleted.
+    #[error("the partition ends at {end}; give an offset up to that")]
+    BeyondEnd {
+        /// The offset that the next event gets.
+        end: Offset,
+    },
     /// A bound would be passed.
     #[error("{0}")]
     Limit(String),
@@ -77,6 +89,10 @@ impl From<CommitError<Refusal>> for TopicError {
             CommitError::Indeterminate(why) => Self::Indeterminate(why),
             CommitError::Refused(Refusal::TopicExists(name)) => Self::Exists(name),
             CommitError::Refused(Refusal::UnknownTopic(name)) => Self::Unknown(name),
+            CommitError::Refused(Refusal::NoPartition { count }) => {
+                Self::UnknownPartition { count }
+            }
+            CommitError::Refused(Refusal::BeyondEnd { end }) => Self::BeyondEnd { end },
             CommitError::Refused(other) => Self::Limit(other.to_string()),
         }
     }

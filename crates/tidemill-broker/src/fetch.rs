@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::broker::Inner;
 use crate::decode::{Want, decode};
-use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, READ_MAX_BYTES};
+use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, READ_MAX_BYTES, READ_TRIES_MAX};
 use crate::metrics::add;
 use crate::transaction::Stable;
 
@@ -164,9 +164,7 @@ impl Trouble {
                 earliest,
                 end,
             },
-            Self::Unknown | Self::Read(ReadError::Gone(_)) => {
-                FetchError::UnknownTopic(topic.clone())
-            }
+            Self::Unknown => FetchError::UnknownTopic(topic.clone()),
             Self::Read(ReadError::Damaged {
                 offset,
                 resume,
@@ -177,15 +175,34 @@ impl Trouble {
                 resume,
                 why,
             },
-            Self::Read(error @ ReadError::Io { .. }) => FetchError::Other(error.to_string()),
+            Self::Read(error @ (ReadError::Io { .. } | ReadError::Gone(_))) => {
+                FetchError::Other(error.to_string())
+            }
             Self::Lost => Unavailable::Closed.into(),
         }
     }
 }
 
 /// Batches from the one that holds `from` on, together at most `max_bytes` or one; `None` at the
-/// end. What is stable must have been looked at before.
+/// end. What is stable must have been looked at before. What is deleted while it is read is read
+/// again: the bounds say by then whether the topic is gone or begins later.
 pub(crate) async fn read_batches(
+    inner: &Inner,
+    id: PartitionId,
+    from: Offset,
+    max_bytes: usize,
+    stable: &Stable,
+) -> Result<Option<Vec<Batch>>, Trouble> {
+    for _ in 1..READ_TRIES_MAX {
+        match read_once(inner, id, from, max_bytes, stable).await {
+            Err(Trouble::Read(ReadError::Gone(_))) => {}
+            answer => return answer,
+        }
+    }
+    read_once(inner, id, from, max_bytes, stable).await
+}
+
+async fn read_once(
     inner: &Inner,
     id: PartitionId,
     from: Offset,

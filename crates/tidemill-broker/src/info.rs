@@ -4,6 +4,7 @@ use serde::Serialize;
 use tidemill_core::{Generation, GroupName, Offset, Partition, TopicId, TopicName};
 
 use crate::machine::GroupKind;
+use crate::topic_settings::TopicSettings;
 
 /// A topic and its partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -13,6 +14,9 @@ pub struct TopicInfo {
     pub name: TopicName,
     /// Its identity: a topic made again under the name has another.
     pub id: TopicId,
+    /// What is kept of it, and how.
+    #[serde(flatten)]
+    pub settings: TopicSettings,
     /// Its partitions, ascending.
     pub partitions: Vec<PartitionInfo>,
 }

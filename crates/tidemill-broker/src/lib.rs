@@ -35,6 +35,7 @@ mod publish;
 mod scrub;
 mod since;
 mod subscribe;
+mod topic_settings;
 mod transaction;
 mod watch;
 
@@ -50,10 +51,11 @@ pub use producer::{
     ProducerInfo, Sequence,
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
-pub use tidemill_log::{Batch, BatchBuilder, BatchError, FlushPolicy, batch};
+pub use tidemill_log::{Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, batch};
 pub use transaction::{
     AbortedRange, Begins, InitTransactional, TransactionEnd, TransactionInfo, TransactionPartition,
     TransactionStatus, Transactional, TransactionalId,
 };
 
 pub use admin::CreateTopic;
+pub use topic_settings::TopicSettings;

@@ -120,6 +120,10 @@ pub const FETCH_MAX_EVENTS: usize = 64 * 1024;
 /// Most bytes of one fetch.
 pub const FETCH_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// How many times a read is tried that finds its segment deleted: each time the log says anew
+/// where the offset is, if it is kept.
+pub const READ_TRIES_MAX: usize = 3;
+
 /// Most bytes of one chunk of a snapshot, but for a single entry that is larger.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
 

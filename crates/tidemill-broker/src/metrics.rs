@@ -36,6 +36,9 @@ macro_rules! counters {
             pub scrub_passes: u64,
             /// Damaged places in closed segments that are known now.
             pub scrub_damaged: u64,
+            /// Segments that were deleted by a topic's retention or for lying below where it was
+            /// trimmed.
+            pub expired_segments: u64,
             /// Bytes of record batches in memory now, because they are not in segments yet.
             pub tail_bytes: u64,
             /// Bytes of the journal that the next opening would read now.
@@ -55,6 +58,7 @@ macro_rules! counters {
                     scrubbed_bytes: log.scrubbed_bytes,
                     scrub_passes: log.scrub_passes,
                     scrub_damaged: log.scrub_damaged,
+                    expired_segments: log.expired_segments,
                     tail_bytes: log.tail_bytes,
                     replay_bytes: log.replay_bytes,
                 }
@@ -90,6 +94,8 @@ counters! {
     settle_errors,
     /// Offsets that groups passed because they hold no event that can be delivered.
     passed,
+    /// Offsets that groups passed because they were deleted before they were settled.
+    missed,
     /// Reads that found damage.
     damaged_reads,
     /// Events that were read by offset.

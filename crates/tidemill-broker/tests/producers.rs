@@ -53,7 +53,10 @@ async fn send(
 }
 
 async fn create(broker: &Broker) {
-    let how = CreateTopic { partitions: 2 };
+    let how = CreateTopic {
+        partitions: 2,
+        ..CreateTopic::default()
+    };
     broker.create_topic(topic("t"), how).await.unwrap();
 }
 
@@ -358,7 +361,7 @@ async fn a_producer_of_the_program_numbers_its_events_and_sends_again_what_had_n
 async fn a_publish_that_is_made_again_without_an_answer_is_kept_once() {
     let (gate, disk) = Gate::new(16 << 20);
     let broker = Broker::builder().disk(disk).open().await.unwrap();
-    let how = CreateTopic { partitions: 1 };
+    let how = CreateTopic::default();
     broker.create_topic(topic("t"), how).await.unwrap();
     let mut producer = broker.producer().unwrap();
     let name = topic("t");

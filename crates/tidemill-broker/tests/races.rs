@@ -76,7 +76,10 @@ async fn a_settlement_begun_before_a_seek_settles_nothing_after_it() {
     let (_, settlement) = take(&mut *member, 1).await.remove(0);
 
     gate.close();
-    let how = CreateTopic { partitions: 3 };
+    let how = CreateTopic {
+        partitions: 3,
+        ..CreateTopic::default()
+    };
     let mut making = pin!(broker.create_topic(topic("out"), how));
     assert!(begin(making.as_mut()).await.is_none());
     let staged = vec![(topic("out"), event(9, None))];
@@ -103,7 +106,10 @@ async fn a_topic_that_grew_while_a_member_joined_is_read_in_whole() {
     let broker = Broker::builder().disk(disk).open().await.unwrap();
     let bus = broker.bus();
     gate.close();
-    let how = CreateTopic { partitions: 3 };
+    let how = CreateTopic {
+        partitions: 3,
+        ..CreateTopic::default()
+    };
     let mut making = pin!(broker.create_topic(topic("t"), how));
     assert!(begin(making.as_mut()).await.is_none());
     let mut joining = pin!(bus.subscribe(subscription()));
@@ -227,6 +233,7 @@ async fn a_member_finds_its_own_behind_many_partitions_of_another() {
     let broker = Broker::in_memory();
     let how = CreateTopic {
         partitions: PARTITIONS,
+        ..CreateTopic::default()
     };
     broker.create_topic(topic("t"), how).await.unwrap();
     let of_partition = |wanted: u32| {

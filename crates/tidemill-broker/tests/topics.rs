@@ -73,7 +73,13 @@ async fn a_topic_is_made_by_its_first_use_unless_that_is_off() {
             .await;
         assert_eq!(refused.unwrap_err(), TopicError::Exists(topic("t")));
         let refused = broker
-            .create_topic(topic("u"), CreateTopic { partitions: 0 })
+            .create_topic(
+                topic("u"),
+                CreateTopic {
+                    partitions: 0,
+                    ..CreateTopic::default()
+                },
+            )
             .await;
         assert!(matches!(refused, Err(TopicError::Limit(_))));
         // Where dead letters go is made all the same.

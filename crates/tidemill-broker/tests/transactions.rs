@@ -25,7 +25,7 @@ fn name(id: &str) -> TransactionalId {
 
 async fn create(broker: &Broker) {
     for name in ["a", "b"] {
-        let how = CreateTopic { partitions: 1 };
+        let how = CreateTopic::default();
         broker.create_topic(topic(name), how).await.unwrap();
     }
 }
@@ -469,7 +469,10 @@ async fn a_producer_that_asks_for_an_epoch_again_gets_the_same_and_a_stranger_no
 #[tokio::test]
 async fn a_transaction_holds_so_much_and_no_more_and_still_ends() {
     let broker = Broker::in_memory();
-    let how = CreateTopic { partitions: 1024 };
+    let how = CreateTopic {
+        partitions: 1024,
+        ..CreateTopic::default()
+    };
     for of in ["a", "b"] {
         broker.create_topic(topic(of), how).await.unwrap();
     }
@@ -524,7 +527,7 @@ async fn a_topic_that_is_deleted_takes_its_part_of_a_transaction_with_it() {
         mine.publish(&topic("a"), &events(0, 2)).await.unwrap();
         mine.publish(&topic("b"), &events(2, 1)).await.unwrap();
         broker.delete_topic(&topic("a")).await.unwrap();
-        let how = CreateTopic { partitions: 1 };
+        let how = CreateTopic::default();
         broker.create_topic(topic("a"), how).await.unwrap();
         broker
             .bus()

@@ -27,7 +27,7 @@ async fn open(disk: &SimDisk) -> Broker {
 
 async fn create(broker: &Broker) {
     for name in TOPICS {
-        let how = CreateTopic { partitions: 1 };
+        let how = CreateTopic::default();
         broker.create_topic(topic(name), how).await.unwrap();
     }
 }

@@ -112,6 +112,17 @@ impl Client {
         understood(&answer)
     }
 
+    /// `DELETE path`, which answers with what became of it.
+    pub(crate) async fn delete_from<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, CallError> {
+        let answer = self
+            .call(Method::DELETE, path, None, Duration::ZERO)
+            .await?;
+        understood(&answer)
+    }
+
     /// `DELETE path`; what it answers is not looked at.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), CallError> {
         self.call(Method::DELETE, path, None, Duration::ZERO)

@@ -11,7 +11,7 @@ use clap::Args;
 use jiff::Timestamp;
 use tidemill::broker::{Broker, CreateTopic, FlushPolicy, GroupError, TopicError};
 use tidemill::core::{PublishError, Publisher, json};
-use tidemill::{Event, GroupName, Partition, TopicName};
+use tidemill::{Event, GroupName, Offset, Partition, TopicName};
 
 pub(crate) use reader::{Read, Reader};
 
@@ -209,24 +209,49 @@ impl Target {
     pub(crate) async fn create_topic(
         &self,
         name: &TopicName,
-        partitions: u32,
+        how: CreateTopic,
     ) -> Result<(), Failure> {
         match self {
             Self::Server(client) => {
                 let topic = wire::NewTopic {
                     name: name.as_str(),
-                    partitions,
+                    partitions: how.partitions,
+                    settings: how.settings,
                 };
-                let body = serde_json::to_vec(&topic).expect("a name and a number are JSON");
+                let body = serde_json::to_vec(&topic).expect("texts and numbers are JSON");
                 let _: serde::de::IgnoredAny = client
                     .post("/v1/topics", "application/json", body.into())
                     .await?;
                 Ok(())
             }
             Self::Folder(broker) => {
-                let options = CreateTopic { partitions };
-                let created = broker.create_topic(name.clone(), options).await;
+                let created = broker.create_topic(name.clone(), how).await;
                 created.map(|_| ()).map_err(Failure::new)
+            }
+        }
+    }
+
+    /// Deletes the events of a partition below an offset; answers where it begins then.
+    ///
+    /// # Errors
+    /// When there is no such topic, partition or offset: then the text says what is.
+    pub(crate) async fn trim(
+        &self,
+        name: &TopicName,
+        partition: u32,
+        before: u64,
+    ) -> Result<u64, Failure> {
+        match self {
+            Self::Server(client) => {
+                let base = path(&["v1", "topics", name.as_str(), "events"]);
+                let at = format!("{base}?partition={partition}&before={before}");
+                let trimmed: wire::Trimmed = client.delete_from(&at).await?;
+                Ok(trimmed.earliest)
+            }
+            Self::Folder(broker) => {
+                let (partition, before) = (Partition(partition), Offset(before));
+                let trimmed = broker.trim_topic(name, partition, before).await;
+                trimmed.map(|earliest| earliest.0).map_err(Failure::new)
             }
         }
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tidemill::broker::TopicSettings;
 
 /// `GET /v1/topics`.
 #[derive(Deserialize)]
@@ -20,6 +21,14 @@ pub(crate) struct Topic {
     pub(crate) name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<String>,
+    /// After how long events are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_ms: Option<u64>,
+    /// Beyond how many bytes of a partition its old events are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compression: Option<String>,
     pub(crate) partitions: Vec<PartitionOf>,
 }
 
@@ -40,6 +49,14 @@ pub(crate) struct PartitionOf {
 pub(crate) struct NewTopic<'a> {
     pub(crate) name: &'a str,
     pub(crate) partitions: u32,
+    #[serde(flatten)]
+    pub(crate) settings: TopicSettings,
+}
+
+/// `DELETE /v1/topics/{topic}/events`.
+#[derive(Deserialize)]
+pub(crate) struct Trimmed {
+    pub(crate) earliest: u64,
 }
 
 /// `GET /v1/groups`.

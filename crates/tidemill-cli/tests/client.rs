@@ -106,6 +106,48 @@ fn topics_are_created_listed_shown_and_deleted() {
 }
 
 #[test]
+fn topics_are_created_with_what_they_keep_and_trimmed() {
+    on_both(|run| {
+        let json = run(&[
+            "topic",
+            "create",
+            "a",
+            "--keep-for",
+            "36h",
+            "--keep-bytes",
+            "1000000",
+            "--compression",
+            "zstd",
+            "--json",
+        ]);
+        let topic: serde_json::Value = serde_json::from_str(json.done().trim()).unwrap();
+        assert_eq!(topic["retention_ms"], 36 * 3_600_000);
+        assert_eq!(topic["retention_bytes"], 1_000_000);
+        assert_eq!(topic["compression"], "zstd");
+        for text in ["x", "y", "z"] {
+            run(&["publish", "a", text]).done();
+        }
+        let trim = |topic: &str, partition: &str, before: &str| {
+            let at = ["--partition", partition, "--before", before];
+            run(&[&["topic", "trim", topic], &at[..]].concat())
+        };
+        assert_eq!(trim("a", "0", "2").done().trim(), "a/0 begins at 2");
+        let read = run(&["sub", "a", "--from", "beginning", "--max", "1"]).done();
+        assert_eq!(read.trim(), "a/0@2 event z");
+        for (ended, part) in [
+            (trim("a", "0", "4"), "ends at 3"),
+            (trim("a", "1", "0"), "the topic has 1"),
+            (trim("b", "0", "0"), "unknown topic b"),
+        ] {
+            let error = ended.failed();
+            assert!(error.contains(part), "{error}");
+        }
+        let wrong = run(&["topic", "create", "c", "--compression", "gzip"]).misused();
+        assert!(wrong.contains("none, lz4 or zstd"), "{wrong}");
+    });
+}
+
+#[test]
 fn groups_that_are_not_there_are_named() {
     on_both(|run| {
         run(&["topic", "create", "t"]).done();
@@ -271,6 +313,7 @@ fn every_command_has_help_with_an_example() {
         "topic list",
         "topic show",
         "topic create",
+        "topic trim",
         "topic delete",
         "group list",
         "group show",

@@ -188,6 +188,22 @@ fn segments_go_with_age_and_the_earliest_offset_moves() {
 }
 
 #[test]
+fn little_that_nothing_else_would_write_to_a_segment_goes_with_age_too() {
+    let disk = memory();
+    let mut log = begin(&disk, &Options::default(), keep_for(4 * DAY_MS));
+    log.fill(3, 0);
+    log.pass(after(DAY_MS / 2));
+    assert_eq!(segment_files(disk.as_ref()), Vec::<String>::new());
+    for day in 1..6 {
+        log.pass(after(day * DAY_MS + 10_000));
+        assert_eq!(log.earliest(), if day < 4 { 0 } else { 3 }, "day {day}");
+    }
+    assert_eq!(log.bounds().size_bytes, 0);
+    log.fill(1, 6 * DAY_MS);
+    assert_eq!(read_all(&log.reader(), id(), 1), [(3, vec![7; 1000])]);
+}
+
+#[test]
 fn the_oldest_segments_go_as_long_as_the_others_have_the_bytes() {
     let disk = memory();
     let mut settings = PartitionSettings::default();

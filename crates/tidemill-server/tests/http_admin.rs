@@ -56,6 +56,20 @@ async fn wrong_topics_are_not_created() {
         (JSON, r#"{"name":"a","partitions":-1}"#, 400, "invalid-json"),
         (JSON, r#"{"name":"a b"}"#, 422, "invalid-name"),
         (JSON, r#"{"name":"a","partitions":0}"#, 422, "limit"),
+        (JSON, r#"{"name":"a","retention_ms":0}"#, 422, "limit"),
+        (JSON, r#"{"name":"a","retention_bytes":0}"#, 422, "limit"),
+        (
+            JSON,
+            r#"{"name":"a","retention_ms":"1h"}"#,
+            400,
+            "invalid-json",
+        ),
+        (
+            JSON,
+            r#"{"name":"a","compression":"gzip"}"#,
+            400,
+            "invalid-json",
+        ),
         (
             JSON,
             r#"{"name":"a","partitions":4000000000}"#,
@@ -75,6 +89,48 @@ async fn wrong_topics_are_not_created() {
     assert_eq!(client.get("/v1/topics").await.json(), json!({"topics": []}));
     let patch = client.send("PATCH", "/v1/topics/a", &[], "").await;
     assert_eq!(patch.problem(405), "method-not-allowed");
+}
+
+#[tokio::test]
+async fn a_topic_is_created_with_what_it_keeps_and_trimmed() {
+    let server = Running::start().await;
+    let client = server.client();
+    let body = r#"{"name":"t","retention_ms":60000,"retention_bytes":null,"compression":"lz4"}"#;
+    let created = client.post("/v1/topics", JSON, body).await.json();
+    for topic in [created, client.get("/v1/topics/t").await.json()] {
+        assert_eq!(topic["retention_ms"], 60_000);
+        assert_eq!(topic["retention_bytes"], json!(null));
+        assert_eq!(topic["compression"], "lz4");
+    }
+    for _ in 0..3 {
+        client.event(r#"{"topic":"t"}"#).await;
+    }
+    let trim = |query: &'static str| {
+        let (client, path) = (&client, format!("/v1/topics/{query}"));
+        async move { client.send("DELETE", &path, &[], "").await }
+    };
+    let trimmed = trim("t/events?partition=0&before=2").await;
+    assert_eq!(trimmed.json(), json!({"partition": 0, "earliest": 2}));
+    let below = client.get("/v1/topics/t/events?offset=1").await;
+    assert_eq!(below.problem(416), "offset-out-of-range");
+    let kept = client.get("/v1/topics/t/events").await.json();
+    assert_eq!(kept["events"][0]["offset"], 2);
+    for (query, status, kind) in [
+        ("t/events", 400, "invalid-query"),
+        ("t/events?before=1", 400, "invalid-query"),
+        ("t/events?partition=0", 400, "invalid-query"),
+        ("t/events?partition=0&before=-1", 400, "invalid-query"),
+        ("t/events?partition=0&before=4", 416, "offset-out-of-range"),
+        ("t/events?partition=1&before=0", 404, "unknown-partition"),
+        ("u/events?partition=0&before=0", 404, "unknown-topic"),
+    ] {
+        assert_eq!(trim(query).await.problem(status), kind, "{query}");
+    }
+    let metrics = client.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tidemill_broker_missed_total 0"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

@@ -97,6 +97,11 @@ impl Flow {
         ))
     }
 
+    /// How many offsets are settled.
+    pub(super) fn settled(&self) -> u64 {
+        self.cursor.position().0 + self.cursor.settled_above()
+    }
+
     /// Settles offsets, whatever the bounds: those were kept when the events were read.
     pub(super) fn settle(&mut self, range: Range<Offset>) {
         let bounds = CursorBounds {

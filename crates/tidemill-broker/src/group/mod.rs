@@ -13,6 +13,8 @@ mod settle;
 mod settler;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unreadable;
 mod work;
 
 use std::collections::HashMap;
@@ -21,8 +23,10 @@ use std::time::Duration;
 
 use tidemill_core::cursor::Cursor;
 use tidemill_core::slots::MemberId;
-use tidemill_core::{Generation, GroupName, Order, SettleError, Ticket, TopicId, TopicName};
-use tidemill_log::{PartitionId, Read, ReadError};
+use tidemill_core::{
+    Generation, GroupName, Offset, Order, SettleError, Ticket, TopicId, TopicName,
+};
+use tidemill_log::{Batch, DiskRead, PartitionId, Read, ReadError};
 use tokio::sync::Notify;
 
 use self::core::Core;
@@ -33,7 +37,9 @@ use self::work::{Loaded, ReadPlan, Taken};
 use crate::broker::Inner;
 use crate::decode::{Want, decode};
 use crate::info::{GroupPartitionInfo, MemberInfo};
-use crate::limits::{GROUP_MEMBERS_MAX, GROUP_SLOTS, READ_EVENTS_MAX_BYTES, READ_MAX_BYTES};
+use crate::limits::{
+    GROUP_MEMBERS_MAX, GROUP_SLOTS, READ_EVENTS_MAX_BYTES, READ_MAX_BYTES, READ_TRIES_MAX,
+};
 use crate::machine::{GroupId, Operation, Topic};
 use crate::metrics::add;
 use crate::transaction::Stable;
@@ -190,64 +196,85 @@ impl Group {
     /// Makes one read: at once where the records are in memory, else on a thread that may
     /// block.
     fn read(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, plan: ReadPlan) {
-        // Before the batches: what is decided only grows, what was deleted is not read.
-        let stable = match inner.stable(plan.id) {
-            Some(stable) if stable.earliest <= plan.offset => stable,
-            Some(stable) => {
-                let loaded = Loaded {
-                    next: stable.earliest,
-                    ..Loaded::default()
-                };
-                return self.loaded(inner, &plan, loaded, Some(member));
-            }
-            None => return self.gone(&plan),
-        };
-        match inner
-            .handle
-            .reader()
-            .read(plan.id, plan.offset, READ_MAX_BYTES)
-        {
-            Read::Batches(batches) => {
-                let loaded = self.decode(&batches, &plan, inner, &stable);
-                self.loaded(inner, &plan, loaded, Some(member));
-            }
-            Read::Disk(read) => {
-                add(&inner.counters.disk_reads, 1);
-                let (group, inner) = (Arc::clone(self), Arc::clone(inner));
-                tokio::task::spawn_blocking(move || match read.run() {
-                    Ok(batches) => {
-                        let loaded = group.decode(&batches, &plan, &inner, &stable);
-                        group.loaded(&inner, &plan, loaded, None);
-                    }
-                    Err(error) => group.unreadable(&inner, plan, error),
-                });
-            }
-            Read::OutOfRange(bounds) if plan.offset < bounds.earliest => {
-                let loaded = Loaded {
-                    next: bounds.earliest,
-                    ..Loaded::default()
-                };
-                self.loaded(inner, &plan, loaded, Some(member));
-            }
-            Read::Unknown => self.gone(&plan),
-            Read::OutOfRange(_) | Read::AtEnd => self.locked().core.unread(&plan),
+        if let Some((read, stable)) = self.look(inner, &plan, Some(member)) {
+            add(&inner.counters.disk_reads, 1);
+            let (group, inner) = (Arc::clone(self), Arc::clone(inner));
+            tokio::task::spawn_blocking(move || group.read_disk(&inner, plan, read, stable));
         }
     }
 
-    /// The partition that was to be read is no longer there.
-    fn gone(&self, plan: &ReadPlan) {
-        let mut locked = self.locked();
-        locked.core.topic_gone(plan.id.topic);
-        locked.wake(None);
+    /// Takes in what can be known without blocking; answers what has to be read from the disk,
+    /// and what was decided before.
+    fn look(
+        &self,
+        inner: &Inner,
+        plan: &ReadPlan,
+        member: Option<MemberId>,
+    ) -> Option<(DiskRead, Stable)> {
+        // Before the batches: what is decided only grows, what was deleted is not read.
+        let Some(stable) = inner.stable(plan.id) else {
+            self.topic_gone(plan.id.topic);
+            return None;
+        };
+        if plan.offset < stable.earliest {
+            self.skip(inner, plan, stable.earliest, member);
+            return None;
+        }
+        let reader = inner.handle.reader();
+        match reader.read(plan.id, plan.offset, READ_MAX_BYTES) {
+            Read::Disk(read) => return Some((read, stable)),
+            Read::Batches(batches) => {
+                let loaded = self.decode(&batches, plan, inner, &stable);
+                self.loaded(inner, plan, loaded, member);
+            }
+            Read::OutOfRange(bounds) if plan.offset < bounds.earliest => {
+                self.skip(inner, plan, bounds.earliest, member);
+            }
+            Read::Unknown => self.topic_gone(plan.id.topic),
+            Read::OutOfRange(_) | Read::AtEnd => self.locked().core.unread(plan),
+        }
+        None
     }
 
-    fn decode(
-        &self,
-        batches: &[tidemill_log::Batch],
-        plan: &ReadPlan,
-        inner: &Inner,
+    /// Reads from the disk; again where that was deleted meanwhile, since it is known by then
+    /// what is there instead.
+    fn read_disk(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        plan: ReadPlan,
+        mut read: DiskRead,
+        mut stable: Stable,
+    ) {
+        for _ in 1..READ_TRIES_MAX {
+            match read.run() {
+                Err(ReadError::Gone(_)) => {}
+                answer => return self.was_read(inner, plan, answer, &stable),
+            }
+            match self.look(inner, &plan, None) {
+                Some(again) => (read, stable) = again,
+                None => return,
+            }
+        }
+        self.was_read(inner, plan, read.run(), &stable);
+    }
+
+    fn was_read(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        plan: ReadPlan,
+        answer: Result<Vec<Batch>, ReadError>,
         stable: &Stable,
-    ) -> Loaded {
+    ) {
+        match answer {
+            Ok(batches) => {
+                let loaded = self.decode(&batches, &plan, inner, stable);
+                self.loaded(inner, &plan, loaded, None);
+            }
+            Err(error) => self.unreadable(inner, plan, error),
+        }
+    }
+
+    fn decode(&self, batches: &[Batch], plan: &ReadPlan, inner: &Inner, stable: &Stable) -> Loaded {
         let catalog = inner.durable.catalog();
         let want = Want {
             from: plan.offset,
@@ -266,7 +293,23 @@ impl Group {
             events: decoded.events,
             next: decoded.next,
             damage: decoded.damage,
+            deleted: false,
         }
+    }
+
+    /// The partition begins at `earliest` by now, and the group was not there yet: it goes on
+    /// there, and what it did not settle before is counted.
+    fn skip(&self, inner: &Inner, plan: &ReadPlan, earliest: Offset, member: Option<MemberId>) {
+        tracing::warn!(
+            group = %self.name, partition = %plan.id, at = %plan.offset, begins = %earliest,
+            "passed what was deleted before it was settled"
+        );
+        let loaded = Loaded {
+            next: earliest,
+            deleted: true,
+            ..Loaded::default()
+        };
+        self.loaded(inner, plan, loaded, member);
     }
 
     /// Takes in what was read, and has passed offsets settled in the background.
@@ -277,6 +320,10 @@ impl Group {
         }
         let end = inner.stable(plan.id).map(|stable| stable.end);
         let more = end.is_some_and(|end| loaded.next < end);
+        let counter = match loaded.deleted {
+            true => &inner.counters.missed,
+            false => &inner.counters.passed,
+        };
         let mut locked = self.locked();
         let passed = locked.core.loaded(plan, loaded);
         if more {
@@ -285,11 +332,8 @@ impl Group {
         }
         locked.wake(member);
         drop(locked);
-        for range in passed {
-            add(
-                &inner.counters.passed,
-                (range.end.0 - range.start.0) as usize,
-            );
+        add(counter, passed.offsets as usize);
+        for range in passed.ranges {
             let operation = Operation::Pass {
                 group: self.id,
                 partition: plan.id,
@@ -312,21 +356,31 @@ impl Group {
                 };
                 self.loaded(inner, &plan, loaded, None);
             }
-            ReadError::Gone(_) => self.gone(&plan),
-            ReadError::Io { .. } => {
-                add(&inner.counters.damaged_reads, 1);
-                tracing::error!(group = %self.name, %why, "cannot read, trying again");
-                self.locked().core.note_damage(plan.flow, why);
-                let group = Arc::clone(self);
-                tokio::spawn(async move {
-                    tokio::time::sleep(READ_AGAIN_AFTER).await;
-                    let mut locked = group.locked();
-                    locked.core.unread(&plan);
-                    locked.core.wake_all();
-                    locked.wake(None);
-                });
-            }
+            ReadError::Gone(_) => match inner.handle.reader().bounds(plan.id) {
+                None => self.topic_gone(plan.id.topic),
+                Some(bounds) if plan.offset < bounds.earliest => {
+                    self.skip(inner, &plan, bounds.earliest, None);
+                }
+                // Nobody of ours deleted that file.
+                Some(_) => self.read_later(inner, plan, why),
+            },
+            ReadError::Io { .. } => self.read_later(inner, plan, why),
         }
+    }
+
+    /// The disk did not give what it should have, and may do so later.
+    fn read_later(self: &Arc<Self>, inner: &Inner, plan: ReadPlan, why: String) {
+        add(&inner.counters.damaged_reads, 1);
+        tracing::error!(group = %self.name, %why, "cannot read, trying again");
+        self.locked().core.note_damage(plan.flow, why);
+        let group = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(READ_AGAIN_AFTER).await;
+            let mut locked = group.locked();
+            locked.core.unread(&plan);
+            locked.core.wake_all();
+            locked.wake(None);
+        });
     }
 
     fn begin_settle(&self, ticket: &Ticket) -> Result<Begun, SettleError> {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::core::Core;
 use super::settle::Ended;
-use super::work::{Loaded, Taken};
+use super::work::{Loaded, Passed, Taken};
 use crate::limits::{GROUP_MEMORY_MAX_BYTES, READ_AHEAD_EVENTS};
 use crate::machine::Topic;
 
@@ -124,9 +124,10 @@ impl World {
             let loaded = Loaded {
                 events: events.collect(),
                 next: Offset(until as u64),
-                damage: None,
+                ..Loaded::default()
             };
-            assert_eq!(self.core.loaded(&plan, loaded), [], "nothing is passed");
+            let passed = self.core.loaded(&plan, loaded);
+            assert_eq!(passed, Passed::default(), "nothing is passed");
         }
     }
 
@@ -483,7 +484,7 @@ fn a_group_at_its_memory_bound_goes_on_when_something_is_settled() {
         let loaded = Loaded {
             events: vec![(plan.offset, Arc::clone(&large))],
             next: Offset(next),
-            damage: None,
+            ..Loaded::default()
         };
         world.core.loaded(&plan, loaded);
     }
@@ -574,10 +575,12 @@ fn gaps_are_settled_when_they_are_passed() {
         events: vec![(Offset(3), event(None)), (Offset(5), event(None))],
         next: Offset(9),
         damage: Some("a batch is damaged".into()),
+        deleted: false,
     };
     let passed = world.core.loaded(&plan, loaded);
+    assert_eq!(passed.offsets, 7);
     assert_eq!(
-        passed,
+        passed.ranges,
         [
             Offset(0)..Offset(3),
             Offset(4)..Offset(5),

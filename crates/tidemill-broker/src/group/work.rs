@@ -34,6 +34,17 @@ pub(super) struct Loaded {
     pub(super) next: Offset,
     /// Why some offsets in between could not be read.
     pub(super) damage: Option<String>,
+    /// What is passed was deleted before the group settled it.
+    pub(super) deleted: bool,
+}
+
+/// What a read passed because there is nothing to be delivered.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Passed {
+    /// Settled, which is to be made durable.
+    pub(super) ranges: Vec<Range<Offset>>,
+    /// How many of these offsets were not settled before.
+    pub(super) offsets: u64,
 }
 
 /// What a member's look for work gave.
@@ -195,10 +206,9 @@ impl Core {
         }
     }
 
-    /// Takes in what was read. Answers the offsets that were passed and hold no event: they are
-    /// settled, and that is to be made durable.
-    pub(super) fn loaded(&mut self, plan: &ReadPlan, loaded: Loaded) -> Vec<Range<Offset>> {
-        let mut passed = Vec::new();
+    /// Takes in what was read. Answers what was passed.
+    pub(super) fn loaded(&mut self, plan: &ReadPlan, loaded: Loaded) -> Passed {
+        let mut passed = Passed::default();
         let Some(flow) = self.flows.get_mut(plan.flow.0) else {
             return passed;
         };
@@ -216,19 +226,26 @@ impl Core {
             self.take_in(plan.flow, offset, event);
         }
         self.pass(plan.flow, expected..loaded.next, &mut passed);
-        if !passed.is_empty() {
+        if !passed.ranges.is_empty() {
             self.wake_topic(place);
         }
         passed
     }
 
-    fn pass(&mut self, index: FlowIndex, gap: Range<Offset>, passed: &mut Vec<Range<Offset>>) {
+    fn pass(&mut self, index: FlowIndex, gap: Range<Offset>, passed: &mut Passed) {
         if gap.is_empty() {
             return;
         }
+        if !self.seen.is_empty() {
+            // They never come again.
+            let passes = |flow, offset: &Offset| flow == index && gap.contains(offset);
+            self.seen.retain(|(flow, offset), _| !passes(*flow, offset));
+        }
         if let Some(flow) = self.flows.get_mut(index.0) {
+            let before = flow.settled();
             flow.settle(gap.clone());
-            passed.push(gap);
+            passed.offsets += flow.settled() - before;
+            passed.ranges.push(gap);
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use thiserror::Error;
 use tidemill_core::cursor::{Cursor, Full};
 use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
-use tidemill_log::{Batch, PartitionId};
+use tidemill_log::{Batch, PartitionId, PartitionSettings};
 
 use super::state::{GroupId, Topic};
 use crate::producer::ProducerError;
@@ -46,11 +46,11 @@ pub(crate) struct Settled {
 /// Where a group's position is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeekTo {
-    /// The oldest offset there ever was; what is not kept any more is passed.
+    /// The oldest offset that is kept.
     Beginning,
     /// After the newest event; where transactions are open, before the first of theirs.
     End,
-    /// This offset.
+    /// This offset, or the oldest that is kept if that is above it.
     Offset(Offset),
 }
 
@@ -60,6 +60,14 @@ pub(crate) enum Operation {
     CreateTopic {
         name: TopicName,
         topic: Topic,
+        /// Of each of its partitions.
+        settings: PartitionSettings,
+    },
+    /// Deletes the events of a partition below an offset.
+    Trim {
+        topic: TopicName,
+        partition: Partition,
+        before: Offset,
     },
     DeleteTopic {
         name: TopicName,
@@ -117,6 +125,8 @@ pub(crate) enum Receipt {
     Sought(Cursor),
     /// What was done about a transaction.
     Transaction(Done),
+    /// Where the partition begins now.
+    Trimmed(Offset),
 }
 
 /// The answer when an operation is not done.
@@ -126,6 +136,10 @@ pub(crate) enum Refusal {
     UnknownTopic(TopicName),
     #[error("the topic {0} exists already")]
     TopicExists(TopicName),
+    #[error("the topic has {count} partitions")]
+    NoPartition { count: u32 },
+    #[error("the partition ends at {end}")]
+    BeyondEnd { end: Offset },
     /// The topic has another number of partitions by now: sort again.
     #[error("the topic {topic} has {} partitions by now; try again", .now.partitions)]
     Rerouted { topic: TopicName, now: Topic },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tidemill_core::cursor::{Cursor, CursorBounds};
-use tidemill_core::{GroupName, Offset, Start, TopicName};
+use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
 use tidemill_log::{Batch, Demand, Draft, Now, PartitionId};
 
 use super::effect::Change;
@@ -28,6 +28,7 @@ const SMALL_BYTES: usize = 160;
 const FORGOTTEN_BYTES: usize = SMALL_BYTES * (PRODUCERS_FORGOTTEN_AT_ONCE + 1);
 
 pub(super) fn demand(operation: &Operation) -> Demand {
+    // Each partition is made and may be given settings.
     let created = |topic: Topic| SMALL_BYTES * (topic.partitions as usize + 1) + 256;
     let append = |append: &Append| {
         let batches = append.batches.iter();
@@ -71,9 +72,10 @@ pub(super) fn demand(operation: &Operation) -> Demand {
             let one = |topic: &JoinTopic| SMALL_BYTES * 2 * (topic.partitions_max as usize + 2);
             (topics.iter().map(one).sum::<usize>() + 512, true)
         }
-        Operation::Pass { .. } | Operation::DeleteGroup { .. } | Operation::Seek { .. } => {
-            (SMALL_BYTES * 2, false)
-        }
+        Operation::Pass { .. }
+        | Operation::DeleteGroup { .. }
+        | Operation::Seek { .. }
+        | Operation::Trim { .. } => (SMALL_BYTES * 2, false),
     };
     Demand {
         bytes,
@@ -166,12 +168,25 @@ pub(super) struct Decision<'a, 'd> {
 impl Decision<'_, '_> {
     fn decide(&mut self, operation: Operation) -> Result<Receipt, Refusal> {
         match operation {
-            Operation::CreateTopic { name, topic } => {
+            Operation::CreateTopic {
+                name,
+                topic,
+                settings,
+            } => {
                 if self.topic(&name).is_some() {
                     return Err(Refusal::TopicExists(name));
                 }
-                self.create_topic(name, topic).map(Receipt::Topic)
+                let topic = self.create_topic(name, topic)?;
+                for id in topic.partition_ids() {
+                    self.draft.configure(id, settings);
+                }
+                Ok(Receipt::Topic(topic))
             }
+            Operation::Trim {
+                topic,
+                partition,
+                before,
+            } => self.trim(topic, partition, before),
             Operation::DeleteTopic { name } => self.delete_topic(name),
             Operation::Transaction(operation) => self.transaction(*operation),
             Operation::Publish(append) | Operation::PublishAdded(append) => {
@@ -286,6 +301,25 @@ impl Decision<'_, '_> {
         Ok(Receipt::Topic(topic))
     }
 
+    fn trim(
+        &mut self,
+        topic: TopicName,
+        partition: Partition,
+        before: Offset,
+    ) -> Result<Receipt, Refusal> {
+        let found = self.topic(&topic).ok_or(Refusal::UnknownTopic(topic))?;
+        let id = PartitionId {
+            topic: found.id,
+            partition,
+        };
+        let count = found.partitions;
+        let end = self.draft.end(id).ok_or(Refusal::NoPartition { count })?;
+        let earliest = self.draft.trim(id, before);
+        earliest
+            .map(Receipt::Trimmed)
+            .ok_or(Refusal::BeyondEnd { end })
+    }
+
     fn append(&mut self, append: Append) -> Result<Vec<Offset>, Refusal> {
         let topic = match self.topic(&append.topic) {
             Some(topic) if topic.partitions != append.route.partitions => {
@@ -371,7 +405,7 @@ impl Decision<'_, '_> {
                     Start::End => self.stable_end(partition),
                     Start::At(offset) => offset,
                 };
-                let cursor = Cursor::at(at);
+                let cursor = Cursor::at(self.kept(partition, at));
                 new_bytes += GroupState::CURSOR_BYTES;
                 self.changes.push(Change::CursorSet {
                     group: id,
@@ -392,6 +426,11 @@ impl Decision<'_, '_> {
             group: id,
             topics: joined,
         })
+    }
+
+    /// `at`, or where the partition begins by now if that is behind it.
+    fn kept(&self, partition: PartitionId, at: Offset) -> Offset {
+        at.max(self.draft.earliest(partition).unwrap_or_default())
     }
 
     pub(super) fn create_group(&mut self, name: GroupName) -> Result<GroupId, Refusal> {
@@ -415,11 +454,12 @@ impl Decision<'_, '_> {
         to: SeekTo,
     ) -> Result<Receipt, Refusal> {
         let mut cursor = self.cursor(group, partition)?.clone();
-        cursor.seek(match to {
+        let at = match to {
             SeekTo::Beginning => Offset(0),
             SeekTo::End => self.stable_end(partition),
             SeekTo::Offset(offset) => offset,
-        });
+        };
+        cursor.seek(self.kept(partition, at));
         self.changes.push(Change::CursorSet {
             group,
             partition,

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use tidemill_core::{GroupName, Offset, Start, TopicId, TopicName};
 use tidemill_log::driver::{self, Handle, MemoryDisk};
-use tidemill_log::{BatchBuilder, CommitError, Machine, Options, PartitionId};
+use tidemill_log::{BatchBuilder, CommitError, Machine, Options, PartitionId, PartitionSettings};
 use uuid::Uuid;
 
 use super::*;
@@ -163,6 +163,7 @@ fn a_commit_is_refused_whole() {
     let create = Operation::CreateTopic {
         name: name("wide"),
         topic: wide,
+        settings: PartitionSettings::default(),
     };
     running.one(create).unwrap();
     let unknown = settle(a, 0..1, vec![append("a", a, false), append("no", a, false)]);
@@ -275,6 +276,7 @@ fn everything_comes_back_from_the_journal_and_from_a_snapshot() {
         .one(Operation::CreateTopic {
             name: name("gone"),
             topic: topic(5, 1),
+            settings: PartitionSettings::default(),
         })
         .unwrap();
     running
@@ -408,6 +410,7 @@ fn a_join_asks_for_the_room_that_its_topics_need_and_is_refused_where_one_has_gr
     let create = |topic| Operation::CreateTopic {
         name: name("t"),
         topic,
+        settings: PartitionSettings::default(),
     };
     let answers = running.all(vec![
         create(topic(1, 3)),
@@ -435,6 +438,7 @@ fn numbers_are_bounded() {
     let create = |partitions| Operation::CreateTopic {
         name: name("t"),
         topic: topic(1, partitions),
+        settings: PartitionSettings::default(),
     };
     for partitions in [0, crate::limits::TOPIC_PARTITIONS_MAX + 1] {
         let answer = running.one(create(partitions));

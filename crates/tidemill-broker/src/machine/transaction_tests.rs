@@ -109,6 +109,7 @@ fn create() -> Operation {
     Operation::CreateTopic {
         name: name(),
         topic: TOPIC,
+        settings: tidemill_log::PartitionSettings::default(),
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use tidemill::broker::Broker;
 use tidemill::broker::limits::TOPIC_PARTITIONS_MAX;
+use tidemill::broker::{Broker, CreateTopic};
 use tidemill::{GroupName, TopicName};
 
 use crate::bench::{self, Door, Intake, Plan, Report};
@@ -121,7 +121,11 @@ impl Bench {
             flag.store(true, Ordering::Relaxed);
         });
         let place = self.open().await?;
-        place.create_topic(&topic, self.partitions).await?;
+        let how = CreateTopic {
+            partitions: self.partitions,
+            ..CreateTopic::default()
+        };
+        place.create_topic(&topic, how).await?;
         let plan = self.plan(publishers, interrupt);
         let report = self.report(&place, &topic, plan).await;
         let answers = place.topic(&topic).await.is_ok();

@@ -1,7 +1,10 @@
-//! `tidemill topic`: lists, shows, creates and deletes topics.
+//! `tidemill topic`: lists, shows, creates, trims and deletes topics.
+
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tidemill::TopicName;
+use tidemill::broker::{CompressionType, CreateTopic, TopicSettings};
 
 use crate::failure::Failure;
 use crate::folder::Begin;
@@ -10,17 +13,19 @@ use crate::output::say;
 use crate::target::{Target, TargetOptions};
 use crate::{values, wire};
 
-/// List, show, create and delete topics
+/// List, show, create, trim and delete topics
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  \
     tidemill topic create orders --partitions 4\n  \
     tidemill topic show orders\n  \
+    tidemill topic trim orders --partition 0 --before 17\n  \
     tidemill topic list --json\n  \
     tidemill topic delete orders")]
 pub(crate) enum Topic {
     List(List),
     Show(Show),
     Create(Create),
+    Trim(Trim),
     Delete(Delete),
 }
 
@@ -52,7 +57,9 @@ pub(crate) struct Show {
 ///
 /// With --data it also begins a log, in a folder that is empty.
 #[derive(Args)]
-#[command(after_help = "Example:\n  tidemill topic create orders --partitions 4")]
+#[command(after_help = "Examples:\n  \
+    tidemill topic create orders --partitions 4\n  \
+    tidemill topic create clicks --keep-for 168h --keep-bytes 1000000000 --compression zstd")]
 pub(crate) struct Create {
     /// The topic
     topic: TopicName,
@@ -60,9 +67,34 @@ pub(crate) struct Create {
     #[arg(long, short, value_name = "N", default_value_t = 1,
           value_parser = values::count::<u32>)]
     partitions: u32,
+    /// Delete events so long after they were published, as in 168h [default: keep them]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    keep_for: Option<Duration>,
+    /// Delete the oldest events of a partition beyond so many bytes [default: keep them]
+    #[arg(long, value_name = "BYTES", value_parser = values::count::<u64>)]
+    keep_bytes: Option<u64>,
+    /// How events are packed on the disk: none, lz4 or zstd
+    #[arg(long, value_name = "HOW", default_value_t)]
+    compression: CompressionType,
     /// Print the topic as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Delete the events of a partition below an offset
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill topic trim orders --partition 0 --before 17")]
+pub(crate) struct Trim {
+    /// The topic
+    topic: TopicName,
+    /// Which of its ordered parts
+    #[arg(long, short, value_name = "N")]
+    partition: u32,
+    /// The first offset that is kept
+    #[arg(long, value_name = "OFFSET")]
+    before: u64,
     #[command(flatten)]
     target: TargetOptions,
 }
@@ -96,6 +128,7 @@ impl Topic {
             Self::List(List { target, .. })
             | Self::Show(Show { target, .. })
             | Self::Create(Create { target, .. })
+            | Self::Trim(Trim { target, .. })
             | Self::Delete(Delete { target, .. }) => target,
         }
     }
@@ -126,15 +159,26 @@ impl Topic {
                 }
             }
             Self::Create(create) => {
-                target
-                    .create_topic(&create.topic, create.partitions)
-                    .await?;
+                target.create_topic(&create.topic, create.how()).await?;
                 if create.json {
                     let created = target.topic(&create.topic).await?;
                     print_json(&created.ok_or_else(|| self.unknown(&create.topic))?)?;
                 } else {
                     say(format_args!("created {}", create.topic))?;
                 }
+            }
+            Self::Trim(trim) => {
+                let Trim {
+                    topic,
+                    partition,
+                    before,
+                    ..
+                } = trim;
+                if target.topic(topic).await?.is_none() {
+                    return Err(self.unknown(topic));
+                }
+                let earliest = target.trim(topic, *partition, *before).await?;
+                say(format_args!("{topic}/{partition} begins at {earliest}"))?;
             }
             Self::Delete(delete) => {
                 if !target.delete_topic(&delete.topic).await? {
@@ -144,6 +188,21 @@ impl Topic {
             }
         }
         Ok(())
+    }
+}
+
+impl Create {
+    fn how(&self) -> CreateTopic {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        CreateTopic {
+            partitions: self.partitions,
+            settings: TopicSettings {
+                // Shorter than a millisecond is one.
+                retention_ms: self.keep_for.map(|time| millis(time).max(1)),
+                retention_bytes: self.keep_bytes,
+                compression: self.compression,
+            },
+        }
     }
 }
 

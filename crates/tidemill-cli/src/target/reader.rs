@@ -278,6 +278,9 @@ mod tests {
         wire::Topic {
             name: "t".to_owned(),
             id: None,
+            retention_ms: None,
+            retention_bytes: None,
+            compression: None,
             partitions: partitions
                 .map(|((earliest, end), partition)| wire::PartitionOf {
                     partition,

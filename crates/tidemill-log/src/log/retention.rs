@@ -162,6 +162,17 @@ impl PartitionState {
         }
     }
 
+    /// Whether what waits in memory is to be written to a segment although it is little, so that
+    /// it can go by its age.
+    fn is_overdue(&self, clock: &AgeClock) -> bool {
+        let after_ms = self.settings.roll_after_ms();
+        let waiting = after_ms.zip(self.pending.front());
+        waiting.is_some_and(|(after_ms, (_, batch))| {
+            let after_ms = i64::try_from(after_ms).unwrap_or(i64::MAX);
+            batch.max_timestamp_ms().saturating_add(after_ms) <= clock.age_ms()
+        })
+    }
+
     /// Whether looking again later may find something due.
     fn is_watched(&self) -> bool {
         let earliest = self.view.earliest();
@@ -210,6 +221,10 @@ impl Store {
                 self.watched.remove(id);
                 continue;
             };
+            if partition.is_overdue(clock) && !partition.queued && !partition.wished {
+                partition.queued = true;
+                self.ready.push_back(*id);
+            }
             match partition.due(clock, self.segment_max_bytes) {
                 Due::Roll(base) => {
                     partition.wished = true;

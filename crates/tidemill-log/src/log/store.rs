@@ -37,8 +37,8 @@ pub(crate) struct Store {
     pub(crate) partitions: BTreeMap<PartitionId, PartitionState>,
     /// Partitions with records that are in no synced segment, by the oldest such entry.
     dirty: BTreeSet<(Lsn, PartitionId)>,
-    /// Partitions with enough to write.
-    ready: VecDeque<PartitionId>,
+    /// Partitions that are to be written, in most cases because there is enough.
+    pub(super) ready: VecDeque<PartitionId>,
     /// Partitions with records that readers do not see yet.
     unseen: Vec<PartitionId>,
     /// Segments to be journaled.

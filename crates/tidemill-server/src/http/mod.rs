@@ -39,7 +39,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/topics/{topic}", only("GET, DELETE", topics::one()))
         .route(
             "/v1/topics/{topic}/events",
-            only("GET, POST", get(fetch::fetch).post(publish::publish)),
+            only(
+                "GET, POST, DELETE",
+                get(fetch::fetch)
+                    .post(publish::publish)
+                    .delete(topics::trim),
+            ),
         )
         .route("/v1/groups", only("GET", get(groups::list)))
         .route("/v1/groups/{group}", only("GET, DELETE", groups::one()))

@@ -295,6 +295,8 @@ impl From<TopicError> for Problem {
         match error {
             TopicError::Exists(_) => Self::new(Kind::Conflict, text),
             TopicError::Unknown(topic) => Self::unknown_topic(&topic),
+            TopicError::UnknownPartition { .. } => Self::new(Kind::UnknownPartition, text),
+            TopicError::BeyondEnd { .. } => Self::new(Kind::OffsetOutOfRange, text),
             TopicError::Limit(_) => Self::new(Kind::Limit, text),
             TopicError::Unavailable(why) => why.into(),
             TopicError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),

@@ -1,4 +1,4 @@
-//! `/v1/topics`: lists, creates, shows and deletes topics.
+//! `/v1/topics`: lists, creates, shows and deletes topics, and deletes events up to an offset.
 
 use std::sync::Arc;
 
@@ -7,9 +7,10 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tidemill_broker::limits::TOPIC_PARTITIONS_MAX;
-use tidemill_broker::{CreateTopic, TopicInfo};
+use tidemill_broker::{CompressionType, CreateTopic, TopicInfo, TopicSettings};
 use tidemill_core::{FetchError, Offset, Partition, TopicBounds, TopicName};
 
 use super::answer::{json, json_with};
@@ -108,10 +109,19 @@ struct NewTopic {
     name: String,
     #[serde(default = "one_partition")]
     partitions: u32,
+    retention_ms: Option<u64>,
+    retention_bytes: Option<u64>,
+    #[serde(default, deserialize_with = "compression")]
+    compression: CompressionType,
 }
 
 fn one_partition() -> u32 {
     CreateTopic::default().partitions
+}
+
+fn compression<'de, D: Deserializer<'de>>(from: D) -> Result<CompressionType, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(D::Error::custom)
 }
 
 async fn create(
@@ -128,8 +138,8 @@ async fn create(
     }
     let new: NewTopic = serde_json::from_slice(&received.bytes).map_err(|error| {
         let detail = format!(
-            "the body is not {{\"name\": ..., \"partitions\": ...}}, the latter being optional: \
-             {error}"
+            "the body is not {{\"name\": ...}}, with \"partitions\", \"retention_ms\", \
+             \"retention_bytes\" and \"compression\" where they are wanted: {error}"
         );
         Problem::new(Kind::InvalidJson, detail)
     })?;
@@ -140,6 +150,11 @@ async fn create(
     }
     let how = CreateTopic {
         partitions: new.partitions,
+        settings: TopicSettings {
+            retention_ms: new.retention_ms,
+            retention_bytes: new.retention_bytes,
+            compression: new.compression,
+        },
     };
     let topic = broker.create_topic(name.clone(), how).await?;
     let mut response = json_with(StatusCode::CREATED, &topic);
@@ -158,4 +173,34 @@ async fn delete(
     let name = TopicName::new(name)?;
     app.broker()?.delete_topic(&name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Where a partition begins after a trim.
+#[derive(Serialize)]
+struct Trimmed {
+    partition: Partition,
+    earliest: Offset,
+}
+
+/// `DELETE /v1/topics/{topic}/events`: deletes the events of a partition below an offset.
+pub(crate) async fn trim(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Query::parse(query.as_deref(), &["partition", "before"])?;
+    let partition = query.number("partition", 0..=u32::MAX)?;
+    let before = query.number("before", 0..=u64::MAX)?;
+    let Some((partition, before)) = partition.zip(before) else {
+        let detail = "say which: partition=0&before=17 deletes the events of partition 0 below \
+                      offset 17, and without both nothing is deleted";
+        return Err(Problem::query(detail));
+    };
+    let (name, partition) = (TopicName::new(name)?, Partition(partition));
+    let broker = app.broker()?;
+    let earliest = broker.trim_topic(&name, partition, Offset(before)).await?;
+    Ok(json(&Trimmed {
+        partition,
+        earliest,
+    }))
 }

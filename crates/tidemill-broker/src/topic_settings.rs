@@ -1,0 +1,65 @@
+//! What is kept of a topic, and how: the settings that a topic is made with.
+//!
+//! This room may not know how the log carries them out.
+
+use serde::{Serialize, Serializer};
+use tidemill_log::{CompressionType, PartitionSettings};
+
+use crate::error::TopicError;
+
+/// What is kept of each partition of a topic, and how. The default keeps everything, unpacked.
+///
+/// Whole segments go, never the one that is written to: a partition keeps at least what was asked
+/// for, and up to a segment more. A segment is closed after a quarter of the retention at the
+/// latest, whichever of age and bytes comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TopicSettings {
+    /// Events are deleted this many milliseconds after their time, at least 1; `None`: never.
+    pub retention_ms: Option<u64>,
+    /// Old events are deleted once a partition has this many bytes without them, at least 1;
+    /// `None`: never.
+    pub retention_bytes: Option<u64>,
+    /// How batches are packed on their way into segments.
+    #[serde(serialize_with = "as_text")]
+    pub compression: CompressionType,
+}
+
+fn as_text<S: Serializer>(compression: &CompressionType, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(compression)
+}
+
+impl TopicSettings {
+    /// What the log says of a partition.
+    pub(crate) fn of(settings: &PartitionSettings) -> Self {
+        Self {
+            retention_ms: settings.retention_ms,
+            retention_bytes: settings.retention_bytes,
+            compression: settings.compression,
+        }
+    }
+
+    /// For each partition, once they are checked.
+    ///
+    /// # Errors
+    /// [`TopicError::Limit`] where a retention is 0, or this build cannot pack so.
+    pub(crate) fn checked(self) -> Result<PartitionSettings, TopicError> {
+        if self.retention_ms == Some(0) || self.retention_bytes == Some(0) {
+            let why = "a retention is at least 1; delete the topic instead, or leave it out to \
+                       keep everything";
+            return Err(TopicError::Limit(why.to_owned()));
+        }
+        if !self.compression.is_built() {
+            let compression = self.compression;
+            let why = format!(
+                "this program cannot pack with {compression}; use lz4, or build it with the \
+                 feature {compression}"
+            );
+            return Err(TopicError::Limit(why));
+        }
+        let mut settings = PartitionSettings::default();
+        settings.retention_ms = self.retention_ms;
+        settings.retention_bytes = self.retention_bytes;
+        settings.compression = self.compression;
+        Ok(settings)
+    }
+}
