@@ -44,7 +44,10 @@ async fn live(broker: &Broker, from: usize) {
     transaction.abort().await.unwrap();
     broker.bus().publish(t, events(from + 9, 1)).await.unwrap();
 
-    let how = CreateTopic { partitions: 2 };
+    let how = CreateTopic {
+        partitions: 2,
+        ..CreateTopic::default()
+    };
     broker.create_topic(gone.clone(), how).await.unwrap();
     drop(join(broker, "old", "gone", Order::PerKey).await);
     broker.delete_group(&old).await.unwrap();

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
-use tidemill_log::{Batch, Demand, Draft, Now, PartitionId};
+use tidemill_log::{Batch, Demand, Draft, Now, PartitionId, PartitionSettings};
 
 use super::effect::Change;
 use super::heard::Heard;
@@ -172,16 +172,7 @@ impl Decision<'_, '_> {
                 name,
                 topic,
                 settings,
-            } => {
-                if self.topic(&name).is_some() {
-                    return Err(Refusal::TopicExists(name));
-                }
-                let topic = self.create_topic(name, topic)?;
-                for id in topic.partition_ids() {
-                    self.draft.configure(id, settings);
-                }
-                Ok(Receipt::Topic(topic))
-            }
+            } => self.create_configured(name, topic, settings),
             Operation::Trim {
                 topic,
                 partition,
@@ -257,6 +248,22 @@ impl Decision<'_, '_> {
         let group = self.state.group(group).ok_or(Refusal::UnknownGroup)?;
         let cursor = group.cursors.get(&partition);
         cursor.ok_or(Refusal::UnknownPartition(partition))
+    }
+
+    fn create_configured(
+        &mut self,
+        name: TopicName,
+        topic: Topic,
+        settings: PartitionSettings,
+    ) -> Result<Receipt, Refusal> {
+        if self.topic(&name).is_some() {
+            return Err(Refusal::TopicExists(name));
+        }
+        let topic = self.create_topic(name, topic)?;
+        for id in topic.partition_ids() {
+            self.draft.configure(id, settings);
+        }
+        Ok(Receipt::Topic(topic))
     }
 
     fn create_topic(&mut self, name: TopicName, topic: Topic) -> Result<Topic, Refusal> {
