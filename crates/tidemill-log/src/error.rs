@@ -71,8 +71,8 @@ pub enum OpenError {
     /// The journal has a hole in front of commits that were known to be durable.
     #[error(
         "the journal is damaged at entry {lsn} ({file} from byte {offset}), and entries up to \
-         {durable} behind it were acknowledged; nothing was changed: copy the folder away, then \
-         restore it from a backup"
+         {durable} behind it were acknowledged; nothing was changed: restore it from a backup, \
+         or see what `tidemill log repair` saves"
     )]
     JournalDamaged {
         /// The first entry that is not readable.
@@ -87,7 +87,7 @@ pub enum OpenError {
     /// A journal file is shorter than it was when its commits were written.
     #[error(
         "the journal file {file} has {found} bytes instead of {expected}, so its end is lost; \
-         nothing was changed: copy the folder away, then restore it from a backup"
+         nothing was changed: restore it from a backup, or see what `tidemill log repair` saves"
     )]
     JournalCut {
         /// The file.

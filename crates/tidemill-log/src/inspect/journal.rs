@@ -147,8 +147,8 @@ pub(crate) fn check(look: &mut Look<'_>, block: &Superblock) -> Result<(), OpenE
     }) = scan.short(block, commits.iter().chain(&behind))
     {
         let what = format!(
-            "has {found} bytes instead of {expected}, so its end is lost; copy the folder away, \
-             then restore it from a backup"
+            "has {found} bytes instead of {expected}, so its end is lost; restore the folder \
+             from a backup, or see what `tidemill log repair` saves"
         );
         look.report.add(Finding::damage(file, what).at(found));
     }
@@ -219,7 +219,7 @@ fn damaged(look: &mut Look<'_>, found: &Found, end: Place, durable: Lsn, behind:
     let path = journal_path(end.file);
     let what = format!(
         "the journal is damaged at entry {}, and entries up to {durable} behind it were \
-         acknowledged; copy the folder away, then restore it from a backup",
+         acknowledged; restore the folder from a backup, or see what `tidemill log repair` saves",
         end.first
     );
     let last = behind.iter().map(CommitHeader::next).max();
