@@ -109,7 +109,8 @@ impl Inner {
     }
 
     /// As [`Inner::submit`]; what follows from it happens before anything that is submitted
-    /// later, and also when nobody waits for the answer any longer.
+    /// later to the same lane (see [`tidemill_log::Demand::lane`]), and also when nobody waits
+    /// for the answer any longer.
     pub(crate) async fn submit_then(
         &self,
         operation: Operation,
@@ -135,9 +136,10 @@ impl Inner {
         create: bool,
         events: &[Event],
     ) -> Result<(Append, Places), PublishError> {
-        let route = match self.durable.catalog().topic(name) {
-            Some(topic) => topic,
-            None if create => self.fresh_topic(),
+        // Only under an id of its own: one that is deleted meanwhile never comes back.
+        let (route, create) = match self.durable.catalog().topic(name) {
+            Some(topic) => (topic, false),
+            None if create => (self.fresh_topic(), true),
             None => return Err(PublishError::UnknownTopic(name.clone())),
         };
         let (batches, places) = self.encode_for(name, route, events, |_, builder| builder)?;

@@ -79,6 +79,7 @@ async fn publish(
             Ok(_) => break,
             // The refusal came when what it is about was durable: the catalog knows it now.
             Err(CommitError::Refused(Refusal::Rerouted { .. })) => {}
+            Err(CommitError::Refused(Refusal::UnknownTopic(_))) if create => {}
             Err(error) => return Err(publish_error(error)),
         }
     }

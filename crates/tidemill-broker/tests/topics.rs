@@ -410,3 +410,24 @@ async fn many_publishers_make_one_topic_once() {
         broker.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_under_its_publishers_never_comes_back_as_itself() {
+    for (broker, _folder) in both(|builder| builder).await {
+        let bus = broker.bus();
+        bus.publish(topic("t"), events(0, 1)).await.unwrap();
+        let old = broker.topic(&topic("t")).unwrap().id;
+        // The publish is on its way, to the topic that is there, before the deletion is durable.
+        let name = topic("t");
+        let (deleted, published) = tokio::join!(
+            broker.delete_topic(&name),
+            bus.publish(topic("t"), events(1, 1))
+        );
+        deleted.unwrap();
+        assert_eq!(published.unwrap()[0].offset, Offset(0));
+        let now = broker.topic(&topic("t")).unwrap();
+        assert_ne!(now.id, old);
+        assert_eq!(now.partitions[0].end.0, 1);
+        broker.close().await;
+    }
+}

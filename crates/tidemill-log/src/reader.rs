@@ -85,6 +85,7 @@ impl Reader {
         let view = self.registry.get(id)?;
         Some(TimeSearch {
             view,
+            registry: self.registry.clone(),
             files: self.files.clone(),
             since_ms,
         })
@@ -127,6 +128,7 @@ impl Reader {
 #[derive(Debug)]
 pub struct TimeSearch {
     view: Arc<View>,
+    registry: Arc<Registry>,
     files: Arc<Files>,
     since_ms: i64,
 }
@@ -144,6 +146,7 @@ impl TimeSearch {
         let (view, since_ms) = (&self.view, self.since_ms);
         let end = view.end();
         let mut next = view.earliest();
+        let mut tries = 0;
         while next < end {
             let tail = view.tail.read(next, end, SEARCH_READ_BYTES);
             if let Some(batches) = tail.filter(|batches| !batches.is_empty()) {
@@ -155,9 +158,15 @@ impl TimeSearch {
                     }
                 }
             } else if let Some(segment) = view.segment(next) {
-                match self.in_segment(&segment, next)? {
-                    Found::At(offset) => return Ok(offset.min(end)),
-                    Found::Nothing => next = next.max(segment.written.end),
+                match self.in_segment(&segment, next) {
+                    Ok(Found::At(offset)) => return Ok(offset.min(end)),
+                    Ok(Found::Nothing) => next = next.max(segment.written.end),
+                    // It was deleted or written anew meanwhile, its partition was not.
+                    Err(ReadError::Gone(id)) if tries < 8 && self.registry.get(id).is_some() => {
+                        tries += 1;
+                        next = next.max(view.earliest());
+                    }
+                    Err(error) => return Err(error),
                 }
             } else if view.earliest() > next {
                 next = view.earliest();
@@ -177,11 +186,7 @@ impl TimeSearch {
             segment,
             files: &self.files,
         };
-        match read.since(from, self.since_ms) {
-            // It was deleted meanwhile, its partition was not.
-            Err(ReadError::Gone(_)) if self.view.earliest() > from => Ok(Found::Nothing),
-            answer => answer,
-        }
+        read.since(from, self.since_ms)
     }
 }
 

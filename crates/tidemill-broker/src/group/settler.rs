@@ -143,6 +143,11 @@ impl Settler {
                 Err((CommitError::Refused(Refusal::Rerouted { .. }), Some(again))) => {
                     settling = *again;
                 }
+                Err((CommitError::Refused(Refusal::UnknownTopic(topic)), Some(again)))
+                    if staged.iter().any(|one| one.create && one.topic == topic) =>
+                {
+                    settling = *again;
+                }
                 Err((error, _)) => return Err(settle_error(error)),
             }
         }

@@ -84,16 +84,25 @@ pub(super) fn demand(operation: &Operation) -> Demand {
     }
 }
 
-/// Publishes to one topic keep their order; topics take turns. Everything else is one lane.
+/// What concerns one topic keeps its order, what concerns one group does, and they take turns.
+/// The rest is one lane.
 fn lane(operation: &Operation) -> u64 {
+    let mut hasher = DefaultHasher::new();
     match operation {
         Operation::Publish(append) | Operation::PublishAdded(append) => {
-            let mut hasher = DefaultHasher::new();
-            append.topic.hash(&mut hasher);
-            hasher.finish()
+            append.topic.hash(&mut hasher)
         }
-        _ => 0,
+        Operation::CreateTopic { name, .. } | Operation::DeleteTopic { name } => {
+            name.hash(&mut hasher);
+        }
+        Operation::Commit { group, .. }
+        | Operation::Pass { group, .. }
+        | Operation::Seek { group, .. } => group.hash(&mut hasher),
+        Operation::Transaction(_) | Operation::Join { .. } | Operation::DeleteGroup { .. } => {
+            return 0;
+        }
     }
+    hasher.finish()
 }
 
 pub(super) fn seal(

@@ -151,10 +151,13 @@ impl<M: Machine, T> Log<M, T> {
 
     /// A snapshot of this moment: everything committed is in it, and nothing else, whatever is
     /// committed while it is written.
-    fn snapshot(&self) -> Snapshotting {
+    fn snapshot(&mut self) -> Snapshotting {
         let mut writer = SnapshotWriter::new(self.committed, self.superblock.snapshot + 1);
-        for partition in self.store.partitions.values() {
-            writer.partition(&partition.table_entry());
+        for partition in self.store.partitions.values_mut() {
+            let entry = partition.table_entry();
+            let last = entry.segments.last();
+            partition.naming = last.map_or(entry.earliest, |kept| kept.at.end);
+            writer.partition(&entry);
         }
         writer.housekeeping(&Housekeeping {
             clock_ms: Some(self.clock.believed_ms()),
@@ -215,6 +218,9 @@ impl<M: Machine, T> Log<M, T> {
             CheckpointJob::Superblock(superblock) => {
                 if let Stage::Naming(taken) = checkpoint.stage {
                     self.snapshot_lsn = taken.lsn;
+                }
+                for partition in self.store.partitions.values_mut() {
+                    partition.named = partition.naming;
                 }
                 stats::add(&self.counters.checkpoints, 1);
                 self.last_checkpoint = self.closing && self.queue.is_empty();

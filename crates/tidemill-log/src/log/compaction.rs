@@ -63,8 +63,11 @@ impl PartitionState {
         let now_ms = clock.age_ms();
         let (_, closed) = self.segments.split_last()?;
         let may = |segment: &&Segment| {
-            let known = segment.written == segment.synced && segment.times.appended_ms >= 0;
-            known && segment.is_older_than(settings.compaction_lag_min_ms, now_ms)
+            // A replay begins with the snapshot that the superblock names.
+            let named = segment.written == segment.synced && segment.written.end <= self.named;
+            named
+                && segment.times.appended_ms >= 0
+                && segment.is_older_than(settings.compaction_lag_min_ms, now_ms)
         };
         let eligible: Vec<&Segment> = closed.iter().take_while(may).collect();
         let is_dirty = |segment: &&&Segment| segment.written.end > self.cleaned;
@@ -127,8 +130,8 @@ impl PartitionState {
     /// Puts a segment that was written anew in the place of others. Answers those, or nothing
     /// where they are not there any more.
     fn swap(&mut self, swap: &Swap) -> Vec<Gone> {
-        self.cleaned = self.cleaned.max(swap.cleaned);
         let Some(new) = &swap.new else {
+            self.cleaned = self.cleaned.max(swap.cleaned);
             return Vec::new();
         };
         let names = self.segments.iter();
@@ -172,6 +175,7 @@ impl<M: Machine, T> Log<M, T> {
     /// The next piece of a compaction.
     pub(super) fn compaction_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
         if self.closing {
+            self.give_up_compaction();
             return None;
         }
         self.begin_compaction();
@@ -207,7 +211,10 @@ impl<M: Machine, T> Log<M, T> {
 
     /// Begins with the next partition that is worth it.
     fn begin_compaction(&mut self) {
+        // A file whose name waits to be removed must not be written again.
         while self.compacting.is_none()
+            && !self.pins.hold_files()
+            && self.removals.is_empty()
             && let Some(id) = self.store.compactions.pop_front()
         {
             let Some(partition) = self.store.partitions.get_mut(&id) else {
@@ -288,7 +295,13 @@ impl<M: Machine, T> Log<M, T> {
         let Some(compacting) = self.compacting.take() else {
             return;
         };
-        for path in compacting.work.unfinished() {
+        let new = match &compacting.stage {
+            Stage::Written(rewritten) | Stage::Syncing(rewritten) => rewritten.new.as_ref(),
+            _ => None,
+        };
+        let written = new.map(|new| [new.log_path.clone(), new.sum_path.clone()]);
+        let written = written.into_iter().flatten();
+        for path in compacting.work.unfinished().into_iter().chain(written) {
             self.removals.file(path);
         }
         if let Some(partition) = self.store.partitions.get_mut(&compacting.id) {

@@ -34,6 +34,10 @@ pub(crate) struct PartitionState {
     pub(crate) pending: VecDeque<(Lsn, Batch)>,
     pub(crate) pending_bytes: usize,
     pub(crate) segments: Vec<Segment>,
+    /// How far its segments are in the snapshot that the superblock names.
+    pub(crate) named: Offset,
+    /// How far they are in the snapshot that is being written.
+    pub(crate) naming: Offset,
     /// How far it is compacted.
     pub(crate) cleaned: Offset,
     pub(crate) settings: PartitionSettings,
@@ -113,6 +117,8 @@ impl PartitionState {
             pending: VecDeque::new(),
             pending_bytes: 0,
             segments,
+            named: end,
+            naming: end,
             cleaned: entry.cleaned,
             settings: entry.settings,
             dirty_from: None,
@@ -129,7 +135,8 @@ impl PartitionState {
 
     /// Whether what comes next can go into a file that is there.
     pub(crate) fn has_file(&self) -> bool {
-        self.segments.last().is_some_and(|segment| segment.exists)
+        let last = self.segments.last();
+        last.is_some_and(|segment| segment.exists && segment.generation == 0)
     }
 
     /// How a snapshot has the partition: what is synced of it.
@@ -193,7 +200,8 @@ impl PartitionState {
         let Some(active) = self
             .segments
             .last()
-            .filter(|last| fits(&last.written, first))
+            // What a compaction wrote is never changed.
+            .filter(|last| last.generation == 0 && fits(&last.written, first))
         else {
             return Plan::NeedsSegment {
                 base: first.base_offset(),

@@ -117,6 +117,8 @@ struct Worker {
     latest: Latest,
     /// Keys below this offset are noted.
     mapped: Offset,
+    /// Records of a transaction were taken over: any key may have a value among them.
+    has_transactions: bool,
     stage: Stage,
     progress: Option<Progress>,
 }
@@ -139,6 +141,7 @@ impl Compaction {
             keys_max,
             latest: Latest::default(),
             mapped: plan.cleaned.max(plan.begin()),
+            has_transactions: false,
             stage: Stage::Mapping,
             progress: None,
             plan,
@@ -309,8 +312,9 @@ impl Worker {
     }
 
     /// Takes over what stays of a batch.
-    fn filter(&self, group: &Group, batch: &Batch, output: &mut Output) -> Result<(), Trouble> {
+    fn filter(&mut self, group: &Group, batch: &Batch, output: &mut Output) -> Result<(), Trouble> {
         if !is_plain(batch) {
+            self.has_transactions |= !batch.is_control();
             output.verbatim(batch.clone());
             return Ok(());
         }
@@ -338,7 +342,8 @@ impl Worker {
         };
         let replaced = self.latest.is_replaced(key, record.offset);
         let is_old = record.offset < self.mapped;
-        !replaced && (record.value.is_some() || !(group.without_tombstones && is_old))
+        let may_go = group.without_tombstones && is_old && !self.has_transactions;
+        !replaced && (record.value.is_some() || !may_go)
     }
 }
 
@@ -413,7 +418,8 @@ impl Output {
             open.leader_epoch == batch.leader_epoch()
                 && open.builder.size_bytes() < MERGED_BATCH_BYTES
         };
-        if own || !self.open.as_ref().is_some_and(same) {
+        // Offsets before the first record that stays are covered by what comes next.
+        if !stay.is_empty() && self.open.as_ref().is_some_and(|open| own || !same(open)) {
             self.close_up_to(batch.base_offset());
         }
         for record in stay {
@@ -424,7 +430,7 @@ impl Output {
             }
         }
         self.next = batch.next_offset();
-        if own {
+        if own && !stay.is_empty() {
             self.close_up_to(batch.next_offset());
         }
         Ok(())
