@@ -98,7 +98,7 @@ impl Machine for Registers {
             _ => (256, false),
         };
         let lane = match operation {
-            Operation::Publish(id, _) => id.topic.0.as_u64_pair().1,
+            Operation::Create(id) | Operation::Publish(id, _) => id.topic.0.as_u64_pair().1,
             _ => 0,
         };
         Demand {
