@@ -594,3 +594,53 @@ async fn a_commit_without_an_answer_is_not_taken_back_by_an_abort() {
     assert_eq!(shown(&broker, "a").await, ["0"]);
     broker.close().await;
 }
+
+#[tokio::test]
+async fn what_was_aborted_goes_with_its_records_and_who_is_open_outlives_its_first_ones() {
+    for (broker, folder) in both(|builder| builder).await {
+        create(&broker).await;
+        let bus = broker.bus();
+        let mut mine = broker.transactional(name("mine"), MINUTE).await.unwrap();
+        let from = |broker: &Broker, offset| {
+            let broker = broker.clone();
+            let fetch = FetchBatches {
+                topic: topic("a"),
+                partition: Partition(0),
+                offset: Offset(offset),
+                max_bytes: 1 << 20,
+                isolation: Isolation::ReadCommitted,
+                wait: Duration::ZERO,
+            };
+            async move { broker.fetch_batches(fetch).await }
+        };
+        // 0 and 1 with their marker at 2, then 3 alone, then 4 in an open transaction.
+        mine.publish(&topic("a"), &events(0, 2)).await.unwrap();
+        mine.abort().await.unwrap();
+        bus.publish(topic("a"), events(3, 1)).await.unwrap();
+        mine.publish(&topic("a"), &events(4, 1)).await.unwrap();
+        let of = topic("a");
+        let trim = |before| broker.trim_topic(&of, Partition(0), Offset(before));
+        trim(2).await.unwrap();
+        assert_eq!(from(&broker, 2).await.unwrap().aborted.len(), 1);
+        trim(3).await.unwrap();
+        assert_eq!(from(&broker, 3).await.unwrap().aborted.len(), 0);
+        assert!(from(&broker, 2).await.is_err(), "it is deleted");
+        trim(5).await.unwrap();
+        bus.publish(topic("a"), events(5, 1)).await.unwrap();
+        let found = from(&broker, 5).await.unwrap();
+        assert_eq!((found.earliest, found.stable_end), (Offset(5), Offset(5)));
+        assert!(found.batches.is_empty(), "it is still open");
+        mine.abort().await.unwrap();
+        let found = from(&broker, 5).await.unwrap();
+        assert_eq!((found.batches.len(), found.aborted.len()), (2, 1));
+        let shown = bus.fetch(fetch("a", 5)).await.unwrap();
+        assert_eq!(shown.events.len(), 1);
+        broker.close().await;
+        let Some(folder) = folder else { continue };
+        let broker = folder.open().await;
+        let found = from(&broker, 5).await.unwrap();
+        assert_eq!((found.batches.len(), found.aborted.len()), (2, 1));
+        assert_eq!(found.earliest, Offset(5));
+        broker.close().await;
+    }
+}
