@@ -23,6 +23,9 @@ pub(crate) const HEADER_MIN_CHARS: usize = 20;
 /// How many files and functions `--largest` lists.
 pub(crate) const LARGEST_LISTED: usize = 12;
 
+/// Seconds that all fuzz targets get together in `cargo xtask test`, their build not counted.
+pub(crate) const FUZZ_SECONDS: u64 = 120;
+
 /// The release binary is not larger than this.
 pub(crate) const BINARY_MAX_BYTES: u64 = 20_000_000;
 

@@ -3,6 +3,7 @@
 //! This program may not know anything of Tidemill but its files, its crates and its commands.
 
 mod doors;
+mod fuzz;
 mod limits;
 mod metadata;
 mod readme;
@@ -20,7 +21,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy [--largest]     the house limits, the crate arrows, the rooms' rules
   check                the quick round before a commit: fmt, clippy, tidy, unit tests
   test [STEP...]       everything, or the named steps; `test --list` names them
-  soak WHAT [ARG...]   the long proofs: simulate, damage
+  soak WHAT [ARG...]   the long proofs: simulate, damage, kill, fuzz
   bench [ARG...]       `tidemill bench` from a release build";
 
 fn main() -> ExitCode {

@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::limits::BINARY_MAX_BYTES;
+use crate::limits::{BINARY_MAX_BYTES, FUZZ_SECONDS};
 use crate::metadata::Metadata;
 use crate::skips::Skips;
-use crate::{doors, readme, tidy, tools};
+use crate::{doors, fuzz, readme, tidy, tools};
 
 /// How a step ended, when it did not fail.
 pub(crate) enum Done {
@@ -41,7 +41,7 @@ const TIDY: Step = step("tidy", "the house limits, arrows and rooms", tidy_step)
 const UNIT: Step = step("unit", "unit tests of all crates", unit);
 
 /// Everything, in the order in which it runs: the quick and the likely to fail first.
-const ALL: [Step; 13] = [
+const ALL: [Step; 14] = [
     FMT,
     TIDY,
     CLIPPY,
@@ -59,6 +59,11 @@ const ALL: [Step; 13] = [
         "simulator",
         "the simulator's smoke, and the planted faults that it must catch",
         simulator,
+    ),
+    step(
+        "fuzz",
+        "every decoder, with bytes of a fuzzer's making",
+        fuzz_step,
     ),
     step("doc", "cargo doc without a warning", doc),
     step("features", "each feature of each crate alone", features),
@@ -254,6 +259,10 @@ fn readme_step(root: &Path) -> Result<Done, String> {
 
 fn doors_step(root: &Path) -> Result<Done, String> {
     passed(doors::check(root))
+}
+
+fn fuzz_step(root: &Path) -> Result<Done, String> {
+    passed(fuzz::run(root, Duration::from_secs(FUZZ_SECONDS)))
 }
 
 fn doc(root: &Path) -> Result<Done, String> {

@@ -88,6 +88,20 @@ pub(crate) fn ensure_cargo_deny(root: &Path) -> Result<(), String> {
     cargo_with(root, &args, &[("CARGO_TARGET_DIR", "target/tools")])
 }
 
+/// Installs cargo-fuzz unless it is there.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn ensure_cargo_fuzz(root: &Path) -> Result<(), String> {
+    if cargo_output(root, &["fuzz", "--version"])?.0 {
+        return Ok(());
+    }
+    println!("cargo-fuzz is missing: building it once, which takes a minute or two");
+    let version = ["--version", "^0.13", "--locked", "--debug"];
+    let args = [&["install", "cargo-fuzz"][..], &version].concat();
+    cargo_with(root, &args, &[("CARGO_TARGET_DIR", "target/tools")])
+}
+
 /// Installs the stock clients of other languages and Apache Kafka's tools, which tests drive,
 /// below `target/`; node, Python, Java and Maven come from the system's packages where they are
 /// missing and may be installed.

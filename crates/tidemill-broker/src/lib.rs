@@ -23,6 +23,8 @@ mod encode;
 mod error;
 mod fetch;
 mod fetch_batches;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 mod inbox;
 mod info;

@@ -10,6 +10,8 @@ pub mod disk;
 mod draft;
 pub mod driver;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod inspect;
 pub mod io;
 mod journal;

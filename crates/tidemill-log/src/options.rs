@@ -36,6 +36,26 @@ pub enum Fault {
     /// Recovery takes what it reads from the page cache for durable and does not sync the
     /// journal's surviving tail again.
     TrustPageCache,
+    /// A sync of the journal file before is left out when commits go on in another one.
+    SkipSyncAtSwitch,
+    /// A new journal file is used before its name is durable.
+    SkipJournalName,
+    /// A recovery's fresh journal file is named before its name is durable.
+    SkipFreshName,
+    /// A snapshot names segments that were not synced.
+    SkipSegmentSync,
+    /// A superblock names a snapshot that was not synced.
+    SkipSnapshotSync,
+    /// The superblocks are not synced.
+    SkipSuperblockSync,
+    /// A snapshot is named before what it holds is synced in the journal.
+    NameSnapshotEarly,
+    /// The head moves over records that no synced segment holds.
+    MoveHeadTooFar,
+    /// Files are removed before the entry that gives them up is durable.
+    RemoveEarly,
+    /// Recovery takes damage for a torn end.
+    IgnoreWitnesses,
 }
 
 /// The settings of a log. Begin with [`Options::default`] and change fields.

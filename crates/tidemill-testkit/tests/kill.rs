@@ -1,4 +1,4 @@
-//! `kill -9` of a broker under load, ten times on one folder of the real file system: nothing
+//! `kill -9` of a broker under load, twenty times on one folder of the real file system: nothing
 //! acknowledged is lost, changed or doubled, the order of every key is kept, and what was
 //! settled stays settled.
 
@@ -14,7 +14,10 @@ use tidemill_broker::Broker;
 use tidemill_core::{Fetch, GroupName, Offset, Order, Partition, Start, Subscription, TopicName};
 use tidemill_testkit::sim::Random;
 
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 20;
+
+/// The variable that asks for other rounds.
+const ROUNDS_VARIABLE: &str = "TIDEMILL_KILL_ROUNDS";
 
 /// What the children were told.
 #[derive(Default)]
@@ -138,12 +141,14 @@ async fn check_settled(broker: &Broker, topic: &TopicName, told: &Told, all: usi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_kills_lose_and_double_nothing_acknowledged() {
+async fn kills_under_load_lose_and_double_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let topic = TopicName::new("load").unwrap();
     let mut told = Told::default();
     let mut random = Random::new(20_261_121);
-    for round in 1..=ROUNDS {
+    let rounds = std::env::var(ROUNDS_VARIABLE);
+    let rounds = rounds.map_or(ROUNDS, |text| text.parse().expect("a number of rounds"));
+    for round in 1..=rounds {
         let lines = random.between(20, 3000) as usize;
         run_and_kill(folder.path(), round, lines, &mut told);
         let broker = Broker::open(folder.path()).await.unwrap();

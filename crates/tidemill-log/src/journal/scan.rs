@@ -45,6 +45,17 @@ pub(crate) struct Walked {
     pub(crate) end: Place,
 }
 
+/// Where nothing is said about what lies behind it.
+impl From<Walked> for Scanned {
+    fn from(walked: Walked) -> Self {
+        Self {
+            commits: walked.commits,
+            next: walked.end.first,
+            lap: walked.end.lap,
+        }
+    }
+}
+
 /// A journal's files, for one scan.
 pub(crate) struct Scan<'a> {
     pub(crate) files: &'a Found,
@@ -71,11 +82,7 @@ impl Scan<'_> {
                 file: journal_path(end.file).to_string(),
                 offset: end.offset,
             }),
-            _ => Ok(Scanned {
-                commits,
-                next: end.first,
-                lap: end.lap,
-            }),
+            _ => Ok(Walked { commits, end }.into()),
         }
     }
 

@@ -12,7 +12,8 @@ use super::{Full, Log};
 use crate::io::Action;
 use crate::journal::writer::{Asker, JOURNAL_DIR, Making, journal_path};
 use crate::limits::{FULL_RETRY_AFTER, STEPS_BEFORE_COMPACTION, ZERO_PIECE_BYTES};
-use crate::machine::Machine;
+use crate::machine::{Lsn, Machine};
+use crate::options::Fault;
 use crate::stats;
 use crate::superblock::Superblock;
 
@@ -36,7 +37,7 @@ impl<M: Machine, T> Log<M, T> {
     /// The next thing for the background's lane.
     pub(super) fn background_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
         if !self.pins.hold_files()
-            && let Some(actions) = self.removals.next(self.synced)
+            && let Some(actions) = self.removals.next(self.removable())
         {
             return Some((BackgroundJob::Remove, actions));
         }
@@ -59,7 +60,11 @@ impl<M: Machine, T> Log<M, T> {
             self.removals.file(path);
         }
         if let Some(making) = making {
-            return Some(zero(making));
+            let (job, mut actions) = zero(making);
+            if self.options.has(Fault::SkipJournalName) {
+                actions.retain(|action| !matches!(action, Action::SyncDir(_)));
+            }
+            return Some((job, actions));
         }
         if let Some(witness) = self.witness() {
             return Some(witness);
@@ -83,6 +88,14 @@ impl<M: Machine, T> Log<M, T> {
             self.nothing_makes_room();
         }
         step.or_else(|| self.compaction_step())
+    }
+
+    /// What entries up to this one gave up may be removed.
+    fn removable(&self) -> Lsn {
+        match self.options.has(Fault::RemoveEarly) {
+            true => self.committed,
+            false => self.synced,
+        }
     }
 
     /// A journal file that is lost whole, or up to its first commit, has nothing in it that could

@@ -13,6 +13,7 @@ use crate::io::Action;
 use crate::journal::writer::Place;
 use crate::limits::CHECKPOINT_PARTITIONS_MAX;
 use crate::machine::{Dump, Lsn, Machine, PartitionId};
+use crate::options::Fault;
 use crate::snapshot::{Housekeeping, SnapshotWriter, snapshot_path};
 use crate::stats;
 use crate::superblock::Superblock;
@@ -130,11 +131,17 @@ impl<M: Machine, T> Log<M, T> {
                 }
                 checkpoint.stage = Stage::Syncing;
                 let mut actions = self.store.sync(&checkpoint.partitions);
+                if self.options.has(Fault::SkipSegmentSync) {
+                    actions.clear();
+                }
                 actions.extend(self.removals.sync());
                 Some((BackgroundJob::Checkpoint(CheckpointJob::Sync), actions))
             }
             Stage::Snapshotting(snapshot) => {
-                let actions = snapshot.next();
+                let mut actions = snapshot.next();
+                if self.options.has(Fault::SkipSnapshotSync) {
+                    actions.retain(|action| !action.is_sync());
+                }
                 if snapshot.is_whole() {
                     self.space.snapshot_bytes = snapshot.writer.size_bytes();
                     checkpoint.stage = Stage::Ending(snapshot.taken);
@@ -178,11 +185,14 @@ impl<M: Machine, T> Log<M, T> {
             return None;
         }
         // A snapshot must not know more than the journal keeps through a power cut.
-        if self.synced < taken.lsn {
+        if self.synced < taken.lsn && !self.options.has(Fault::NameSnapshotEarly) {
             self.want_sync = true;
             return None;
         }
-        let needed = taken.needed.min(taken.lsn.next());
+        let needed = match self.options.has(Fault::MoveHeadTooFar) {
+            true => taken.lsn.next(),
+            false => taken.needed.min(taken.lsn.next()),
+        };
         let head = self.journal.place_of(needed, self.next);
         let mut superblock = Superblock {
             snapshot: self.superblock.snapshot + 1,
@@ -191,7 +201,10 @@ impl<M: Machine, T> Log<M, T> {
             head_bytes: self.journal.lap_bytes_of(head.lap),
             ..self.superblock
         };
-        let actions = superblock.write();
+        let mut actions = superblock.write();
+        if self.options.has(Fault::SkipSuperblockSync) {
+            actions.retain(|action| !action.is_sync());
+        }
         Some((
             BackgroundJob::Checkpoint(CheckpointJob::Superblock(superblock)),
             actions,

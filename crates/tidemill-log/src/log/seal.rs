@@ -182,7 +182,8 @@ impl<M: Machine, T> Log<M, T> {
         self.next = Lsn(group.last().0 + 1);
         let mut actions = Vec::with_capacity(3);
         let previous_synced = placed.sync_first.is_some();
-        actions.extend(placed.sync_first.map(Action::Sync));
+        let first = placed.sync_first.map(Action::Sync);
+        actions.extend(first.filter(|_| !self.options.has(Fault::SkipSyncAtSwitch)));
         actions.push(Action::Write {
             path: placed.path.clone(),
             position: placed.header.offset,

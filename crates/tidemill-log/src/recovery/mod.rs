@@ -17,11 +17,11 @@ use uuid::Uuid;
 use crate::disk::{Disk, read_exact_at};
 use crate::error::OpenError;
 use crate::io::{Action, Files, run_all};
-use crate::journal::scan::{Found, Scan};
+use crate::journal::scan::{Found, Scan, Scanned};
 use crate::journal::writer::{JOURNAL_DIR, JournalWriter, journal_number, journal_path};
 use crate::log::{AgeClock, Log, Recovered, Store};
 use crate::machine::{Lsn, Machine, Now};
-use crate::options::Options;
+use crate::options::{Fault, Options};
 use crate::segment::TOPICS_DIR;
 use crate::snapshot::{self, Housekeeping, SNAPSHOTS_DIR, Snapshot, snapshot_path};
 use crate::superblock::{self, Superblock};
@@ -139,7 +139,7 @@ impl Opening<'_> {
         store.load(&snapshot.table);
         let found = self.journal_files()?;
         let (files, journal) = (&found, old.journal);
-        let scanned = Scan { files, journal }.run(&old)?;
+        let scanned = self.scan(&Scan { files, journal }, &old)?;
 
         let needed = Needed::by(old.head.file, &scanned.commits);
         let epoch = scanned
@@ -191,6 +191,13 @@ impl Opening<'_> {
             clock: AgeClock::new(self.now, clock_ms),
             stuck,
         }))
+    }
+
+    fn scan(&self, scan: &Scan<'_>, block: &Superblock) -> Result<Scanned, OpenError> {
+        if self.options.has(Fault::IgnoreWitnesses) {
+            return Ok(scan.walk(block.head)?.into());
+        }
+        scan.run(block)
     }
 
     fn snapshot(&self, number: u64) -> Result<Snapshot, OpenError> {

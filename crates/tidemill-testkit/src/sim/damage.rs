@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tidemill_log::driver::MemoryDisk;
 use tidemill_log::limits::BLOCK_BYTES;
+use tidemill_log::options::Fault;
 use tidemill_log::{Disk, Options};
 
 use crate::sim::by_hand::ByHand;
@@ -142,6 +143,15 @@ impl Specimen {
             options,
             last,
         })
+    }
+
+    /// The same, to be opened by a log with a planted fault.
+    #[must_use]
+    pub fn with_fault(self, fault: Fault) -> Self {
+        Self {
+            options: self.options.with_fault(fault),
+            ..self
+        }
     }
 
     /// Every damage of a file. Where `sparse`, of bytes that are zeros between zeros, and thus

@@ -1,0 +1,7 @@
+//! An effect of the broker.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| tidemill_broker::fuzzing::effect(bytes));

@@ -1,0 +1,7 @@
+//! A snapshot's chunks and table.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| tidemill_log::fuzzing::snapshot(bytes));
