@@ -92,7 +92,9 @@ fn lane(operation: &Operation) -> u64 {
         Operation::Publish(append) | Operation::PublishAdded(append) => {
             append.topic.hash(&mut hasher)
         }
-        Operation::CreateTopic { name, .. } | Operation::DeleteTopic { name } => {
+        Operation::CreateTopic { name, .. }
+        | Operation::DeleteTopic { name }
+        | Operation::Trim { topic: name, .. } => {
             name.hash(&mut hasher);
         }
         Operation::Commit { group, .. }
