@@ -97,7 +97,6 @@ fn lane(operation: &Operation) -> u64 {
         | Operation::Trim { topic: name, .. } => {
             name.hash(&mut hasher);
         }
-        Operation::Trim { topic, .. } => topic.hash(&mut hasher),
         Operation::Commit { group, .. }
         | Operation::Pass { group, .. }
         | Operation::Seek { group, .. } => group.hash(&mut hasher),
