@@ -88,11 +88,14 @@ pub(crate) fn ensure_cargo_deny(root: &Path) -> Result<(), String> {
     cargo_with(root, &args, &[("CARGO_TARGET_DIR", "target/tools")])
 }
 
-/// Installs cargo-fuzz unless it is there.
+/// Installs cargo-fuzz and the compiler of C++ that its library needs, unless they are there.
 ///
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn ensure_cargo_fuzz(root: &Path) -> Result<(), String> {
+    if !starts("c++") {
+        install_packages(&["g++"]).map_err(|why| format!("c++ is missing: {why}"))?;
+    }
     if cargo_output(root, &["fuzz", "--version"])?.0 {
         return Ok(());
     }
