@@ -47,6 +47,12 @@ pub struct Restored {
     pub through: u64,
 }
 
+/// Whether a folder is a backup. One that is opened as a log is none any more.
+#[must_use]
+pub fn is_backup(dir: &Path) -> bool {
+    dir.join(log::MANIFEST).is_file()
+}
+
 /// Takes a backup of the data in a folder that nobody has open. `link`: files that never change
 /// again share their bytes with the folder's, where both are on one file system. Blocks: not for
 /// an async worker.

@@ -10,6 +10,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use tidemill::broker::backup::is_backup;
 use tidemill::broker::inspect::holds_log;
 use tidemill::broker::{Broker, OpenError};
 
@@ -39,8 +40,28 @@ pub(crate) async fn open(dir: &Path, begin: Begin) -> Result<Broker, Failure> {
     if begin == Begin::MayNot && !holds_log(dir) {
         return Err(no_log(dir));
     }
+    keep_backup(dir)?;
     let opened = Broker::builder().path(dir).open().await;
     opened.map_err(|error| refused(dir, &error))
+}
+
+/// Refuses a backup: once it is opened as a log it is none any more.
+///
+/// # Errors
+/// The folder is a backup; the text says how a log is made of it.
+pub(crate) fn keep_backup(dir: &Path) -> Result<(), Failure> {
+    if !is_backup(dir) {
+        return Ok(());
+    }
+    let words = ["--from".to_owned(), dir.display().to_string()];
+    Err(named(
+        dir,
+        format!(
+            "this is a backup, which an opening would spoil; make a data folder of it with \
+             `tidemill log restore {} --data NEW`",
+            shell::line(&words)
+        ),
+    ))
 }
 
 /// The failure of a folder that has no log.

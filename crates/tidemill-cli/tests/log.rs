@@ -140,6 +140,19 @@ fn a_backup_is_taken_verified_and_restored_and_what_is_none_is_refused() {
     assert!(taken.contains("log restore --from"), "{taken}");
     let again = run(&["log", "backup", "--data", path(&data), "--to", &to]).misused();
     assert!(again.contains("new or empty"), "{again}");
+    for opening in [
+        &["topic", "list", "--data", &to][..],
+        &["subscribe", "orders", "--data", &to],
+        &["publish", "orders", "x", "--data", &to],
+        &["serve", "--http", "127.0.0.1:0", "--data", &to],
+        &["bench", "--for", "1s", "--data", &to],
+    ] {
+        let refused = run(opening).failed();
+        assert!(
+            refused.contains("log restore --from"),
+            "{opening:?}: {refused}"
+        );
+    }
     let restore = ["log", "restore", "--from", &to, "--data", &back, "--json"];
     let restored = json(&run(&restore).done());
     assert!(restored[0]["files"].as_u64().unwrap() > 3, "{restored:?}");

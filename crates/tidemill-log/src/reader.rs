@@ -112,6 +112,7 @@ impl Reader {
         match view.segment(offset) {
             Some(segment) => Read::Disk(DiskRead {
                 id,
+                registry: self.registry.clone(),
                 segment,
                 files: self.files.clone(),
                 offset,
@@ -161,6 +162,9 @@ impl TimeSearch {
                 match self.in_segment(&segment, next) {
                     Ok(Found::At(offset)) => return Ok(offset.min(end)),
                     Ok(Found::Nothing) => next = next.max(segment.written.end),
+                    Err(ReadError::Gone(id)) if is_listed(&self.registry, id, &segment) => {
+                        return Ok(next);
+                    }
                     // It was deleted or written anew meanwhile, its partition was not.
                     Err(ReadError::Gone(id)) if tries < 8 && self.registry.get(id).is_some() => {
                         tries += 1;
@@ -208,6 +212,7 @@ impl fmt::Debug for Reader {
 #[derive(Debug)]
 pub struct DiskRead {
     id: PartitionId,
+    registry: Arc<Registry>,
     segment: SegmentView,
     files: Arc<Files>,
     offset: Offset,
@@ -219,13 +224,30 @@ impl DiskRead {
     ///
     /// # Errors
     /// [`ReadError::Damaged`] where the bytes are not those that were written: everything else
-    /// is still readable, from the offset that it names on.
+    /// is still readable, from the offset that it names on. [`ReadError::Gone`] where the
+    /// records were deleted or written anew meanwhile: reading again finds out.
     pub fn run(&self) -> Result<Vec<Batch>, ReadError> {
         let read = SegmentRead {
             id: self.id,
             segment: &self.segment,
             files: &self.files,
         };
-        read.run(self.offset, self.max_bytes)
+        match read.run(self.offset, self.max_bytes) {
+            Err(ReadError::Gone(id)) if is_listed(&self.registry, id, &self.segment) => {
+                Err(ReadError::Damaged {
+                    id,
+                    offset: self.offset,
+                    resume: self.segment.written.end,
+                    why: format!("{} or its sidecar is missing", self.segment.log_path),
+                })
+            }
+            answer => answer,
+        }
     }
+}
+
+/// Whether the segment is one of the partition's still: then its files should be there.
+fn is_listed(registry: &Registry, id: PartitionId, segment: &SegmentView) -> bool {
+    let found = registry.get(id).and_then(|view| view.segment(segment.base));
+    found.is_some_and(|found| found.log_path == segment.log_path)
 }

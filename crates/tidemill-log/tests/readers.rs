@@ -13,7 +13,7 @@ use common::{Operation, Registers, ok, open, partition, submit};
 use tidemill_core::Offset;
 use tidemill_core::error::Unavailable;
 use tidemill_log::driver::{self, MemoryDisk, Observer};
-use tidemill_log::{Disk, Options, PartitionId, Read, Reader};
+use tidemill_log::{Disk, Options, PartitionId, Read, ReadError, Reader};
 
 const RECORDS: u64 = 20_000;
 
@@ -136,5 +136,37 @@ fn an_observer_is_told_of_every_advance_before_the_receipts() {
     }
     for ends in watching.ends.lock().unwrap().values() {
         assert!(ends.is_sorted(), "{ends:?}");
+    }
+}
+
+#[test]
+fn a_segment_without_its_file_is_damage_and_the_rest_is_read() {
+    let (id, disk) = (partition(1, 0), disk());
+    let log = open(&disk, &small()).unwrap();
+    ok(&log, Operation::Create(id));
+    for number in 0..200_u64 {
+        ok(&log, Operation::Publish(id, vec![vec![number as u8; 1000]]));
+    }
+    log.close();
+    let folder = format!("topics/{}/0", id.topic);
+    let mut names = disk.list(&folder).unwrap();
+    names.sort();
+    for missing in [".log", ".sum"] {
+        let name = names.iter().find(|name| name.ends_with(missing)).unwrap();
+        disk.remove(&format!("{folder}/{name}")).unwrap();
+        let log = open(&disk, &small()).unwrap();
+        let Read::Disk(read) = log.reader().read(id, Offset(0), 1) else {
+            panic!("it is in a segment");
+        };
+        let Err(ReadError::Damaged { offset, resume, .. }) = read.run() else {
+            panic!("{missing} is not there, so it is damage");
+        };
+        assert!(offset == Offset(0) && resume > offset);
+        let Read::Disk(read) = log.reader().read(id, resume, 1) else {
+            panic!("the next one is in a segment too");
+        };
+        assert_eq!(read.run().unwrap()[0].base_offset(), resume);
+        assert_eq!(log.reader().since(id, 0).unwrap().run().unwrap(), Offset(0));
+        log.close();
     }
 }

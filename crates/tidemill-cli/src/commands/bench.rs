@@ -202,6 +202,7 @@ impl Bench {
         }
         let opened = match &self.data {
             Some(dir) => {
+                folder::keep_backup(dir)?;
                 let builder = Broker::builder().path(dir);
                 let opened = builder.flush(target::flush_policy(self.flush)).open().await;
                 opened.map_err(|error| folder::refused(dir, &error))

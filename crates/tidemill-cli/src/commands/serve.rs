@@ -60,6 +60,7 @@ impl Serve {
 }
 
 async fn open(settings: &Settings) -> Result<Broker, Failure> {
+    folder::keep_backup(&settings.data)?;
     let opened = Broker::builder()
         .path(&settings.data)
         .flush(target::flush_policy(settings.flush))
