@@ -137,3 +137,6 @@ pub const REROUTES_MAX: usize = 8;
 const _: () = assert!(READ_AHEAD_EVENTS < tidemill_core::limits::CURSOR_RANGES_MAX);
 const _: () = assert!(TRANSACTION_PARTS_MAX <= TRANSACTIONS_PARTS_MAX);
 const _: () = assert!(PUBLISH_MAX_BYTES < tidemill_log::limits::BATCH_MAX_BYTES);
+
+/// Bytes at which a compacted topic's segments are closed at most.
+pub const COMPACTED_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;

@@ -3,9 +3,11 @@
 //! This room may not know how the log carries them out.
 
 use serde::{Serialize, Serializer};
-use tidemill_log::{CompressionType, PartitionSettings};
+use tidemill_log::limits::SEGMENT_BYTES_MIN;
+use tidemill_log::{Cleanup, CompressionType, PartitionSettings};
 
 use crate::error::TopicError;
+use crate::limits::COMPACTED_SEGMENT_BYTES;
 
 /// What is kept of each partition of a topic, and how. The default keeps everything, unpacked.
 ///
@@ -19,6 +21,10 @@ pub struct TopicSettings {
     /// Old events are deleted once a partition has this many bytes without them, at least 1;
     /// `None`: never.
     pub retention_bytes: Option<u64>,
+    /// Only the latest event of each key stays, in the end; an event without data deletes its
+    /// key's, and goes itself a day after. Events without a key stay, and so do those of
+    /// transactions. Retentions hold beside it.
+    pub compact: bool,
     /// How batches are packed on their way into segments.
     #[serde(serialize_with = "as_text")]
     pub compression: CompressionType,
@@ -34,6 +40,7 @@ impl TopicSettings {
         Self {
             retention_ms: settings.retention_ms,
             retention_bytes: settings.retention_bytes,
+            compact: settings.cleanup.compacts(),
             compression: settings.compression,
         }
     }
@@ -60,6 +67,16 @@ impl TopicSettings {
         settings.retention_ms = self.retention_ms;
         settings.retention_bytes = self.retention_bytes;
         settings.compression = self.compression;
+        if self.compact {
+            settings.cleanup = match (self.retention_ms, self.retention_bytes) {
+                (None, None) => Cleanup::Compact,
+                _ => Cleanup::CompactAndDelete,
+            };
+            // Only closed segments are compacted.
+            let quarter = self.retention_bytes.map_or(u64::MAX, |bytes| bytes / 4);
+            settings.segment_bytes =
+                Some(quarter.clamp(SEGMENT_BYTES_MIN, COMPACTED_SEGMENT_BYTES));
+        }
         Ok(settings)
     }
 }

@@ -3,11 +3,14 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::{Folder, both, event, events, group, ids, join, settle, take, topic};
 use tidemill_broker::{Broker, CompressionType, CreateTopic, SeekTo, TopicError, TopicSettings};
 use tidemill_core::{Commit, Fetch, FetchError, GroupMember, Offset, Order, Partition, PullError};
+use tidemill_log::driver::MemoryDisk;
 
 const P0: Partition = Partition(0);
 
@@ -242,6 +245,7 @@ async fn a_topics_settings_are_kept_and_wrong_ones_are_refused() {
     let folder = Folder::new();
     let broker = folder.open().await;
     let settings = TopicSettings {
+        compact: true,
         retention_ms: Some(86_400_000),
         retention_bytes: Some(1_000_000),
         compression: CompressionType::Lz4,
@@ -278,5 +282,62 @@ async fn a_topics_settings_are_kept_and_wrong_ones_are_refused() {
     assert_eq!(broker.topics().len(), 1);
     broker.delete_topic(&topic("t")).await.unwrap();
     assert_eq!(member.pull(1).await.unwrap_err(), PullError::Gone);
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_topic_keeps_the_latest_event_of_each_key() {
+    const KEYS: u64 = 10;
+    let disk = Arc::new(MemoryDisk::new(256 << 20));
+    let often = Broker::builder().retention_look_every(Duration::from_millis(1));
+    let broker = often.clone().disk(disk.clone()).open().await.unwrap();
+    let settings = TopicSettings {
+        compact: true,
+        retention_bytes: Some(64 << 20),
+        ..TopicSettings::default()
+    };
+    let how = CreateTopic {
+        settings,
+        ..CreateTopic::default()
+    };
+    let made = broker.create_topic(topic("t"), how).await.unwrap();
+    assert!(made.settings.compact);
+    let data = format!("\"{}\"", "x".repeat(10_000));
+    for turn in 0..400 {
+        let of_key = |key| {
+            let number = turn * KEYS + key;
+            let keyed = event(number, Some(&format!("key-{key}"))).to_builder();
+            keyed
+                .data("application/json", data.clone())
+                .build()
+                .unwrap()
+        };
+        let events = (0..KEYS).map(of_key).collect();
+        broker.bus().publish(topic("t"), events).await.unwrap();
+    }
+    let end = 400 * KEYS;
+    // Closing makes the checkpoint that names the segments.
+    broker.close().await;
+    let broker = often.disk(disk).open().await.unwrap();
+    let before = broker.topic(&topic("t")).unwrap().partitions[0].size_bytes;
+    let size = || broker.topic(&topic("t")).unwrap().partitions[0].size_bytes;
+    while size() > before / 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bounds(&broker), (0, end));
+    let mut member = join(&broker, "g", "t", Order::PerPartition).await;
+    let mut latest = BTreeMap::new();
+    while position(&broker, "g").1 > 0 {
+        for (delivery, settle) in member.pull(100).await.unwrap() {
+            let event = delivery.event;
+            latest.insert(event.key().unwrap().to_owned(), event.id().to_string());
+            settle.settle(Commit::ack()).await.unwrap();
+        }
+    }
+    let expected = (0..KEYS).map(|key| {
+        let number = 399 * KEYS + key;
+        (format!("key-{key}"), number.to_string())
+    });
+    assert_eq!(latest, expected.collect());
     broker.close().await;
 }

@@ -27,6 +27,9 @@ pub(crate) struct Topic {
     /// Beyond how many bytes of a partition its old events are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retention_bytes: Option<u64>,
+    /// Whether only the latest event of each key stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compact: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) compression: Option<String>,
     pub(crate) partitions: Vec<PartitionOf>,

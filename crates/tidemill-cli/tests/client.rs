@@ -116,6 +116,7 @@ fn topics_are_created_with_what_they_keep_and_trimmed() {
             "36h",
             "--keep-bytes",
             "1000000",
+            "--compact",
             "--compression",
             "zstd",
             "--json",
@@ -124,6 +125,7 @@ fn topics_are_created_with_what_they_keep_and_trimmed() {
         assert_eq!(topic["retention_ms"], 36 * 3_600_000);
         assert_eq!(topic["retention_bytes"], 1_000_000);
         assert_eq!(topic["compression"], "zstd");
+        assert_eq!(topic["compact"], true);
         for text in ["x", "y", "z"] {
             run(&["publish", "a", text]).done();
         }

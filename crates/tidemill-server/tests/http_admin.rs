@@ -95,12 +95,16 @@ async fn wrong_topics_are_not_created() {
 async fn a_topic_is_created_with_what_it_keeps_and_trimmed() {
     let server = Running::start().await;
     let client = server.client();
-    let body = r#"{"name":"t","retention_ms":60000,"retention_bytes":null,"compression":"lz4"}"#;
+    let body = r#"{"name":"t","retention_ms":60000,"retention_bytes":null,"compact":true,
+        "compression":"lz4"}"#;
     let created = client.post("/v1/topics", JSON, body).await.json();
     for topic in [created, client.get("/v1/topics/t").await.json()] {
         assert_eq!(topic["retention_ms"], 60_000);
         assert_eq!(topic["retention_bytes"], json!(null));
-        assert_eq!(topic["compression"], "lz4");
+        assert_eq!(
+            (&topic["compact"], &topic["compression"]),
+            (&json!(true), &json!("lz4"))
+        );
     }
     for _ in 0..3 {
         client.event(r#"{"topic":"t"}"#).await;

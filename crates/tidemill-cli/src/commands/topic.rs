@@ -73,6 +73,10 @@ pub(crate) struct Create {
     /// Delete the oldest events of a partition beyond so many bytes [default: keep them]
     #[arg(long, value_name = "BYTES", value_parser = values::count::<u64>)]
     keep_bytes: Option<u64>,
+    /// Keep only the latest event of each key, and after a day none of a key whose latest event
+    /// has no data
+    #[arg(long)]
+    compact: bool,
     /// How events are packed on the disk: none, lz4 or zstd
     #[arg(long, value_name = "HOW", default_value_t)]
     compression: CompressionType,
@@ -200,6 +204,7 @@ impl Create {
                 // Shorter than a millisecond is one.
                 retention_ms: self.keep_for.map(|time| millis(time).max(1)),
                 retention_bytes: self.keep_bytes,
+                compact: self.compact,
                 compression: self.compression,
             },
         }

@@ -279,6 +279,7 @@ mod tests {
             name: "t".to_owned(),
             id: None,
             retention_ms: None,
+            compact: None,
             retention_bytes: None,
             compression: None,
             partitions: partitions

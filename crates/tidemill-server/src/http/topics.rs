@@ -111,6 +111,8 @@ struct NewTopic {
     partitions: u32,
     retention_ms: Option<u64>,
     retention_bytes: Option<u64>,
+    #[serde(default)]
+    compact: bool,
     #[serde(default, deserialize_with = "compression")]
     compression: CompressionType,
 }
@@ -139,7 +141,7 @@ async fn create(
     let new: NewTopic = serde_json::from_slice(&received.bytes).map_err(|error| {
         let detail = format!(
             "the body is not {{\"name\": ...}}, with \"partitions\", \"retention_ms\", \
-             \"retention_bytes\" and \"compression\" where they are wanted: {error}"
+             \"retention_bytes\", \"compact\" and \"compression\" where they are wanted: {error}"
         );
         Problem::new(Kind::InvalidJson, detail)
     })?;
@@ -153,6 +155,7 @@ async fn create(
         settings: TopicSettings {
             retention_ms: new.retention_ms,
             retention_bytes: new.retention_bytes,
+            compact: new.compact,
             compression: new.compression,
         },
     };
