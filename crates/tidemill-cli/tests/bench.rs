@@ -141,6 +141,7 @@ fn nonsense_is_wrong_use() {
         (&["--publishers", "x"], "whole number from 1 to"),
         (&["--publishers", "3", "--keys", "2"], "a key of its own"),
         (&["--flush", "os"], "--data"),
+        (&["--flush", "os", "--server", "http://a"], "--server"),
         (&["--concurrency", "1", "--server", "http://a"], "--server"),
         (&["--data", "d", "--server", "http://a"], "--server"),
         (&["--memory", "5", "--data", "d"], "--memory"),

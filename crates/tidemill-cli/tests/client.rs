@@ -263,6 +263,7 @@ fn wrong_use_is_told_apart_from_failure() {
         (&["publish", "no topic", "x"][..], "topic name"),
         (&["publish"], "TOPIC"),
         (&["publish", "t", "x", "--header", "novalue"], "NAME=VALUE"),
+        (&["publish", "t", "x", "-Ha=1", "-Ha=2"], "given twice"),
         (&["publish", "t", "x", "--header", "Upper=1"], "Upper"),
         (&["publish", "t", "x", "--file", "f"], "--file"),
         (&["publish", "t", "x", "--key", ""], "key"),

@@ -72,7 +72,8 @@ pub(crate) struct Bench {
         long,
         value_name = "POLICY",
         default_value = "every_commit",
-        requires = "data"
+        requires = "data",
+        conflicts_with = "server"
     )]
     flush: Flush,
     /// Memory of the broker in MiB when it is in memory; publishing ends when it is full

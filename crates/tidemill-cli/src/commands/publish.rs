@@ -225,7 +225,12 @@ impl Publish {
         if let Some(key) = &self.key {
             event = event.key(key);
         }
-        for (name, value) in &self.headers {
+        for (at, (name, value)) in self.headers.iter().enumerate() {
+            let mut before = self.headers.iter().take(at);
+            if before.any(|(other, _)| other == name) {
+                let why = format!("--header {name} is given twice; give it once");
+                return Err(Failure::usage(why));
+            }
             event = event.extension(name, ExtensionValue::String(value.as_str().into()));
         }
         if let Some(data) = data {
