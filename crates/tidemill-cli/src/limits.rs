@@ -59,3 +59,6 @@ pub(crate) const BENCH_SIZE_MIN_BYTES: usize = 64;
 
 /// Largest latency that a histogram tells apart, in microseconds; longer ones count as this.
 pub(crate) const LATENCY_MAX_US: u64 = 600_000_000;
+
+/// How long a broken-off `subscribe` waits for its last page to be taken.
+pub(crate) const LAST_PAGE_WAIT: Duration = Duration::from_millis(500);

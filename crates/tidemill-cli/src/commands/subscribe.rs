@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +12,7 @@ use tidemill::{Event, TopicName};
 
 use crate::failure::Failure;
 use crate::folder::Begin;
-use crate::limits::POSITIONS_TOLD_MAX;
+use crate::limits::{LAST_PAGE_WAIT, POSITIONS_TOLD_MAX};
 use crate::output::{self, unwritten};
 use crate::signals;
 use crate::target::{Read, Reader, Target, TargetOptions};
@@ -55,18 +56,45 @@ struct Reached {
     left: u64,
 }
 
+/// How far it came, as the thread that prints says.
+#[derive(Clone, Default)]
+struct Shared {
+    /// Held while a page is written.
+    writing: Arc<Mutex<()>>,
+    reached: Arc<Mutex<Option<Reached>>>,
+}
+
+impl Shared {
+    fn set(&self, reached: Reached) {
+        *lock(&self.reached) = Some(reached);
+    }
+
+    /// A page that is being written is waited for, unless nobody takes it.
+    async fn take(self) -> Option<Reached> {
+        let writing = self.writing;
+        let end = tokio::task::spawn_blocking(move || drop(lock(&writing)));
+        // Where it is not taken in time, it counts as not printed.
+        let _ = tokio::time::timeout(LAST_PAGE_WAIT, end).await;
+        lock(&self.reached).take()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Subscribe {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let shutdown = signals::shutdown(None)?;
         let target = self.target.open(Begin::MayNot).await?;
-        let mut reached = None;
+        let reached = Shared::default();
         let ended = tokio::select! {
-            ended = self.follow(&target, &mut reached) => ended.map(|()| false),
+            ended = self.follow(&target, &reached) => ended.map(|()| false),
             () = shutdown => Ok(true),
             () = output::hung_up() => Ok(false),
         };
         target.close().await;
-        let hint = reached.map(|reached| self.hint(&reached));
+        let hint = reached.take().await.map(|reached| self.hint(&reached));
         match (ended, hint) {
             (Ok(true), Some(hint)) => output::remark(hint),
             (Ok(_), _) => {}
@@ -77,18 +105,19 @@ impl Subscribe {
     }
 
     /// Prints until `max` is reached or nobody reads any more.
-    async fn follow(&self, target: &Target, reached: &mut Option<Reached>) -> Result<(), Failure> {
+    async fn follow(&self, target: &Target, reached: &Shared) -> Result<(), Failure> {
         let from = match (self.since, &self.from) {
             (Some(since), _) => Start::Since(before_now(since)?),
             (None, from) => from.clone().unwrap_or(Start::End),
         };
         let mut left = self.max.unwrap_or(u64::MAX);
         let mut reader = Reader::open(target, &self.topic, from).await?;
+        let at = |reader: &Reader, left| Reached {
+            position: reader.position().clone(),
+            left,
+        };
+        reached.set(at(&reader, left));
         while left > 0 {
-            *reached = Some(Reached {
-                position: reader.position().clone(),
-                left,
-            });
             let mut page = Vec::new();
             for read in reader.read().await? {
                 if left > 0 {
@@ -96,7 +125,7 @@ impl Subscribe {
                     self.print(&mut page, &read)?;
                 }
             }
-            if !written(page).await? {
+            if !written(page, reached.clone(), at(&reader, left)).await? {
                 break;
             }
         }
@@ -167,10 +196,13 @@ fn data_text(event: &Event) -> String {
 
 /// Writes a page to standard output; `false` when nobody reads any more. A reader that is slow
 /// holds up a thread of its own, so that Ctrl-C is still heard.
-async fn written(page: Vec<u8>) -> Result<bool, Failure> {
+async fn written(page: Vec<u8>, reached: Shared, then: Reached) -> Result<bool, Failure> {
     let write = move || {
+        let _writing = lock(&reached.writing);
         let mut out = std::io::stdout().lock();
-        out.write_all(&page).and_then(|()| out.flush())
+        out.write_all(&page).and_then(|()| out.flush())?;
+        reached.set(then);
+        Ok::<_, std::io::Error>(())
     };
     match tokio::task::spawn_blocking(write).await {
         Ok(Ok(())) => Ok(true),
