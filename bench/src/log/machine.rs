@@ -30,12 +30,14 @@ impl Machine for Plain {
         match operation {
             Operation::Create(ids) => Demand {
                 bytes: 128 * ids.len(),
+                records: 0,
                 appends: true,
                 lane: 0,
             },
             // Topics take turns, as the broker's do.
             Operation::Append(id, batch) => Demand {
                 bytes: batch.size_bytes() + 128,
+                records: batch.size_bytes(),
                 appends: true,
                 lane: id.topic.0.as_u64_pair().1,
             },

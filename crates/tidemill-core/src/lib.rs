@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod binding;
+pub mod budget;
 pub mod bus;
 pub mod cursor;
 pub mod dead_letter;

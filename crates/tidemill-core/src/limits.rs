@@ -29,3 +29,10 @@ pub const CURSOR_WINDOW_MAX: u64 = 1 << 20;
 
 /// Most events of one CloudEvents batch.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
+
+/// Bytes of memory for what is on its way, unless configured otherwise: see
+/// [`crate::budget::Budget`].
+pub const MEMORY_DEFAULT_BYTES: usize = 512 * 1024 * 1024;
+
+/// The least that it can be.
+pub const MEMORY_MIN_BYTES: usize = 4 * 1024 * 1024;

@@ -27,11 +27,12 @@ pub const COMMIT_MAX_BYTES: usize = 512 * 1024 * 1024;
 /// commit; larger ones are written from where they lie.
 pub const INLINE_BATCH_BYTES: usize = 4096;
 
-/// Operations that may wait to be sealed.
-pub const SUBMISSIONS_MAX: usize = 64 * 1024;
+/// Bytes that an operation that waits to be sealed counts for, beside its records: what may wait
+/// has a part of [`crate::Options::memory`].
+pub const OPERATION_BYTES: usize = 512;
 
-/// Bytes (as [`crate::Machine::demand`] says) of operations that may wait to be sealed.
-pub const SUBMISSION_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Places in which the bytes of lanes that wait are counted.
+pub const LANES_COUNTED: usize = 1024;
 
 /// Bytes that a lane of operations may take before another one has its turn.
 pub const LANE_TURN_BYTES: usize = 64 * 1024;

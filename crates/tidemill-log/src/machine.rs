@@ -62,6 +62,9 @@ pub struct Demand {
     /// effects' sizes, and 64 for each of them. Too low a bound can turn a full disk into a
     /// failed log.
     pub bytes: usize,
+    /// Bytes of records that it brings along, an upper bound: so much memory it has, where it
+    /// waits and in the tails.
+    pub records: usize,
     /// Whether it appends records. Those that do not are still taken from a reserve of space
     /// when the others are refused.
     pub appends: bool,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidemill_core::budget::Budget;
+
 use crate::error::OpenError;
 use crate::limits::{
     BLOCK_BYTES, CHECKPOINT_AFTER_BYTES, JOURNAL_FILE_FIRST_BYTES, JOURNAL_FILE_MAX_BYTES,
@@ -71,7 +73,11 @@ pub struct Options {
     pub journal_max_bytes: u64,
     /// Journal bytes behind the last checkpoint at which the next one begins.
     pub checkpoint_after_bytes: u64,
-    /// Bytes of all partitions' in-memory tails together; publishes wait at this bound.
+    /// The memory for tails and for what waits. Whoever reads the log may take theirs from it
+    /// too. Clones of these options share it.
+    pub memory: Budget,
+    /// Bytes of all partitions' in-memory tails together, where the memory has them; publishes
+    /// wait at this bound.
     pub tail_max_bytes: usize,
     /// Bytes of the disk that are kept free, beside what the log has promised to write, so
     /// that settlements go on when records are refused for want of space.
@@ -96,6 +102,7 @@ impl Default for Options {
             journal_file_max_bytes: JOURNAL_FILE_MAX_BYTES,
             journal_max_bytes: JOURNAL_MAX_BYTES,
             checkpoint_after_bytes: CHECKPOINT_AFTER_BYTES,
+            memory: Budget::default(),
             tail_max_bytes: TAIL_MAX_BYTES,
             space_reserve_bytes: SPACE_RESERVE_BYTES,
             segment_max_bytes: SEGMENT_MAX_BYTES,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::faulty::{FaultyDisk, disk_of, image};
 use common::{ByHand, Operation, at, partition, read_all};
+use tidemill_core::budget::{Budget, Class};
 use tidemill_core::error::Unavailable;
 use tidemill_log::driver::MemoryDisk;
 use tidemill_log::{CommitError, Disk, FlushPolicy, Health, Lane, Options, PartitionId, Step};
@@ -385,8 +386,12 @@ fn segments_of_many_partitions_never_take_the_journal_beyond_what_was_filled() {
 #[test]
 fn too_much_waiting_is_refused_at_once() {
     let (_, disk) = faulty();
-    let mut log = ByHand::open(&disk, &Options::default()).unwrap();
-    let max = tidemill_log::limits::SUBMISSIONS_MAX as u64;
+    let mut options = Options::default();
+    options.memory = Budget::new(tidemill_core::limits::MEMORY_MIN_BYTES);
+    let mut log = ByHand::open(&disk, &options).unwrap();
+    // One lane gets half of what may wait.
+    let half = options.memory.max(Class::Settlements) / 2;
+    let max = (half / tidemill_log::limits::OPERATION_BYTES) as u64;
     for _ in 0..max {
         log.submit(Operation::Get(1));
     }

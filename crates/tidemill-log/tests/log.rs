@@ -362,7 +362,7 @@ fn whoever_publishes_much_waits_behind_itself_alone() {
     log.run(Operation::Create(much)).unwrap();
     log.run(Operation::Create(little)).unwrap();
     let before = log.log.counters().read().commits;
-    let flood: Vec<u64> = (0..50)
+    let flood: Vec<u64> = (0..30)
         .map(|_| log.submit(Operation::Publish(much, vec![vec![1; MIB]])))
         .collect();
     let small = log.submit(Operation::Publish(little, vec![vec![2; 100]]));

@@ -24,6 +24,14 @@ pub(crate) struct Append {
     pub(crate) batches: Vec<(Partition, Batch)>,
 }
 
+impl Append {
+    /// Bytes of its batches.
+    pub(crate) fn records_bytes(&self) -> usize {
+        let batches = self.batches.iter();
+        batches.map(|(_, batch)| batch.as_bytes().len()).sum()
+    }
+}
+
 /// A topic that a group joins.
 #[derive(Clone, Debug)]
 pub(crate) struct JoinTopic {

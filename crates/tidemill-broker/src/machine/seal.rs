@@ -47,6 +47,12 @@ pub(super) fn demand(operation: &Operation) -> Demand {
                 0
             }
     };
+    let records: usize = match operation {
+        Operation::Publish(one) | Operation::PublishAdded(one) => one.records_bytes(),
+        Operation::Commit { appends, .. } => appends.iter().map(Append::records_bytes).sum(),
+        Operation::Transaction(operation) => operation.bytes_max,
+        _ => 0,
+    };
     let (bytes, appends) = match operation {
         Operation::CreateTopic { topic, .. } => (created(*topic), true),
         Operation::DeleteTopic { .. } => (SMALL_BYTES * (TOPIC_PARTITIONS_MAX as usize + 1), false),
@@ -79,6 +85,7 @@ pub(super) fn demand(operation: &Operation) -> Demand {
     };
     Demand {
         bytes,
+        records,
         appends,
         lane: lane(operation),
     }

@@ -10,14 +10,13 @@ use tidemill_core::error::Unavailable;
 
 use super::Observer;
 use super::clock::Clock;
-use super::inbox::{Bound, Inbox, NotTaken};
+use super::inbox::{Inbox, NotTaken};
 use super::scrub;
 use super::threads::{LogThread, Submission, background};
 use crate::disk::DiskLock;
 use crate::error::{CommitError, OpenError};
 use crate::io::Files;
-use crate::limits::{SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX};
-use crate::log::{Health, Log, Outcome};
+use crate::log::{Entrance, Health, Log, Outcome};
 use crate::machine::Machine;
 use crate::reader::Reader;
 use crate::scrub::{ScrubReport, Scrubber, Shared};
@@ -29,6 +28,7 @@ pub struct Handle<M: Machine>(Arc<Inner<M>>);
 
 struct Inner<M: Machine> {
     inbox: Arc<Inbox<Submission<M>>>,
+    entrance: Entrance,
     reader: Reader,
     epoch: u64,
     counters: Arc<Counters>,
@@ -54,6 +54,7 @@ impl<M: Machine> Handle<M> {
         let inbox = Arc::new(Inbox::new());
         let health = Arc::new(ArcSwap::from_pointee(log.health()));
         let epoch = log.epoch();
+        let entrance = log.entrance().clone();
         let counters = log.counters();
         let (sender, steps) = mpsc::channel();
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
@@ -86,6 +87,7 @@ impl<M: Machine> Handle<M> {
         });
         Ok(Self(Arc::new(Inner {
             inbox,
+            entrance,
             reader,
             epoch,
             counters,
@@ -97,26 +99,25 @@ impl<M: Machine> Handle<M> {
     }
 
     /// Hands in an operation. `done` is called exactly once, on the log's thread or, where too
-    /// much waits ([`SUBMISSIONS_MAX`], [`SUBMISSION_BYTES_MAX`]) or the log is closed, at once
-    /// on this one: it must be short and must not block. Operations of one thread are sealed in
-    /// their order.
+    /// much waits (see [`Log::submit`]) or the log is closed, at once on this one: it must be short
+    /// and must not block. Operations of one lane are sealed in the order in which one thread
+    /// hands them in.
     pub fn submit(&self, operation: M::Operation, done: impl FnOnce(Outcome<M>) + Send + 'static) {
-        let bytes = M::demand(&operation).bytes;
-        let bound = Bound {
-            items: SUBMISSIONS_MAX,
-            bytes: SUBMISSION_BYTES_MAX,
+        let Some(place) = self.0.entrance.enter(&M::demand(&operation)) else {
+            let why = match self.0.inbox.is_closed() {
+                true => Unavailable::Closed,
+                false => Unavailable::Overloaded,
+            };
+            return done(Err(CommitError::Unavailable(why)));
         };
         let submission = Submission {
             operation,
             done: Box::new(done),
+            place,
         };
-        let refused = match self.0.inbox.push(submission, bytes, bound) {
-            Ok(()) => return,
-            Err(NotTaken::Full(submission)) => (submission, Unavailable::Overloaded),
-            Err(NotTaken::Closed(submission)) => (submission, Unavailable::Closed),
-        };
-        let (submission, why) = refused;
-        (submission.done)(Err(CommitError::Unavailable(why)));
+        if let Err(NotTaken(submission)) = self.0.inbox.push(submission) {
+            (submission.done)(Err(CommitError::Unavailable(Unavailable::Closed)));
+        }
     }
 
     pub(super) fn inbox(&self) -> &Arc<Inbox<Submission<M>>> {

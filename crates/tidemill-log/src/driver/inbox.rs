@@ -1,5 +1,5 @@
-//! What waits for a thread: a bounded queue of operations, ends of background steps, and
-//! whether to close.
+//! What waits for a thread: operations, bounded by the memory that they were let in with, ends
+//! of background steps, and whether to close.
 
 use std::collections::VecDeque;
 use std::sync::mpsc;
@@ -33,17 +33,8 @@ pub(super) struct Inbox<T> {
 /// Everything under the one lock; it is held for a push or a swap, never while something runs.
 struct State<T> {
     arrivals: Arrivals<T>,
-    /// What the items need, as they say.
-    bytes: usize,
     closed: bool,
     sleeping: bool,
-}
-
-/// How much may wait.
-#[derive(Clone, Copy)]
-pub(super) struct Bound {
-    pub(super) items: usize,
-    pub(super) bytes: usize,
 }
 
 /// What came in since the last look.
@@ -69,20 +60,14 @@ impl<T> Default for Arrivals<T> {
     }
 }
 
-/// Why something was not taken.
-pub(super) enum NotTaken<T> {
-    /// Too much waits.
-    Full(T),
-    /// The thread is gone, or going.
-    Closed(T),
-}
+/// Something was not taken: the thread is gone, or going.
+pub(super) struct NotTaken<T>(pub(super) T);
 
 impl<T> Inbox<T> {
     pub(super) fn new() -> Self {
         Self {
             state: Mutex::new(State {
                 arrivals: Arrivals::default(),
-                bytes: 0,
                 closed: false,
                 sleeping: false,
             }),
@@ -104,25 +89,23 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Adds something to do that needs `bytes`, unless too much waits already. A single item
-    /// may be larger than the bound.
-    pub(super) fn push(&self, item: T, bytes: usize, bound: Bound) -> Result<(), NotTaken<T>> {
+    /// Adds something to do.
+    pub(super) fn push(&self, item: T) -> Result<(), NotTaken<T>> {
         let mut refused = None;
         self.change(|state| {
             if state.closed || state.arrivals.closing {
-                refused = Some(NotTaken::Closed(item));
-                return;
-            }
-            let count = state.arrivals.items.len();
-            let sum = state.bytes.saturating_add(bytes);
-            if count >= bound.items || (count > 0 && sum > bound.bytes) {
-                refused = Some(NotTaken::Full(item));
+                refused = Some(NotTaken(item));
             } else {
-                state.bytes = sum;
                 state.arrivals.items.push_back(item);
             }
         });
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Whether nothing more is taken.
+    pub(super) fn is_closed(&self) -> bool {
+        let state = self.lock();
+        state.closed || state.arrivals.closing
     }
 
     pub(super) fn finished(&self, finished: Finished) {
@@ -159,7 +142,6 @@ impl<T> Inbox<T> {
 
     fn swap(state: &mut State<T>) -> Arrivals<T> {
         let closing = state.arrivals.closing;
-        state.bytes = 0;
         let taken = std::mem::take(&mut state.arrivals);
         state.arrivals.closing = closing;
         taken

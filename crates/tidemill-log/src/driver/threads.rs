@@ -13,7 +13,7 @@ use super::inbox::{Arrivals, Control, Inbox};
 use crate::backup::Pinned;
 use crate::disk::DiskLock;
 use crate::io::{Files, Io, Lane};
-use crate::log::{Health, Log, Outcome, PinId, Step};
+use crate::log::{Health, Log, Outcome, PinId, Place, Step};
 use crate::machine::Machine;
 
 /// What is called when an operation has ended.
@@ -26,6 +26,8 @@ type PinSender = mpsc::Sender<(PinId, Pinned)>;
 pub(super) struct Submission<M: Machine> {
     pub(super) operation: M::Operation,
     pub(super) done: Done<M>,
+    /// Its memory.
+    pub(super) place: Place,
 }
 
 /// What the log's thread works with.
@@ -87,7 +89,8 @@ impl<M: Machine> LogThread<M> {
         }
         drop(self.lock);
         for left in self.inbox.abandon() {
-            self.log.submit(left.operation, left.done);
+            self.log
+                .submit_at(left.operation, left.done, Some(left.place));
         }
         while let Step::Done { token, outcome } = self.log.poll() {
             token(outcome);
@@ -124,7 +127,12 @@ impl<M: Machine> LogThread<M> {
             self.log.space(left_bytes);
         }
         for submission in arrivals.items {
-            self.log.submit(submission.operation, submission.done);
+            let Submission {
+                operation,
+                done,
+                place,
+            } = submission;
+            self.log.submit_at(operation, done, Some(place));
         }
         if arrivals.closing && !*closing {
             *closing = true;

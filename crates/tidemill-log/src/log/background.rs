@@ -69,7 +69,7 @@ impl<M: Machine, T> Log<M, T> {
         if let Some(witness) = self.witness() {
             return Some(witness);
         }
-        let full_tail = self.want_tail || self.store.tail_bytes > self.options.tail_max_bytes / 2;
+        let full_tail = self.want_tail || self.store.tail_bytes > self.tail_max_bytes() / 2;
         let scope = if full_tail {
             Scope::Oldest
         } else {

@@ -4,7 +4,7 @@
 use tidemill_core::error::Unavailable;
 
 use super::removal::Gone;
-use super::{Log, Outcome, Step};
+use super::{Log, Outcome, Place, Step};
 use crate::error::CommitError;
 use crate::io::IoFailure;
 use crate::journal::group::{Group, Sealed};
@@ -15,6 +15,8 @@ use crate::stats;
 pub(super) struct Ended<M: Machine, T> {
     pub(super) token: T,
     pub(super) outcome: Outcome<M>,
+    /// Its memory, until its commit has ended: small batches are copied into that.
+    pub(super) place: Place,
 }
 
 /// What is under way on the journal's lane.
@@ -65,7 +67,13 @@ impl<M: Machine, T> Log<M, T> {
         }
     }
 
-    pub(super) fn show_sizes(&self) {
+    /// Says how much is in the tails: to the budget, and to whoever looks.
+    pub(super) fn show_sizes(&mut self) {
+        let held = self.store.tail_bytes + self.sealing_bytes;
+        let now = self.tails.bytes();
+        self.tails.shrink(now.saturating_sub(held));
+        // Beyond what was said before, there are headers that the log itself wrote.
+        self.tails.grow_anyway(held.saturating_sub(now));
         stats::set(&self.counters.tail_bytes, self.store.tail_bytes as u64);
         stats::set(&self.counters.replay_bytes, self.journal.used_bytes);
     }
@@ -80,7 +88,7 @@ impl<M: Machine, T> Log<M, T> {
     /// Nothing of the group is certain: its write or its sync failed.
     pub(super) fn failed_job(&mut self, job: JournalJob<M, T>, failure: &IoFailure) {
         if let JournalJob::Group { ended, .. } = job {
-            for Ended { token, outcome } in ended {
+            for Ended { token, outcome, .. } in ended {
                 let outcome = match outcome {
                     Ok(_) => Err(CommitError::Indeterminate(failure.to_string())),
                     // It was decided on what may be lost.
@@ -125,6 +133,7 @@ impl<M: Machine, T> Log<M, T> {
                 }
             }
         }
+        self.sealing_bytes = 0;
         self.show_sizes();
         for (id, end) in self.store.show() {
             self.steps.push_back(Step::Advanced { id, end });

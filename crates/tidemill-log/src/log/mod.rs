@@ -9,6 +9,7 @@ mod background;
 mod checkpoint;
 mod commit;
 mod compaction;
+mod entrance;
 mod partition;
 mod pin;
 mod queue;
@@ -24,13 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_core::Offset;
+use tidemill_core::budget::{Class, Share};
 use tidemill_core::error::Unavailable;
 
 use crate::draft::Outlines;
 use crate::error::CommitError;
 use crate::io::{Action, Files, Io, IoFailure, IoId, Lane};
 use crate::journal::writer::{JournalWriter, Wanted};
-use crate::limits::{FULL_RETRY_AFTER, MARKER_AFTER, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX};
+use crate::limits::{FULL_RETRY_AFTER, MARKER_AFTER};
 use crate::machine::{Lsn, Machine, Now, PartitionId};
 use crate::options::{FlushPolicy, Options};
 use crate::reader::Reader;
@@ -41,6 +43,7 @@ use background::BackgroundJob;
 use checkpoint::Checkpoint;
 use commit::JournalJob;
 use compaction::Compacting;
+pub(crate) use entrance::{Entrance, Place};
 pub use pin::PinId;
 use pin::Pins;
 use queue::{Queue, Waiting};
@@ -110,6 +113,11 @@ pub struct Log<M: Machine, T> {
     journal: JournalWriter,
     superblock: Superblock,
     queue: Queue<M::Operation, T>,
+    entrance: Entrance,
+    /// The memory of the tails and of the group under way.
+    tails: Share,
+    /// Bytes of records of the group under way, as was said before they were sealed.
+    sealing_bytes: usize,
     /// The number of the next entry to be sealed.
     next: Lsn,
     /// Every entry up to here satisfies the flush policy.
@@ -176,7 +184,12 @@ impl<M: Machine, T> Log<M, T> {
         let last = Lsn(recovered.next.0 - 1);
         let mut removals = Removals::default();
         removals.stuck(recovered.stuck);
+        let mut tails = recovered.options.memory.empty(Class::Tails);
+        tails.grow_anyway(recovered.store.tail_bytes);
         Self {
+            entrance: Entrance::new(&recovered.options.memory),
+            tails,
+            sealing_bytes: 0,
             options: recovered.options,
             now: recovered.now,
             machine: recovered.machine,
@@ -217,9 +230,20 @@ impl<M: Machine, T> Log<M, T> {
     }
 
     /// Hands in an operation. Its end comes as [`Step::Done`] with `token`; at once as
-    /// [`Unavailable::Overloaded`] where too much waits already
-    /// ([`SUBMISSIONS_MAX`], [`SUBMISSION_BYTES_MAX`]).
+    /// [`Unavailable::Overloaded`] where too much waits already: what waits has a part of
+    /// [`Options::memory`], of which no lane takes more than it leaves to others.
     pub fn submit(&mut self, operation: M::Operation, token: T) {
+        let place = self.entrance.enter(&M::demand(&operation));
+        self.submit_at(operation, token, place);
+    }
+
+    /// Who lets operations in for [`Log::submit_at`].
+    pub(crate) fn entrance(&self) -> &Entrance {
+        &self.entrance
+    }
+
+    /// As [`Log::submit`], with the operation's place where it has one.
+    pub(crate) fn submit_at(&mut self, operation: M::Operation, token: T, place: Option<Place>) {
         let refused = if let Some(why) = &self.failed {
             Some(why.clone())
         } else if self.closing {
@@ -230,16 +254,14 @@ impl<M: Machine, T> Log<M, T> {
         if let Some(why) = refused {
             return self.refuse(token, why);
         }
-        let demand = M::demand(&operation);
-        let bytes = self.queue.bytes().saturating_add(demand.bytes);
-        let too_many = self.queue.len() >= SUBMISSIONS_MAX;
-        if too_many || (bytes > SUBMISSION_BYTES_MAX && !self.queue.is_empty()) {
+        let Some(place) = place else {
             return self.refuse(token, Unavailable::Overloaded);
-        }
+        };
         self.queue.push(Waiting {
+            demand: M::demand(&operation),
             operation,
-            demand,
             token,
+            place,
         });
     }
 
@@ -384,7 +406,7 @@ impl<M: Machine, T> Log<M, T> {
         let why = Unavailable::SyncFailed(why.to_owned());
         self.failed = Some(why.clone());
         self.steps.push_back(Step::Failed(why.clone()));
-        while let Some(waiting) = self.queue.pop() {
+        while let Some(waiting) = self.queue.pop(true) {
             self.refuse(waiting.token, why.clone());
         }
     }

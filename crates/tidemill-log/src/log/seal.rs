@@ -1,6 +1,7 @@
 //! Sealing: what waits becomes a group, its entries get their LSNs and its records their
 //! offsets, and the group becomes one commit.
 
+use tidemill_core::budget::Class;
 use tidemill_core::error::Unavailable;
 
 use super::commit::{Ended, JournalJob};
@@ -89,15 +90,24 @@ impl<M: Machine, T> Log<M, T> {
     fn seal_waiting(&mut self, group: &mut GroupBuilder) -> Vec<Ended<M, T>> {
         let mut ended = Vec::new();
         self.want_tail = false;
+        self.sealing_bytes = 0;
+        self.queue.begin();
+        // Once records have to wait for room, all records do, so that small ones do not take it
+        // from a large one. What appends none goes on.
+        let mut records = true;
         while group.size_bytes() < GROUP_BYTES && ended.len() < GROUP_OPERATIONS {
-            let Some(demand) = self.queue.next() else {
+            let Some(demand) = self.queue.next(records) else {
                 break;
             };
             let admission = self.admit(demand, group);
             if matches!(admission, Admission::Wait) {
-                break;
+                if !demand.appends {
+                    break;
+                }
+                records = false;
+                continue;
             }
-            let Some(waiting) = self.queue.pop() else {
+            let Some(waiting) = self.queue.pop(records) else {
                 break;
             };
             let outcome = match admission {
@@ -108,6 +118,7 @@ impl<M: Machine, T> Log<M, T> {
                     match self.machine.seal(waiting.operation, self.now, &mut draft) {
                         Ok(receipt) => {
                             draft.keep();
+                            self.sealing_bytes += demand.records;
                             Ok(receipt)
                         }
                         Err(refusal) => {
@@ -120,9 +131,29 @@ impl<M: Machine, T> Log<M, T> {
             ended.push(Ended {
                 token: waiting.token,
                 outcome,
+                place: waiting.place,
             });
         }
         ended
+    }
+
+    /// Bytes of the tails at most.
+    pub(super) fn tail_max_bytes(&self) -> usize {
+        let budget = &self.options.memory;
+        self.options.tail_max_bytes.min(budget.max(Class::Tails))
+    }
+
+    /// Takes memory for these records in the tails; answers whether it is there. Records that
+    /// are more than the tails may ever have are taken where nothing else is in them.
+    fn takes_memory(&mut self, records: usize) -> bool {
+        let held = self.store.tail_bytes + self.sealing_bytes;
+        let after = held.saturating_add(records);
+        let more = after.saturating_sub(self.tails.bytes());
+        if held == 0 {
+            self.tails.grow_anyway(more);
+            return true;
+        }
+        after <= self.options.tail_max_bytes && self.tails.grow(more)
     }
 
     /// Space is reserved before sealing: afterwards only a fatal error is possible.
@@ -134,8 +165,7 @@ impl<M: Machine, T> Log<M, T> {
             if let Some(why) = self.is_short_of(group.size_bytes().saturating_add(demand.bytes)) {
                 return Admission::Refuse(Unavailable::Full(why));
             }
-            let held = self.store.tail_bytes + group.size_bytes();
-            if held > 0 && held.saturating_add(demand.bytes) > self.options.tail_max_bytes {
+            if !self.takes_memory(demand.records) {
                 self.want_tail = true;
                 return Admission::Wait;
             }
@@ -207,9 +237,10 @@ impl<M: Machine, T> Log<M, T> {
     }
 
     pub(super) fn hand_out(&mut self, ended: Vec<Ended<M, T>>) {
-        self.steps.extend(ended.into_iter().map(|ended| Step::Done {
-            token: ended.token,
-            outcome: ended.outcome,
+        self.steps.extend(ended.into_iter().map(|ended| {
+            drop(ended.place);
+            let (token, outcome) = (ended.token, ended.outcome);
+            Step::Done { token, outcome }
         }));
     }
 

@@ -103,6 +103,7 @@ impl Machine for Registers {
         };
         Demand {
             bytes,
+            records: if appends { bytes } else { 0 },
             appends,
             lane,
         }

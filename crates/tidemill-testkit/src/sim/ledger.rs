@@ -424,12 +424,13 @@ impl Machine for Ledger {
             Part::Publish { count, size, .. } => 256 + *count as usize * (*size as usize + 64),
             _ => 256,
         };
+        let mut publishes = operation.parts.iter();
+        let appends = publishes.any(|part| matches!(part, Part::Publish { .. }));
+        let bytes = 256 + operation.parts.iter().map(bytes).sum::<usize>();
         Demand {
-            bytes: 256 + operation.parts.iter().map(bytes).sum::<usize>(),
-            appends: operation
-                .parts
-                .iter()
-                .any(|p| matches!(p, Part::Publish { .. })),
+            bytes,
+            records: if appends { bytes } else { 0 },
+            appends,
             ..Demand::default()
         }
     }
