@@ -100,7 +100,8 @@ pub enum ServiceEnded {
     /// Nothing is left to be read for it.
     #[error(
         "the group {0}, or a topic that it reads, was deleted while its service ran; start again \
-         on the same data: a new group reads every event again, and what was done stays as it is"
+         on the same data: a new group reads every event again, and what was done stays as it is; \
+         a deleted topic is lost, and is told then"
     )]
     Deleted(&'static str),
     /// Its dispatcher failed.
@@ -149,6 +150,15 @@ impl Shop {
 }
 
 impl Serving {
+    /// No service at work.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            stop: watch::channel(false).0,
+            tasks: JoinSet::new(),
+            names: HashMap::new(),
+        }
+    }
+
     /// Waits until a service ends by itself, which none does while its bus works.
     pub async fn ended(&mut self) -> ServiceEnded {
         while let Some(ended) = self.tasks.join_next_with_id().await {

@@ -87,6 +87,24 @@ fn a_killed_demo_is_finished_by_the_next_one() {
 }
 
 #[test]
+fn a_topic_that_was_deleted_between_two_runs_is_lost() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = demo(data.path(), &["--replay", SMALL_FILE]);
+    run(&arguments).done();
+    let bus = data.path().join("bus");
+    let delete = ["topic", "delete", "payments", "--data"];
+    run(&[&delete[..], &[bus.to_str().unwrap()]].concat()).done();
+    let ended = run(&arguments);
+    assert!(
+        ended.out.contains("lost      payments/0 was deleted"),
+        "{ended:?}"
+    );
+    assert!(!ended.out.contains("nothing lost"), "{ended:?}");
+    let error = ended.failed();
+    assert!(error.contains("payments/0 was deleted"), "{error}");
+}
+
+#[test]
 fn a_taken_port_is_left_for_a_free_one() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

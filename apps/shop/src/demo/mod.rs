@@ -6,6 +6,7 @@ mod feed;
 mod flight;
 mod logbook;
 mod report;
+mod witness;
 
 use std::future::Future;
 use std::io::{self, ErrorKind, Write};
@@ -30,6 +31,7 @@ pub use self::report::{DemoReport, Format, Replayed, Second};
 use self::feed::{Feed, PATIENCE};
 use self::flight::Flight;
 use self::logbook::Logbook;
+use self::witness::Witness;
 use crate::balance::Balance;
 use crate::database::{DatabaseError, Place};
 use crate::http;
@@ -112,11 +114,12 @@ pub enum DemoError {
 /// Runs the demo until its time is over, its file is read, or `shutdown` resolves; then lets the
 /// orders under way end, drains the services and draws the account. On the databases of an
 /// earlier demo, and its bus, it goes on where that one was, however it ended. When a service ends
-/// by itself the account is drawn at once.
+/// by itself, or the bus has lost events that the databases follow from, the account is drawn at
+/// once.
 ///
 /// # Errors
-/// [`DemoError`] when it could not go on; that a service ended or that something does not add up is
-/// no error but said by [`DemoReport::is_success`].
+/// [`DemoError`] when it could not go on; that a service ended, that events are lost or that
+/// something does not add up is no error but said by [`DemoReport::is_success`].
 pub async fn run(
     bus: Bus,
     options: DemoOptions,
@@ -124,6 +127,12 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<DemoReport, DemoError> {
     let mut stage = Stage::open(bus, &options).await?;
+    if stage.lost {
+        // Orders would wait for what is gone.
+        let report = stage.close().await?;
+        report::summary(output, options.format, &report)?;
+        return Ok(report);
+    }
     let door = Door::open(&stage.bus, &options, output).await?;
     let begun = Instant::now();
     let played = stage.play(&options, output, shutdown).await;
@@ -208,6 +217,9 @@ struct Stage {
     bus: Bus,
     shop: Shop,
     source: Source,
+    witness: Witness,
+    /// The log has lost something: nothing is served.
+    lost: bool,
     serving: Serving,
     flight: Arc<Flight>,
     /// Sees orders end.
@@ -226,12 +238,13 @@ impl Stage {
         let (place, shop_options) = (options.place.clone(), options.shop);
         let opened = tokio::task::spawn_blocking(move || {
             let shop = Shop::open(&place, shop_options)?;
-            Ok::<_, DatabaseError>((shop, Source::open(&place)?))
+            Ok::<_, DatabaseError>((shop, Source::open(&place)?, Witness::open(&place)?))
         });
         let opened = opened
             .await
             .map_err(|error| DemoError::Ended(error.to_string()))?;
-        let (shop, source) = opened?;
+        let (shop, source, witness) = opened?;
+        let lost = !witness.look(&bus).await?.is_empty();
         let flight = Arc::new(Flight::new());
         // In this order: what ends after the log was read is seen by the tail.
         let mut tail = heard::tail(&bus).await?;
@@ -258,12 +271,19 @@ impl Stage {
             published: Arc::clone(&published),
             replayed: Arc::clone(&replayed),
         };
-        let serving = shop.serve(&bus);
-        feed.left_over().await?;
+        let serving = match lost {
+            true => Serving::nothing(),
+            false => shop.serve(&bus),
+        };
+        if !lost {
+            feed.left_over().await?;
+        }
         Ok(Self {
             bus,
             shop,
             source,
+            witness,
+            lost,
             serving,
             flight,
             watching,
@@ -325,6 +345,8 @@ impl Stage {
                     };
                     report::second(output, options.format, &line)?;
                     last = now;
+                    // A full disk is met by others too; the next second looks again.
+                    let _ = self.witness.look(&self.bus).await;
                 }
             }
         }
@@ -375,7 +397,8 @@ impl Stage {
         let file = self.replayed.lock();
         let file = file.unwrap_or_else(PoisonError::into_inner).clone();
         let read_again = self.shop.read_again().await?;
-        let report = DemoReport {
+        let mut report = DemoReport {
+            lost: self.witness.look(&self.bus).await?,
             published: self.published.load(Ordering::Relaxed) + counted.published,
             handled: counted.handled,
             handled_again: counted.again,
@@ -391,8 +414,14 @@ impl Stage {
             read_again,
             ..DemoReport::default()
         };
+        if !report.lost.is_empty() {
+            // It says of what is missing why it is.
+            report.complaints.clear();
+            report.file = None;
+        }
         drop(self.feed);
         self.source.close().await;
+        self.witness.close().await;
         self.shop.close().await;
         Ok(report)
     }

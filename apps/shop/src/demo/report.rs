@@ -84,14 +84,17 @@ pub struct DemoReport {
     pub file: Option<Replayed>,
     /// Services that ended by themselves, and why; the demo ended with them.
     pub trouble: Vec<String>,
+    /// What the log has lost since the databases began, a sentence for each partition: it was
+    /// deleted, made again or cut.
+    pub lost: Vec<String>,
     /// Groups that were read again from their beginning, in this run or an earlier one.
     pub read_again: Vec<&'static str>,
     /// The log from its beginning.
     pub log: LogSummary,
     /// The three databases.
     pub balance: Balance,
-    /// What does not add up between log and databases; empty when all does, and when there was
-    /// trouble: what is under way is not held against each other.
+    /// What does not add up between log and databases; empty when all does, when something is lost
+    /// and when there was trouble: what is under way is not held against each other.
     pub complaints: Vec<String>,
 }
 
@@ -100,7 +103,8 @@ impl DemoReport {
     /// was lost or doubled.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        self.trouble.is_empty() && self.complaints.is_empty() && self.balance.is_even()
+        let adds_up = self.complaints.is_empty() && self.balance.is_even();
+        self.trouble.is_empty() && self.lost.is_empty() && adds_up
     }
 }
 
@@ -167,6 +171,9 @@ fn write_text(to: &mut String, report: &DemoReport) -> std::fmt::Result {
     for trouble in &report.trouble {
         writeln!(to, "  ended     {trouble}")?;
     }
+    for lost in &report.lost {
+        writeln!(to, "  lost      {lost}")?;
+    }
     match (&report.replay, &report.file) {
         (Some(tally), _) => write_tally(to, tally)?,
         (None, Some(file)) => write_broken_off(to, file)?,
@@ -191,6 +198,10 @@ fn write_text(to: &mut String, report: &DemoReport) -> std::fmt::Result {
         writeln!(to, "  wrong     {complaint}")?;
     }
     let verdict = match (report.is_success(), report.trouble.is_empty()) {
+        _ if !report.lost.is_empty() => {
+            "the log has lost events that the databases follow from, so nothing goes on here; \
+             restore the folder from a backup, or begin in another one"
+        }
         (true, _) => {
             "everything adds up: every accepted order has ended, nothing lost, nothing doubled"
         }

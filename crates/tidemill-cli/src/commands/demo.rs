@@ -119,6 +119,10 @@ impl Demo {
         broker.close().await;
         let report = report?;
         self.compare(&report);
+        if let Some(lost) = report.lost.first() {
+            let why = format!("{lost}; restore the folder from a backup, or begin in another one");
+            return Err(folder::named(&self.data, why));
+        }
         match report.trouble.first() {
             Some(trouble) => Err(Failure::new(trouble)),
             None if report.is_success() => Ok(()),
