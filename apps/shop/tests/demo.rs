@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{disk_bus, memory_bus, real_file, small_file};
 use tidemill_shop::database::Place;
-use tidemill_shop::demo::{self, DemoOptions, DemoReport, Format, Load};
+use tidemill_shop::demo::{self, DemoOptions, DemoReport, Format, Http, Load};
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::Traffic;
 use tidemill_shop::stock::Opening;
@@ -54,7 +54,10 @@ async fn run(bus: tidemill::Bus, options: DemoOptions) -> (DemoReport, String) {
 async fn traffic_in_memory_ends_with_an_even_account() {
     let mut options = options(Place::Memory, traffic(200));
     options.run_for = Some(Duration::from_millis(2_500));
-    options.http = Some("127.0.0.1:0".parse().unwrap());
+    options.http = Some(Http {
+        address: "127.0.0.1:0".parse().unwrap(),
+        or_free: false,
+    });
     let (report, output) = run(memory_bus().await, options).await;
     assert!(report.log.accepted > 200, "{report:?}");
     assert_eq!(report.ended, report.log.accepted);

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use support::disk_bus;
 use support::http::Client;
 use tidemill_shop::database::Place;
-use tidemill_shop::demo::{self, DemoOptions, Format, Load};
+use tidemill_shop::demo::{self, DemoOptions, Format, Http, Load};
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::Traffic;
 use tidemill_shop::stock::Opening;
@@ -69,7 +69,10 @@ async fn run_child(folder: PathBuf, rate: u32) -> bool {
             },
         },
         run_for: None,
-        http: Some("127.0.0.1:0".parse().unwrap()),
+        http: Some(Http {
+            address: "127.0.0.1:0".parse().unwrap(),
+            or_free: false,
+        }),
         format: Format::Json,
     };
     // The parent closes the input when the child is to end by itself.

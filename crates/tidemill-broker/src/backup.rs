@@ -11,7 +11,6 @@ use tidemill_log::backup as log;
 pub use tidemill_log::backup::BackupError;
 use tidemill_log::driver::FileDisk;
 use tidemill_log::inspect::Progress;
-use tidemill_log::{Disk, OpenError};
 use uuid::Uuid;
 
 use crate::broker::Broker;
@@ -45,6 +44,9 @@ pub struct Restored {
     pub taken_ms: i64,
     /// The last entry of the journal that is in it.
     pub through: u64,
+    /// What a verification of the new folder has found. Damage is what the data had when its backup
+    /// was taken.
+    pub report: Report,
 }
 
 /// Whether a folder is a backup. One that is opened as a log is none any more.
@@ -66,20 +68,23 @@ pub fn backup(
     mut watch: impl FnMut(Progress<'_>),
 ) -> Result<Backup, BackupError> {
     let disk = FileDisk::read_only(folder);
-    let _lock = lock(&disk)?;
-    let pinned = log::Pinned::at_rest(&disk)?;
+    let _lock = inspect::lock(&disk)?;
+    let pinned = log::Pinned::at_rest(&disk);
+    disk.permitted()?;
+    let pinned = pinned?;
     let how = log::Taking {
         taken: Timestamp::now(),
         seed: Uuid::now_v7(),
         link,
         watch: &mut watch,
     };
-    let done = log::take(&disk, &pinned, &FileDisk::new(to), how, &mut || {})?;
-    verified(done, to, watch)
+    let done = log::take(&disk, &pinned, &FileDisk::new(to), how, &mut || {});
+    disk.permitted()?;
+    verified(done?, to, watch)
 }
 
-/// Copies a backup into an empty folder, after every file of it was compared with its manifest.
-/// Nothing is linked. Blocks: not for an async worker.
+/// Copies a backup into an empty folder, after every file of it was compared with its manifest, and
+/// verifies what it made. Nothing is linked. Blocks: not for an async worker.
 ///
 /// # Errors
 /// [`BackupError`]; what is in `folder` then cannot be opened.
@@ -89,23 +94,16 @@ pub fn restore(
     mut watch: impl FnMut(Progress<'_>),
 ) -> Result<Restored, BackupError> {
     let disk = FileDisk::read_only(from);
-    let _lock = lock(&disk)?;
-    let done = log::restore(&disk, &FileDisk::new(folder), &mut watch)?;
+    let _lock = inspect::lock(&disk)?;
+    let done = log::restore(&disk, &FileDisk::new(folder), &mut watch);
+    disk.permitted()?;
+    let done = done?;
     Ok(Restored {
         files: done.files,
         bytes: done.bytes,
         taken_ms: done.taken.as_millisecond(),
         through: done.through.0,
-    })
-}
-
-fn lock(disk: &FileDisk) -> Result<tidemill_log::DiskLock, OpenError> {
-    disk.lock().map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => OpenError::Locked(error.to_string()),
-        _ => OpenError::Io {
-            what: "look at the folder's lock".to_owned(),
-            source: error,
-        },
+        report: inspect::verify(folder, watch)?,
     })
 }
 

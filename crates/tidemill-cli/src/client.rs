@@ -24,11 +24,21 @@ pub(crate) struct Client {
     base: String,
 }
 
+/// What of a partition cannot be read: what lies before this offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) partition: u32,
+    /// Where reading may go on.
+    pub(crate) resume: u64,
+}
+
 /// Why a call brought no answer that can be used.
 #[derive(Debug)]
 pub(crate) enum CallError {
     /// The server answered with a problem: its status and what it says.
     Refused(StatusCode, String),
+    /// The events asked for are damaged; the server says where reading may go on.
+    Damaged(Damage, String),
     /// There was no whole answer, and nothing was changed.
     NoAnswer(String),
     /// There was no whole answer to a call that changes something: it may have done so.
@@ -42,7 +52,7 @@ impl CallError {
             Self::Refused(status, _) => {
                 matches!(status.as_u16(), 500 | 504)
             }
-            Self::NoAnswer(_) => false,
+            Self::NoAnswer(_) | Self::Damaged(..) => false,
             Self::Unknown(_) => true,
         }
     }
@@ -52,7 +62,9 @@ impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused(status, detail) => write!(f, "{detail} (HTTP {})", status.as_u16()),
-            Self::NoAnswer(text) | Self::Unknown(text) => f.write_str(text),
+            Self::NoAnswer(text) | Self::Unknown(text) | Self::Damaged(_, text) => {
+                f.write_str(text)
+            }
         }
     }
 }
@@ -73,6 +85,9 @@ impl From<CallError> for Failure {
 struct Problem {
     detail: Option<String>,
     title: Option<String>,
+    /// Where damage is known to end.
+    partition: Option<u32>,
+    resume: Option<u64>,
 }
 
 impl Client {
@@ -180,9 +195,16 @@ impl Client {
             return Ok(body);
         }
         let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+        let damage = problem.as_ref().and_then(|problem| {
+            let (partition, resume) = (problem.partition?, problem.resume?);
+            Some(Damage { partition, resume })
+        });
         let detail = problem.and_then(|p| p.detail.or(p.title));
         let detail = detail.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
-        Err(CallError::Refused(status, detail))
+        Err(match damage {
+            Some(damage) => CallError::Damaged(damage, detail),
+            None => CallError::Refused(status, detail),
+        })
     }
 
     fn no_answer(&self, error: &hyper_util::client::legacy::Error) -> CallError {

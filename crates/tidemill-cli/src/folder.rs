@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use tidemill::broker::backup::is_backup;
-use tidemill::broker::inspect::holds_log;
+use tidemill::broker::inspect::{holds_log, lacks_superblocks};
 use tidemill::broker::{Broker, OpenError};
 
 use crate::failure::Failure;
@@ -66,6 +66,13 @@ pub(crate) fn keep_backup(dir: &Path) -> Result<(), Failure> {
 
 /// The failure of a folder that has no log.
 fn no_log(dir: &Path) -> Failure {
+    if lacks_superblocks(dir) {
+        return named(
+            dir,
+            "both superblocks are missing, but other files of a log are here; restore the folder \
+             from a backup, and begin no new log in it",
+        );
+    }
     let why = match of_a_demo(dir) {
         Some(bus) => format!("there is no log in this folder; {bus}"),
         None => "there is no log in this folder; name a data folder, or begin one with `tidemill \

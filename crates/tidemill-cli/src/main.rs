@@ -12,6 +12,7 @@ mod folder;
 mod limits;
 mod listing;
 mod output;
+mod port;
 mod progress;
 mod settings;
 mod shell;
@@ -48,7 +49,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let parsed = Cli::command().try_get_matches();
+    let parsed = values::negative_too(Cli::command()).try_get_matches();
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let cli = match parsed {
         Ok((cli, matches)) => match wrong_use::useless(&matches) {

@@ -3,8 +3,9 @@
 //!
 //! This room may not know what is said.
 
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -40,9 +41,62 @@ pub(crate) fn remark(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// How what others wrote is shown: on a terminal, which control characters would command, they are
+/// escaped; everywhere else it stays as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    escaped: bool,
+}
+
+impl Shown {
+    /// As standard output needs it.
+    pub(crate) fn on_standard_output() -> Self {
+        Self {
+            escaped: io::stdout().is_terminal(),
+        }
+    }
+
+    /// A line of text.
+    pub(crate) fn text(self, line: &str) -> Cow<'_, str> {
+        let commands = |c: char| c.is_control() && c != '\t';
+        if !self.escaped || !line.contains(commands) {
+            return Cow::Borrowed(line);
+        }
+        let shown = |c: char| match commands(c) {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        };
+        Cow::Owned(line.chars().map(shown).collect())
+    }
+
+    /// A line of JSON, which stays the JSON that it is: what is white space in it stays, and
+    /// another control character can only be in a string.
+    pub(crate) fn json(self, line: Vec<u8>) -> Vec<u8> {
+        let commands = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+        match str::from_utf8(&line) {
+            Ok(text) if self.escaped && text.contains(commands) => {
+                let shown = |c: char| match commands(c) {
+                    true => format!("\\u{:04x}", u32::from(c)),
+                    false => c.to_string(),
+                };
+                text.chars().map(shown).collect::<String>().into_bytes()
+            }
+            _ => line,
+        }
+    }
+}
+
 /// The failure of a standard output that takes nothing.
 pub(crate) fn unwritten(error: &io::Error) -> Failure {
     Failure::new(format!("cannot write to standard output: {error}"))
+}
+
+/// The failure of an output that took no word of what is done: it says that too.
+///
+/// # Errors
+/// Where `told` is one.
+pub(crate) fn all_the_same(told: Result<(), Failure>, done: impl Display) -> Result<(), Failure> {
+    told.map_err(|failure| Failure::new(format!("{failure}; {done} all the same")))
 }
 
 /// Resolves when nobody can read standard output any more; never, where that cannot be known, as
@@ -115,5 +169,24 @@ impl Write for Stage {
 
     fn flush(&mut self) -> io::Result<()> {
         self.forgiven(io::stdout().flush(), ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_reach_no_terminal_and_every_pipe() {
+        let evil = "a\tb\u{1b}[2J\u{9b}\u{7f}\r\nü";
+        let (terminal, pipe) = (Shown { escaped: true }, Shown { escaped: false });
+        assert_eq!(pipe.text(evil), evil);
+        assert_eq!(terminal.text(evil), "a\tb\\u{1b}[2J\\u{9b}\\u{7f}\\r\\nü");
+        let json = "{\"a\":\"\u{9b}\u{7f}ü\"}".as_bytes().to_vec();
+        assert_eq!(pipe.json(json.clone()), json);
+        let shown = terminal.json(json.clone());
+        assert_eq!(shown, b"{\"a\":\"\\u009b\\u007f\xc3\xbc\"}");
+        let read = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap();
+        assert_eq!(read(&shown), read(&json));
     }
 }

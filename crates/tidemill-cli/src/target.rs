@@ -22,15 +22,29 @@ use crate::settings::Flush;
 use crate::values::ServerUrl;
 use crate::{shell, wire};
 
-/// The options of every client command.
+/// The variables of the environment that name whom a client command asks.
+const SERVER_VARIABLE: &str = "TIDEMILL_SERVER";
+const FOLDER_VARIABLE: &str = "TIDEMILL_DATA";
+
+/// The options of every client command. The environment is read only where none of them was typed,
+/// so that what it says wrongly does no harm elsewhere.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetOptions {
-    /// The server's URL [default: http://127.0.0.1:7575]
-    #[arg(long, env = "TIDEMILL_SERVER", value_name = "URL")]
+    /// The server's URL [env: TIDEMILL_SERVER] [default: http://127.0.0.1:7575]
+    #[arg(long, value_name = "URL")]
     server: Option<ServerUrl>,
-    /// A data folder that no server has open, instead of a server
+    /// A data folder that no server has open, instead of a server [env: TIDEMILL_DATA, where
+    /// TIDEMILL_SERVER is not set]
     #[arg(long = "data", value_name = "DIR")]
     folder: Option<PathBuf>,
+}
+
+/// Whom the options, or else the environment, name.
+enum Named {
+    Server(ServerUrl),
+    Folder(PathBuf),
+    /// As [`Named::Folder`], by the environment.
+    FolderOfEnvironment(PathBuf),
 }
 
 /// A server or an opened folder.
@@ -87,18 +101,48 @@ impl TargetOptions {
         shell::tidemill(command, name, &options)
     }
 
-    /// Whom the options name. `--data` wins over a server that only the environment names.
+    /// Whom the options name, and without any of them the environment.
     ///
     /// # Errors
-    /// See [`folder::open`].
+    /// See [`folder::open`]; and where the environment has to say and says nonsense.
     pub(crate) async fn open(&self, begin: Begin) -> Result<Target, Failure> {
-        match &self.folder {
-            Some(dir) => folder::open(dir, begin).await.map(Target::Folder),
-            None => {
-                let url = self.server.clone();
-                let url = url.unwrap_or_else(ServerUrl::default_place);
-                Ok(Target::Server(Client::new(&url)))
+        match self.named()? {
+            Named::Server(url) => Ok(Target::Server(Client::new(&url))),
+            Named::Folder(dir) => folder::open(&dir, begin).await.map(Target::Folder),
+            Named::FolderOfEnvironment(dir) => {
+                let opened = folder::open(&dir, begin).await.map(Target::Folder);
+                opened.map_err(|failure| {
+                    Failure::new(format!(
+                        "{failure}\nnote: {FOLDER_VARIABLE} names the folder; --server asks a \
+                         server instead"
+                    ))
+                })
             }
+        }
+    }
+
+    fn named(&self) -> Result<Named, Failure> {
+        match (&self.folder, &self.server) {
+            (Some(dir), _) => return Ok(Named::Folder(dir.clone())),
+            (None, Some(url)) => return Ok(Named::Server(url.clone())),
+            (None, None) => {}
+        }
+        if let Some(value) = std::env::var_os(SERVER_VARIABLE) {
+            let text = value.to_string_lossy();
+            let url = text.parse();
+            return url.map(Named::Server).map_err(|why: String| {
+                Failure::usage(format!(
+                    "{SERVER_VARIABLE} is {text:?}: {why}; change it, unset it, or give --server"
+                ))
+            });
+        }
+        match std::env::var_os(FOLDER_VARIABLE) {
+            Some(value) if value.is_empty() => Err(Failure::usage(format!(
+                "{FOLDER_VARIABLE} is set and empty; change it, unset it, or give --data or \
+                 --server"
+            ))),
+            Some(value) => Ok(Named::FolderOfEnvironment(value.into())),
+            None => Ok(Named::Server(ServerUrl::default_place())),
         }
     }
 }

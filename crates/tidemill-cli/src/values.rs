@@ -10,6 +10,17 @@ use std::time::Duration;
 use http::Uri;
 use jiff::{SignedDuration, Timestamp};
 
+/// The command with options that take a negative number as their value, which then says what is
+/// wrong with it: else the parser takes it for an option of its own.
+pub(crate) fn negative_too(command: clap::Command) -> clap::Command {
+    let with_value = |arg: clap::Arg| match arg.is_positional() || !arg.get_action().takes_values()
+    {
+        true => arg,
+        false => arg.allow_negative_numbers(true),
+    };
+    command.mut_args(with_value).mut_subcommands(negative_too)
+}
+
 /// A length of time as `20s`, `500ms`, `1h30m`.
 ///
 /// # Errors
@@ -50,17 +61,25 @@ pub(crate) fn count<T: FromStr + PartialEq + From<u8>>(text: &str) -> Result<T, 
     match text.parse() {
         Ok(count) if count != T::from(0) => Ok(count),
         Ok(_) => Err("it must be at least 1".to_owned()),
+        Err(_) if is_negative(text) => Err("it must be at least 1".to_owned()),
         Err(_) => Err("write it as a whole number of at least 1".to_owned()),
     }
 }
 
-/// A whole number.
+fn is_negative(text: &str) -> bool {
+    text.strip_prefix('-')
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// A whole number that is not negative.
 ///
 /// # Errors
 /// A sentence that says so.
 pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|_| "write it as a whole number".to_owned())
+    text.parse().map_err(|_| match is_negative(text) {
+        true => "it must be at least 0".to_owned(),
+        false => "write it as a whole number".to_owned(),
+    })
 }
 
 /// Reads a whole number from `least` to `most`.
@@ -119,7 +138,11 @@ impl FromStr for ServerUrl {
         if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
             return Err(form.to_owned());
         }
-        if uri.query().is_some() {
+        let user = uri.authority().is_some_and(|it| it.as_str().contains('@'));
+        if user {
+            return Err(format!("leave out what stands before the host; {form}"));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(format!("leave out what follows the port; {form}"));
         }
         Ok(Self(text.trim_end_matches('/').to_owned()))
@@ -252,7 +275,8 @@ mod tests {
             assert!(error.contains("from 1 to 1000"), "{text}: {error}");
         }
         assert_eq!(number::<u64>("0"), Ok(0));
-        assert!(number::<u64>("-1").unwrap_err().contains("whole number"));
+        assert!(number::<u64>("x").unwrap_err().contains("whole number"));
+        assert!(number::<u64>("-1").unwrap_err().contains("at least 0"));
     }
 
     #[test]
@@ -289,6 +313,10 @@ mod tests {
             "https://a",
             "http://",
             "http://a?b",
+            "http://a:1/base",
+            "http://a:1/base/",
+            "http://a:1//",
+            "http://me@a:1",
             "ftp://a",
         ] {
             let error = text.parse::<ServerUrl>().unwrap_err();

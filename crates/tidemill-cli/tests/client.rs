@@ -276,6 +276,25 @@ fn wrong_use_is_told_apart_from_failure() {
             "it must be at least 1",
         ),
         (&["publish", "t", "x", "--server", "nonsense"], "--server"),
+        (
+            &["topic", "list", "--server", "http://127.0.0.1:7575/base"],
+            "leave out what follows the port",
+        ),
+        (
+            &["publish", "t", "x", "--count", "-1"],
+            "it must be at least 1",
+        ),
+        (&["sub", "t", "--max", "-1"], "it must be at least 1"),
+        (&["sub", "t", "--from", "-1"], "beginning"),
+        (
+            &["topic", "trim", "t", "-p", "-1", "--before", "0"],
+            "it must be at least 0",
+        ),
+        (
+            &["topic", "create", "t", "--keep-bytes", "-5"],
+            "at least 1",
+        ),
+        (&["bench", "--rate", "-1"], "at least 0.1"),
         (&["sub", "t", "--from", "yesterday"], "beginning"),
         (&["sub", "t", "--max", "0"], "it must be at least 1"),
         (&["sub", "t", "--max", "x"], "whole number of at least 1"),

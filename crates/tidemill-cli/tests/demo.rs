@@ -105,17 +105,29 @@ fn a_topic_that_was_deleted_between_two_runs_is_lost() {
 }
 
 #[test]
-fn a_taken_port_is_left_for_a_free_one() {
+fn a_taken_port_is_left_for_a_free_one_where_nobody_named_it() {
+    // Whoever has it.
+    let _taken = [7575, 7580].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)));
+    let output = run(&["demo", "--bus", "memory:", "--for", "1s"]).done();
+    for port in [7575, 7580] {
+        let said = format!("127.0.0.1:{port} is taken");
+        assert!(output.contains(&said), "{output}");
+    }
+}
+
+#[test]
+fn a_named_port_that_is_taken_is_refused_before_anything_is_made() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let both = ["--http", &address, "--shop", &address];
-    let more = ["demo", "--bus", "memory:", "--for", "1s"];
-    let output = run(&[&more[..], &both[..]].concat()).done();
-    assert_eq!(
-        output.matches(&format!("{address} is taken")).count(),
-        2,
-        "{output}"
-    );
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new");
+    let data = ["--data", new.to_str().unwrap(), "--for", "1s"];
+    for (flag, other) in [("--http", "--shop"), ("--shop", "--http")] {
+        let ports = [flag, &address, other, "127.0.0.1:0"];
+        let error = run(&[&["demo"], &data[..], &ports].concat()).failed();
+        assert!(error.contains(&address) && error.contains(flag), "{error}");
+        assert!(!new.exists(), "{error}");
+    }
 }
 
 #[test]
@@ -127,11 +139,13 @@ fn wrong_use_says_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("other.csv");
     std::fs::write(&file, "a,b\n1,2\n").unwrap();
+    let new = folder.path().join("new");
     let replay = ["--replay", file.to_str().unwrap()];
-    let error = run(&demo(folder.path(), &replay)).failed();
+    let error = run(&demo(&new, &replay)).misused();
     assert!(error.contains("the first line is not"), "{error}");
     assert!(error.contains(file.to_str().unwrap()), "{error}");
-    let new = folder.path().join("new");
+    let error = run(&demo(&file, &["--for", "1s"])).misused();
+    assert!(error.contains("it is a file; name a folder"), "{error}");
     let new = new.to_str().unwrap();
     for (arguments, part) in [
         (

@@ -4,33 +4,8 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-
+use support::data::{file, written};
 use support::{Server, raise_format_version, run};
-
-/// A folder that a server wrote to and was then killed.
-fn written() -> tempfile::TempDir {
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
-    server.run(&["topic", "create", "orders"]).done();
-    let event = ["publish", "orders", "{\"secret\":7}", "--count", "40"];
-    server.run(&event).done();
-    server.running.stop("TERM");
-    let server = Server::start(data.path());
-    server.run(&event).done();
-    server.running.stop("KILL");
-    data
-}
-
-fn file(dir: &Path, end: &str) -> PathBuf {
-    let mut entries = std::fs::read_dir(dir).unwrap();
-    let paths = entries.by_ref().map(|entry| entry.unwrap().path());
-    let found = paths.filter_map(|path| match path.is_dir() {
-        true => Some(file(&path, end)).filter(|path| path.is_file()),
-        false => Some(path).filter(|path| path.to_str().unwrap().ends_with(end)),
-    });
-    found.min().unwrap_or_default()
-}
 
 fn path(data: &tempfile::TempDir) -> &str {
     data.path().to_str().unwrap()
@@ -176,6 +151,154 @@ fn a_backup_is_taken_verified_and_restored_and_what_is_none_is_refused() {
     let half = run(&["log", "verify", "--data", &at("d")]);
     assert!(half.out.contains("unreadable"), "{half:?}");
     half.failed();
+}
+
+#[test]
+fn a_restored_backup_of_damaged_data_names_the_damage() {
+    let data = written();
+    let segment = file(data.path(), ".log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (to, back) = (at("a/b/backup"), at("c/back"));
+    let taken = run(&["log", "backup", "--data", path(&data), "--to", &to]);
+    assert!(taken.failed().contains("which are in the backup too"));
+    let restored = run(&["log", "restore", "--from", &to, "--data", &back]);
+    assert!(restored.out.contains("opens it"), "{restored:?}");
+    let error = restored.failed();
+    assert!(
+        error.contains("restored, with 1 findings of damage"),
+        "{error}"
+    );
+    assert!(error.contains("orders/0, offsets 0 until"), "{error}");
+    run(&["topic", "list", "--data", &back]).done();
+}
+
+#[test]
+fn no_copy_is_made_inside_of_what_is_copied() {
+    let data = written();
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let to = at("backup");
+    std::os::unix::fs::symlink(data.path(), place.path().join("link")).unwrap();
+    std::fs::create_dir(place.path().join("other")).unwrap();
+    let detour = format!(
+        "{}/../{}/x",
+        path(&data),
+        data.path().file_name().unwrap().to_str().unwrap()
+    );
+    for inside in [&at("link/inside"), &detour] {
+        let error = run(&["log", "backup", "--data", path(&data), "--to", inside]).misused();
+        assert!(error.contains("name one outside of it"), "{error}");
+    }
+    run(&["log", "backup", "--data", path(&data), "--to", &to]).done();
+    for inside in [&to, &at("backup/x"), &at("other/../backup/x/y")] {
+        let error = run(&["log", "restore", "--from", &to, "--data", inside]).misused();
+        assert!(error.contains("name one outside of it"), "{error}");
+    }
+    run(&["log", "restore", "--from", &to, "--data", &at("new")]).done();
+}
+
+#[test]
+fn a_folder_whose_superblocks_are_gone_is_no_place_for_a_new_log() {
+    let data = written();
+    let to = tempfile::tempdir().unwrap();
+    let backup = || {
+        run(&[
+            "log",
+            "backup",
+            "--data",
+            path(&data),
+            "--to",
+            to.path().to_str().unwrap(),
+        ])
+    };
+    for name in ["superblock.0", "superblock.1"] {
+        std::fs::write(data.path().join(name), b"gone").unwrap();
+    }
+    let error = backup().misused();
+    for part in ["no superblock is readable", "from a backup"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let dump = run(&["log", "dump", "--data", path(&data)]);
+    assert!(dump.out.contains("unreadable"), "{dump:?}");
+    assert!(dump.failed().contains("nothing of it is readable"));
+
+    // Also where nothing was written into segments yet.
+    let young = tempfile::tempdir().unwrap();
+    let server = Server::start(young.path());
+    server.run(&["publish", "t", "x"]).done();
+    server.running.stop("KILL");
+    for data in [&data, &young] {
+        for name in ["superblock.0", "superblock.1"] {
+            std::fs::remove_file(data.path().join(name)).unwrap();
+        }
+        for command in [
+            &["topic", "list"][..],
+            &["publish", "t", "x"],
+            &["serve", "--http", "127.0.0.1:0"],
+            &["log", "verify"],
+            &["log", "repair"],
+        ] {
+            let ended = run(&[command, &["--data", path(data)]].concat());
+            assert_ne!(ended.code, Some(0), "{command:?}");
+            let missing = ended.err.contains("both superblocks are missing")
+                || ended.err.contains("both are missing, but");
+            let advice = ended.err.contains("restore the folder from a backup");
+            assert!(missing && advice, "{command:?}: {ended:?}");
+            assert!(!ended.err.contains("begin one with"), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_is_named() {
+    let data = written();
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("file");
+    std::fs::write(&file, "none").unwrap();
+    let to = file.to_str().unwrap();
+    let error = run(&["log", "backup", "--data", path(&data), "--to", to]).misused();
+    assert!(error.contains(&format!("cannot list {to}: ")), "{error}");
+}
+
+#[test]
+fn a_file_without_permission_is_not_called_damaged() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = written();
+    let lock = |mode: u32| {
+        let journal = file(data.path(), ".journal");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&journal, mode).unwrap();
+        journal
+    };
+    let locked = lock(0o000);
+    if std::fs::File::open(&locked).is_ok() {
+        // Root reads everything.
+        return;
+    }
+    for command in [
+        &["verify"][..],
+        &["dump"],
+        &["repair"],
+        &["repair", "--yes"],
+    ] {
+        let error = run(&[&["log"], command, &["--data", path(&data)]].concat()).misused();
+        for part in ["permission denied; run as", "journal"] {
+            assert!(error.contains(part), "{command:?}: {error}");
+        }
+    }
+    lock(0o600);
+    run(&["log", "verify", "--data", path(&data)]).done();
+    for mode in [0o000, 0o600] {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(data.path(), mode).unwrap();
+        let error = run(&["demo", "--for", "1s", "--data", path(&data)]).misused();
+        assert!(error.contains("permission denied; run as"), "{error}");
+    }
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]

@@ -50,6 +50,10 @@ fn a_taken_port_names_the_flag_to_change() {
         error.contains(address) && error.contains("--http"),
         "{error}"
     );
+    let new = second.path().join("new");
+    let data = new.to_str().unwrap();
+    run(&["serve", "--data", data, "--http", address]).failed();
+    assert!(!new.exists(), "a folder was made all the same");
 }
 
 #[test]
@@ -74,13 +78,24 @@ fn a_folder_that_cannot_be_written_is_named() {
     let file = data.path().join("file");
     std::fs::write(&file, "no folder").unwrap();
     let inside = file.join("data");
-    let error = run(&["serve", "--data", inside.to_str().unwrap()]).failed();
+    let serve = ["serve", "--http", "127.0.0.1:0", "--data"];
+    let error = run(&[&serve[..], &[inside.to_str().unwrap()]].concat()).failed();
     assert!(
         error.contains("--data") && error.contains("file"),
         "{error}"
     );
+    assert!(error.contains("is a file; name a folder"), "{error}");
+    if std::path::Path::new("/proc").exists() {
+        let error = run(&["serve", "--data", "/proc/new", "--http", "127.0.0.1:0"]).failed();
+        let said = "/proc/new cannot be made";
+        assert!(error.contains(said), "{error}");
+        assert!(error.contains("name another folder"), "{error}");
+    }
     let file = file.to_str().unwrap();
-    for command in [&["serve"][..], &["publish", "orders", "1"]] {
+    for command in [
+        &["serve", "--http", "127.0.0.1:0"][..],
+        &["publish", "orders", "1"],
+    ] {
         let error = run(&[command, &["--data", file]].concat()).failed();
         assert!(error.contains("is a file; name a folder"), "{error}");
     }
@@ -97,7 +112,8 @@ fn a_folder_of_a_newer_format_is_refused_and_left_as_it_is() {
         std::fs::write(path, bytes).unwrap();
     }
     let before = superblocks.clone().map(|path| std::fs::read(path).unwrap());
-    let error = run(&["serve", "--data", data.path().to_str().unwrap()]).failed();
+    let serve = ["serve", "--http", "127.0.0.1:0", "--data"];
+    let error = run(&[&serve[..], &[data.path().to_str().unwrap()]].concat()).failed();
     assert!(error.contains("newer"), "{error}");
     assert_eq!(before, superblocks.map(|path| std::fs::read(path).unwrap()));
 }
@@ -230,6 +246,38 @@ fn a_wrong_value_of_the_environment_names_its_variable() {
 }
 
 #[test]
+fn the_environment_names_a_target_where_nobody_typed_one() {
+    let (data, other) = (folder(), folder());
+    let path = data.path().to_str().unwrap();
+    run(&["topic", "create", "here", "--data", path]).done();
+    let server = Server::start(other.path());
+    server.run(&["topic", "create", "there"]).done();
+    let list = ["topic", "list"];
+    let named = |environment: &[(&str, &str)], more: &[&str]| {
+        run_with(&[&list[..], more].concat(), environment)
+    };
+    let folder = ("TIDEMILL_DATA", path);
+    assert!(named(&[folder], &[]).done().contains("here"));
+    let asked = ("TIDEMILL_SERVER", server.url.as_str());
+    assert!(named(&[folder, asked], &[]).done().contains("there"));
+    let typed = ["--server", server.url.as_str()];
+    assert!(named(&[folder], &typed).done().contains("there"));
+    // What is not asked for may be nonsense.
+    let nonsense = ("TIDEMILL_SERVER", "nonsense");
+    assert!(
+        named(&[nonsense], &["--data", path])
+            .done()
+            .contains("here")
+    );
+    let in_use = named(&[("TIDEMILL_DATA", other.path().to_str().unwrap())], &[]).failed();
+    for part in ["TIDEMILL_DATA", "--server", "in use"] {
+        assert!(in_use.contains(part), "{in_use}");
+    }
+    let empty = named(&[("TIDEMILL_DATA", "")], &[]).misused();
+    assert!(empty.contains("TIDEMILL_DATA is set and empty"), "{empty}");
+}
+
+#[test]
 fn nonsense_is_wrong_use() {
     let data = folder();
     let config = data.path().join("wrong.toml");
@@ -243,6 +291,7 @@ fn nonsense_is_wrong_use() {
         (&["serve", "--default-partitions", "5000"], "between 1 and"),
         (&["serve", "--config", config.to_str().unwrap()], "portt"),
         (&["serve", "--config", "/nowhere/tidemill.toml"], "--config"),
+        (&["serve", "--default-partitions", "-1"], "at least 0"),
         (&["serve", "extra"], "extra"),
         (&["sevre"], "serve"),
         (&[], "Usage"),

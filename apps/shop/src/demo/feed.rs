@@ -105,7 +105,8 @@ impl Feed {
             return Ok(());
         }
         if let Some((tally, aside)) = whole? {
-            joined(tokio::task::spawn_blocking(|| aside.put_in_place()).await)??;
+            let placed = joined(tokio::task::spawn_blocking(|| aside.put_in_place()).await)?;
+            placed.map_err(ReplayError::Io)?;
             self.note(|replayed| replayed.tally = Some(tally));
         }
         tokio::select! {

@@ -65,6 +65,15 @@ pub enum Load {
     None,
 }
 
+/// Where the shop's HTTP listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// A taken port is left for a free one.
+    pub or_free: bool,
+}
+
 /// How the demo runs.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
@@ -76,8 +85,8 @@ pub struct DemoOptions {
     pub load: Load,
     /// How long orders are taken; without it until `shutdown`, or to the end of the file.
     pub run_for: Option<Duration>,
-    /// Where the shop's HTTP listens; nowhere without it. A taken port is left for a free one.
-    pub http: Option<SocketAddr>,
+    /// Where the shop's HTTP listens; nowhere without it.
+    pub http: Option<Http>,
     /// The form of the output.
     pub format: Format,
 }
@@ -100,9 +109,25 @@ pub enum DemoError {
     /// The file.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// Reading or writing failed.
-    #[error("output, or the shop's address: {0}")]
-    Io(#[from] io::Error),
+    /// The output takes nothing.
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    /// All is done, and the output did not take the summary.
+    #[error("cannot write the summary: {source}")]
+    Untold {
+        /// Whether all went well, see [`DemoReport::is_success`].
+        success: bool,
+        /// What the output said.
+        source: io::Error,
+    },
+    /// The shop's HTTP cannot listen there.
+    #[error("cannot listen on {address} ({source}); choose another address for the shop")]
+    Listen {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// No order ended for a long time.
     #[error("{0} orders are under way and none ends; see whether the bus takes writes")]
     Stuck(usize),
@@ -130,8 +155,7 @@ pub async fn run(
     if stage.lost {
         // Orders would wait for what is gone.
         let report = stage.close().await?;
-        report::summary(output, options.format, &report)?;
-        return Ok(report);
+        return told(output, options.format, report);
     }
     let door = Door::open(&stage.bus, &options, output).await?;
     let begun = Instant::now();
@@ -166,8 +190,21 @@ pub async fn run(
     } else {
         report.file = None;
     }
-    report::summary(output, options.format, &report)?;
-    Ok(report)
+    told(output, options.format, report)
+}
+
+fn told(
+    output: &mut (dyn Write + Send),
+    format: Format,
+    report: DemoReport,
+) -> Result<DemoReport, DemoError> {
+    match report::summary(output, format, &report) {
+        Ok(()) => Ok(report),
+        Err(source) => Err(DemoError::Untold {
+            success: report.is_success(),
+            source,
+        }),
+    }
 }
 
 /// The shop's HTTP while the demo runs.
@@ -182,19 +219,24 @@ impl Door {
         options: &DemoOptions,
         output: &mut (dyn Write + Send),
     ) -> Result<Option<Self>, DemoError> {
-        let Some(address) = options.http else {
+        let Some(Http { address, or_free }) = options.http else {
             return Ok(None);
         };
-        let listener = match TcpListener::bind(address).await {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                let text = format!("{address} is taken, so the shop listens on a free port");
-                report::note(output, options.format, "note", &text)?;
-                TcpListener::bind(SocketAddr::new(address.ip(), 0)).await?
-            }
-            bound => bound?,
+        let listen = |source| DemoError::Listen { address, source };
+        let mut note = |name, text: &str| {
+            report::note(output, options.format, name, text).map_err(DemoError::Output)
         };
-        let url = format!("http://{}", listener.local_addr()?);
-        report::note(output, options.format, "shop", &url)?;
+        let listener = match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && or_free => {
+                let text = format!("{address} is taken, so the shop listens on a free port");
+                note("note", &text)?;
+                let free = SocketAddr::new(address.ip(), 0);
+                TcpListener::bind(free).await.map_err(listen)?
+            }
+            bound => bound.map_err(listen)?,
+        };
+        let address = listener.local_addr().map_err(listen)?;
+        note("shop", &format!("http://{address}"))?;
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async {
             // An error means that `Door` was dropped, which stops too.
@@ -343,7 +385,8 @@ impl Stage {
                         handled: now.handled - last.handled,
                         ..now
                     };
-                    report::second(output, options.format, &line)?;
+                    report::second(output, options.format, &line)
+                        .map_err(DemoError::Output)?;
                     last = now;
                     // A full disk is met by others too; the next second looks again.
                     let _ = self.witness.look(&self.bus).await;

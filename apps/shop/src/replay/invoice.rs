@@ -2,7 +2,9 @@
 //! or the other. Knows nothing of prices' versions, ids of products, or the bus.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -64,6 +66,21 @@ pub enum ReplayError {
     TooMuch,
 }
 
+/// Checks that a file begins as one that can be replayed.
+///
+/// # Errors
+/// [`ReplayError::Header`], or it cannot be read.
+pub fn check(file: &Path) -> Result<(), ReplayError> {
+    header(&mut Lines::new(BufReader::new(File::open(file)?)))
+}
+
+fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<(), ReplayError> {
+    match lines.next()? {
+        Some((_, RawLine::Whole(header))) if is_header(header) => Ok(()),
+        _ => Err(ReplayError::Header),
+    }
+}
+
 /// Reads a file invoice by invoice. What it cannot use goes to the reject file.
 pub struct Invoices<R, W: Write> {
     lines: Lines<R>,
@@ -105,10 +122,7 @@ impl<R: BufRead, W: Write> Invoices<R, W> {
     /// [`ReplayError::Header`], or input and output failed.
     pub fn new(file: R, rejects: W) -> Result<Self, ReplayError> {
         let mut lines = Lines::new(file);
-        match lines.next()? {
-            Some((_, RawLine::Whole(header))) if is_header(header) => {}
-            _ => return Err(ReplayError::Header),
-        }
+        header(&mut lines)?;
         let mut rejects = csv::Writer::from_writer(rejects);
         write_row(&mut rejects, &["Line", "InvoiceNo", "Reason", "Text"])?;
         Ok(Self {

@@ -9,5 +9,5 @@ mod invoice;
 mod line;
 mod lines;
 
-pub use invoice::{Invoice, Invoices, ReplayError, Tally};
+pub use invoice::{Invoice, Invoices, ReplayError, Tally, check};
 pub use line::{COLUMNS, InvoiceNumber, Line, Reason};

@@ -89,8 +89,9 @@ pub fn plan_repair(
     let disk = FileDisk::read_only(folder);
     let _lock = lock(&disk)?;
     let mut mender = Mender::default();
-    let plan = log::plan(&disk, &mut mender, &mut watch)?;
-    Ok(told(&plan, &mender.names))
+    let plan = log::plan(&disk, &mut mender, &mut watch);
+    disk.permitted()?;
+    Ok(told(&plan?, &mender.names))
 }
 
 /// Repairs the data in a folder. Files that are replaced are moved to `aside/` in it, never
@@ -99,10 +100,14 @@ pub fn plan_repair(
 /// # Errors
 /// As [`plan_repair`], and what the disk says.
 pub fn repair(folder: &Path, mut watch: impl FnMut(Progress<'_>)) -> Result<Repair, RepairError> {
-    let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(folder));
-    let _lock = lock(disk.as_ref())?;
+    let files = FileDisk::new(folder);
+    let _lock = lock(&files)?;
     let mut mender = Mender::default();
-    let plan = log::plan(disk.as_ref(), &mut mender, &mut watch)?;
+    let plan = log::plan(&files, &mut mender, &mut watch);
+    // What it may not read would look as damaged as what it is there for.
+    files.permitted()?;
+    let plan = plan?;
+    let disk: Arc<dyn Disk> = Arc::new(files);
     let told = told(&plan, &mender.names);
     if plan.is_empty() {
         return Ok(told);

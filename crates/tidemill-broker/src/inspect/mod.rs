@@ -9,6 +9,7 @@ mod mend;
 mod names;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -134,8 +135,9 @@ pub fn verify(folder: &Path, mut watch: impl FnMut(Progress<'_>)) -> Result<Repo
     let disk = FileDisk::read_only(folder);
     let _lock = lock(&disk)?;
     let mut names = Names::default();
-    let report = log::verify(&disk, &mut names, &mut watch)?;
-    Ok(told(report, &names))
+    let report = log::verify(&disk, &mut names, &mut watch);
+    disk.permitted()?;
+    Ok(told(report?, &names))
 }
 
 /// Calls `each` with every line of what a folder holds, until it answers `false`.
@@ -150,10 +152,14 @@ pub fn dump(
     let disk = FileDisk::read_only(folder);
     let _lock = lock(&disk)?;
     let mut names = Names::default();
-    log::learn(&disk, &mut names)?;
-    log::dump(&disk, what, &mut |line| {
+    let learnt = log::learn(&disk, &mut names);
+    disk.permitted()?;
+    learnt?;
+    let shown = log::dump(&disk, what, &mut |line| {
         effects::tell(line, &names, &mut each)
-    })
+    });
+    disk.permitted()?;
+    shown
 }
 
 /// Whether a folder has a log, in whatever state. A folder that is not there has none.
@@ -162,14 +168,29 @@ pub fn holds_log(folder: &Path) -> bool {
     log::is_there(&FileDisk::read_only(folder))
 }
 
-fn lock(disk: &dyn Disk) -> Result<tidemill_log::DiskLock, OpenError> {
-    disk.lock().map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => OpenError::Locked(error.to_string()),
+/// Whether a folder has data of a log, and no superblock that it could be found by.
+#[must_use]
+pub fn lacks_superblocks(folder: &Path) -> bool {
+    log::lacks_superblocks(&FileDisk::read_only(folder))
+}
+
+/// Keeps openings out while the folder is looked at.
+pub(crate) fn lock(disk: &FileDisk) -> Result<tidemill_log::DiskLock, InspectError> {
+    let locked = disk.lock();
+    if !matches!(&locked, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+        disk.permitted()?;
+    }
+    Ok(locked.map_err(wrong_lock)?)
+}
+
+fn wrong_lock(error: std::io::Error) -> OpenError {
+    match error.kind() {
+        ErrorKind::WouldBlock => OpenError::Locked(error.to_string()),
         _ => OpenError::Io {
             what: "look at the folder's lock".to_owned(),
             source: error,
         },
-    })
+    }
 }
 
 fn told(report: log::Report, names: &Names) -> Report {

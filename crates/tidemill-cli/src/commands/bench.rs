@@ -26,12 +26,13 @@ use crate::{folder, output, shell, signals, target};
 
 /// Generate load, handle it, and report losses, doubles, order, throughput and latency
 ///
-/// Without --data and --server the broker is in memory. With them the topic is a new one, which
-/// is deleted at the end. Exit code 1 when anything was lost, doubled or out of order. An event is
-/// lost when nothing at all comes for 10 s; doubles are listened for until 1 s after the last
-/// event came. Where reading breaks off, as when the server goes away, what was not read is not
-/// known, and not called lost. Ctrl-C ends publishing; what was accepted is still waited for and
-/// reported.
+/// Without --data and --server the broker is in memory, whatever TIDEMILL_DATA and TIDEMILL_SERVER
+/// say. With them the topic is a new one, which is deleted at the end.
+///
+/// Exit code 1 when anything was lost, doubled or out of order. An event is lost when nothing at
+/// all comes for 10 s; doubles are listened for until 1 s after the last event came. Where
+/// reading breaks off, as when the server goes away, what was not read is not known, and not called
+/// lost. Ctrl-C ends publishing; what was accepted is still waited for and reported.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill bench --for 10s\n  \

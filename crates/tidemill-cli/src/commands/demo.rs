@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tidemill_server::{Config, ServeError, Server};
 use tidemill_shop::database::Place;
 use tidemill_shop::demo::{self, DemoError, DemoOptions, DemoReport, Format, Load};
 use tidemill_shop::payment::Cards;
+use tidemill_shop::replay;
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::Traffic;
 use tidemill_shop::stock::Opening;
@@ -24,8 +26,12 @@ use tokio::task::JoinHandle;
 use crate::failure::Failure;
 use crate::folder::{self, demo_bus};
 use crate::limits::DEMO_RATE_MAX;
-use crate::output::{self, Stage};
-use crate::{shell, signals, values};
+use crate::output::{self, Stage, unwritten};
+use crate::{port, shell, signals, values};
+
+/// The ports of the doors and of the shop, where nobody names others.
+const HTTP_PORT: u16 = 7575;
+const SHOP_PORT: u16 = 7580;
 
 /// Of the generated orders, about one in so many meets a declined card.
 const DECLINE_ONE_IN: u64 = 40;
@@ -77,19 +83,17 @@ pub(crate) struct Demo {
     /// Another bus than the broker in DIR/bus; on memory:, the only one yet, nothing at all is kept
     #[arg(long, value_name = "URL", value_parser = bus)]
     bus: Option<String>,
-    /// Address of HTTP and Socket.IO
+    /// Address of HTTP and Socket.IO [default: 127.0.0.1:7575, or a free port where that is taken]
     #[arg(
         long,
         env = "TIDEMILL_HTTP",
         value_name = "ADDR",
-        default_value = "127.0.0.1:7575",
         value_parser = values::address
     )]
-    http: SocketAddr,
-    /// Address of the shop's HTTP
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7580",
-          value_parser = values::address)]
-    shop: SocketAddr,
+    http: Option<SocketAddr>,
+    /// Address of the shop's HTTP [default: 127.0.0.1:7580, or a free port where that is taken]
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
+    shop: Option<SocketAddr>,
     /// Listen where other machines can reach it, although nobody has to log in
     #[arg(long)]
     insecure: bool,
@@ -112,6 +116,7 @@ fn bus(text: &str) -> Result<String, String> {
 impl Demo {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         self.check()?;
+        self.ports()?;
         let shutdown = signals::shutdown(self.left())?;
         let (bus, broker) = self.open().await?;
         let report = self.play(&bus, broker.clone(), shutdown).await;
@@ -138,32 +143,70 @@ impl Demo {
 
     /// Refuses what makes no sense, before anything is made.
     fn check(&self) -> Result<(), Failure> {
-        if !self.shop.ip().is_loopback() && !self.insecure {
+        let shop = self.shop_address();
+        if !shop.ip().is_loopback() && !self.insecure {
             return Err(Failure::usage(format!(
-                "--shop {}: other machines could reach it and nobody has to log in; bind to \
-                 127.0.0.1, or allow it with --insecure",
-                self.shop
+                "--shop {shop}: other machines could reach it and nobody has to log in; bind to \
+                 127.0.0.1, or allow it with --insecure"
             )));
         }
-        self.config(self.http).check().map_err(Failure::usage)?;
+        let config = self.config(self.http_address());
+        config.check().map_err(Failure::usage)?;
         if let Some(file) = &self.replay {
             let wrong = match std::fs::metadata(file).and_then(|_| std::fs::File::open(file)) {
                 Err(error) => Some(error.to_string()),
                 Ok(_) if file.is_dir() => Some("it is a folder; name a CSV file".to_owned()),
-                Ok(_) => None,
+                // What comes from a pipe can be read once.
+                Ok(_) if !file.is_file() => None,
+                Ok(_) => replay::check(file).err().map(|error| error.to_string()),
             };
             if let Some(why) = wrong {
                 return Err(Failure::usage(replay_named(file, why)));
             }
         }
-        if !self.in_memory() && holds_log(&self.data) {
-            let shown = self.data.display();
-            return Err(Failure::usage(format!(
-                "--data {shown}: there is a log of its own in this folder, as of `tidemill \
-                 serve`, and a demo's files do not belong beside it; name another folder"
-            )));
+        match self.in_memory() {
+            true => Ok(()),
+            false => self.check_folder(),
         }
-        Ok(())
+    }
+
+    fn check_folder(&self) -> Result<(), Failure> {
+        let looked = std::fs::read_dir(&self.data).map(|_| ());
+        let looked = looked.and_then(|()| std::fs::metadata(self.data.join("bus")).map(|_| ()));
+        let why = match looked {
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                "it is a file; name a folder".to_owned()
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                "permission denied; run as the user that the folder belongs to, or name another \
+                 folder"
+                    .to_owned()
+            }
+            _ if holds_log(&self.data) => "there is a log of its own in this folder, as of \
+                 `tidemill serve`, and a demo's files do not belong beside it; name another folder"
+                .to_owned(),
+            _ => return Ok(()),
+        };
+        let shown = self.data.display();
+        Err(Failure::usage(format!("--data {shown}: {why}")))
+    }
+
+    /// Refuses a named port that is taken, before anything is made.
+    fn ports(&self) -> Result<(), Failure> {
+        let http = self
+            .http
+            .map_or(Ok(()), |address| port::is_free("--http", address));
+        http?;
+        self.shop
+            .map_or(Ok(()), |address| port::is_free("--shop", address))
+    }
+
+    fn http_address(&self) -> SocketAddr {
+        self.http.unwrap_or((Ipv4Addr::LOCALHOST, HTTP_PORT).into())
+    }
+
+    fn shop_address(&self) -> SocketAddr {
+        self.shop.unwrap_or((Ipv4Addr::LOCALHOST, SHOP_PORT).into())
     }
 
     /// What is to be said of a demo that is ended at once.
@@ -223,6 +266,22 @@ impl Demo {
         doors.close().await;
         played.map_err(|error| match (&error, &self.replay) {
             (DemoError::Replay(_), Some(file)) => Failure::new(replay_named(file, error)),
+            (DemoError::Output(source), _) => {
+                let left = self
+                    .left()
+                    .map(|left| format!("; {left}"))
+                    .unwrap_or_default();
+                Failure::new(format!("{}; the demo ended{left}", unwritten(source)))
+            }
+            (DemoError::Untold { success, source }, _) => {
+                let outcome = match success {
+                    true => "everything adds up",
+                    false => "it does not add up",
+                };
+                let told = Err(unwritten(source));
+                let done = output::all_the_same(told, format!("the demo is done, and {outcome}"));
+                done.expect_err("it was one")
+            }
             _ => Failure::new(error),
         })
     }
@@ -261,7 +320,10 @@ impl Demo {
             },
             load,
             run_for: self.run_for,
-            http: Some(self.shop),
+            http: Some(demo::Http {
+                address: self.shop_address(),
+                or_free: self.shop.is_none(),
+            }),
             format: match self.json {
                 true => Format::Json,
                 false => Format::Text,
@@ -295,8 +357,9 @@ struct Doors {
 impl Doors {
     async fn open(demo: &Demo, broker: Broker) -> Result<Self, Failure> {
         let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let bound = match Server::bind(broker.clone(), demo.config(demo.http)).await {
-            Err(ServeError::Taken(address)) => {
+        let config = demo.config(demo.http_address());
+        let bound = match Server::bind(broker.clone(), config).await {
+            Err(ServeError::Taken(address)) if demo.http.is_none() => {
                 let text = format!("{address} is taken, so HTTP and Socket.IO are on a free port");
                 demo.say("note", &text);
                 Server::bind(broker, demo.config(free)).await

@@ -7,7 +7,7 @@ use tidemill::GroupName;
 use crate::failure::Failure;
 use crate::folder::Begin;
 use crate::listing::{Listing, print_json, print_json_lines};
-use crate::output::say;
+use crate::output::{all_the_same, say};
 use crate::shell::quoted;
 use crate::target::{Target, TargetOptions, Undeleted};
 use crate::wire;
@@ -103,7 +103,10 @@ impl Group {
                 }
             }
             Self::Delete(delete) => match target.delete_group(&delete.group, delete.force).await {
-                Ok(true) => say(format_args!("deleted {}", delete.group))?,
+                Ok(true) => {
+                    let told = say(format_args!("deleted {}", delete.group));
+                    all_the_same(told, format_args!("{} is deleted", delete.group))?;
+                }
                 Ok(false) => return Err(self.unknown(&delete.group)),
                 Err(Undeleted::InUse(members)) => return Err(delete.in_use(members)),
                 Err(Undeleted::Failed(failure)) => return Err(failure),

@@ -35,7 +35,8 @@ pub(crate) enum Log {
 /// are damaged. A note is nothing lost: it is what a killed server leaves, or a file that
 /// nothing names.
 ///
-/// Exit codes: 0 clean, 1 damage was found, 2 nothing could be verified.
+/// Exit codes: 0 clean, 1 damage was found, 2 nothing could be verified, as without the permission
+/// to read a file, or the report of a clean folder could not be written.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill log verify --data ./tidemill-data\n  \
@@ -53,6 +54,8 @@ pub(crate) struct Verify {
 ///
 /// Without FILE it shows what the newest superblock leads to: snapshot, journal from its head on,
 /// and segments. With one, every whole thing in that file.
+///
+/// Exit codes: 0 done, 1 nothing of it is readable, 2 nothing could be looked at.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill log dump --data ./tidemill-data --max 50\n  \
@@ -108,22 +111,32 @@ impl Verify {
         });
         bar.end();
         let report = report.map_err(|error| named(&self.folder, &error))?;
-        if self.json {
-            for finding in &report.findings {
-                print_json(&Told::Finding(finding))?;
+        let data = self.folder.display();
+        match (self.tell(&report), report.clean) {
+            (told, false) => {
+                let why = told.err().map(|failure| format!("{failure}; "));
+                Err(Failure::new(format!(
+                    "{}--data {data}: {} findings of damage; nothing was changed",
+                    why.unwrap_or_default(),
+                    report.damage
+                )))
             }
-            print_json(&Told::Report(&report))?;
-        } else {
-            show(&report)?;
-        }
-        match report.clean {
-            true => Ok(()),
-            false => Err(Failure::new(format!(
-                "--data {}: {} findings of damage; nothing was changed",
-                self.folder.display(),
-                report.damage
+            // 1 would say that there is damage.
+            (Err(failure), true) => Err(Failure::usage(format!(
+                "{failure}; --data {data} is clean all the same"
             ))),
+            (Ok(()), true) => Ok(()),
         }
+    }
+
+    fn tell(&self, report: &Report) -> Result<(), Failure> {
+        if !self.json {
+            return show(report);
+        }
+        for finding in &report.findings {
+            print_json(&Told::Finding(finding))?;
+        }
+        print_json(&Told::Report(report))
     }
 }
 
@@ -179,11 +192,16 @@ impl DumpFiles {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let mut left = self.max.unwrap_or(u64::MAX);
         let mut wrote = Ok(());
+        let (mut readable, mut unreadable) = (false, false);
         let each = |line: inspect::Line| {
             if left == 0 {
                 return false;
             }
             left -= 1;
+            match line.what {
+                "unreadable" => unreadable = true,
+                _ => readable = true,
+            }
             let text = match self.json {
                 true => lines::json(&line, self.payloads),
                 false => lines::text(&line, self.payloads),
@@ -196,6 +214,10 @@ impl DumpFiles {
         match wrote.and_then(|()| out.flush()) {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Ok(()) if unreadable && !readable => Err(Failure::new(format!(
+                "--data {}: nothing of it is readable",
+                self.folder.display()
+            ))),
             other => other.map_err(|error| unwritten(&error)),
         }
     }

@@ -8,7 +8,7 @@ use tidemill_server::{Config, Server};
 
 use crate::failure::Failure;
 use crate::settings::{Flush, Options, Settings};
-use crate::{folder, output, signals, target};
+use crate::{folder, output, port, signals, target};
 
 /// Run the broker with its doors: HTTP and Socket.IO
 ///
@@ -36,6 +36,7 @@ impl Serve {
         };
         // Before anything is made.
         config.check().map_err(Failure::usage)?;
+        port::is_free("--http", settings.http)?;
         let shutdown = signals::shutdown(None)?;
         let broker = open(&settings).await?;
         let server = match Server::bind(broker.clone(), config).await {

@@ -13,7 +13,7 @@ use tidemill::{Event, TopicName};
 use crate::failure::Failure;
 use crate::folder::Begin;
 use crate::limits::{LAST_PAGE_WAIT, POSITIONS_TOLD_MAX};
-use crate::output::{self, unwritten};
+use crate::output::{self, Shown, unwritten};
 use crate::signals;
 use crate::target::{Read, Reader, Target, TargetOptions};
 use crate::values::{self, Start};
@@ -22,7 +22,8 @@ use crate::values::{self, Start};
 ///
 /// It reads by itself and leaves no trace: no group's position changes. It ends after --max
 /// events, at Ctrl-C, and when nobody reads its output any more, as behind `| head`. Broken off,
-/// it says how far it came and which command goes on from there.
+/// it says how far it came and which command goes on from there, past damage too. On a terminal
+/// control characters are shown escaped; a pipe or a file gets them as they are.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill subscribe orders\n  \
@@ -54,6 +55,8 @@ struct Reached {
     position: BTreeMap<u32, u64>,
     /// How many events are still to be printed.
     left: u64,
+    /// What was met then cannot be read, and the position leads past it.
+    past_damage: bool,
 }
 
 /// How far it came, as the thread that prints says.
@@ -115,14 +118,20 @@ impl Subscribe {
         let at = |reader: &Reader, left| Reached {
             position: reader.position().clone(),
             left,
+            past_damage: reader.is_past_damage(),
         };
         reached.set(at(&reader, left));
+        let shown = Shown::on_standard_output();
         while left > 0 {
             let mut page = Vec::new();
-            for read in reader.read().await? {
+            let read = reader.read().await;
+            if reader.is_past_damage() {
+                reached.set(at(&reader, left));
+            }
+            for read in read? {
                 if left > 0 {
                     left -= 1;
-                    self.print(&mut page, &read)?;
+                    self.print(&mut page, &read, shown)?;
                 }
             }
             if !written(page, reached.clone(), at(&reader, left)).await? {
@@ -132,12 +141,12 @@ impl Subscribe {
         Ok(())
     }
 
-    fn print(&self, out: &mut impl Write, read: &Read) -> std::io::Result<()> {
+    fn print(&self, out: &mut impl Write, read: &Read, shown: Shown) -> std::io::Result<()> {
         if self.json {
             let mut line = Vec::new();
             json::encode(&read.event, &mut line);
-            line.push(b'\n');
-            return out.write_all(&line);
+            out.write_all(&shown.json(line))?;
+            return out.write_all(b"\n");
         }
         let Read {
             partition,
@@ -146,8 +155,9 @@ impl Subscribe {
         } = read;
         let topic = &self.topic;
         let key = event.key().map(|k| format!(" key={k}")).unwrap_or_default();
-        write!(out, "{topic}/{partition}@{offset} {}{key} ", event.ty())?;
-        writeln!(out, "{}", data_text(event))
+        let data = data_text(event);
+        let line = format!("{topic}/{partition}@{offset} {}{key} {data}", event.ty());
+        writeln!(out, "{}", shown.text(&line))
     }
 
     /// How far it came, and the command that goes on from there.
@@ -174,7 +184,10 @@ impl Subscribe {
             }
             false => format!("its place in {} partitions", position.len()),
         };
-        format!("read up to before {told}; go on with: {command}")
+        match reached.past_damage {
+            true => format!("read what is readable up to before {told}; go on with: {command}"),
+            false => format!("read up to before {told}; go on with: {command}"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tidemill::broker::{CompressionType, CreateTopic, TopicSettings};
 use crate::failure::Failure;
 use crate::folder::Begin;
 use crate::listing::{Listing, print_json, print_json_lines};
-use crate::output::say;
+use crate::output::{all_the_same, say};
 use crate::target::{Target, TargetOptions};
 use crate::{values, wire};
 
@@ -94,10 +94,10 @@ pub(crate) struct Trim {
     /// The topic
     topic: TopicName,
     /// Which of its ordered parts
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = values::number::<u32>)]
     partition: u32,
     /// The first offset that is kept
-    #[arg(long, value_name = "OFFSET")]
+    #[arg(long, value_name = "OFFSET", value_parser = values::number::<u64>)]
     before: u64,
     #[command(flatten)]
     target: TargetOptions,
@@ -164,12 +164,13 @@ impl Topic {
             }
             Self::Create(create) => {
                 target.create_topic(&create.topic, create.how()).await?;
-                if create.json {
+                let told = if create.json {
                     let created = target.topic(&create.topic).await?;
-                    print_json(&created.ok_or_else(|| self.unknown(&create.topic))?)?;
+                    print_json(&created.ok_or_else(|| self.unknown(&create.topic))?)
                 } else {
-                    say(format_args!("created {}", create.topic))?;
-                }
+                    say(format_args!("created {}", create.topic))
+                };
+                all_the_same(told, format_args!("{} is created", create.topic))?;
             }
             Self::Trim(trim) => {
                 let Trim {
@@ -182,13 +183,15 @@ impl Topic {
                     return Err(self.unknown(topic));
                 }
                 let earliest = target.trim(topic, *partition, *before).await?;
-                say(format_args!("{topic}/{partition} begins at {earliest}"))?;
+                let done = format!("{topic}/{partition} begins at {earliest}");
+                all_the_same(say(&done), done)?;
             }
             Self::Delete(delete) => {
                 if !target.delete_topic(&delete.topic).await? {
                     return Err(self.unknown(&delete.topic));
                 }
-                say(format_args!("deleted {}", delete.topic))?;
+                let told = say(format_args!("deleted {}", delete.topic));
+                all_the_same(told, format_args!("{} is deleted", delete.topic))?;
             }
         }
         Ok(())

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
-use tidemill::core::{Fetch, Fetched, json};
+use tidemill::core::{Fetch, FetchError, Fetched, json};
 use tidemill::{Bus, Event, Offset, Partition, TopicName};
 
 use super::Target;
-use crate::client::{Client, path};
+use crate::client::{CallError, Client, Damage, path};
 use crate::failure::Failure;
 use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, FETCH_WAIT};
 use crate::values::Start;
@@ -31,6 +31,8 @@ pub(crate) struct Reader {
     topic: TopicName,
     /// Where to read on, by partition.
     next: BTreeMap<u32, u64>,
+    /// What was met last cannot be read, and `next` leads past it.
+    past_damage: bool,
 }
 
 enum Source {
@@ -64,12 +66,18 @@ impl Reader {
             },
             topic: topic.clone(),
             next,
+            past_damage: false,
         })
     }
 
-    /// Where it reads on, by partition: all before it was given out.
+    /// Where it reads on, by partition: all before it that can be read was given out.
     pub(crate) fn position(&self) -> &BTreeMap<u32, u64> {
         &self.next
+    }
+
+    /// Whether the last reading failed at damage, which the position leads past.
+    pub(crate) fn is_past_damage(&self) -> bool {
+        self.past_damage
     }
 
     /// A reader of one partition only, for readers that share the work.
@@ -82,6 +90,7 @@ impl Reader {
             },
             topic: self.topic.clone(),
             next: next.map(|(p, o)| (*p, *o)).collect(),
+            past_damage: false,
         }
     }
 
@@ -117,7 +126,10 @@ impl Reader {
             "{base}?{one}offset={}&max={FETCH_MAX_EVENTS}&wait_ms={wait}",
             pairs.join(",")
         );
-        let page: wire::Page = client.get(&at, FETCH_WAIT).await?;
+        let page: wire::Page = match client.get(&at, FETCH_WAIT).await {
+            Err(CallError::Damaged(damage, text)) => return Err(self.damaged(damage, text)),
+            page => page?,
+        };
         for (partition, offset) in page.next {
             if let Ok(partition) = partition.parse() {
                 self.next.insert(partition, offset);
@@ -154,7 +166,7 @@ impl Reader {
                 Ok(fetched) => self.take(partition, fetched, &mut read),
                 // It is met again, once what was read is given out.
                 Err(_) if !read.is_empty() => break,
-                Err(error) => return Err(Failure::new(error)),
+                Err(error) => return Err(self.failed(partition, &error)),
             }
         }
         Ok(read)
@@ -170,12 +182,30 @@ impl Reader {
         let mut waiting: FuturesUnordered<_> = waiting.collect();
         let mut read = Vec::new();
         while let Some((partition, fetched)) = waiting.next().await {
-            self.take(partition, fetched.map_err(Failure::new)?, &mut read);
+            match fetched {
+                Ok(fetched) => self.take(partition, fetched, &mut read),
+                Err(error) => return Err(self.failed(partition, &error)),
+            }
             if !read.is_empty() {
                 break;
             }
         }
         Ok(read)
+    }
+
+    fn failed(&mut self, partition: u32, error: &FetchError) -> Failure {
+        let FetchError::Damaged { resume, .. } = error else {
+            return Failure::new(error);
+        };
+        let resume = resume.0;
+        let text = format!("{}/{partition}: {error}", self.topic);
+        self.damaged(Damage { partition, resume }, text)
+    }
+
+    fn damaged(&mut self, damage: Damage, text: String) -> Failure {
+        self.next.insert(damage.partition, damage.resume);
+        self.past_damage = true;
+        Failure::new(text)
     }
 
     fn fetch(&self, partition: u32, offset: u64, wait: Duration) -> Fetch {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub(crate) mod data;
 pub(crate) mod fake;
 
 use std::io::{BufRead, BufReader, Read, Write};

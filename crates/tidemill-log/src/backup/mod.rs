@@ -13,13 +13,14 @@ mod restore;
 mod take;
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::disk::{Disk, DiskLock};
 use crate::error::OpenError;
-use crate::inspect::{InspectError, journal, superblocks};
+use crate::inspect::{InspectError, journal, no_log, superblocks};
 use crate::journal::scan::Scan;
 use crate::journal::writer::JOURNAL_DIR;
 use crate::machine::Lsn;
@@ -48,12 +49,20 @@ impl Pinned {
     pub fn at_rest(disk: &dyn Disk) -> Result<Self, BackupError> {
         let roots = superblocks::roots(disk);
         let superblock = superblocks::newest(&roots);
-        for (_, root) in roots {
-            if let superblocks::Root::Refused(refusal) = root {
-                return Err(refusal.into());
+        let mut unreadable = Vec::new();
+        for (path, root) in roots {
+            match root {
+                superblocks::Root::Refused(refusal) => return Err(refusal.into()),
+                superblocks::Root::Unreadable(_) => unreadable.push(path),
+                superblocks::Root::Missing | superblocks::Root::Good(_) => {}
             }
         }
-        let superblock = superblock.ok_or(InspectError::NoLog)?;
+        let Some(superblock) = superblock else {
+            return Err(match unreadable.is_empty() {
+                true => no_log(disk).into(),
+                false => OpenError::Superblock(unreadable.join(" and ")).into(),
+            });
+        };
         let files = journal::files(disk)?;
         let scan = Scan {
             files: &files,
@@ -85,8 +94,9 @@ pub enum BackupError {
     /// The target is in use by something else.
     #[error("{0} is in the target already; name a folder that is new or empty")]
     NotEmpty(String),
-    /// The target lies in the data folder, whose next opening would put it aside.
-    #[error("the target lies in the folder that is backed up; name one outside of it")]
+    /// The target lies in the folder that is copied: the next opening of a data folder would put
+    /// it aside, and a backup would hold what is none of it.
+    #[error("the target lies in the folder that is copied; name one outside of it")]
     Inside,
     /// The source is no backup, or not a whole one.
     #[error("this is no whole backup: {0}; use another one")]
@@ -125,13 +135,22 @@ impl BackupError {
     }
 }
 
-/// Checks that one folder does not lie in the other, as far as their paths tell.
+/// Checks that one folder is not the other and does not lie in it, whatever their paths are.
 fn is_outside(disk: &dyn Disk, of: &dyn Disk) -> Result<(), BackupError> {
-    let absolute = |disk: &dyn Disk| disk.folder().and_then(|dir| std::path::absolute(dir).ok());
-    match (absolute(disk), absolute(of)) {
+    let real = |disk: &dyn Disk| disk.folder().and_then(real_path);
+    match (real(disk), real(of)) {
         (Some(inner), Some(outer)) if inner.starts_with(&outer) => Err(BackupError::Inside),
         _ => Ok(()),
     }
+}
+
+/// The path without links and detours. The folder, and those above it, need not be there yet.
+fn real_path(dir: &Path) -> Option<PathBuf> {
+    let dir = std::path::absolute(dir).ok()?;
+    dir.ancestors().find_map(|there| {
+        let real = there.canonicalize().ok()?;
+        Some(real.join(dir.strip_prefix(there).ok()?))
+    })
 }
 
 /// Checks that nothing is in a folder but what a lock leaves.

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::manifest::{MANIFEST, Manifest};
-use super::{BackupError, begin, copy, root};
+use super::{BackupError, begin, copy, is_outside, root};
 use crate::disk::{Disk, read_exact_at};
 use crate::inspect::{Progress, superblocks};
 use crate::limits::RESTORE_EPOCHS;
 use crate::machine::Lsn;
+use crate::recovery::shown;
 use crate::superblock::{Superblock, is_superblock};
 
 /// What was restored.
@@ -37,6 +38,7 @@ pub fn restore(
     to: &dyn Disk,
     watch: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Restored, BackupError> {
+    is_outside(to, from)?;
     let manifest = read(from)?;
     let superblock = newest(from)?;
     let _lock = begin(to)?;
@@ -70,7 +72,7 @@ pub fn restore(
         }
     }
     for dir in dirs.iter().rev() {
-        let what = format!("make the names in {dir}/ durable");
+        let what = format!("make the names in {} durable", shown(to, dir));
         to.sync_dir(dir).map_err(BackupError::io(what))?;
     }
     root(

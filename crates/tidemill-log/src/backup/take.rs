@@ -22,6 +22,7 @@ use crate::journal::scan::{Scan, read_payload};
 use crate::journal::writer::{JOURNAL_DIR, journal_path};
 use crate::limits::BLOCK_BYTES;
 use crate::machine::{Lsn, PartitionId};
+use crate::recovery::shown;
 use crate::segment::sidecar::LINE_BYTES;
 use crate::segment::{Kept, Segment, TOPICS_DIR, partition_dir, topic_dir};
 use crate::snapshot::{SNAPSHOTS_DIR, TableEntry, snapshot_path};
@@ -113,8 +114,16 @@ impl Backup<'_, '_> {
         });
     }
 
+    /// A folder of the target for people.
+    fn named(&self, dir: &str) -> String {
+        match dir {
+            "" => shown(self.to, dir),
+            _ => format!("{dir}/ of the target"),
+        }
+    }
+
     fn sync_dir(&self, dir: &str) -> Result<(), BackupError> {
-        let what = format!("make the names in {dir}/ of the target durable");
+        let what = format!("make the names in {} durable", self.named(dir));
         self.to.sync_dir(dir).map_err(BackupError::io(what))
     }
 

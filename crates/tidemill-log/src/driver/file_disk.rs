@@ -2,14 +2,15 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskFile, DiskLock};
+use crate::inspect::InspectError;
 
 /// Pieces that one call of the operating system takes (`IOV_MAX` of Linux).
 const PIECES_MAX: usize = 1024;
@@ -20,6 +21,8 @@ pub struct FileDisk {
     root: PathBuf,
     /// Nothing may be changed.
     read_only: bool,
+    /// The first path that this process may not use; clones share it.
+    denied: Arc<OnceLock<PathBuf>>,
 }
 
 impl FileDisk {
@@ -29,6 +32,7 @@ impl FileDisk {
         Self {
             root: path.as_ref().to_owned(),
             read_only: false,
+            denied: Arc::default(),
         }
     }
 
@@ -42,8 +46,40 @@ impl FileDisk {
         }
     }
 
+    /// Whether this process had permission for every file and folder that was asked for so far:
+    /// what could not be read for want of one is neither missing nor damaged.
+    ///
+    /// # Errors
+    /// [`InspectError::Denied`], which names the first that was refused.
+    pub fn permitted(&self) -> Result<(), InspectError> {
+        let Some(path) = self.denied.get() else {
+            return Ok(());
+        };
+        // Who may not look at a file either is told to be its folder's owner.
+        let found = path.ancestors().find_map(|path| fs::metadata(path).ok());
+        let owner = found.map(|found| format!("its owner, the user with id {}", found.uid()));
+        Err(InspectError::Denied {
+            path: path.display().to_string(),
+            owner: owner.unwrap_or_else(|| "its owner".to_owned()),
+        })
+    }
+
+    /// Notes a missing permission.
+    fn noted<T>(&self, path: &str, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::PermissionDenied
+        {
+            // The first one is the one that is told.
+            let _ = self.denied.set(self.path(path));
+        }
+        result
+    }
+
     fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path)
+        match path {
+            "" => self.root.clone(),
+            _ => self.root.join(path),
+        }
     }
 
     fn open_with(&self, path: &str, new: bool) -> io::Result<Arc<dyn DiskFile>> {
@@ -55,7 +91,7 @@ impl FileDisk {
         if !self.read_only {
             options.write(true).create_new(new);
         }
-        let file = options.open(self.path(path))?;
+        let file = self.noted(path, options.open(self.path(path)))?;
         if self.read_only && file.metadata()?.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
@@ -113,6 +149,21 @@ impl FileDisk {
         io::Error::new(ErrorKind::WouldBlock, why)
     }
 
+    /// Why there can be no lock's file.
+    fn unusable(&self, error: &io::Error) -> String {
+        let folder = self.root.display();
+        let mut there = self.root.ancestors().filter(|dir| is_there(dir));
+        match there.next() {
+            Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => {
+                format!("{} is a file; name a folder", dir.display())
+            }
+            Some(dir) if dir != self.root && error.kind() != ErrorKind::PermissionDenied => {
+                format!("{folder} cannot be made ({error}); name another folder")
+            }
+            _ => format!("{folder} is not writable ({error}); make it so, or use another"),
+        }
+    }
+
     fn lock_file(&self) -> io::Result<File> {
         self.make_root()?;
         let mut options = OpenOptions::new();
@@ -132,7 +183,7 @@ impl Disk for FileDisk {
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(self.path(dir))? {
+        for entry in self.noted(dir, fs::read_dir(self.path(dir)))? {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
@@ -178,7 +229,7 @@ impl Disk for FileDisk {
 
     fn lock(&self) -> io::Result<DiskLock> {
         if self.read_only {
-            return match File::open(self.path("lock")) {
+            return match self.noted("lock", File::open(self.path("lock"))) {
                 Ok(mut file) => match file.try_lock_shared() {
                     Ok(()) => Ok(DiskLock::new(file)),
                     Err(why) => Err(self.held(&mut file, why)),
@@ -187,16 +238,9 @@ impl Disk for FileDisk {
                 Err(error) => Err(error),
             };
         }
-        let mut file = self.lock_file().map_err(|error| {
-            let folder = self.root.display();
-            let why = match fs::metadata(&self.root) {
-                Ok(found) if !found.is_dir() => {
-                    format!("{folder} is a file; name a folder")
-                }
-                _ => format!("{folder} is not writable ({error}); make it so, or use another"),
-            };
-            io::Error::new(error.kind(), why)
-        })?;
+        let mut file = self
+            .lock_file()
+            .map_err(|error| io::Error::new(error.kind(), self.unusable(&error)))?;
         file.try_lock().map_err(|why| self.held(&mut file, why))?;
         let mut held = Held(file);
         held.0.set_len(0)?;

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::machine::Effect;
+use crate::recovery::rootless;
 use crate::superblock;
 
 pub use dump::{Dump, Line, Value, dump};
@@ -66,6 +67,21 @@ pub fn is_there(disk: &dyn Disk) -> bool {
     superblock::any(disk)
 }
 
+/// Whether both superblocks are missing where data of a log is. What cannot be looked at is not
+/// known to be so.
+#[must_use]
+pub fn lacks_superblocks(disk: &dyn Disk) -> bool {
+    !is_there(disk) && matches!(rootless(disk), Ok(Some(_)))
+}
+
+/// The error of a disk without superblocks.
+pub(crate) fn no_log(disk: &dyn Disk) -> InspectError {
+    match rootless(disk) {
+        Ok(None) => InspectError::NoLog,
+        Ok(Some(error)) | Err(error) => error.into(),
+    }
+}
+
 /// Why nothing could be inspected.
 #[derive(Debug, Error)]
 pub enum InspectError {
@@ -78,6 +94,14 @@ pub enum InspectError {
          as a path inside of the data folder"
     )]
     NoSuchFile(String),
+    /// A file is there, and this process may not read it: it is not known whether it is damaged.
+    #[error("cannot open {path}: permission denied; run as {owner}")]
+    Denied {
+        /// The file or folder.
+        path: String,
+        /// Whom it belongs to.
+        owner: String,
+    },
     /// It is in use, of another version, or the disk said no.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -11,7 +11,7 @@ use crate::inspect::report::{Finding, Report};
 use crate::inspect::segments::SegmentCheck;
 use crate::inspect::snapshot::{self, At, Chunk};
 use crate::inspect::superblocks::{Root, newest, roots};
-use crate::inspect::{InspectError, Meaning, Progress, journal, strays};
+use crate::inspect::{InspectError, Meaning, Progress, journal, no_log, strays};
 use crate::log::removal::Gone;
 use crate::machine::{Lsn, PartitionId};
 use crate::segment::Segment;
@@ -116,7 +116,7 @@ impl<'a> Look<'a> {
             }
         }
         if roots.iter().all(|(_, root)| matches!(root, Root::Missing)) {
-            return Err(InspectError::NoLog);
+            return Err(no_log(self.disk));
         }
         let newest = newest(&roots);
         let next = match newest {

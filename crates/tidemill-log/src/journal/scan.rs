@@ -276,6 +276,32 @@ impl Scan<'_> {
     }
 }
 
+/// Whether the files hold more than what the making of a log writes before its first superblock:
+/// a commit behind the first entry, of whatever journal.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn holds_entries(files: &Found) -> Result<bool, OpenError> {
+    let mut buf = vec![0; BLOCK_BYTES];
+    for (number, (file, size)) in files {
+        for offset in (0..*size).step_by(BLOCK_BYTES) {
+            let read = file
+                .read_at(offset, &mut buf)
+                .map_err(OpenError::io(format!("read {}", journal_path(*number))))?;
+            let block = buf.get(..read).unwrap_or_default();
+            let Some((header, _)) = CommitHeader::decode(block) else {
+                continue;
+            };
+            let journal = header.journal;
+            let scan = Scan { files, journal };
+            if header.next() > Lsn(2) && scan.is_whole(&header)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// The entries of a commit that a scan has found, checked again.
 pub(crate) fn read_payload(files: &Found, header: &CommitHeader) -> io::Result<Bytes> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, "the file is gone");

@@ -16,8 +16,9 @@ use uuid::Uuid;
 
 use crate::disk::{Disk, read_exact_at};
 use crate::error::OpenError;
+use crate::inspect::journal;
 use crate::io::{Action, Files, run_all};
-use crate::journal::scan::{Found, Scan, Scanned};
+use crate::journal::scan::{Found, Scan, Scanned, holds_entries};
 use crate::journal::writer::{JOURNAL_DIR, JournalWriter, journal_number, journal_path};
 use crate::log::{AgeClock, Log, Recovered, Store};
 use crate::machine::{Lsn, Machine, Now};
@@ -77,12 +78,8 @@ impl Opening<'_> {
 
     fn create<M: Machine, T>(self, mut machine: M) -> Result<Log<M, T>, OpenError> {
         is_vacant(self.disk())?;
-        for dir in [TOPICS_DIR, SNAPSHOTS_DIR] {
-            if !list(self.disk(), dir)?.is_empty() {
-                return Err(OpenError::Superblock(format!(
-                    "there are none, but {dir}/ has data"
-                )));
-            }
+        if let Some(rootless) = rootless(self.disk())? {
+            return Err(rootless);
         }
         let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR];
         let mut actions: Vec<_> = dirs
@@ -268,10 +265,38 @@ impl Opening<'_> {
     }
 }
 
+/// What is wrong with a disk that has no superblock, and data of a log all the same. What a making
+/// that did not end leaves is none.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn rootless(disk: &dyn Disk) -> Result<Option<OpenError>, OpenError> {
+    for dir in [TOPICS_DIR, SNAPSHOTS_DIR, JOURNAL_DIR] {
+        let has_data = match dir {
+            JOURNAL_DIR => holds_entries(&journal::files(disk)?)?,
+            _ => !list(disk, dir)?.is_empty(),
+        };
+        if has_data {
+            let why = format!("both are missing, but {dir}/ has data");
+            return Ok(Some(OpenError::Superblock(why)));
+        }
+    }
+    Ok(None)
+}
+
 /// The names in a folder; none where there is no folder.
 pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, OpenError> {
     match disk.list(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(OpenError::io(format!("list {dir}/"))),
+        other => other.map_err(OpenError::io(format!("list {}", shown(disk, dir)))),
+    }
+}
+
+/// A folder of a disk for people, who know the top one by its path.
+pub(crate) fn shown(disk: &dyn Disk, dir: &str) -> String {
+    match (dir, disk.folder()) {
+        ("", Some(path)) => path.display().to_string(),
+        ("", None) => "the data folder".to_owned(),
+        _ => format!("{dir}/"),
     }
 }

@@ -254,8 +254,12 @@ impl Reading {
                 let mut fetch = self.fetch_of(partition, offset, Duration::ZERO);
                 fetch.max_events = events.div_ceil(parts);
                 fetch.max_bytes = bytes.div_ceil(parts).max(1);
-                let fetched = app.bus.fetch(fetch).await?;
-                self.take(partition, fetched);
+                match app.bus.fetch(fetch).await {
+                    Ok(fetched) => self.take(partition, fetched),
+                    // It is met again, once what was read is given out.
+                    Err(FetchError::Damaged { .. }) if !self.page.is_empty() => return Ok(()),
+                    Err(error) => return Err(Problem::fetch(&self.topic, partition, error)),
+                }
             }
             if self.next.len() == 1 {
                 return Ok(());
@@ -277,7 +281,7 @@ impl Reading {
             })
             .collect();
         while let Some((partition, fetched)) = waits.next().await {
-            let fetched = fetched?;
+            let fetched = fetched.map_err(|error| Problem::fetch(&self.topic, partition, error))?;
             if !fetched.events.is_empty() {
                 drop(waits);
                 self.take(partition, fetched);

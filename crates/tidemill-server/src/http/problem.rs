@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidemill_broker::{GroupError, TopicError};
 use tidemill_core::error::Unavailable;
-use tidemill_core::{FetchError, InvalidEvent, InvalidName, PublishError, TopicName};
+use tidemill_core::{FetchError, InvalidEvent, InvalidName, Partition, PublishError, TopicName};
 
 /// The media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -25,6 +25,14 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     header: Option<(axum::http::HeaderName, HeaderValue)>,
+    damage: Option<Box<Damage>>,
+}
+
+/// Where reading may go on behind damage.
+#[derive(Clone, Debug, Serialize)]
+struct Damage {
+    partition: u32,
+    resume: u64,
 }
 
 /// Every kind of problem that a door answers with.
@@ -151,6 +159,8 @@ struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(flatten)]
+    damage: Option<&'a Damage>,
 }
 
 impl Problem {
@@ -160,6 +170,23 @@ impl Problem {
             kind,
             detail: detail.into(),
             header: None,
+            damage: None,
+        }
+    }
+
+    /// A fetch of a partition that failed; one that met damage says which partition it was and
+    /// where reading may go on.
+    pub(crate) fn fetch(topic: &TopicName, partition: Partition, error: FetchError) -> Self {
+        let FetchError::Damaged { resume, .. } = error else {
+            return error.into();
+        };
+        let damage = Damage {
+            partition: partition.0,
+            resume: resume.0,
+        };
+        Self {
+            damage: Some(Box::new(damage)),
+            ..Self::new(Kind::Damaged, format!("{topic}/{partition}: {error}"))
         }
     }
 
@@ -223,6 +250,7 @@ impl IntoResponse for Problem {
             title,
             status: status.as_u16(),
             detail: &self.detail,
+            damage: self.damage.as_deref(),
         };
         let body = serde_json::to_vec(&document).expect("texts and a number are always JSON");
         let mut response = (status, body).into_response();

@@ -4,19 +4,25 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tidemill::broker::backup::{self, BackupError};
+use tidemill::broker::inspect::{Report, Severity};
 
 use crate::failure::Failure;
 use crate::listing::print_json;
-use crate::output::say;
+use crate::output::{all_the_same, say};
 use crate::progress::Reading;
 
 /// Copy a data folder that no server has open, so that it can be restored
 ///
+/// A folder that is in use is refused: end the server first, or let the program that has the broker
+/// open take the backup (`Broker::backup`); a running server has no command for it.
+///
 /// The backup opens as a data folder itself. Where both folders are on one file system, files
 /// that never change again share their bytes; --copy copies them too. The backup is read again
-/// and verified, and its manifest lists every file with its checksum.
+/// and verified, and its manifest lists every file with its checksum. Missing folders above the
+/// backup's are made.
 ///
-/// Exit codes: 0 done, 1 done and the data has damage, 2 nothing was backed up.
+/// Exit codes: 0 done, 1 done and the data has damage or the output could not be written, 2 nothing
+/// was backed up.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill log backup --data ./tidemill-data --to /backup/monday\n  \
@@ -39,7 +45,12 @@ pub(crate) struct Backup {
 /// Make a data folder of a backup
 ///
 /// Every file is compared with the backup's manifest and copied. A backup that was broken off,
-/// changed, or opened as a data folder is refused, and so is a folder with anything in it.
+/// changed, or opened as a data folder is refused, and so is a folder with anything in it, or one
+/// inside of the backup. Missing folders above it are made. The new folder is read again and
+/// verified: damage that the data had when it was backed up is named.
+///
+/// Exit codes: 0 done, 1 done and the data has damage or the output could not be written, 2 nothing
+/// was restored.
 #[derive(Args)]
 #[command(after_help = "Example:\n  \
     tidemill log restore --from /backup/monday --data ./tidemill-data")]
@@ -66,24 +77,39 @@ impl Backup {
         let (data, to) = (self.folder.display(), self.to.display());
         let taken =
             taken.map_err(|error| Failure::usage(format!("--data {data} --to {to}: {error}")))?;
-        if self.json {
-            print_json(&taken)?;
-        } else {
-            for finding in &taken.report.findings {
-                say(format_args!("{}", super::sentence(finding)))?;
-            }
-            say(format_args!(
-                "{} files, {} of them shared, {} bytes in {to}; tidemill log restore --from {to} \
-                 --data DIR makes a data folder of it",
-                taken.files, taken.linked_files, taken.bytes
-            ))?;
-        }
-        match taken.report.damage {
-            0 => Ok(()),
-            count => Err(Failure::new(format!(
-                "--data {data}: {count} findings of damage, which are in the backup too"
-            ))),
-        }
+        let told = match self.json {
+            true => print_json(&taken),
+            false => taken
+                .report
+                .findings
+                .iter()
+                .try_for_each(|finding| say(super::sentence(finding)))
+                .and_then(|()| {
+                    say(format_args!(
+                        "{} files, {} of them shared, {} bytes in {to}; tidemill log restore \
+                         --from {to} --data DIR makes a data folder of it",
+                        taken.files, taken.linked_files, taken.bytes
+                    ))
+                }),
+        };
+        let damage = damage(&taken.report).map(|count| {
+            format!("--data {data}: {count} findings of damage, which are in the backup too")
+        });
+        end(told, format!("the backup in {to} is taken"), damage)
+    }
+}
+
+fn damage(report: &Report) -> Option<u64> {
+    (report.damage > 0).then_some(report.damage)
+}
+
+/// How a command ends that has done what it was asked for: what of it could not be told, and what
+/// damage was found.
+fn end(told: Result<(), Failure>, done: String, damage: Option<String>) -> Result<(), Failure> {
+    match (all_the_same(told, done), damage) {
+        (told, None) => told,
+        (Ok(()), Some(damage)) => Err(Failure::new(damage)),
+        (Err(failure), Some(damage)) => Err(Failure::new(format!("{failure}\n{damage}"))),
     }
 }
 
@@ -99,13 +125,26 @@ impl Restore {
         let restored = restored.map_err(|error: BackupError| {
             Failure::usage(format!("--from {from} --data {data}: {error}"))
         })?;
-        if self.json {
-            return print_json(&restored);
-        }
-        say(format_args!(
-            "{} files, {} bytes in {data}; tidemill serve --data {data} opens it",
-            restored.files, restored.bytes
-        ))
+        let told = match self.json {
+            true => print_json(&restored),
+            false => say(format_args!(
+                "{} files, {} bytes in {data}; tidemill serve --data {data} opens it",
+                restored.files, restored.bytes
+            )),
+        };
+        let damage = damage(&restored.report).map(|count| {
+            let findings = restored.report.findings.iter();
+            let damaged = findings.filter(|finding| finding.severity == Severity::Damage);
+            let mut named = String::new();
+            for finding in damaged {
+                named += &format!("\n{}", super::sentence(finding));
+            }
+            format!(
+                "--from {from}: restored, with {count} findings of damage that the data had when \
+                 it was backed up; an older backup may be without{named}"
+            )
+        });
+        end(told, format!("the data folder {data} is restored"), damage)
     }
 }
 

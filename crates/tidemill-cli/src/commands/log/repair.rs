@@ -7,7 +7,7 @@ use tidemill::broker::inspect::{self, LostEvents, Repair as Told};
 
 use crate::failure::Failure;
 use crate::listing::print_json;
-use crate::output::write;
+use crate::output::{all_the_same, write};
 use crate::progress::Reading;
 
 /// Repair a damaged data folder that no server has open
@@ -18,7 +18,8 @@ use crate::progress::Reading;
 /// lost here, restore that instead.
 ///
 /// Exit codes: 0 nothing to repair, or repaired; 1 there is something to repair and --yes was not
-/// given; 2 it cannot be repaired, or nothing could be looked at.
+/// given, or it is repaired and the output could not be written; 2 it cannot be repaired, or
+/// nothing could be looked at or told.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill log repair --data ./tidemill-data          says what it would do\n  \
@@ -47,9 +48,15 @@ impl Repair {
         bar.end();
         let data = self.folder.display();
         let told = told.map_err(|error| Failure::usage(format!("--data {data}: {error}")))?;
-        match self.json {
-            true => print_json(&told)?,
-            false => write(text(&told).as_bytes())?,
+        let written = match self.json {
+            true => print_json(&told),
+            false => write(text(&told).as_bytes()),
+        };
+        match (written, told.done) {
+            (Ok(()), _) => {}
+            (written, true) => return all_the_same(written, format!("--data {data} is repaired")),
+            // 1 would say that there is something to repair.
+            (Err(failure), false) => return Err(Failure::usage(failure)),
         }
         match told.clean || told.done {
             true => Ok(()),
