@@ -78,6 +78,7 @@ pub fn take(
         how,
         entries: Vec::new(),
         swaps: Vec::new(),
+        copied: BTreeSet::new(),
         linked_files: 0,
         done_bytes: 0,
         total_bytes: 0,
@@ -98,6 +99,8 @@ struct Backup<'a, 'w> {
     entries: Vec<Entry>,
     /// Segments that compactions have written since the snapshot.
     swaps: Vec<(PartitionId, Kept)>,
+    /// Files of segments that are in the backup.
+    copied: BTreeSet<Arc<str>>,
     linked_files: u64,
     done_bytes: u64,
     total_bytes: u64,
@@ -269,6 +272,10 @@ impl Backup<'_, '_> {
     /// it is copied. A missing file was deleted by the journal's entries, or is damage that a
     /// verification of the backup names.
     fn file(&mut self, path: &Arc<str>, bytes: u64, is_last: bool) -> Result<(), BackupError> {
+        if !self.copied.insert(path.clone()) {
+            // The snapshot names it, and so does a swap in the journal before it.
+            return Ok(());
+        }
         let what = || BackupError::io(format!("copy {path}"));
         let whole = match self.from.open(path).and_then(|file| file.len()) {
             Ok(len) => len == bytes,

@@ -46,7 +46,8 @@ impl SegmentRead<'_> {
             Err(Stop::Line(number)) => return self.around_line(sums.as_ref(), number, offset),
         };
         let (lines, behind) = self.run_of_lines(sums.as_ref(), first, max_bytes)?;
-        let Some(line) = lines.first() else {
+        // Where even the first line lies behind the offset, it is not this segment's.
+        let Some(line) = lines.first().filter(|line| line.base <= offset) else {
             return self.around_line(sums.as_ref(), first, offset);
         };
         let log = self.open(&self.segment.log_path)?;
@@ -192,8 +193,7 @@ impl SegmentRead<'_> {
         let lines = self.lines(sums, 0, self.segment.written.lines)?;
         let good = lines.iter().flatten();
         let before = good.take_while(|line| line.base <= offset).last();
-        let after = lines.iter().flatten().find(|line| line.base > offset);
-        let resume = after.map_or(self.segment.written.end, |line| line.base);
+        let resume = self.resume(lines.iter().flatten(), offset);
         if let Some(line) = before {
             let log = self.open(&self.segment.log_path)?;
             let position = u64::from(line.position);
@@ -212,16 +212,22 @@ impl SegmentRead<'_> {
         })
     }
 
+    /// Where to go on behind damage at `offset`: at the first line that lies behind it in this
+    /// segment, whatever else lines say.
+    fn resume<'a>(&self, mut lines: impl Iterator<Item = &'a Line>, offset: Offset) -> Offset {
+        let end = self.segment.written.end;
+        let behind = lines.find(|line| offset < line.base && line.base < end);
+        behind.map_or(end, |line| line.base)
+    }
+
     /// The batch of line `number` is unreadable from `offset` on.
     fn damaged(&self, sums: &dyn DiskFile, number: u32, offset: Offset, why: String) -> ReadError {
         let next = self.lines(sums, number + 1, LINES_AT_ONCE);
-        let next = next
-            .ok()
-            .and_then(|lines| lines.into_iter().flatten().next());
+        let next = next.unwrap_or_default();
         ReadError::Damaged {
             id: self.id,
             offset,
-            resume: next.map_or(self.segment.written.end, |line| line.base),
+            resume: self.resume(next.iter().flatten(), offset),
             why: format!("{}: {why}", self.segment.log_path),
         }
     }
