@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::{fuzz, tools};
 
 /// What can be soaked, for the usage text.
-pub(crate) const USAGE: &str = "  soak simulate [ARG...]  the simulator, for `--seconds N`
+pub(crate) const USAGE: &str =
+    "  soak simulate [ARG...]  the simulator: `--seconds N`, `--threads N`, `--from-seed N`
   soak damage          every small damage to every file of a small log, no byte left out
   soak kill [ROUNDS]   `kill -9` of a broker under load, 1000 times unless said otherwise
   soak fuzz [SECONDS]  every fuzz target, all together for four hours unless said otherwise";

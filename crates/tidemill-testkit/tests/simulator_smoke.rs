@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tidemill_testkit::sim::simulator::{Passed, run};
+use tidemill_testkit::sim::Random;
+use tidemill_testkit::sim::scenario::Scenario;
+use tidemill_testkit::sim::simulator::{Effort, Passed, run, run_scenario};
 
 const SMOKE: Duration = Duration::from_secs(60);
 const SEEDS_MIN: u64 = 30;
@@ -21,56 +22,35 @@ fn nothing_acknowledged_is_lost_for_a_minute_of_seeds() {
     }
     let begun = Instant::now();
     let mut all = Passed::default();
-    let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
     let mut seed = FIRST_SEED;
     while begun.elapsed() < SMOKE || seed < FIRST_SEED + SEEDS_MIN {
         let passed = run(seed, None).unwrap_or_else(|failed| panic!("{failed}"));
-        all.crashes += passed.crashes;
-        all.crashes_in_recovery += passed.crashes_in_recovery;
-        all.acknowledged += passed.acknowledged;
-        all.snapshots += passed.snapshots;
-        all.segments += passed.segments;
-        all.removals += passed.removals;
-        all.expired += passed.expired;
-        for (name, count) in [
-            ("failed syncs", passed.disk.syncs_failed),
-            ("failed writes", passed.disk.writes_failed),
-            ("short writes", passed.disk.writes_short),
-            ("writes to a full disk", passed.disk.writes_full),
-            ("names taken back", passed.disk.names_vanished),
-            ("sectors that vanished", passed.disk.fate.vanished),
-            ("sectors that tore", passed.disk.fate.torn),
-        ] {
-            *faults.entry(name).or_default() += count;
-        }
+        all.tally.add(&passed.tally);
+        all.seen.add(passed.seen);
+        all.disk.add(&passed.disk);
         all.crash_states.extend(passed.crash_states);
         seed += 1;
     }
-    println!(
-        "{} seeds, {} crashes, {} of them in a recovery, {} distinct crash states, {} \
-         acknowledged operations, {} snapshots, {} segments, {} removals, {} segments expired, \
-         {faults:?}",
-        seed - FIRST_SEED,
-        all.crashes,
-        all.crashes_in_recovery,
-        all.crash_states.len(),
-        all.acknowledged,
-        all.snapshots,
-        all.segments,
-        all.removals,
-        all.expired
-    );
+    let seeds = seed - FIRST_SEED;
+    let happened = all.tally.all().into_iter();
+    let happened = happened.chain([
+        ("failed syncs", all.disk.syncs_failed),
+        ("failed writes", all.disk.writes_failed),
+        ("short writes", all.disk.writes_short),
+        ("writes to a full disk", all.disk.writes_full),
+        ("names taken back", all.disk.names_vanished),
+        ("sectors that vanished", all.disk.fate.vanished),
+        ("sectors that tore", all.disk.fate.torn),
+        ("events fenced off", all.seen.fenced),
+        ("events compacted away", all.seen.compacted),
+        ("records without a value forgotten", all.seen.forgotten),
+    ]);
+    let happened: Vec<_> = happened.collect();
     let states = all.crash_states.len() as u64;
+    println!("{seeds} seeds, {states} distinct crash states, {happened:?}");
     assert!(states > SEEDS_MIN, "only {states} crash states");
-    let happened = [
-        all.crashes_in_recovery,
-        all.snapshots,
-        all.segments,
-        all.removals,
-        all.expired,
-    ];
-    assert!(happened.iter().all(|count| *count > 0), "{happened:?}");
-    assert!(faults.values().all(|count| *count > 0), "{faults:?}");
+    let never: Vec<_> = happened.iter().filter(|(_, count)| *count == 0).collect();
+    assert!(never.is_empty(), "never happened: {never:?}");
 }
 
 #[test]
@@ -80,4 +60,18 @@ fn the_same_seed_does_the_same() {
         assert_eq!(one.trail, two.trail, "seed {seed}");
         assert_eq!(one.crash_states, two.crash_states, "seed {seed}");
     }
+}
+
+#[test]
+fn images_are_looked_at_beside_a_run_and_change_nothing_of_it() {
+    let scenario = Scenario::draw(&mut Random::new(2));
+    let none = Effort {
+        points_per_million: 0,
+        images: 0,
+    };
+    let run = |effort| run_scenario(2, scenario.clone(), None, effort, None).unwrap();
+    let (with, without) = (run(Effort::SMOKE), run(none));
+    assert_eq!(with.trail, without.trail);
+    assert!(with.tally.images > 0 && without.tally.images == 0);
+    assert!(with.crash_states.is_superset(&without.crash_states));
 }

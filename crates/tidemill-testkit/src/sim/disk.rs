@@ -33,7 +33,7 @@
 //! Everything follows from the seed and the order of the calls. May not know: what the files
 //! mean, the clock, the real file system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -81,6 +81,18 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Counts another disk's.
+    pub fn add(&mut self, other: &Self) {
+        self.writes += other.writes;
+        self.syncs += other.syncs;
+        self.syncs_failed += other.syncs_failed;
+        self.writes_failed += other.writes_failed;
+        self.writes_short += other.writes_short;
+        self.writes_full += other.writes_full;
+        self.names_vanished += other.names_vanished;
+        self.fate.add(other.fate);
+    }
+
     /// How often a call failed.
     #[must_use]
     pub fn failures(&self) -> u64 {
@@ -91,7 +103,8 @@ impl Counts {
 #[derive(Clone, Debug)]
 struct World {
     names: Names,
-    files: BTreeMap<Number, Inode>,
+    /// Clones of the world share what neither changes.
+    files: BTreeMap<Number, Arc<Inode>>,
     faults: Faults,
     counts: Counts,
     random: Random,
@@ -207,15 +220,20 @@ impl SimDisk {
         let mut guard = enter_any(&self.world);
         let world = &mut *guard;
         let flip = world.faults.flip_unsynced;
-        for inode in world.files.values_mut() {
-            world
-                .counts
-                .fate
-                .add(inode.lose_power(&mut world.random, flip));
+        let World {
+            random,
+            files,
+            counts,
+            names,
+            ..
+        } = world;
+        for inode in files.values_mut().filter(|inode| !inode.is_clean()) {
+            let fate = Arc::make_mut(inode).lose_power(random, flip);
+            counts.fate.add(fate);
         }
-        world.counts.names_vanished += world.names.lose_power(&mut world.random);
-        let World { names, files, .. } = world;
-        files.retain(|number, _| names.leads_to(*number));
+        counts.names_vanished += names.lose_power(random);
+        let named: BTreeSet<Number> = names.kept().map(|(_, number)| number).collect();
+        files.retain(|number, _| named.contains(number));
         self.next_life(world)
     }
 
@@ -257,11 +275,22 @@ impl SimDisk {
         let world = &mut *guard;
         let number = world.names.open(path)?;
         let (at, bit) = (world.random.bits(), world.random.below(8) as u8);
-        let inode = world.files.get_mut(&number);
-        Ok(inode.is_some_and(|inode| {
-            let len = inode.media().len();
-            len > 0 && inode.decay(at as usize % len, bit)
-        }))
+        let inode = world.inode(number)?;
+        let len = inode.media_len();
+        Ok(len > 0 && inode.decay(at as usize % len, bit))
+    }
+
+    /// The file `path` holds from now on what is durable in `other`, as when a lookup of the
+    /// media leads astray.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn replace(&self, path: &str, other: &str) -> io::Result<()> {
+        let mut world = enter(&self.world, self.life)?;
+        let (number, other) = (world.names.open(path)?, world.names.open(other)?);
+        let content = world.inode(other)?.clone();
+        world.inode(number)?.replace(&content);
+        Ok(())
     }
 
     /// The hash of what is durable: names, lengths and bytes. Two equal images are one crash
@@ -284,7 +313,7 @@ impl SimDisk {
             world
                 .files
                 .get(&number)
-                .map_or(0, |i| i.media().len() as u64)
+                .map_or(0, |inode| inode.media_len() as u64)
         };
         let kept = world.names.kept();
         kept.map(|(path, number)| (path.to_owned(), len(number)))
@@ -302,8 +331,16 @@ impl World {
 
     /// How many of `wanted` more bytes fit on the disk.
     fn room_for(&self, wanted: u64) -> u64 {
-        let max = self.faults.space_max_bytes.unwrap_or(u64::MAX);
-        max.saturating_sub(self.used_bytes()).min(wanted)
+        let max = self.faults.space_max_bytes;
+        max.map_or(wanted, |max| {
+            max.saturating_sub(self.used_bytes()).min(wanted)
+        })
+    }
+
+    /// A file, to be changed.
+    fn inode(&mut self, number: Number) -> io::Result<&mut Inode> {
+        let inode = self.files.get_mut(&number).map(Arc::make_mut);
+        inode.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Counts one change.
@@ -335,7 +372,7 @@ impl World {
         }
         let mut fits = bytes.len();
         let mut error = None;
-        let len = self.files.get(&number).map_or(0, Inode::len) as u64;
+        let len = self.files.get(&number).map_or(0, |inode| inode.len()) as u64;
         let grows = (position + bytes.len() as u64).saturating_sub(len);
         let room = self.room_for(grows);
         if room < grows {
@@ -350,7 +387,7 @@ impl World {
             self.counts.writes_short += 1;
             error = Some(injected("injected: the write was cut short"));
         }
-        let inode = self.files.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
+        let inode = self.inode(number)?;
         inode.write(position as usize, bytes.get(..fits).unwrap_or_default());
         error.map_or_else(
             || {
@@ -364,12 +401,18 @@ impl World {
     fn sync(&mut self, number: Number) -> io::Result<()> {
         self.change()?;
         let fails = self.sync_fails();
-        let inode = self.files.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
         if fails {
-            inode.sync_fails(&mut self.random);
+            let mut random = self.random.fork();
+            self.inode(number)?.sync_fails(&mut random);
             return Err(injected("injected: the sync failed"));
         }
-        inode.sync();
+        if self
+            .files
+            .get(&number)
+            .is_none_or(|inode| !inode.is_synced())
+        {
+            self.inode(number)?.sync();
+        }
         self.counts.syncs += 1;
         Ok(())
     }
@@ -394,7 +437,7 @@ impl Disk for SimDisk {
         let mut world = self.enter()?;
         world.change()?;
         let number = world.names.create(path)?;
-        world.files.insert(number, Inode::default());
+        world.files.insert(number, Arc::default());
         Ok(self.file(number))
     }
 
@@ -480,8 +523,7 @@ impl DiskFile for SimFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         let mut world = enter(&self.world, self.life)?;
         world.change()?;
-        let inode = world.files.get_mut(&self.number);
-        inode.ok_or(io::ErrorKind::NotFound)?.truncate(len as usize);
+        world.inode(self.number)?.truncate(len as usize);
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::sim::random::{Random, mix};
+use crate::sim::pages::Pages;
+use crate::sim::random::Random;
 
 /// What the media writes at once, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -24,9 +25,11 @@ enum LengthChange {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inode {
     /// What reads return.
-    cache: Vec<u8>,
+    cache: Pages,
     /// What was synced.
-    media: Vec<u8>,
+    media: Pages,
+    /// A sync failed: the cache shows what the media may not have, and nothing is dirty.
+    forgotten: bool,
     /// Sectors whose cached bytes are newer than the media's, with every version since.
     dirty: BTreeMap<usize, Vec<Sector>>,
     /// Changes of the length that the media does not know yet.
@@ -55,22 +58,15 @@ impl Fate {
     }
 }
 
-fn sector_of(bytes: &[u8], sector: usize) -> Sector {
+fn sector_of(bytes: &Pages, sector: usize) -> Sector {
     let mut copy = [0; SECTOR_BYTES];
-    let from = (sector * SECTOR_BYTES).min(bytes.len());
-    let to = (from + SECTOR_BYTES).min(bytes.len());
-    let held = bytes.get(from..to).unwrap_or_default();
-    copy.iter_mut().zip(held).for_each(|(c, h)| *c = *h);
+    bytes.read(sector * SECTOR_BYTES, &mut copy);
     copy
 }
 
 /// Writes what of `sector` lies within the length of `bytes`.
-fn put_sector(bytes: &mut [u8], sector: usize, content: &Sector) {
-    let from = (sector * SECTOR_BYTES).min(bytes.len());
-    let to = (from + SECTOR_BYTES).min(bytes.len());
-    if let Some(place) = bytes.get_mut(from..to) {
-        place.iter_mut().zip(content).for_each(|(p, c)| *p = *c);
-    }
+fn put_sector(bytes: &mut Pages, sector: usize, content: &Sector) {
+    bytes.put(sector * SECTOR_BYTES, content);
 }
 
 impl Inode {
@@ -78,15 +74,23 @@ impl Inode {
         self.cache.len()
     }
 
-    pub(crate) fn media(&self) -> &[u8] {
-        &self.media
+    /// Bytes that are durable.
+    pub(crate) fn media_len(&self) -> usize {
+        self.media.len()
+    }
+
+    /// Whether a loss of power may change anything.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.dirty.is_empty() && self.lengths.is_empty() && !self.forgotten
+    }
+
+    /// Whether a sync has nothing to do.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.dirty.is_empty() && self.lengths.is_empty()
     }
 
     pub(crate) fn read(&self, position: usize, buf: &mut [u8]) -> usize {
-        let held = self.cache.get(position..).unwrap_or_default();
-        let count = held.len().min(buf.len());
-        buf.iter_mut().zip(held).for_each(|(b, h)| *b = *h);
-        count
+        self.cache.read(position, buf)
     }
 
     /// A write into the page cache.
@@ -96,12 +100,9 @@ impl Inode {
         }
         let end = position + bytes.len();
         if end > self.cache.len() {
-            self.cache.resize(end, 0);
             self.lengths.push(LengthChange::Grown(end));
         }
-        if let Some(place) = self.cache.get_mut(position..end) {
-            place.copy_from_slice(bytes);
-        }
+        self.cache.write(position, bytes);
         for sector in position / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
             let versions = self.dirty.entry(sector).or_default();
             if versions.len() == VERSIONS_MAX {
@@ -115,12 +116,12 @@ impl Inode {
     pub(crate) fn truncate(&mut self, len: usize) {
         if len >= self.cache.len() {
             if len > self.cache.len() {
-                self.cache.resize(len, 0);
+                self.cache.resize(len);
                 self.lengths.push(LengthChange::Grown(len));
             }
             return;
         }
-        self.cache.truncate(len);
+        self.cache.resize(len);
         self.lengths.push(LengthChange::Cut(len));
         self.dirty.split_off(&len.div_ceil(SECTOR_BYTES));
         let last = len / SECTOR_BYTES;
@@ -147,6 +148,7 @@ impl Inode {
         apply_lengths(&mut self.media, changes.get(..known).unwrap_or_default());
         // The length itself is metadata: the journal of the file system still writes it.
         self.lengths = changes.get(known..).unwrap_or_default().to_vec();
+        self.forgotten = true;
         for (sector, _) in std::mem::take(&mut self.dirty) {
             if random.chance(300_000) {
                 put_sector(&mut self.media, sector, &sector_of(&self.cache, sector));
@@ -185,42 +187,42 @@ impl Inode {
             }
             put_sector(&mut self.media, sector, &after);
         }
-        self.cache.clone_from(&self.media);
+        self.cache = self.media.clone();
+        self.forgotten = false;
         fate
     }
 
     /// Flips one bit of what was synced, as decay at rest does. False for an empty file.
     pub(crate) fn decay(&mut self, position: usize, bit: u8) -> bool {
         let mask = 1u8 << (bit % 8);
-        let Some(byte) = self.media.get_mut(position) else {
-            return false;
-        };
-        *byte ^= mask;
-        if let Some(byte) = self.cache.get_mut(position) {
-            *byte ^= mask;
+        let flipped = self.media.flip(position, mask);
+        if flipped {
+            self.cache.flip(position, mask);
         }
-        true
+        flipped
+    }
+
+    /// Holds what another one has durably.
+    pub(crate) fn replace(&mut self, other: &Self) {
+        self.media = other.media.clone();
+        self.cache = self.media.clone();
+        self.dirty.clear();
+        self.lengths.clear();
+        self.forgotten = false;
     }
 
     /// Folds what the media keeps into `hash`.
     pub(crate) fn hash_into(&self, hash: u64) -> u64 {
-        let mut hash = mix(hash ^ self.media.len() as u64);
-        for (index, word) in self.media.chunks(8).enumerate() {
-            let word = word.iter().fold(0u64, |w, b| (w << 8) | u64::from(*b));
-            if word != 0 {
-                hash = mix(hash ^ word.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ index as u64);
-            }
-        }
-        hash
+        self.media.hash_into(hash)
     }
 }
 
-fn apply_lengths(media: &mut Vec<u8>, changes: &[LengthChange]) {
+fn apply_lengths(media: &mut Pages, changes: &[LengthChange]) {
     for change in changes {
         match *change {
-            LengthChange::Grown(len) if len > media.len() => media.resize(len, 0),
+            LengthChange::Grown(len) if len > media.len() => media.resize(len),
             LengthChange::Grown(_) => {}
-            LengthChange::Cut(len) => media.truncate(len),
+            LengthChange::Cut(len) => media.resize(len.min(media.len())),
         }
     }
 }

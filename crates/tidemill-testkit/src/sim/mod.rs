@@ -9,11 +9,14 @@ pub mod image;
 mod inode;
 pub mod ledger;
 mod names;
+mod pages;
 pub mod random;
 pub mod recording;
+mod run;
 pub mod scenario;
 pub mod simulator;
 pub mod truth;
+pub mod workload;
 
 pub use disk::{Counts, Faults, SimDisk};
 pub use inode::{Fate, SECTOR_BYTES};

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use crate::sim::random::Random;
 
@@ -89,8 +90,8 @@ impl Tree {
 /// All names, as seen and as kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
-    seen: Tree,
-    kept: Tree,
+    seen: Arc<Tree>,
+    kept: Arc<Tree>,
     pending: Vec<Change>,
     next: Number,
 }
@@ -123,7 +124,7 @@ impl Names {
     }
 
     fn change(&mut self, change: Change) {
-        self.seen.apply(&change);
+        Arc::make_mut(&mut self.seen).apply(&change);
         self.pending.push(change);
     }
 
@@ -220,7 +221,8 @@ impl Names {
             .partition(|change| change.folder() == dir);
         self.pending = pending;
         let durable: Vec<Change> = durable;
-        durable.iter().for_each(|change| self.kept.apply(change));
+        let kept = Arc::make_mut(&mut self.kept);
+        durable.iter().for_each(|change| kept.apply(change));
         Ok(())
     }
 
@@ -229,15 +231,20 @@ impl Names {
     pub(crate) fn lose_power(&mut self, random: &mut Random) -> u64 {
         let survive = [1_000_000, 0, 500_000, 500_000];
         let survive = random.pick(&survive).copied().unwrap_or(0);
+        if self.pending.is_empty() {
+            self.seen = self.kept.clone();
+            return 0;
+        }
         let mut vanished = 0;
+        let kept = Arc::make_mut(&mut self.kept);
         for change in std::mem::take(&mut self.pending) {
             if random.chance(survive) {
-                self.kept.apply(&change);
+                kept.apply(&change);
             } else {
                 vanished += 1;
             }
         }
-        let Tree { files, folders } = &mut self.kept;
+        let Tree { files, folders } = kept;
         loop {
             let orphans = folders
                 .iter()
@@ -267,16 +274,5 @@ impl Names {
     /// The files that a running program sees.
     pub(crate) fn seen(&self) -> impl Iterator<Item = Number> {
         self.seen.files.values().copied()
-    }
-
-    /// Whether any name, seen or kept or pending, leads to this file.
-    pub(crate) fn leads_to(&self, number: Number) -> bool {
-        let pending = self.pending.iter().any(|change| match change {
-            Change::MakeDir(_) | Change::RemoveDir(_) | Change::RenameDir(..) => false,
-            Change::Create(_, n) | Change::Remove(_, n) | Change::Rename(_, _, n) => *n == number,
-        });
-        pending
-            || self.kept.files.values().any(|n| *n == number)
-            || self.seen.files.values().any(|n| *n == number)
     }
 }

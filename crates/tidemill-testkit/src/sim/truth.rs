@@ -138,12 +138,7 @@ fn compare(batches: &[Batch], events: &[EventRef]) -> Result<u64, String> {
         let record = record.map_err(|error| format!("a record is not one: {error}"))?;
         let offset = record.offset.0;
         let event = events.get(usize::try_from(offset).unwrap_or(usize::MAX));
-        let true_one = event.is_some_and(|event| {
-            record.value.as_deref() == Some(&event.value()[..])
-                && record.key.as_deref() == Some(&event.key()[..])
-                && record.timestamp_ms == event.timestamp_ms()
-                && record.headers.len() == 1
-        });
+        let true_one = event.is_some_and(|event| event.is(&record));
         if !true_one {
             return Err(format!("a wrong record at {offset}: {record:?}"));
         }
