@@ -7,7 +7,6 @@ use tidemill_log::ReadError;
 
 use crate::broker::Broker;
 use crate::fetch::partition_id;
-use crate::limits::READ_TRIES_MAX;
 
 impl Broker {
     /// The offset of the first event of a partition, in the order of the offsets, that was
@@ -28,22 +27,22 @@ impl Broker {
         let id = partition_id(&self.inner, topic, partition)?;
         // Records have whole milliseconds, rounded down.
         let since_ms = since.as_millisecond();
-        for _ in 0..READ_TRIES_MAX {
-            let search = self.inner.handle.reader().since(id, since_ms);
-            let search = search.ok_or_else(unknown)?;
-            let searched = tokio::task::spawn_blocking(move || search.run()).await;
-            match searched.map_err(|_| Unavailable::Closed)? {
-                // Where a transaction is open, what follows may still come, whatever its time.
-                Ok(offset) => {
-                    let end = self.inner.stable(id).ok_or_else(unknown)?.end;
-                    return Ok(offset.min(end));
-                }
-                // Deleted meanwhile: if not with the topic, another look finds what is there.
-                Err(ReadError::Gone(_)) => {}
-                Err(error) => return Err(FetchError::Other(error.to_string())),
+        let reader = self.inner.handle.reader();
+        let search = reader.since(id, since_ms).ok_or_else(unknown)?;
+        let searched = tokio::task::spawn_blocking(move || search.run()).await;
+        match searched.map_err(|_| Unavailable::Closed)? {
+            // Where a transaction is open, what follows may still come, whatever its time.
+            Ok(offset) => {
+                let end = self.inner.stable(id).ok_or_else(unknown)?.end;
+                Ok(offset.min(end))
             }
+            // The search looks again by itself while the partition is there.
+            Err(ReadError::Gone(_)) if reader.bounds(id).is_none() => Err(unknown()),
+            Err(ReadError::Gone(_)) => {
+                let why = "what was searched was deleted meanwhile; try again";
+                Err(FetchError::Other(why.into()))
+            }
+            Err(error) => Err(FetchError::Other(error.to_string())),
         }
-        let why = "what was searched was deleted meanwhile; try again";
-        Err(FetchError::Other(why.into()))
     }
 }

@@ -172,6 +172,10 @@ pub const DISK_READ_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that a search for a time reads at once, or one batch.
 pub const SEARCH_READ_BYTES: usize = 256 * 1024;
 
+/// How often a search by time looks again where the segments that it is in are deleted or written
+/// anew.
+pub const SEARCH_TRIES_MAX: usize = 24;
+
 /// Bytes that are copied at once for a backup.
 pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
 

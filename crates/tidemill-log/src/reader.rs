@@ -9,7 +9,7 @@ use tidemill_core::Offset;
 use crate::batch::Batch;
 use crate::error::ReadError;
 use crate::io::Files;
-use crate::limits::SEARCH_READ_BYTES;
+use crate::limits::{SEARCH_READ_BYTES, SEARCH_TRIES_MAX};
 use crate::machine::PartitionId;
 use crate::segment::SegmentView;
 use crate::segment::read::SegmentRead;
@@ -141,8 +141,8 @@ impl TimeSearch {
     /// damage.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] where the partition is deleted, [`ReadError::Io`] where its files
-    /// cannot be read.
+    /// [`ReadError::Gone`] where the partition is deleted, or more of it meanwhile than is looked
+    /// for again; [`ReadError::Io`] where its files cannot be read.
     pub fn run(&self) -> Result<Offset, ReadError> {
         let (view, since_ms) = (&self.view, self.since_ms);
         let end = view.end();
@@ -166,7 +166,9 @@ impl TimeSearch {
                         return Ok(next);
                     }
                     // It was deleted or written anew meanwhile, its partition was not.
-                    Err(ReadError::Gone(id)) if tries < 8 && self.registry.get(id).is_some() => {
+                    Err(ReadError::Gone(id))
+                        if tries < SEARCH_TRIES_MAX && self.registry.get(id).is_some() =>
+                    {
                         tries += 1;
                         next = next.max(view.earliest());
                     }

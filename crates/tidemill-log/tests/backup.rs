@@ -4,57 +4,32 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use common::dying::Dying;
-use common::faulty::{disk_of, image};
+use common::faulty::{Image, disk_of, image};
+use common::sample::{ids, options, written_and};
 use common::{ByHand, Operation, partition, read_all};
 use tidemill_log::backup::{BackedUp, BackupError, MANIFEST, Pinned, Taking, restore, take};
 use tidemill_log::driver::{FileDisk, MemoryDisk};
 use tidemill_log::inspect::verify;
 use tidemill_log::limits::RESTORE_EPOCHS;
-use tidemill_log::{Disk, OpenError, Options, PartitionId};
+use tidemill_log::{Disk, OpenError, PartitionId};
 use uuid::Uuid;
 
-type Image = HashMap<String, Vec<u8>>;
 /// Every partition's records, and the registers.
 type Content = (
     BTreeMap<PartitionId, Vec<(u64, Vec<u8>)>>,
     BTreeMap<u64, u64>,
 );
 
-fn options() -> Options {
-    let mut options = Options::default();
-    options.journal_file_first_bytes = 64 * 1024;
-    options.segment_max_bytes = 20_000;
-    options
-}
-
-fn ids() -> [PartitionId; 2] {
-    [partition(1, 0), partition(2, 7)]
-}
-
-/// A log that was closed, opened again, written to and killed.
+/// The sample, with one register more.
 fn written() -> Image {
-    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30));
-    let mut log = ByHand::open(&disk, &options()).unwrap();
-    log.run(Operation::Create(partition(1, 0))).unwrap();
-    for number in 0..20 {
-        log.publish(partition(1, 0), &[number; 4200]);
-    }
-    log.run(Operation::Set(3, 4)).unwrap();
-    log.log.close();
-    log.settle();
-    let mut log = ByHand::open(&disk, &options()).unwrap();
-    log.run(Operation::Create(partition(2, 7))).unwrap();
-    for number in 0..5 {
-        log.publish(partition(1, 0), &[number; 60]);
-        log.publish(partition(2, 7), &[number; 60]);
-    }
-    log.run(Operation::Set(5, 6)).unwrap();
-    image(disk.as_ref(), "")
+    written_and(|log| {
+        log.run(Operation::Set(5, 6)).unwrap();
+    })
 }
 
 fn content(log: &ByHand) -> Content {

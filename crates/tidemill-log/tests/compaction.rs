@@ -4,12 +4,12 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::faulty::{FaultyDisk, disk_of, image};
+use common::faulty::{FaultyDisk, disk_of, every_image, image};
 use common::{ByHand, Operation, Registers, partition};
 use jiff::Timestamp;
 use tidemill_core::Offset;
@@ -18,7 +18,7 @@ use tidemill_log::batch::{CompressionType, Producer};
 use tidemill_log::driver::MemoryDisk;
 use tidemill_log::inspect::verify;
 use tidemill_log::{
-    BatchBuilder, Cleanup, Disk, Now, Options, PartitionId, PartitionSettings, Read, Reader, Step,
+    BatchBuilder, Cleanup, Disk, Now, Options, PartitionId, PartitionSettings, Read, Reader,
 };
 use uuid::Uuid;
 
@@ -284,22 +284,6 @@ fn transactions_and_packed_batches_are_left_as_they_are_or_packed() {
         assert!(rows[5].0 >= 15, "the others have later ones: {:?}", rows[5]);
         assert_eq!(believed(&rows), believed(&before));
         is_sound(disk.as_ref());
-    }
-}
-
-/// The folder as each step of the disk leaves it.
-fn every_image(log: &mut ByHand, disk: &Arc<dyn Disk>) -> Vec<HashMap<String, Vec<u8>>> {
-    let mut images = vec![image(disk.as_ref(), "")];
-    loop {
-        match log.log.poll() {
-            Step::Io(io) => {
-                let result = io.run(&log.files);
-                images.push(image(disk.as_ref(), ""));
-                log.log.finish(io.id, result);
-            }
-            Step::Idle { .. } | Step::Closed => return images,
-            _ => {}
-        }
     }
 }
 

@@ -5,24 +5,15 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use common::faulty::{disk_of, image};
-use common::{ByHand, Operation, partition};
+use common::faulty::{Image, disk_of, image};
+use common::partition;
+use common::sample::{commits, written};
 use tidemill_core::Offset;
-use tidemill_log::driver::{FileDisk, MemoryDisk};
+use tidemill_log::driver::FileDisk;
 use tidemill_log::inspect::{Dump, Finding, InspectError, Line, Report, Severity, Value};
 use tidemill_log::inspect::{dump, verify};
-use tidemill_log::{Disk, Lsn, OpenError, Options};
-
-type Image = HashMap<String, Vec<u8>>;
-
-fn options() -> Options {
-    let mut options = Options::default();
-    options.journal_file_first_bytes = 64 * 1024;
-    options.segment_max_bytes = 20_000;
-    options
-}
+use tidemill_log::{Disk, Lsn, OpenError};
 
 fn look(image: &Image) -> Result<Report, InspectError> {
     verify(disk_of(image).as_ref(), &mut (), &mut |_| {})
@@ -32,43 +23,6 @@ fn damage(report: &Report) -> Vec<&Finding> {
     let all = report.findings.iter();
     all.filter(|finding| finding.severity == Severity::Damage)
         .collect()
-}
-
-/// A log that was closed, opened again, written to and killed: 20 records of one partition in
-/// segments, 5 of each of two in the journal.
-fn written() -> Image {
-    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30));
-    let mut log = ByHand::open(&disk, &options()).unwrap();
-    log.run(Operation::Create(partition(1, 0))).unwrap();
-    for number in 0..20 {
-        log.publish(partition(1, 0), &[number; 4200]);
-    }
-    log.run(Operation::Set(3, 4)).unwrap();
-    log.log.close();
-    log.settle();
-    let mut log = ByHand::open(&disk, &options()).unwrap();
-    log.run(Operation::Create(partition(2, 7))).unwrap();
-    for number in 0..5 {
-        log.publish(partition(1, 0), &[number; 60]);
-        log.publish(partition(2, 7), &[number; 60]);
-    }
-    image(disk.as_ref(), "")
-}
-
-/// Where commits begin in the journal's file that is in use: number of the first entry and
-/// place, ascending.
-fn commits(image: &Image) -> (String, Vec<(u64, usize)>) {
-    let files = image
-        .iter()
-        .filter(|(path, _)| path.starts_with("journal/"));
-    let newest = files.max_by_key(|(_, bytes)| bytes[32..40].to_vec());
-    let (path, bytes) = newest.unwrap();
-    let uuid = &bytes[16..32];
-    let blocks = bytes.chunks(4096).enumerate();
-    let ours = blocks.filter(|(_, block)| block.starts_with(b"TMJC") && &block[16..32] == uuid);
-    let lsn = |block: &[u8]| u64::from_le_bytes(block[56..64].try_into().unwrap());
-    let places = ours.map(|(at, block)| (lsn(block), at * 4096)).collect();
-    (path.clone(), places)
 }
 
 #[test]

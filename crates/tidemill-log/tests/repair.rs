@@ -4,69 +4,22 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use common::dying::Dying;
-use common::faulty::{disk_of, image};
+use common::faulty::{Image, disk_of, image};
+use common::sample::{commits, ids, options, written};
 use common::{ByHand, Operation, partition, read_all};
 use tidemill_core::Offset;
 use tidemill_log::driver::MemoryDisk;
 use tidemill_log::inspect::{Meaning, verify};
 use tidemill_log::repair::{Mend, Plan, RepairError, apply, plan};
-use tidemill_log::{Disk, Effect, Lsn, OpenError, Options, PartitionId};
+use tidemill_log::{Disk, Effect, Lsn, OpenError, PartitionId};
 use uuid::Uuid;
 
-type Image = HashMap<String, Vec<u8>>;
 type Records = BTreeMap<PartitionId, BTreeMap<u64, Vec<u8>>>;
-
-fn options() -> Options {
-    let mut options = Options::default();
-    options.journal_file_first_bytes = 64 * 1024;
-    options.segment_max_bytes = 20_000;
-    options
-}
-
-fn ids() -> [PartitionId; 2] {
-    [partition(1, 0), partition(2, 7)]
-}
-
-/// A log that was closed, opened again, written to and killed: 20 records of one partition in
-/// segments, 5 of each of two in the journal.
-fn written() -> Image {
-    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30));
-    let mut log = ByHand::open(&disk, &options()).unwrap();
-    log.run(Operation::Create(partition(1, 0))).unwrap();
-    for number in 0..20 {
-        log.publish(partition(1, 0), &[number; 4200]);
-    }
-    log.run(Operation::Set(3, 4)).unwrap();
-    log.log.close();
-    log.settle();
-    let mut log = ByHand::open(&disk, &options()).unwrap();
-    log.run(Operation::Create(partition(2, 7))).unwrap();
-    for number in 0..5 {
-        log.publish(partition(1, 0), &[number; 60]);
-        log.publish(partition(2, 7), &[number; 60]);
-    }
-    image(disk.as_ref(), "")
-}
-
-/// Where commits begin in the journal's file that is in use.
-fn commits(image: &Image) -> (String, Vec<(u64, usize)>) {
-    let files = image
-        .iter()
-        .filter(|(path, _)| path.starts_with("journal/"));
-    let newest = files.max_by_key(|(_, bytes)| bytes[32..40].to_vec());
-    let (path, bytes) = newest.unwrap();
-    let uuid = &bytes[16..32];
-    let blocks = bytes.chunks(4096).enumerate();
-    let ours = blocks.filter(|(_, block)| block.starts_with(b"TMJC") && &block[16..32] == uuid);
-    let lsn = |block: &[u8]| u64::from_le_bytes(block[56..64].try_into().unwrap());
-    let places = ours.map(|(at, block)| (lsn(block), at * 4096)).collect();
-    (path.clone(), places)
-}
 
 fn planned(disk: &Arc<dyn Disk>) -> Result<Plan, RepairError> {
     plan(disk.as_ref(), &mut (), &mut |_| {})

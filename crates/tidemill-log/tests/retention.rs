@@ -4,11 +4,10 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::faulty::{disk_of, image};
+use common::faulty::{disk_of, every_image, image};
 use common::{ByHand, Operation, Registers, TRIMMED, ok, open, partition, publish, read_all, run};
 use jiff::Timestamp;
 use tidemill_core::Offset;
@@ -368,22 +367,6 @@ fn what_was_deleted_by_offset_stays_deleted() {
                 1,
                 "the disk is given back"
             );
-        }
-    }
-}
-
-/// The folder as each step of the disk leaves it, with the bytes of its segments.
-fn every_image(log: &mut ByHand, disk: &Arc<dyn Disk>) -> Vec<HashMap<String, Vec<u8>>> {
-    let mut images = vec![image(disk.as_ref(), "")];
-    loop {
-        match log.log.poll() {
-            Step::Io(io) => {
-                let result = io.run(&log.files);
-                images.push(image(disk.as_ref(), ""));
-                log.log.finish(io.id, result);
-            }
-            Step::Idle { .. } | Step::Closed => return images,
-            _ => {}
         }
     }
 }

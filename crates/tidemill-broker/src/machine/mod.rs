@@ -6,6 +6,8 @@
 //! deliveries: those end with the process, and belong to `group`.
 
 mod effect;
+#[cfg(test)]
+mod effect_tests;
 mod heard;
 mod operation;
 mod producer_effect;

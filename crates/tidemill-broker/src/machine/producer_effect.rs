@@ -154,18 +154,12 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_core::{Partition, TopicId};
-    use uuid::Uuid;
-
+    use super::super::effect_tests::{PARTITION, PRODUCER, check};
     use super::*;
 
     #[test]
     fn every_change_comes_back_and_cut_ones_are_refused() {
-        let partition = PartitionId {
-            topic: TopicId(Uuid::from_u128(7)),
-            partition: Partition(300),
-        };
-        let producer = ProducerId(i64::MAX);
+        let (partition, producer) = (PARTITION, PRODUCER);
         let written = Written {
             first: Sequence::new(i32::MAX).unwrap(),
             last: Sequence::default(),
@@ -196,17 +190,6 @@ mod tests {
                 },
             },
         ];
-        for change in all {
-            let mut bytes = Vec::new();
-            let kind = change.encode(&mut bytes);
-            let mut reader = Reader(&bytes);
-            let read = ProducerChange::decode(kind, &mut reader).unwrap();
-            assert_eq!((read, reader.0), (Some(change), &[][..]));
-            for cut in 0..bytes.len() {
-                let read = ProducerChange::decode(kind, &mut Reader(&bytes[..cut]));
-                assert!(read.is_err(), "{kind:#06x} at {cut}");
-            }
-        }
-        assert_eq!(ProducerChange::decode(0x7777, &mut Reader(&[])), Ok(None));
+        check(all, ProducerChange::encode, ProducerChange::decode);
     }
 }

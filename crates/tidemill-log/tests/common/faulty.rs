@@ -7,7 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tidemill_log::driver::MemoryDisk;
-use tidemill_log::{Disk, DiskFile, DiskLock};
+use tidemill_log::{Disk, DiskFile, DiskLock, Step};
+
+use super::ByHand;
+
+/// The bytes of every file of a disk, by path.
+pub(crate) type Image = HashMap<String, Vec<u8>>;
 
 /// What the disk does and has done.
 #[derive(Debug, Default)]
@@ -78,7 +83,7 @@ impl FaultyDisk {
 }
 
 /// All files of a disk below a folder, with their bytes.
-pub(crate) fn image(disk: &dyn Disk, dir: &str) -> HashMap<String, Vec<u8>> {
+pub(crate) fn image(disk: &dyn Disk, dir: &str) -> Image {
     let mut files = HashMap::new();
     for name in disk.list(dir).unwrap() {
         let path = if dir.is_empty() {
@@ -99,7 +104,7 @@ pub(crate) fn image(disk: &dyn Disk, dir: &str) -> HashMap<String, Vec<u8>> {
 }
 
 /// A disk that holds these files.
-pub(crate) fn disk_of(files: &HashMap<String, Vec<u8>>) -> Arc<dyn Disk> {
+pub(crate) fn disk_of(files: &Image) -> Arc<dyn Disk> {
     let disk = MemoryDisk::new(1 << 30);
     for (path, bytes) in files {
         if let Some((dir, _)) = path.rsplit_once('/') {
@@ -199,5 +204,21 @@ impl DiskFile for FaultyFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.truncate(len)
+    }
+}
+
+/// The folder as each step of the disk leaves it.
+pub(crate) fn every_image(log: &mut ByHand, disk: &Arc<dyn Disk>) -> Vec<Image> {
+    let mut images = vec![image(disk.as_ref(), "")];
+    loop {
+        match log.log.poll() {
+            Step::Io(io) => {
+                let result = io.run(&log.files);
+                images.push(image(disk.as_ref(), ""));
+                log.log.finish(io.id, result);
+            }
+            Step::Idle { .. } | Step::Closed => return images,
+            _ => {}
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod dying;
 pub(crate) mod faulty;
+pub(crate) mod sample;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
