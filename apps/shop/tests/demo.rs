@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{disk_bus, memory_bus, real_file, small_file};
 use tidemill_shop::database::Place;
-use tidemill_shop::demo::{self, DemoOptions, DemoReport, Format, Http, Load};
+use tidemill_shop::demo::{self, DemoError, DemoOptions, DemoReport, Format, Http, Load};
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::Traffic;
 use tidemill_shop::stock::Opening;
@@ -69,6 +69,36 @@ async fn traffic_in_memory_ends_with_an_even_account() {
         output.ends_with("nothing lost, nothing doubled\n"),
         "{output}"
     );
+}
+
+/// An output that takes no summary.
+struct Full;
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match bytes.starts_with(b"after ") {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_that_cannot_be_written_says_how_all_went() {
+    let load = Load::Replay {
+        file: small_file(),
+        rejects: tempfile::tempdir().unwrap().path().join("rejects.csv"),
+    };
+    let bus = memory_bus().await;
+    let mut output = Full;
+    let run = demo::run(bus, options(Place::Memory, load), &mut output, pending());
+    let ended = run.await.unwrap_err();
+    let untold = matches!(&ended, DemoError::Untold { success: true, .. });
+    assert!(untold, "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,13 +10,18 @@ use std::time::Duration;
 use http::Uri;
 use jiff::{SignedDuration, Timestamp};
 
-/// The command with options that take a negative number as their value, which then says what is
-/// wrong with it: else the parser takes it for an option of its own.
+/// The command with options that take a negative number, or a negative time, as their value, which
+/// then says what is wrong with it: else the parser takes it for an option of its own.
 pub(crate) fn negative_too(command: clap::Command) -> clap::Command {
-    let with_value = |arg: clap::Arg| match arg.is_positional() || !arg.get_action().takes_values()
-    {
-        true => arg,
-        false => arg.allow_negative_numbers(true),
+    let with_value = |arg: clap::Arg| {
+        if arg.is_positional() || !arg.get_action().takes_values() {
+            return arg;
+        }
+        let names = arg.get_value_names().unwrap_or_default();
+        match names.iter().any(|name| name == "TIME") {
+            true => arg.allow_hyphen_values(true),
+            false => arg.allow_negative_numbers(true),
+        }
     };
     command.mut_args(with_value).mut_subcommands(negative_too)
 }

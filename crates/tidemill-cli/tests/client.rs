@@ -295,6 +295,8 @@ fn wrong_use_is_told_apart_from_failure() {
             "at least 1",
         ),
         (&["bench", "--rate", "-1"], "at least 0.1"),
+        (&["sub", "t", "--since", "-1h"], "no length of time"),
+        (&["topic", "create", "t", "--keep-for", "-1s"], "as 500ms"),
         (&["sub", "t", "--from", "yesterday"], "beginning"),
         (&["sub", "t", "--max", "0"], "it must be at least 1"),
         (&["sub", "t", "--max", "x"], "whole number of at least 1"),

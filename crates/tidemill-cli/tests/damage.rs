@@ -49,3 +49,39 @@ fn the_hint_of_a_subscriber_leads_past_damage() {
     let server = Server::start(data.path());
     go_on(check(server.run(&from)));
 }
+
+#[test]
+fn what_the_other_partitions_have_comes_before_damage() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run(&["topic", "create", "t", "-p", "2"]).done();
+    for key in ["a", "b", "c", "d"] {
+        server.run(&["publish", "t", key, "--key", key]).done();
+    }
+    server.running.stop("TERM").done();
+    let topics = std::fs::read_dir(data.path().join("topics")).unwrap();
+    let topic = topics.map(|topic| topic.unwrap().path()).next().unwrap();
+    let segment = file(&topic.join("1"), ".log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let path = data.path().to_str().unwrap();
+    let from = ["sub", "t", "--from", "beginning", "--max", "9"];
+    let on_folder = run(&[&from[..], &["--data", path]].concat());
+    let server = Server::start(data.path());
+    for ended in [on_folder, server.run(&from)] {
+        let read = ended.out.lines().count();
+        assert!(read > 0, "{ended:?}");
+        let of_zero = ended.out.lines().all(|line| line.starts_with("t/0@"));
+        assert!(of_zero, "{ended:?}");
+        let error = ended.failed();
+        assert!(
+            error.contains("t/1: the log is damaged at offset 0"),
+            "{error}"
+        );
+        let place = command(&error)[3];
+        let (zero, one) = place.split_once(',').unwrap();
+        assert_eq!(zero, format!("0:{read}"), "{error}");
+        assert!(one.starts_with("1:") && one != "1:0", "{error}");
+    }
+}
