@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidemill_core::budget::Budget;
 use tidemill_core::{Bus, Event, GroupName, Partition, PublishError, TopicId, TopicName};
 use tidemill_log::driver::Handle;
 use tidemill_log::{Batch, BatchBuilder, CommitError, OpenError, PartitionId};
@@ -82,6 +83,17 @@ impl Inner {
 
     pub(crate) fn groups(&self) -> MutexGuard<'_, HashMap<GroupName, Arc<Group>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A group has no memory and finds none: the one with the most events that wait gives theirs
+    /// back.
+    pub(crate) fn shed_for(&self, but: &Arc<Group>) {
+        let others = self.groups().values().cloned().collect::<Vec<_>>();
+        let others = others.into_iter().filter(|group| !Arc::ptr_eq(group, but));
+        let most = others.max_by_key(|group| group.waiting());
+        if let Some(group) = most.filter(|group| group.waiting() > 0) {
+            group.shed();
+        }
     }
 
     /// What of a partition may be read by those who want only what is decided. `None` where
@@ -162,8 +174,11 @@ impl Inner {
     ) -> Result<(Vec<(Partition, Batch)>, Places), PublishError> {
         let round = || self.round.fetch_add(1, Ordering::Relaxed);
         let now_ms = Timestamp::now().as_millisecond();
-        let event_max_bytes = self.settings.event_max_bytes;
-        let sorted = sort(events.iter(), route, event_max_bytes, now_ms, round, stamp)?;
+        let max_bytes = (
+            self.settings.event_max_bytes,
+            self.settings.publish_max_bytes,
+        );
+        let sorted = sort(events.iter(), route, max_bytes, now_ms, round, stamp)?;
         Ok(sorted.split(name.clone()))
     }
 }
@@ -248,6 +263,13 @@ impl Broker {
     #[must_use]
     pub fn incarnation(&self) -> u64 {
         self.inner.handle.epoch()
+    }
+
+    /// The memory of everything that is on its way, which doors may take theirs from: see
+    /// [`Builder::memory`].
+    #[must_use]
+    pub fn memory(&self) -> &Budget {
+        &self.inner.settings.memory
     }
 
     /// What it did since it was opened.

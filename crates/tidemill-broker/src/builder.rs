@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_core::budget::Budget;
 use tidemill_core::limits::EVENT_DATA_MAX_BYTES;
 use tidemill_log::driver::{self, FileDisk, MemoryDisk};
 use tidemill_log::{Disk, FlushPolicy, OpenError, Options};
@@ -30,6 +31,10 @@ pub(crate) struct Settings {
     pub(crate) auto_create_topics: bool,
     pub(crate) default_partitions: u32,
     pub(crate) event_max_bytes: usize,
+    /// Most bytes of the events of one publish.
+    pub(crate) publish_max_bytes: usize,
+    /// The memory of everything that is on its way.
+    pub(crate) memory: Budget,
     pub(crate) producer_id_expiration: Duration,
 }
 
@@ -54,6 +59,8 @@ impl Builder {
                 auto_create_topics: true,
                 default_partitions: 1,
                 event_max_bytes: EVENT_DATA_MAX_BYTES,
+                publish_max_bytes: PUBLISH_MAX_BYTES,
+                memory: Budget::default(),
                 producer_id_expiration: PRODUCER_ID_EXPIRATION,
             },
             flush: FlushPolicy::EveryCommit,
@@ -114,6 +121,17 @@ impl Builder {
         self
     }
 
+    /// Bytes of memory for all that is on its way: what is in no segment yet, what waits to be
+    /// written, buffers of reads, events of groups that are not settled, and what doors of this
+    /// broker hold. 512 MiB unless told otherwise, at least
+    /// [`MEMORY_MIN_BYTES`](tidemill_core::limits::MEMORY_MIN_BYTES). One publish has at most
+    /// three quarters of a sixteenth of it, so that it always fits: with the default that is
+    /// more than a publish may have anyway. What an in-memory broker keeps is not part of it.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.settings.memory = Budget::new(bytes);
+        self
+    }
+
     /// After how long without a batch a producer is forgotten in a partition: 24 hours unless
     /// told otherwise. Each opening of the broker begins the waiting anew.
     pub fn producer_id_expiration(mut self, after: Duration) -> Self {
@@ -150,6 +168,11 @@ impl Builder {
     /// # Errors
     /// See [`OpenError`].
     pub fn open_blocking(self) -> Result<Broker, OpenError> {
+        let mut settings = self.settings;
+        let memory = settings.memory.clone();
+        let fits = memory.operation_max() / 4 * 3;
+        settings.publish_max_bytes = settings.publish_max_bytes.min(fits);
+        settings.event_max_bytes = settings.event_max_bytes.min(fits);
         let mut options = Options::default();
         let disk: Arc<dyn Disk> = match self.place {
             Place::Path(path) => Arc::new(FileDisk::new(path)),
@@ -159,11 +182,15 @@ impl Builder {
                 Arc::new(MemoryDisk::new(max_bytes))
             }
         };
+        // What the next opening has to take in again fits, too.
+        let at_most = (memory.limit() / 4) as u64;
+        options.checkpoint_after_bytes = options.checkpoint_after_bytes.min(at_most);
+        options.memory = memory;
         options.flush = self.flush;
         options.scrub_bytes_per_second = self.scrub_bytes_per_second;
         options.look_every = self.retention_look_every.unwrap_or(options.look_every);
         let (machine, durable) = BrokerMachine::new();
-        let machine = machine.with_producer_expiration(self.settings.producer_id_expiration);
+        let machine = machine.with_producer_expiration(settings.producer_id_expiration);
         let listening = Arc::new(Listening::default());
         let observer = Arc::clone(&listening);
         let open = || driver::open(disk, options, machine, observer);
@@ -174,7 +201,7 @@ impl Builder {
             };
             Err(OpenError::Entry { lsn, why })
         })?;
-        let inner = Inner::new(handle, durable, listening, self.settings);
+        let inner = Inner::new(handle, durable, listening, settings);
         Ok(Broker::of(inner))
     }
 }

@@ -6,7 +6,6 @@ use tidemill_core::partition::partition_of;
 use tidemill_core::{Event, Offset, Partition, Position, PublishError, TopicName};
 use tidemill_log::{Batch, BatchBuilder, BatchError};
 
-use crate::limits::PUBLISH_MAX_BYTES;
 use crate::machine::Topic;
 
 /// Events sorted into one batch a partition.
@@ -61,11 +60,11 @@ pub(crate) struct Places {
 ///
 /// # Errors
 /// [`PublishError::TooLarge`] where an event's data has more than `event_max_bytes`, or all
-/// together more than one publish may have.
+/// together more than `publish_max_bytes`.
 pub(crate) fn sort<'a>(
     events: impl Iterator<Item = &'a Event>,
     topic: Topic,
-    event_max_bytes: usize,
+    (event_max_bytes, publish_max_bytes): (usize, usize),
     timestamp_ms: i64,
     mut round: impl FnMut() -> u32,
     stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
@@ -79,7 +78,7 @@ pub(crate) fn sort<'a>(
         let data_bytes = event.data().map_or(0, bytes::Bytes::len);
         too_large(data_bytes, event_max_bytes)?;
         total_bytes += event.size_bytes();
-        too_large(total_bytes, PUBLISH_MAX_BYTES)?;
+        too_large(total_bytes, publish_max_bytes)?;
         let partition = match event.key() {
             Some(key) => partition_of(key.as_bytes(), topic.partitions),
             None => Partition(round() % topic.partitions.max(1)),

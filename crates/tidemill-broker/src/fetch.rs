@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tidemill_core::budget::{Class, Share};
 use tidemill_core::error::Unavailable;
 use tidemill_core::{BoxFuture, Fetch, FetchError, Fetched, Offset, Partition, TopicName};
 use tidemill_log::{Batch, PartitionId, Read, ReadError};
@@ -11,7 +12,10 @@ use tokio::time::Instant;
 
 use crate::broker::Inner;
 use crate::decode::{Want, decode};
-use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, READ_MAX_BYTES, READ_TRIES_MAX};
+use crate::limits::{
+    FETCH_MAX_BYTES, FETCH_MAX_EVENTS, MEMORY_AGAIN_AFTER, READ_LEAST_BYTES, READ_MAX_BYTES,
+    READ_TRIES_MAX,
+};
 use crate::metrics::add;
 use crate::transaction::Stable;
 
@@ -106,6 +110,7 @@ async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, 
         end,
     };
     let mut bytes = 0;
+    let mut share = inner.settings.memory.empty(Class::Reads);
     while fetched.events.len() < events_max && bytes < bytes_max {
         let want = Want {
             from: fetched.next,
@@ -113,7 +118,11 @@ async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, 
             bytes_max: bytes_max - bytes,
         };
         let stable = inner.stable(id).ok_or_else(unknown)?;
-        let batches = match read_batches(inner, id, want.from, READ_MAX_BYTES, &stable).await {
+        if fetched.events.is_empty() {
+            share.shrink(share.bytes());
+        }
+        let read = read_batches(inner, id, want.from, READ_MAX_BYTES, &stable, &mut share);
+        let batches = match read.await {
             Ok(Some(batches)) => batches,
             Ok(None) => break,
             // What was read before the trouble is given first.
@@ -149,9 +158,14 @@ async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, 
 
 /// Why batches could not be read.
 pub(crate) enum Trouble {
-    OutOfRange { earliest: Offset, end: Offset },
+    OutOfRange {
+        earliest: Offset,
+        end: Offset,
+    },
     Unknown,
     Read(ReadError),
+    /// One batch has so many bytes, more than what was taken for it.
+    Room(usize),
     Lost,
 }
 
@@ -178,6 +192,7 @@ impl Trouble {
             Self::Read(error @ (ReadError::Io { .. } | ReadError::Gone(_))) => {
                 FetchError::Other(error.to_string())
             }
+            Self::Room(_) => Unavailable::Overloaded.into(),
             Self::Lost => Unavailable::Closed.into(),
         }
     }
@@ -186,20 +201,51 @@ impl Trouble {
 /// Batches from the one that holds `from` on, together at most `max_bytes` or one; `None` at the
 /// end. What is stable must have been looked at before. What is deleted while it is read is read
 /// again: the bounds say by then whether the topic is gone or begins later.
+///
+/// `share` grows by the memory that it takes. Where that is not free it reads less; it waits for
+/// other reads to end where the share is empty, and gives up where it is not, so that none waits
+/// for another that waits.
 pub(crate) async fn read_batches(
     inner: &Inner,
     id: PartitionId,
     from: Offset,
     max_bytes: usize,
     stable: &Stable,
+    share: &mut Share,
 ) -> Result<Option<Vec<Batch>>, Trouble> {
-    for _ in 1..READ_TRIES_MAX {
-        match read_once(inner, id, from, max_bytes, stable).await {
-            Err(Trouble::Read(ReadError::Gone(_))) => {}
+    let mut tries = 1;
+    let free = inner.settings.memory.free(Class::Reads) / 4;
+    let mut needs = max_bytes.min(free.max(READ_LEAST_BYTES));
+    loop {
+        take_memory(inner, share, needs).await?;
+        match read_once(inner, id, from, needs, stable).await {
+            Err(Trouble::Read(ReadError::Gone(_))) if tries < READ_TRIES_MAX => {
+                tries += 1;
+                share.shrink(needs);
+            }
+            Err(Trouble::Room(bytes)) => {
+                share.shrink(needs);
+                needs = bytes;
+            }
             answer => return answer,
         }
     }
-    read_once(inner, id, from, max_bytes, stable).await
+}
+
+/// Takes memory for a read. What is more than all reads may ever have is taken by one at a time.
+async fn take_memory(inner: &Inner, share: &mut Share, bytes: usize) -> Result<(), Trouble> {
+    let memory = &inner.settings.memory;
+    while !share.grow(bytes) {
+        if share.bytes() > 0 {
+            return Err(Trouble::Room(bytes));
+        }
+        if bytes > memory.max(Class::Reads) && memory.over() == 0 {
+            share.grow_anyway(bytes);
+            break;
+        }
+        tokio::time::sleep(MEMORY_AGAIN_AFTER).await;
+    }
+    Ok(())
 }
 
 async fn read_once(
@@ -230,10 +276,18 @@ async fn read_once(
         Read::Unknown => Err(Trouble::Unknown),
         Read::Disk(read) => {
             add(&inner.counters.disk_reads, 1);
-            let run = tokio::task::spawn_blocking(move || read.run()).await;
-            run.map_err(|_| Trouble::Lost)?
-                .map(Some)
-                .map_err(Trouble::Read)
+            let run = move || {
+                let mut needs = 0;
+                let room = |bytes| {
+                    needs = bytes;
+                    bytes <= max_bytes
+                };
+                let read = read.run_within(room)?;
+                Ok(read.ok_or(needs))
+            };
+            let run = tokio::task::spawn_blocking(run).await;
+            let read = run.map_err(|_| Trouble::Lost)?.map_err(Trouble::Read)?;
+            read.map(Some).map_err(Trouble::Room)
         }
     }
 }

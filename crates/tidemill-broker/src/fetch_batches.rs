@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_core::budget::Class;
 use tidemill_core::{FetchError, Offset, Partition, TopicName};
 use tidemill_log::{Batch, PartitionId};
 
@@ -88,7 +89,8 @@ async fn look(
         Isolation::ReadCommitted => stable.end,
         Isolation::ReadUncommitted => bounds.end,
     };
-    let read = read_batches(inner, id, fetch.offset, max_bytes, &stable).await;
+    let mut share = inner.settings.memory.empty(Class::Reads);
+    let read = read_batches(inner, id, fetch.offset, max_bytes, &stable, &mut share).await;
     let mut batches = read.map_err(trouble)?.unwrap_or_default();
     batches.retain(|batch| batch.base_offset() < end);
     let aborted = match (fetch.isolation, batches.first().zip(batches.last())) {

@@ -33,6 +33,16 @@ pub const READ_AHEAD_EVENTS: usize = 2048;
 /// Most bytes that one read of the log asks for.
 pub const READ_MAX_BYTES: usize = 1024 * 1024;
 
+/// Bytes that a read needs at least for its batches and what comes out of them.
+pub const READ_LEAST_BYTES: usize = 32 * 1024;
+
+/// Bytes that an event counts for in memory beside its own.
+pub const EVENT_MEMORY_BYTES: usize = 512;
+
+/// How long until memory is asked for again that was not free. What gives some back wakes
+/// those who wait for it within their own group; others look by themselves.
+pub const MEMORY_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
 /// Most bytes of events that a group makes of one read (one event may be larger): packed batches
 /// unpack to more than was read.
 pub const READ_EVENTS_MAX_BYTES: usize = 4 * READ_MAX_BYTES;

@@ -196,7 +196,13 @@ fn group_of(inner: &Inner, name: GroupName, id: GroupId, order: Order) -> Arc<Gr
     }
     // Above every generation of an earlier opening, and of an earlier group of this name.
     let generation = Generation((inner.handle.epoch() << 40) | (id.0 << 20));
-    let group = Arc::new(Group::new(name.clone(), id, order, generation));
+    let group = Arc::new(Group::new(
+        &inner.settings.memory,
+        name.clone(),
+        id,
+        order,
+        generation,
+    ));
     if newest {
         groups.insert(name, Arc::clone(&group));
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 use tidemill::broker::limits::TOPIC_PARTITIONS_MAX;
+use tidemill::core::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 
 use crate::failure::Failure;
 use crate::values;
@@ -53,7 +54,11 @@ options! {
     /// When an event counts as kept: every_commit (synced), os (written; a power cut may lose
     /// it), or a time such as 50ms between syncs [default: every_commit]
     flush: Flush = "flush", "TIDEMILL_FLUSH", "POLICY";
-    /// Largest data of one event in bytes [default: 16777216]
+    /// Memory for all that is on its way: what is not in its files yet, what waits, what is read
+    /// and not settled, and what clients have not taken; a number of bytes, or such as 64MiB or
+    /// 2GiB; one publish has at most 3/64 of it [default: 512MiB]
+    memory: Size = "memory", "TIDEMILL_MEMORY", "SIZE";
+    /// Largest data of one event in bytes; 3/64 of the memory at most [default: 16777216]
     event_max_bytes: usize = "event-max-bytes", "TIDEMILL_EVENT_MAX_BYTES", "BYTES",
         value_parser = values::number::<usize>;
     /// Whether a topic is created by its first use [default: true]
@@ -122,6 +127,27 @@ impl TryFrom<String> for Flush {
     }
 }
 
+/// So many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Size(pub(crate) usize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        values::size(text).map(Self)
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// What `serve` runs with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
@@ -129,6 +155,7 @@ pub(crate) struct Settings {
     pub(crate) http: SocketAddr,
     pub(crate) insecure: bool,
     pub(crate) flush: Flush,
+    pub(crate) memory: usize,
     pub(crate) event_max_bytes: usize,
     pub(crate) auto_create_topics: bool,
     pub(crate) default_partitions: u32,
@@ -150,9 +177,18 @@ impl Settings {
                 format!("--default-partitions must lie between 1 and {TOPIC_PARTITIONS_MAX}");
             return Err(Failure::usage(text));
         }
-        let max = options.event_max_bytes.unwrap_or(EVENT_MAX_BYTES);
-        if max == 0 || max > EVENT_MAX_BYTES {
-            let text = format!("--event-max-bytes must lie between 1 and {EVENT_MAX_BYTES}");
+        let memory = options.memory.map_or(MEMORY_DEFAULT_BYTES, |size| size.0);
+        if memory < MEMORY_MIN_BYTES {
+            let text = format!("--memory must be at least {MEMORY_MIN_BYTES} bytes");
+            return Err(Failure::usage(text));
+        }
+        let most = EVENT_MAX_BYTES.min(memory / 64 * 3);
+        let max = options.event_max_bytes.unwrap_or(most);
+        if max == 0 || max > most {
+            let text = format!(
+                "--event-max-bytes must lie between 1 and {most}, which is 3/64 of --memory or 16 \
+                 MiB"
+            );
             return Err(Failure::usage(text));
         }
         Ok(Self {
@@ -164,6 +200,7 @@ impl Settings {
                 .map_or(SocketAddr::from(([127, 0, 0, 1], 7575)), |http| http.0),
             insecure: options.insecure.unwrap_or(false),
             flush: options.flush.unwrap_or(Flush::EveryCommit),
+            memory,
             event_max_bytes: max,
             auto_create_topics: options.auto_create_topics.unwrap_or(true),
             default_partitions: partitions,
@@ -249,5 +286,31 @@ mod tests {
             ..Options::default()
         };
         assert!(none(size).contains("--event-max-bytes"));
+        let memory = Options {
+            memory: Some("1MiB".parse().unwrap()),
+            ..Options::default()
+        };
+        assert!(none(memory).contains("--memory"));
+    }
+
+    #[test]
+    fn the_largest_event_fits_into_the_memory() {
+        let with = |event_max_bytes| {
+            let options = Options {
+                memory: Some("64MiB".parse().unwrap()),
+                event_max_bytes,
+                ..Options::default()
+            };
+            Settings::new(options, None)
+        };
+        let most = 3 * 1024 * 1024;
+        assert_eq!(with(None).unwrap().event_max_bytes, most);
+        assert_eq!(with(Some(most)).unwrap().event_max_bytes, most);
+        assert!(with(Some(most + 1)).is_err());
+        let default = Settings::new(Options::default(), None).unwrap();
+        assert_eq!(default.event_max_bytes, EVENT_MAX_BYTES);
+        let written = file("memory = '8MiB'\n");
+        let settings = Settings::new(Options::default(), Some(written.path())).unwrap();
+        assert_eq!(settings.memory, 8 * 1024 * 1024);
     }
 }

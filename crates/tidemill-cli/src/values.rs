@@ -87,6 +87,23 @@ pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     })
 }
 
+/// So many bytes: a whole number, or one with `KiB`, `MiB` or `GiB` behind it.
+///
+/// # Errors
+/// A sentence that shows the form.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(unit));
+    let (number, factor) = match unit {
+        Some((unit, factor)) => (text.trim_end_matches(unit).trim_end(), *factor),
+        None => (text, 1_usize),
+    };
+    let bytes = number.parse::<usize>().ok();
+    bytes
+        .and_then(|bytes| bytes.checked_mul(factor))
+        .ok_or_else(|| format!("{text:?} is no number of bytes such as 67108864, 64MiB or 2GiB"))
+}
+
 /// Reads a whole number from `least` to `most`.
 ///
 /// # Errors
@@ -257,6 +274,25 @@ mod tests {
         ] {
             let error = text.parse::<Start>().unwrap_err();
             assert!(error.contains("0:17,1:4"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_a_number_of_bytes_with_or_without_a_unit() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("4194304", Some(4 << 20)),
+            ("64MiB", Some(64 << 20)),
+            ("2 GiB", Some(2 << 30)),
+            ("1KiB", Some(1024)),
+            ("", None),
+            ("MiB", None),
+            ("64MB", None),
+            ("-1", None),
+            ("1.5GiB", None),
+            ("99999999999999GiB", None),
+        ] {
+            assert_eq!(size(text).ok(), bytes, "{text}");
         }
     }
 

@@ -229,12 +229,25 @@ impl DiskRead {
     /// is still readable, from the offset that it names on. [`ReadError::Gone`] where the
     /// records were deleted or written anew meanwhile: reading again finds out.
     pub fn run(&self) -> Result<Vec<Batch>, ReadError> {
+        let read = self.run_within(|_| true)?;
+        Ok(read.expect("there is always room"))
+    }
+
+    /// As [`DiskRead::run`]; where a single batch has more bytes than were asked for, `room` is
+    /// told how many before it is read. `None` where that answers `false`.
+    ///
+    /// # Errors
+    /// As [`DiskRead::run`].
+    pub fn run_within(
+        &self,
+        room: impl FnOnce(usize) -> bool,
+    ) -> Result<Option<Vec<Batch>>, ReadError> {
         let read = SegmentRead {
             id: self.id,
             segment: &self.segment,
             files: &self.files,
         };
-        match read.run(self.offset, self.max_bytes) {
+        match read.run_within(self.offset, self.max_bytes, room) {
             Err(ReadError::Gone(id)) if is_listed(&self.registry, id, &self.segment) => {
                 Err(ReadError::Damaged {
                     id,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidemill_broker::{Broker, Health};
 use tidemill_core::Bus;
+use tidemill_core::budget::Budget;
 use tidemill_core::error::Unavailable;
 use tokio::sync::watch;
 
@@ -20,7 +21,9 @@ pub(crate) struct App {
     pub(crate) broker: Option<Broker>,
     /// Counts what passes.
     pub(crate) metrics: Arc<Metrics>,
-    /// The memory that request bodies share.
+    /// The memory of all that is on its way.
+    pub(crate) memory: Budget,
+    /// The part of it that request bodies share.
     pub(crate) bodies: Bodies,
     /// Where HTTP listens.
     pub(crate) address: SocketAddr,

@@ -18,6 +18,7 @@ mod envelope;
 mod error;
 mod http;
 pub mod limits;
+mod memory;
 mod metrics;
 mod server;
 mod socketio;

@@ -43,9 +43,24 @@ pub const DISCARD_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// How long such a body is read.
 pub const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most bytes of request bodies in memory at once; a request beyond waits for its turn until
-/// [`BODY_READ_TIMEOUT`] has passed.
-pub const BODIES_TOTAL_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// How long a request waits for memory before it is answered with 503.
+pub const MEMORY_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+pub const MEMORY_LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What an answer of events has in memory while it is made, as so many times the events' bytes:
+/// the events themselves, and their text.
+pub const ANSWER_COST: usize = 3;
+
+/// Bytes that an answer's event counts for beside its own.
+pub const ANSWER_EVENT_BYTES: usize = 512;
+
+/// Least bytes of events that a fetch asks for where memory is short.
+pub const FETCH_LEAST_BYTES: usize = 16 * 1024;
+
+/// Bytes that each partition of a long poll gives at once, but for one event that is larger.
+pub const FETCH_WAIT_BYTES: usize = 64 * 1024;
 
 /// Events that one fetch returns when it does not say how many.
 pub const FETCH_EVENTS_DEFAULT: usize = 100;
@@ -80,10 +95,6 @@ pub const OUTBOX_MAX_EVENTS: usize = 8_192;
 
 /// Most bytes of events that wait for one Socket.IO client, one event always being allowed.
 pub const OUTBOX_MAX_BYTES: usize = 8 * 1024 * 1024;
-
-/// Most bytes of events that wait for all Socket.IO clients together, an event that waits for
-/// several being counted once; beyond, the client with the most is disconnected.
-pub const OUTBOXES_TOTAL_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// How long the others wait in all for one Socket.IO client whose outbox is full, until the
 /// outbox has been emptied by half.

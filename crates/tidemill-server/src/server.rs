@@ -56,14 +56,18 @@ impl Server {
         let listener = TcpListener::bind(config.http).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let metrics = Arc::new(Metrics::new());
-        let clients = Arc::new(Clients::new(Arc::clone(&metrics)));
+        // Over another bus the doors have a budget of their own.
+        let memory = broker.as_ref().map(|broker| broker.memory().clone());
+        let memory = memory.unwrap_or_default();
+        let clients = Arc::new(Clients::new(Arc::clone(&metrics), memory.clone()));
         let feed = Feed::begin(bus.clone(), Arc::clone(&clients)).await?;
         let (closing, closed) = watch::channel(false);
         let app = Arc::new(App {
             bus,
             broker,
             metrics,
-            bodies: Bodies::new(config.body_max_bytes),
+            bodies: Bodies::new(config.body_max_bytes, memory.clone()),
+            memory,
             address,
             closing: closed,
         });

@@ -288,7 +288,18 @@ async fn how_the_scrubbing_goes_is_in_the_metrics_where_it_is_on() {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     let ready = server.client().get("/health/ready").await.json();
-    assert_eq!(ready, json!({"status": "ready"}), "no damage is known");
+    assert_eq!(ready["status"], "ready");
+    assert_eq!(ready.get("damaged"), None, "no damage is known");
+    let limit = tidemill_core::limits::MEMORY_DEFAULT_BYTES;
+    assert_eq!(ready["memory"]["limit_bytes"], limit);
+    for line in [
+        "tidemill_memory_bytes{class=\"tails\"} ",
+        "tidemill_memory_bytes{class=\"deliveries\"} ",
+        "tidemill_memory_over_bytes 0",
+        &format!("tidemill_memory_limit_bytes {limit}"),
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
 }
 
 #[tokio::test]

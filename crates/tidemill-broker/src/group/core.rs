@@ -15,7 +15,7 @@ use tidemill_log::PartitionId;
 use super::flow::{Flow, InFlight};
 use super::lanes::Lanes;
 use super::queue::{FlowIndex, Item, Queue};
-use crate::limits::{GROUP_MEMORY_MAX_BYTES, GROUP_SLOTS};
+use crate::limits::{GROUP_MEMORY_MAX_BYTES, GROUP_SLOTS, READ_LEAST_BYTES};
 use crate::machine::Topic;
 
 /// A topic of the group and how its work is shared.
@@ -69,6 +69,10 @@ pub(super) struct Core {
     pub(super) seen: HashMap<(FlowIndex, Offset), Seen>,
     /// Bytes of the events that wait or are in flight.
     pub(super) held_bytes: usize,
+    /// A read found no memory: whoever gives some back says so to all.
+    pub(super) short: bool,
+    /// Bytes that the next read needs at least.
+    pub(super) read_least: usize,
     /// Where the search for a partition to read begins.
     pub(super) next_flow: usize,
     /// Members that have something to look at.
@@ -91,6 +95,8 @@ impl Core {
             lanes: Lanes::default(),
             seen: HashMap::new(),
             held_bytes: 0,
+            short: false,
+            read_least: READ_LEAST_BYTES,
             next_flow: 0,
             wake: BTreeSet::new(),
         }
@@ -227,9 +233,9 @@ impl Core {
             }
         }
         let mut loose: Vec<Item> = member.queue.drain().collect();
+        let mut again = Vec::new();
         for flow in &mut self.flows {
             let taken = flow.take_from(id);
-            flow.waiting += taken.len();
             if let Some(share) = self.shares.get_mut(flow.topic_index) {
                 let slots = taken.iter().filter_map(|item| item.slot);
                 slots.for_each(|slot| {
@@ -237,8 +243,21 @@ impl Core {
                 });
             }
             for item in taken {
+                if item.offset >= flow.next_read {
+                    // What waited gave its memory back: it is read again with that.
+                    loose.extend(self.lanes.release(item.lane, None));
+                    again.push(item);
+                    continue;
+                }
+                flow.waiting += 1;
                 loose.extend(self.lanes.release(item.lane, Some(item)));
             }
+        }
+        for item in again {
+            self.free(item.size_bytes);
+            let (attempt, due) = (item.attempt, None);
+            let seen = Seen { attempt, due };
+            self.seen.insert((item.flow, item.offset), seen);
         }
         self.reroute(loose);
         for place in member.topics {
@@ -312,7 +331,8 @@ impl Core {
     pub(super) fn free(&mut self, bytes: usize) {
         let full = self.held_bytes >= GROUP_MEMORY_MAX_BYTES;
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
-        if full && self.held_bytes < GROUP_MEMORY_MAX_BYTES {
+        let room = full && self.held_bytes < GROUP_MEMORY_MAX_BYTES;
+        if room || std::mem::take(&mut self.short) {
             self.wake_all();
         }
     }
@@ -345,21 +365,55 @@ impl Core {
         }
         let flows = self.shares.get(place).map(|share| share.flows.clone());
         for index in flows.unwrap_or_default() {
-            for (item, due) in self.withdraw(index) {
-                if item.attempt > 1 {
-                    let (attempt, due) = (item.attempt, due.or(item.due));
-                    self.seen
-                        .insert((index, item.offset), Seen { attempt, due });
-                }
-            }
+            self.forget(index);
             if let Some(flow) = self.flows.get_mut(index.0) {
-                flow.rewind();
                 // What is still being settled holds only its slot from now on.
                 for flight in flow.in_flight.values_mut() {
                     flight.item.lane = None;
                 }
             }
         }
+    }
+
+    /// Forgets what waits of a partition, but for how often it was tried, to read it again.
+    fn forget(&mut self, index: FlowIndex) {
+        for (item, due) in self.withdraw(index) {
+            if item.attempt > 1 {
+                let (attempt, due) = (item.attempt, due.or(item.due));
+                self.seen
+                    .insert((index, item.offset), Seen { attempt, due });
+            }
+        }
+        if let Some(flow) = self.flows.get_mut(index.0) {
+            flow.rewind();
+        }
+    }
+
+    /// Events that wait for members: what [`Core::shed`] would give back.
+    pub(super) fn waiting(&self) -> usize {
+        self.flows.iter().map(|flow| flow.waiting).sum()
+    }
+
+    /// Gives back the memory of all that waits and is not in flight; it is read again when its
+    /// turn comes. What is in flight keeps its lanes.
+    pub(super) fn shed(&mut self) {
+        for at in 0..self.flows.len() {
+            let index = FlowIndex(at);
+            let waits = |flow: &&Flow| flow.waiting > 0 && !flow.seeking;
+            if self.flows.get(at).filter(waits).is_none() {
+                continue;
+            }
+            self.forget(index);
+            let flights = self.flows.get(at).map(|flow| flow.in_flight.values());
+            for flight in flights.into_iter().flatten() {
+                flight
+                    .item
+                    .lane
+                    .into_iter()
+                    .for_each(|lane| self.lanes.hold(lane));
+            }
+        }
+        self.wake_all();
     }
 
     /// Takes the waiting items of a partition out of every queue, with the time at which the

@@ -87,6 +87,11 @@ impl Lanes {
         self.delayed.insert((due, item.sequence), item);
     }
 
+    /// A lane is taken by an event in flight; for one that was withdrawn with what waits.
+    pub(super) fn hold(&mut self, lane: Lane) {
+        self.states.entry(lane).or_default().taken = true;
+    }
+
     /// When the next item is due.
     pub(super) fn next_due(&self) -> Option<Duration> {
         self.delayed.keys().next().map(|(due, _)| *due)

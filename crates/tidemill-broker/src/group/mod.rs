@@ -7,6 +7,7 @@ mod core;
 mod flow;
 mod lanes;
 mod member;
+mod memory;
 mod overview;
 mod queue;
 mod settle;
@@ -21,6 +22,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidemill_core::budget::Budget;
 use tidemill_core::cursor::Cursor;
 use tidemill_core::slots::MemberId;
 use tidemill_core::{
@@ -31,6 +33,7 @@ use tokio::sync::Notify;
 
 use self::core::Core;
 pub(crate) use self::member::Member;
+use self::memory::{Held, Memory};
 use self::queue::FlowIndex;
 use self::settle::{Begun, Ended};
 use self::work::{Loaded, ReadPlan, Taken};
@@ -38,7 +41,8 @@ use crate::broker::Inner;
 use crate::decode::{Want, decode};
 use crate::info::{GroupPartitionInfo, MemberInfo};
 use crate::limits::{
-    GROUP_MEMBERS_MAX, GROUP_SLOTS, READ_EVENTS_MAX_BYTES, READ_MAX_BYTES, READ_TRIES_MAX,
+    GROUP_MEMBERS_MAX, GROUP_SLOTS, MEMORY_AGAIN_AFTER, READ_EVENTS_MAX_BYTES, READ_LEAST_BYTES,
+    READ_TRIES_MAX,
 };
 use crate::machine::{GroupId, Operation, Topic};
 use crate::metrics::add;
@@ -56,6 +60,7 @@ const READS_MAX: usize = 16;
 pub(crate) struct Group {
     pub(crate) name: GroupName,
     pub(crate) id: GroupId,
+    memory: Memory,
     bell: Arc<Bell>,
     locked: Mutex<Locked>,
 }
@@ -109,10 +114,17 @@ pub(crate) struct Overview {
 
 impl Group {
     /// A group without members. Its generations begin above `generation`.
-    pub(crate) fn new(name: GroupName, id: GroupId, order: Order, generation: Generation) -> Self {
+    pub(crate) fn new(
+        budget: &Budget,
+        name: GroupName,
+        id: GroupId,
+        order: Order,
+        generation: Generation,
+    ) -> Self {
         Self {
             name,
             id,
+            memory: Memory::new(budget),
             bell: Arc::new(Bell::default()),
             locked: Mutex::new(Locked {
                 core: Core::new(order, generation),
@@ -169,6 +181,7 @@ impl Group {
     /// Reads what a member could have, then gives it at most `credit` events.
     fn take(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, credit: usize) -> Taken {
         let mut reads = 0;
+        let (mut short, mut starves) = (false, false);
         while reads < READS_MAX {
             let mut locked = self.locked();
             if locked.core.ready(member) >= credit {
@@ -178,12 +191,28 @@ impl Group {
             let Some(plan) = locked.core.plan_read(member, end) else {
                 break;
             };
+            let Some(held) = self.memory.reserve(locked.core.read_least) else {
+                locked.core.unread(&plan);
+                locked.core.short = true;
+                (short, starves) = (true, self.memory.is_empty());
+                break;
+            };
             drop(locked);
-            self.read(inner, member, plan);
+            self.read(inner, member, plan, held);
             reads += 1;
         }
+        if starves {
+            inner.shed_for(self);
+        }
         let mut locked = self.locked();
-        let taken = locked.core.take(&self.name, member, credit, inner.now());
+        let now = inner.now();
+        let mut taken = locked.core.take(&self.name, member, credit, now);
+        if let Taken::Nothing { due } = &mut taken
+            && short
+        {
+            let again = now + MEMORY_AGAIN_AFTER;
+            *due = Some(due.map_or(again, |due| due.min(again)));
+        }
         // Where all that was read is for others, this one goes on after a break.
         let unfinished = reads == READS_MAX && matches!(taken, Taken::Nothing { .. });
         if unfinished {
@@ -195,22 +224,24 @@ impl Group {
 
     /// Makes one read: at once where the records are in memory, else on a thread that may
     /// block.
-    fn read(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, plan: ReadPlan) {
-        if let Some((read, stable)) = self.look(inner, &plan, Some(member)) {
+    fn read(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, plan: ReadPlan, held: Held) {
+        if let Some((read, stable, held)) = self.look(inner, &plan, held, Some(member)) {
             add(&inner.counters.disk_reads, 1);
             let (group, inner) = (Arc::clone(self), Arc::clone(inner));
-            tokio::task::spawn_blocking(move || group.read_disk(&inner, plan, read, stable));
+            let run = move || group.read_disk(&inner, plan, read, stable, held);
+            tokio::task::spawn_blocking(run);
         }
     }
 
     /// Takes in what can be known without blocking; answers what has to be read from the disk,
     /// and what was decided before.
     fn look(
-        &self,
+        self: &Arc<Self>,
         inner: &Inner,
         plan: &ReadPlan,
+        held: Held,
         member: Option<MemberId>,
-    ) -> Option<(DiskRead, Stable)> {
+    ) -> Option<(DiskRead, Stable, Held)> {
         // Before the batches: what is decided only grows, what was deleted is not read.
         let Some(stable) = inner.stable(plan.id) else {
             self.topic_gone(plan.id.topic);
@@ -221,11 +252,10 @@ impl Group {
             return None;
         }
         let reader = inner.handle.reader();
-        match reader.read(plan.id, plan.offset, READ_MAX_BYTES) {
-            Read::Disk(read) => return Some((read, stable)),
+        match reader.read(plan.id, plan.offset, held.read_bytes()) {
+            Read::Disk(read) => return Some((read, stable, held)),
             Read::Batches(batches) => {
-                let loaded = self.decode(&batches, plan, inner, &stable);
-                self.loaded(inner, plan, loaded, member);
+                self.take_in(inner, plan, &batches, held, &stable, member);
             }
             Read::OutOfRange(bounds) if plan.offset < bounds.earliest => {
                 self.skip(inner, plan, bounds.earliest, member);
@@ -244,57 +274,83 @@ impl Group {
         plan: ReadPlan,
         mut read: DiskRead,
         mut stable: Stable,
+        mut held: Held,
     ) {
-        for _ in 1..READ_TRIES_MAX {
-            match read.run() {
-                Err(ReadError::Gone(_)) => {}
-                answer => return self.was_read(inner, plan, answer, &stable),
+        let mut tries = 1;
+        loop {
+            let mut needs = 0;
+            let room = |bytes| {
+                needs = bytes;
+                held.takes(bytes)
+            };
+            match read.run_within(room) {
+                Err(ReadError::Gone(_)) if tries < READ_TRIES_MAX => tries += 1,
+                Err(error) => return self.unreadable(inner, plan, error),
+                Ok(None) => return self.read_with_room(&plan, needs + READ_LEAST_BYTES),
+                Ok(Some(batches)) => {
+                    return self.take_in(inner, &plan, &batches, held, &stable, None);
+                }
             }
-            match self.look(inner, &plan, None) {
-                Some(again) => (read, stable) = again,
+            match self.look(inner, &plan, held, None) {
+                Some(again) => (read, stable, held) = again,
                 None => return,
             }
         }
-        self.was_read(inner, plan, read.run(), &stable);
     }
 
-    fn was_read(
+    /// Takes in what comes out of batches, as far as there is memory for it.
+    fn take_in(
         self: &Arc<Self>,
-        inner: &Arc<Inner>,
-        plan: ReadPlan,
-        answer: Result<Vec<Batch>, ReadError>,
+        inner: &Inner,
+        plan: &ReadPlan,
+        batches: &[Batch],
+        held: Held,
         stable: &Stable,
+        member: Option<MemberId>,
     ) {
-        match answer {
-            Ok(batches) => {
-                let loaded = self.decode(&batches, &plan, inner, stable);
-                self.loaded(inner, &plan, loaded, None);
-            }
-            Err(error) => self.unreadable(inner, plan, error),
+        match self.decode(batches, plan, held, inner, stable) {
+            Ok(loaded) => self.loaded(inner, plan, loaded, member),
+            Err(needs) => self.read_with_room(plan, needs),
         }
     }
 
-    fn decode(&self, batches: &[Batch], plan: &ReadPlan, inner: &Inner, stable: &Stable) -> Loaded {
+    /// The next read needs so much memory, and it was not free: it is tried again a little later.
+    fn read_with_room(self: &Arc<Self>, plan: &ReadPlan, needs: usize) {
+        self.locked().core.read_least = needs;
+        self.read_after(*plan, MEMORY_AGAIN_AFTER);
+    }
+
+    /// The events of batches, or how much memory the first one needs that is not free.
+    fn decode(
+        &self,
+        batches: &[Batch],
+        plan: &ReadPlan,
+        mut held: Held,
+        inner: &Inner,
+        stable: &Stable,
+    ) -> Result<Loaded, usize> {
         let catalog = inner.durable.catalog();
         let want = Want {
             from: plan.offset,
             events_max: plan.events_max,
-            bytes_max: READ_EVENTS_MAX_BYTES,
+            bytes_max: READ_EVENTS_MAX_BYTES.min(held.bytes()),
         };
         let Some(topic) = catalog.name(plan.id.topic) else {
             // Deleted meanwhile; what was read is of no use.
-            return Loaded {
+            return Ok(Loaded {
                 next: plan.offset,
                 ..Loaded::default()
-            };
+            });
         };
-        let decoded = decode(batches, topic, plan.id, want, &stable.passing(batches));
-        Loaded {
+        let mut decoded = decode(batches, topic, plan.id, want, &stable.passing(batches));
+        let left_out = self.memory.fit(&mut held, &mut decoded.events, batches)?;
+        Ok(Loaded {
             events: decoded.events,
-            next: decoded.next,
+            next: left_out.unwrap_or(decoded.next),
             damage: decoded.damage,
             deleted: false,
-        }
+            held: Some(Arc::new(held)),
+        })
     }
 
     /// The partition begins at `earliest` by now, and the group was not there yet: it goes on
@@ -325,6 +381,7 @@ impl Group {
             false => &inner.counters.passed,
         };
         let mut locked = self.locked();
+        locked.core.read_least = READ_LEAST_BYTES;
         let passed = locked.core.loaded(plan, loaded);
         if more {
             // Who looked meanwhile found it being read, and what was read may be nobody's.
@@ -373,14 +430,31 @@ impl Group {
         add(&inner.counters.damaged_reads, 1);
         tracing::error!(group = %self.name, %why, "cannot read, trying again");
         self.locked().core.note_damage(plan.flow, why);
+        self.read_after(plan, READ_AGAIN_AFTER);
+    }
+
+    /// Has a read wait so long.
+    fn read_after(self: &Arc<Self>, plan: ReadPlan, wait: Duration) {
         let group = Arc::clone(self);
         tokio::spawn(async move {
-            tokio::time::sleep(READ_AGAIN_AFTER).await;
+            tokio::time::sleep(wait).await;
             let mut locked = group.locked();
             locked.core.unread(&plan);
             locked.core.wake_all();
             locked.wake(None);
         });
+    }
+
+    /// Events that wait for members and could be read again.
+    pub(crate) fn waiting(&self) -> usize {
+        self.locked().core.waiting()
+    }
+
+    /// Gives back the memory of what waits.
+    pub(crate) fn shed(&self) {
+        let mut locked = self.locked();
+        locked.core.shed();
+        locked.wake(None);
     }
 
     fn begin_settle(&self, ticket: &Ticket) -> Result<Begun, SettleError> {

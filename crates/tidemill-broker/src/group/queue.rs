@@ -9,6 +9,7 @@ use tidemill_core::slots::Slot;
 use tidemill_core::{Event, Offset};
 
 use super::lanes::Lane;
+use super::memory::Held;
 
 /// An event that a group has read and not settled.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Item {
     pub(super) due: Option<Duration>,
     /// What it counts for in memory.
     pub(super) size_bytes: usize,
+    /// The memory of the read that it came with, which others share.
+    pub(super) _held: Option<Arc<Held>>,
 }
 
 impl Item {

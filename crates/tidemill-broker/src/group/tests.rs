@@ -290,6 +290,8 @@ enum Step {
     End(usize, bool),
     GiveBack(usize, Option<u64>),
     Wait(u64),
+    /// What waits gives its memory back, and is read again.
+    Shed,
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -310,6 +312,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..9usize, prop::bool::weighted(0.8)).prop_map(|(at, ok)| Step::End(at, ok)),
         1 => (0..9usize, prop::option::of(1..9u64)).prop_map(|(at, s)| Step::GiveBack(at, s)),
         1 => (0..5u64).prop_map(Step::Wait),
+        1 => Just(Step::Shed),
     ]
 }
 
@@ -337,6 +340,10 @@ proptest! {
                 Step::Wait(secs) => {
                     world.now += Duration::from_secs(secs);
                     world.waiting.clear();
+                }
+                Step::Shed => {
+                    world.core.shed();
+                    assert_eq!(world.core.waiting(), 0);
                 }
             }
             world.check();
@@ -576,6 +583,7 @@ fn gaps_are_settled_when_they_are_passed() {
         next: Offset(9),
         damage: Some("a batch is damaged".into()),
         deleted: false,
+        held: None,
     };
     let passed = world.core.loaded(&plan, loaded);
     assert_eq!(passed.offsets, 7);

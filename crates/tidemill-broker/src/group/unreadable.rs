@@ -77,7 +77,8 @@ async fn a_read_whose_segment_goes_meanwhile_goes_on_where_the_topic_begins() {
     broker.close().await;
     let broker = often.disk(disk).open().await.unwrap();
     let (mut member, group, plan) = planned(&broker).await;
-    let (read, stable) = group.look(&broker.inner, &plan, None).unwrap();
+    let held = group.memory.reserve(READ_LEAST_BYTES).unwrap();
+    let (read, stable, held) = group.look(&broker.inner, &plan, held, None).unwrap();
     trim(&broker, 6).await;
     let mut end = 6;
     while read.run().is_ok() {
@@ -86,7 +87,7 @@ async fn a_read_whose_segment_goes_meanwhile_goes_on_where_the_topic_begins() {
         assert!(end < 5000, "the segment stays");
     }
     publish(&broker, end..end + 1).await;
-    group.read_disk(&broker.inner, plan, read, stable);
+    group.read_disk(&broker.inner, plan, read, stable, held);
     assert_eq!(offsets(&mut *member).await.first(), Some(&6));
     let metrics = broker.metrics();
     assert_eq!((metrics.missed, metrics.damaged_reads), (6, 0));

@@ -10,6 +10,7 @@ use tidemill_log::PartitionId;
 
 use super::core::Core;
 use super::flow::InFlight;
+use super::memory::Held;
 use super::queue::{FlowIndex, Item};
 use crate::limits::GROUP_MEMORY_MAX_BYTES;
 
@@ -36,6 +37,8 @@ pub(super) struct Loaded {
     pub(super) damage: Option<String>,
     /// What is passed was deleted before the group settled it.
     pub(super) deleted: bool,
+    /// The memory of the events.
+    pub(super) held: Option<Arc<Held>>,
 }
 
 /// What a read passed because there is nothing to be delivered.
@@ -223,7 +226,7 @@ impl Core {
         for (offset, event) in loaded.events {
             self.pass(plan.flow, expected..offset, &mut passed);
             expected = offset.next();
-            self.take_in(plan.flow, offset, event);
+            self.take_in(plan.flow, offset, event, loaded.held.clone());
         }
         self.pass(plan.flow, expected..loaded.next, &mut passed);
         if !passed.ranges.is_empty() {
@@ -249,7 +252,13 @@ impl Core {
         }
     }
 
-    fn take_in(&mut self, index: FlowIndex, offset: Offset, event: Arc<Event>) {
+    fn take_in(
+        &mut self,
+        index: FlowIndex,
+        offset: Offset,
+        event: Arc<Event>,
+        held: Option<Arc<Held>>,
+    ) {
         let slot = self.slot_for(index, &event);
         let Some(flow) = self.flows.get_mut(index.0) else {
             return;
@@ -275,6 +284,7 @@ impl Core {
             attempt: seen.map_or(1, |seen| seen.attempt),
             slot,
             due: seen.and_then(|seen| seen.due),
+            _held: held,
         };
         self.next_sequence += 1;
         flow.waiting += 1;

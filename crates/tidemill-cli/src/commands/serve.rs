@@ -18,6 +18,7 @@ use crate::{folder, output, port, signals, target};
 #[command(after_help = "Examples:\n  \
     tidemill serve\n  \
     tidemill serve --data /var/lib/tidemill --http 127.0.0.1:8080\n  \
+    tidemill serve --memory 64MiB\n  \
     tidemill serve --config tidemill.toml     with lines such as: http = \"127.0.0.1:8080\"")]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -67,6 +68,7 @@ async fn open(settings: &Settings) -> Result<Broker, Failure> {
         .flush(target::flush_policy(settings.flush))
         .auto_create_topics(settings.auto_create_topics)
         .default_partitions(settings.default_partitions)
+        .memory(settings.memory)
         .event_max_bytes(settings.event_max_bytes)
         .scrub_bytes_per_second(settings.scrub_bytes_per_second)
         .open()

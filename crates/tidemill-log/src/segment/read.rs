@@ -39,20 +39,40 @@ impl SegmentRead<'_> {
     /// As [`ReadError`] has them; damage after at least one good batch ends the answer before
     /// it.
     pub(crate) fn run(&self, offset: Offset, max_bytes: usize) -> Result<Vec<Batch>, ReadError> {
+        let read = self.run_within(offset, max_bytes, |_| true)?;
+        Ok(read.expect("there is always room"))
+    }
+
+    /// As [`SegmentRead::run`]; `None` where the first batch alone has more than `max_bytes` and
+    /// `room`, which is told how much, has none for it.
+    ///
+    /// # Errors
+    /// As [`SegmentRead::run`].
+    pub(crate) fn run_within(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        room: impl FnOnce(usize) -> bool,
+    ) -> Result<Option<Vec<Batch>>, ReadError> {
         let sums = self.open(&self.segment.sum_path)?;
         let first = match self.find(sums.as_ref(), offset) {
             Ok(first) => first,
             Err(Stop::Error(error)) => return Err(error),
-            Err(Stop::Line(number)) => return self.around_line(sums.as_ref(), number, offset),
+            Err(Stop::Line(number)) => {
+                return self.around_line(sums.as_ref(), number, offset).map(Some);
+            }
         };
         let (lines, behind) = self.run_of_lines(sums.as_ref(), first, max_bytes)?;
         // Where even the first line lies behind the offset, it is not this segment's.
         let Some(line) = lines.first().filter(|line| line.base <= offset) else {
-            return self.around_line(sums.as_ref(), first, offset);
+            return self.around_line(sums.as_ref(), first, offset).map(Some);
         };
         let log = self.open(&self.segment.log_path)?;
         let length: u64 = lines.iter().map(|line| u64::from(line.size_bytes)).sum();
         let length = usize::try_from(length).expect("a run of lines is bounded");
+        if length > max_bytes && !room(length) {
+            return Ok(None);
+        }
         let why = "the file ends too early".to_owned();
         let Ok(bytes) = read_exact_at(log.as_ref(), u64::from(line.position), length) else {
             return Err(self.damaged(sums.as_ref(), first, offset, why));
@@ -78,7 +98,7 @@ impl SegmentRead<'_> {
                 Err(_) => break,
             }
         }
-        Ok(batches)
+        Ok(Some(batches))
     }
 
     pub(super) fn open(&self, path: &Arc<str>) -> Result<Arc<dyn DiskFile>, ReadError> {

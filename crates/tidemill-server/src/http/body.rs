@@ -8,12 +8,12 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use tidemill_core::budget::{Budget, Class, Share};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{Kind, Problem};
-use crate::limits::{
-    BODIES_TOTAL_MAX_BYTES, BODY_READ_TIMEOUT, DISCARD_MAX_BYTES, DISCARD_TIMEOUT,
-};
+use crate::limits::{BODY_READ_TIMEOUT, DISCARD_MAX_BYTES, DISCARD_TIMEOUT};
+use crate::memory;
 
 /// The memory budget is counted in pieces of this size, as a semaphore counts in 32 bits.
 const PIECE_BYTES: usize = 1024;
@@ -21,10 +21,11 @@ const PIECE_BYTES: usize = 1024;
 /// Memory that a body of several pieces gets at once; more as it comes.
 const FIRST_RESERVE_BYTES: usize = 1024 * 1024;
 
-/// The memory that request bodies share.
+/// The memory that request bodies share. They wait for it in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     room: Arc<Semaphore>,
+    memory: Budget,
     max_bytes: usize,
     timeout: Duration,
 }
@@ -34,15 +35,17 @@ pub(crate) struct Bodies {
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
     _room: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl Bodies {
-    /// Bodies of at most `max_bytes` each.
-    pub(crate) fn new(max_bytes: usize) -> Self {
-        let total = BODIES_TOTAL_MAX_BYTES.max(max_bytes);
+    /// Bodies of at most `max_bytes` each, and of what requests may have of the memory.
+    pub(crate) fn new(max_bytes: usize, memory: Budget) -> Self {
+        let total = memory.max(Class::Requests);
         Self {
             room: Arc::new(Semaphore::new(total.div_ceil(PIECE_BYTES))),
-            max_bytes,
+            memory,
+            max_bytes: max_bytes.min(total),
             timeout: BODY_READ_TIMEOUT,
         }
     }
@@ -77,6 +80,7 @@ impl Bodies {
             .acquire_many_owned(pieces)
             .await
             .expect("the semaphore is never closed");
+        let share = memory::take(&self.memory, Class::Requests, most).await?;
         let mut whole = Parts::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
@@ -87,7 +91,7 @@ impl Bodies {
                 continue;
             };
             if whole.len() + data.len() > self.max_bytes {
-                drop((whole, room));
+                drop((whole, room, share));
                 discard(body).await;
                 return Err(Problem::too_large(self.max_bytes));
             }
@@ -96,6 +100,7 @@ impl Bodies {
         Ok(Received {
             bytes: whole.into_bytes(),
             _room: room,
+            _share: share,
         })
     }
 }

@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tidemill_broker::PartitionInfo;
+use tidemill_core::budget::{Class, Share};
 use tidemill_core::{
     Event, Fetch, FetchError, Fetched, Offset, Partition, PartitionBounds, TopicName, json,
 };
+use tokio::time::Instant;
 
-use super::answer::raw_json;
+use super::answer::counted_json;
 use super::path::Named;
 use super::problem::Problem;
 use super::query::Query;
 use crate::app::App;
-use crate::limits;
+use crate::limits::{self, ANSWER_COST};
+use crate::memory;
 
 /// Answers with events and with where to read on.
 pub(crate) async fn fetch(
@@ -35,7 +37,8 @@ pub(crate) async fn fetch(
         From::Since(since) => since_in_each(&app, &topic, &bounds, since).await?,
         from => from,
     };
-    let mut reading = Reading::begin(topic, &from, &bounds)?;
+    let share = app.memory.empty(Class::Answers);
+    let mut reading = Reading::begin(topic, &from, &bounds, share)?;
     reading.read(&app, wanted.max).await?;
     if reading.page.is_empty() && !wanted.wait.is_zero() {
         tokio::select! {
@@ -44,7 +47,8 @@ pub(crate) async fn fetch(
             () = app.closed() => {}
         }
     }
-    Ok(raw_json(StatusCode::OK, reading.into_json()))
+    let (text, share) = reading.into_json();
+    Ok(counted_json(text, share))
 }
 
 /// What the query asks for.
@@ -199,10 +203,25 @@ struct Reading {
     next: BTreeMap<Partition, Offset>,
     page: Vec<(Partition, Offset, Arc<Event>)>,
     bytes: usize,
+    /// The memory of the page and of its text.
+    share: Share,
+}
+
+/// What events need of memory, as events and as text.
+fn cost(fetched: &Fetched) -> usize {
+    let one = |(_, event): &(Offset, Arc<Event>)| {
+        ANSWER_COST * event.size_bytes() + limits::ANSWER_EVENT_BYTES
+    };
+    fetched.events.iter().map(one).sum()
 }
 
 impl Reading {
-    fn begin(topic: TopicName, from: &From, bounds: &[PartitionBounds]) -> Result<Self, Problem> {
+    fn begin(
+        topic: TopicName,
+        from: &From,
+        bounds: &[PartitionBounds],
+        share: Share,
+    ) -> Result<Self, Problem> {
         if let From::Each(each) = from {
             let known = |partition| bounds.iter().any(|b| b.partition == partition);
             if let Some(partition) = each.keys().find(|partition| !known(**partition)) {
@@ -216,6 +235,7 @@ impl Reading {
             next: next.collect(),
             page: Vec::new(),
             bytes: 0,
+            share,
         })
     }
 
@@ -238,6 +258,53 @@ impl Reading {
         }
     }
 
+    /// Fetches within the memory that is free: less where that is little. Waits for some where the
+    /// page is empty; `None` where it is not, and there is none, or there is damage.
+    async fn fetch_within(
+        &mut self,
+        app: &App,
+        mut fetch: Fetch,
+    ) -> Result<Option<Fetched>, Problem> {
+        let until = Instant::now() + limits::MEMORY_WAIT;
+        let most = fetch.max_bytes;
+        let mut least = ANSWER_COST * limits::FETCH_LEAST_BYTES.min(most);
+        loop {
+            // A quarter of what is free, so that others find some.
+            let free = app.memory.free(Class::Answers) / 4;
+            let taken = free.clamp(least, least.max(ANSWER_COST * most));
+            if self.share.grow(taken) {
+                fetch.max_bytes = (taken / ANSWER_COST).min(most).max(1);
+                let fetched = match app.bus.fetch(fetch.clone()).await {
+                    Ok(fetched) => fetched,
+                    // It is met again, once what was read is given out.
+                    Err(FetchError::Damaged { .. }) if !self.page.is_empty() => return Ok(None),
+                    Err(error) => {
+                        return Err(Problem::fetch(&self.topic, fetch.partition, error));
+                    }
+                };
+                let needs = cost(&fetched);
+                if needs <= taken {
+                    self.share.shrink(taken - needs);
+                    return Ok(Some(fetched));
+                }
+                if self.share.grow(needs - taken) {
+                    return Ok(Some(fetched));
+                }
+                // An event that is larger: read again when there is memory for it.
+                self.share.shrink(taken);
+                least = needs;
+                if least > app.memory.max(Class::Answers) && app.memory.over() == 0 {
+                    self.share.grow_anyway(least);
+                    return Ok(Some(fetched));
+                }
+            }
+            if !self.page.is_empty() {
+                return Ok(None);
+            }
+            memory::wait(until).await?;
+        }
+    }
+
     /// Reads what is there, without waiting: first from each partition its share, so that a busy
     /// one does not keep the others out, then what is still wanted from any.
     async fn read(&mut self, app: &App, max: usize) -> Result<(), Problem> {
@@ -254,12 +321,10 @@ impl Reading {
                 let mut fetch = self.fetch_of(partition, offset, Duration::ZERO);
                 fetch.max_events = events.div_ceil(parts);
                 fetch.max_bytes = bytes.div_ceil(parts).max(1);
-                match app.bus.fetch(fetch).await {
-                    Ok(fetched) => self.take(partition, fetched),
-                    // It is met again, once what was read is given out.
-                    Err(FetchError::Damaged { .. }) if !self.page.is_empty() => return Ok(()),
-                    Err(error) => return Err(Problem::fetch(&self.topic, partition, error)),
-                }
+                let Some(fetched) = self.fetch_within(app, fetch).await? else {
+                    return Ok(());
+                };
+                self.take(partition, fetched);
             }
             if self.next.len() == 1 {
                 return Ok(());
@@ -276,6 +341,7 @@ impl Reading {
             .map(|(partition, offset)| {
                 let mut fetch = self.fetch_of(*partition, *offset, wait);
                 fetch.max_events = max;
+                fetch.max_bytes = limits::FETCH_WAIT_BYTES;
                 let partition = *partition;
                 async move { (partition, app.bus.fetch(fetch).await) }
             })
@@ -284,15 +350,19 @@ impl Reading {
             let fetched = fetched.map_err(|error| Problem::fetch(&self.topic, partition, error))?;
             if !fetched.events.is_empty() {
                 drop(waits);
-                self.take(partition, fetched);
-                return Ok(());
+                if self.share.grow(cost(&fetched)) {
+                    self.take(partition, fetched);
+                    return Ok(());
+                }
+                drop(fetched);
+                return self.read(app, max).await;
             }
         }
         Ok(())
     }
 
     /// `{"events":[{"partition","offset","event"}],"next":{"0":17}}`
-    fn into_json(self) -> Vec<u8> {
+    fn into_json(mut self) -> (Vec<u8>, Share) {
         let mut out = Vec::with_capacity(self.bytes + 64);
         out.extend_from_slice(b"{\"events\":[");
         for (n, (partition, offset, event)) in self.page.iter().enumerate() {
@@ -308,6 +378,11 @@ impl Reading {
             out.extend_from_slice(format!("{comma}\"{partition}\":{offset}").as_bytes());
         }
         out.extend_from_slice(b"}}");
-        out
+        drop(self.page);
+        let (before, after) = (self.share.bytes(), out.capacity());
+        self.share.shrink(before.saturating_sub(after));
+        // Texts with much to be escaped may be longer than was thought.
+        self.share.grow_anyway(after.saturating_sub(before));
+        (out, self.share)
     }
 }

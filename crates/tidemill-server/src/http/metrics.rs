@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use tidemill_broker::{Broker, Health};
+use tidemill_core::budget::{Budget, Class};
 
 use super::problem::{Kind, Problem};
 use crate::app::App;
@@ -22,6 +23,7 @@ type Labels = Vec<(&'static str, String)>;
 /// All metrics.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut registry = Registry::with_prefix("tidemill");
+    add_memory(&app.memory, &mut registry);
     add_topics(&app, &mut registry).await?;
     if let Some(broker) = &app.broker {
         add_groups(broker, &mut registry);
@@ -35,6 +37,26 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         Ok(()) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()),
         Err(error) => Err(Problem::new(Kind::Internal, error.to_string())),
     }
+}
+
+/// What is taken of the memory budget.
+fn add_memory(memory: &Budget, registry: &mut Registry) {
+    let used = Family::<Labels, Gauge>::default();
+    for class in Class::ALL {
+        let labels = vec![("class", class.name().to_owned())];
+        set(&used, &labels, memory.used(class) as u64);
+    }
+    let gauge = |bytes: usize| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        gauge
+    };
+    let help = "Memory that is taken for what is on its way, by what for";
+    registry.register_with_unit("memory", help, Unit::Bytes, used);
+    let help = "Memory that may be taken for what is on its way";
+    registry.register_with_unit("memory_limit", help, Unit::Bytes, gauge(memory.limit()));
+    let help = "Memory beyond the limit, of single things that are larger than their part of it";
+    registry.register_with_unit("memory_over", help, Unit::Bytes, gauge(memory.over()));
 }
 
 /// What each partition holds.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
+use tidemill_core::budget::{Budget, Class};
 
-use super::outbox::{NotSent, Outbox, Parcel, Payload, Waiting};
+use super::outbox::{NotSent, Outbox, Parcel, Payload};
 use super::rooms::{ClientId, RoomRefused, Rooms};
-use crate::limits::OUTBOXES_TOTAL_MAX_BYTES;
 use crate::metrics::Metrics;
 
 /// What reaches one client.
@@ -32,8 +32,8 @@ impl Client {
 pub(crate) struct Clients {
     /// Who is in which room. Held only for the time of a look-up and of pushes that never wait.
     rooms: Mutex<Rooms<Arc<Client>>>,
-    /// The bytes that wait for all of them.
-    waiting: Waiting,
+    /// Where what waits for them has its memory.
+    memory: Budget,
     metrics: Arc<Metrics>,
 }
 
@@ -47,12 +47,17 @@ pub(crate) enum Audience<'a> {
 }
 
 impl Clients {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, memory: Budget) -> Self {
         Self {
             rooms: Mutex::default(),
-            waiting: Waiting::default(),
+            memory,
             metrics,
         }
+    }
+
+    /// Where what waits has its memory.
+    pub(crate) fn memory(&self) -> &Budget {
+        &self.memory
     }
 
     /// Nothing panics while the lock is held, so a poisoned one still holds a whole state.
@@ -135,9 +140,19 @@ impl Clients {
         }
     }
 
-    /// The text of an event, ready to be sent.
+    /// The text of an event, ready to be sent. Where there is no memory for it, the clients for
+    /// whom the most waits are given up until there is.
     pub(crate) fn payload(&self, json: Box<RawValue>) -> Arc<Payload> {
-        Payload::new(json, &self.waiting)
+        let bytes = json.get().len();
+        let mut share = self.memory.empty(Class::Outboxes);
+        while !share.grow(bytes) {
+            if !self.give_up_most() {
+                // Nothing waits: it is more than the bound by itself.
+                share.grow_anyway(bytes);
+                break;
+            }
+        }
+        Payload::new(json, share)
     }
 
     /// Hands an event to each client of the audience, once. Waits a bounded time for those that
@@ -160,7 +175,9 @@ impl Clients {
             }
         }
         drop(parcel);
-        self.keep_budget();
+        let waiting = self.memory.used(Class::Outboxes);
+        let shown = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.metrics.waiting_bytes.set(shown);
     }
 
     /// Pushes without waiting; tells who has no room.
@@ -194,24 +211,19 @@ impl Clients {
         }
     }
 
-    /// Gives up the clients with the most until all together wait for less than the bound.
-    fn keep_budget(&self) {
-        loop {
-            let waiting = self.waiting.load(Ordering::Relaxed);
-            let shown = i64::try_from(waiting).unwrap_or(i64::MAX);
-            self.metrics.waiting_bytes.set(shown);
-            if waiting <= OUTBOXES_TOTAL_MAX_BYTES {
-                return;
+    /// Gives up the client for whom the most waits; answers whether something waited for it.
+    fn give_up_most(&self) -> bool {
+        let mut rooms = self.lock();
+        let most = rooms
+            .everyone()
+            .map(|(id, client)| (client.outbox.bytes(), id, Arc::clone(client)))
+            .max_by_key(|(bytes, id, _)| (*bytes, *id));
+        match most {
+            Some((1.., id, client)) => {
+                self.give_up(id, &client, &mut rooms);
+                true
             }
-            let mut rooms = self.lock();
-            let most = rooms
-                .everyone()
-                .map(|(id, client)| (client.outbox.bytes(), id, Arc::clone(client)))
-                .max_by_key(|(bytes, id, _)| (*bytes, *id));
-            match most {
-                Some((1.., id, client)) => self.give_up(id, &client, &mut rooms),
-                _ => return,
-            }
+            _ => false,
         }
     }
 }
@@ -228,7 +240,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_given_up_and_the_others_get_everything() {
         let metrics = Arc::new(Metrics::new());
-        let clients = Arc::new(Clients::new(Arc::clone(&metrics)));
+        let clients = Clients::new(Arc::clone(&metrics), Budget::default());
+        let clients = Arc::new(clients);
         let (_, stuck) = clients.add();
         let (_, reader) = clients.add();
         let events = OUTBOX_MAX_EVENTS * 2;
@@ -253,9 +266,10 @@ mod tests {
     #[tokio::test]
     async fn all_outboxes_together_are_bounded() {
         let metrics = Arc::new(Metrics::new());
-        let clients = Clients::new(Arc::clone(&metrics));
+        let memory = Budget::new(64 * 1024 * 1024);
+        let clients = Clients::new(Arc::clone(&metrics), memory.clone());
         let share = OUTBOX_MAX_BYTES - 2;
-        let holders = OUTBOXES_TOTAL_MAX_BYTES / share + 2;
+        let holders = memory.max(Class::Outboxes) / share + 2;
         let all: Vec<_> = (0..holders).map(|_| clients.add()).collect();
         for (n, (id, _)) in all.iter().enumerate() {
             let room = format!("room{n}");
@@ -263,7 +277,8 @@ mod tests {
             let text = raw(format!("\"{}\"", "x".repeat(share - 2)));
             clients.deliver(Audience::Rooms([&room, "-"]), text).await;
         }
-        assert!(clients.waiting.load(Ordering::Relaxed) <= OUTBOXES_TOTAL_MAX_BYTES);
+        assert!(memory.used(Class::Outboxes) >= share);
+        assert_eq!(memory.over(), 0);
         assert!(metrics.clients_slow.get() >= 1);
     }
 }

@@ -134,7 +134,11 @@ impl Reader {
     /// goes on to `known`: what is durable can be read a moment before the watch tells of it, so
     /// an end may be told of late.
     async fn begun_anew(&self, key: &(TopicName, Partition), known: Offset) -> Option<Offset> {
-        match self.bus.fetch(fetch_of(key, known)).await {
+        match self
+            .bus
+            .fetch(fetch_of(key, known, self.fetch_bytes()))
+            .await
+        {
             Err(FetchError::OutOfRange { earliest, end, .. }) if end < known => Some(earliest),
             _ => None,
         }
@@ -148,7 +152,11 @@ impl Reader {
         position: Offset,
     ) -> Result<Option<Offset>, ()> {
         let (topic, partition) = key;
-        match self.bus.fetch(fetch_of(key, position)).await {
+        match self
+            .bus
+            .fetch(fetch_of(key, position, self.fetch_bytes()))
+            .await
+        {
             Ok(Fetched { events, next, .. }) => {
                 for (_, event) in events {
                     self.deliver(topic, &event).await;
@@ -172,6 +180,11 @@ impl Reader {
         }
     }
 
+    /// Bytes of one read: little where the memory is.
+    fn fetch_bytes(&self) -> usize {
+        FEED_FETCH_BYTES.min(self.clients.memory().limit() / 64)
+    }
+
     async fn deliver(&self, topic: &TopicName, event: &Event) {
         let (envelope, json) = text_of(event);
         let public = topic.as_str() == DEFAULT_TOPIC && *envelope.target() == Member::Absent;
@@ -184,13 +197,17 @@ impl Reader {
     }
 }
 
-fn fetch_of((topic, partition): &(TopicName, Partition), offset: Offset) -> Fetch {
+fn fetch_of(
+    (topic, partition): &(TopicName, Partition),
+    offset: Offset,
+    max_bytes: usize,
+) -> Fetch {
     Fetch {
         topic: topic.clone(),
         partition: *partition,
         offset,
         max_events: FEED_FETCH_EVENTS,
-        max_bytes: FEED_FETCH_BYTES,
+        max_bytes,
         wait: Duration::ZERO,
     }
 }

@@ -2,32 +2,28 @@
 //! by all clients that get it. Knows nothing of sockets.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tidemill_core::budget::Share;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::limits::{OUTBOX_MAX_BYTES, OUTBOX_MAX_EVENTS, OUTBOX_PATIENCE};
 
-/// Counts the bytes of all payloads that wait anywhere.
-pub(crate) type Waiting = Arc<AtomicUsize>;
-
-/// The JSON text of an event. Counted as waiting until the last client has it.
+/// The JSON text of an event. It has its memory until the last client has it.
 #[derive(Debug)]
 pub(crate) struct Payload {
     json: Box<RawValue>,
-    waiting: Waiting,
+    _share: Share,
 }
 
 impl Payload {
-    pub(crate) fn new(json: Box<RawValue>, waiting: &Waiting) -> Arc<Self> {
-        waiting.fetch_add(json.get().len(), Ordering::Relaxed);
+    pub(crate) fn new(json: Box<RawValue>, share: Share) -> Arc<Self> {
         Arc::new(Self {
             json,
-            waiting: Arc::clone(waiting),
+            _share: share,
         })
     }
 
@@ -38,12 +34,6 @@ impl Payload {
 
     fn len(&self) -> usize {
         self.json.get().len()
-    }
-}
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.len(), Ordering::Relaxed);
     }
 }
 
@@ -194,25 +184,28 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_core::budget::{Budget, Class};
+
     use super::*;
 
-    fn parcel(waiting: &Waiting, bytes: usize) -> Parcel {
+    fn parcel(memory: &Budget, bytes: usize) -> Parcel {
         let json = RawValue::from_string(format!("\"{}\"", "x".repeat(bytes - 2))).unwrap();
-        Parcel::Event(Payload::new(json, waiting))
+        let share = memory.take(Class::Outboxes, bytes).unwrap();
+        Parcel::Event(Payload::new(json, share))
     }
 
     #[tokio::test]
     async fn an_outbox_is_bounded_in_events_and_bytes() {
-        let waiting = Waiting::default();
+        let memory = Budget::default();
         let outbox = Outbox::new();
-        let small = parcel(&waiting, 10);
+        let small = parcel(&memory, 10);
         for _ in 0..OUTBOX_MAX_EVENTS {
             outbox.push(&small).unwrap();
         }
         assert_eq!(outbox.push(&small), Err(NotSent::Full));
 
         let outbox = Outbox::new();
-        let large = parcel(&waiting, OUTBOX_MAX_BYTES + 1);
+        let large = parcel(&memory, OUTBOX_MAX_BYTES + 1);
         outbox.push(&large).expect("one event always goes in");
         assert_eq!(outbox.push(&small), Err(NotSent::Full));
         assert!(outbox.next().await.is_some());
@@ -221,25 +214,25 @@ mod tests {
 
     #[tokio::test]
     async fn shared_text_is_counted_once_and_given_back() {
-        let waiting = Waiting::default();
+        let memory = Budget::default();
         let boxes = [Outbox::new(), Outbox::new()];
-        let event = parcel(&waiting, 1000);
+        let event = parcel(&memory, 1000);
         for outbox in &boxes {
             outbox.push(&event).unwrap();
         }
         drop(event);
-        assert_eq!(waiting.load(Ordering::Relaxed), 1000);
+        assert_eq!(memory.used(Class::Outboxes), 1000);
         boxes[0].next().await.unwrap();
         boxes[1].close();
-        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.used(Class::Outboxes), 0);
         assert!(boxes[1].next().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn others_wait_for_a_full_outbox_only_so_long() {
-        let waiting = Waiting::default();
+        let memory = Budget::default();
         let outbox = Outbox::new();
-        let small = parcel(&waiting, 10);
+        let small = parcel(&memory, 10);
         while outbox.push(&small).is_ok() {}
         let began = Instant::now();
         assert_eq!(outbox.push_patiently(&small).await, Err(NotSent::Full));
