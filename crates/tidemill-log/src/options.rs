@@ -58,6 +58,24 @@ pub enum Fault {
     RemoveEarly,
     /// Recovery takes damage for a torn end.
     IgnoreWitnesses,
+    /// A checkpoint syncs no full segment whose next one is begun and still empty.
+    PassOverFullSegment,
+    /// The head moves by what is not written when the snapshot is named, not when it was taken.
+    NeedByLaterDirt,
+    /// A compaction leaves out the latest record of a key, too.
+    DropLatest,
+    /// A compaction forgets records without a value as soon as it meets them.
+    ForgetEarly,
+    /// A segment that was written anew takes its place before it is synced.
+    SwapUnsynced,
+    /// A segment that was written anew takes its place without an entry of the journal.
+    SwapUnjournaled,
+    /// Retention removes the files of one segment more than its entry says.
+    ExpireOneMore,
+    /// A backup is taken without holding its moment.
+    SkipPin,
+    /// Recovery applies the first half of an entry's parts.
+    HalfAnEntry,
 }
 
 /// The settings of a log. Begin with [`Options::default`] and change fields.

@@ -82,6 +82,35 @@ fn whatever_is_done_before_its_time_is_caught() {
 }
 
 #[test]
+fn a_checkpoint_that_gives_up_too_much_is_caught() {
+    caught_after(Fault::PassOverFullSegment);
+    caught_after(Fault::NeedByLaterDirt);
+}
+
+#[test]
+fn a_compaction_that_loses_or_brings_back_something_is_caught() {
+    for fault in [
+        Fault::DropLatest,
+        Fault::ForgetEarly,
+        Fault::SwapUnsynced,
+        Fault::SwapUnjournaled,
+    ] {
+        caught_after(fault);
+    }
+}
+
+#[test]
+fn retention_that_takes_too_much_and_a_backup_that_holds_nothing_are_caught() {
+    caught_after(Fault::ExpireOneMore);
+    caught_after(Fault::SkipPin);
+}
+
+#[test]
+fn a_transaction_that_is_applied_half_is_caught() {
+    caught_after(Fault::HalfAnEntry);
+}
+
+#[test]
 fn a_recovery_that_takes_damage_for_a_torn_end_is_caught() {
     let specimen = Specimen::make(true).unwrap();
     let careless = specimen.with_fault(Fault::IgnoreWitnesses);

@@ -130,7 +130,8 @@ impl<M: Machine, T> Log<M, T> {
                     return None;
                 }
                 checkpoint.stage = Stage::Syncing;
-                let mut actions = self.store.sync(&checkpoint.partitions);
+                let careless = self.options.has(Fault::PassOverFullSegment);
+                let mut actions = self.store.sync(&checkpoint.partitions, careless);
                 if self.options.has(Fault::SkipSegmentSync) {
                     actions.clear();
                 }
@@ -189,10 +190,13 @@ impl<M: Machine, T> Log<M, T> {
             self.want_sync = true;
             return None;
         }
-        let needed = match self.options.has(Fault::MoveHeadTooFar) {
-            true => taken.lsn.next(),
-            false => taken.needed.min(taken.lsn.next()),
-        };
+        let mut needed = taken.needed.min(taken.lsn.next());
+        if self.options.has(Fault::MoveHeadTooFar) {
+            needed = taken.lsn.next();
+        } else if self.options.has(Fault::NeedByLaterDirt) {
+            let dirty = self.store.oldest_dirty().unwrap_or(self.committed.next());
+            needed = dirty.min(taken.lsn.next());
+        }
         let head = self.journal.place_of(needed, self.next);
         let mut superblock = Superblock {
             snapshot: self.superblock.snapshot + 1,

@@ -18,6 +18,7 @@ use crate::journal::group::GroupBuilder;
 use crate::journal::writer::{Asker, Room, Wanted};
 use crate::limits::SWAP_SEGMENTS_MAX;
 use crate::machine::{Lsn, Machine, PartitionId};
+use crate::options::Fault;
 use crate::segment::compact::{Compaction, Group, Plan, Progress, Rewritten};
 use crate::segment::{Segment, Times, partition_dir, paths};
 use crate::stats;
@@ -89,6 +90,7 @@ impl PartitionState {
             cleaned: self.cleaned,
             compression: settings.compression,
             now_ms: clock.wall_ms(),
+            drops_latest: false,
         })
     }
 
@@ -198,7 +200,10 @@ impl<M: Machine, T> Log<M, T> {
                     .into_iter()
                     .flat_map(|new| [new.log_path.clone(), new.sum_path.clone()].map(Action::Sync));
                 let dir = Action::SyncDir(partition_dir(compacting.id));
-                let actions = files.chain([dir]).collect();
+                let mut actions: Vec<Action> = files.chain([dir]).collect();
+                if self.options.has(Fault::SwapUnsynced) {
+                    actions.clear();
+                }
                 compacting.stage = Stage::Syncing(rewritten);
                 Some((BackgroundJob::Compaction(CompactionJob::Sync), actions))
             }
@@ -223,11 +228,16 @@ impl<M: Machine, T> Log<M, T> {
             partition.changing = false;
             let plan = partition.compaction(&self.clock, self.options.segment_max_bytes);
             let budget = self.journal_budget_bytes();
-            let Some(plan) = plan.filter(|plan| plan.largest_bytes() < budget) else {
+            let Some(mut plan) = plan.filter(|plan| plan.largest_bytes() < budget) else {
                 continue;
             };
             if let Some(partition) = self.store.partitions.get_mut(&id) {
                 partition.changing = true;
+            }
+            plan.drops_latest = self.options.has(Fault::DropLatest);
+            if self.options.has(Fault::ForgetEarly) {
+                let groups = plan.groups.iter_mut();
+                groups.for_each(|group| group.without_tombstones = true);
             }
             let cleaned = plan.cleaned;
             self.compacting = Some(Compacting {
@@ -326,7 +336,10 @@ impl<M: Machine, T> Log<M, T> {
         if let Stage::Swap { swap, last } = std::mem::replace(&mut compacting.stage, Stage::Working)
         {
             compacting.stage = Stage::Swapping { last };
-            if self.store.partitions.contains_key(&compacting.id) {
+            if self.options.has(Fault::SwapUnjournaled) {
+                let id = compacting.id;
+                self.swapped(self.committed, id, &swap);
+            } else if self.store.partitions.contains_key(&compacting.id) {
                 group.begin();
                 group.swap(compacting.id, swap);
                 group.keep();

@@ -300,10 +300,15 @@ impl PartitionState {
 
     /// What makes everything written so far durable: syncs of files, and the folders whose
     /// names are to be synced.
-    pub(crate) fn sync(&self, files: &mut Vec<Action>, dirs: &mut BTreeSet<Arc<str>>) {
+    pub(crate) fn sync(
+        &self,
+        files: &mut Vec<Action>,
+        dirs: &mut BTreeSet<Arc<str>>,
+        careless: bool,
+    ) {
         let dirty = |segment: &&Segment| segment.written != segment.synced;
         // The last one may have been begun and not be written to yet.
-        let begun = |segment: &&Segment| segment.written.bytes == 0;
+        let begun = |segment: &&Segment| segment.written.bytes == 0 && !careless;
         let written = self.segments.iter().rev().skip_while(begun);
         for segment in written.take_while(dirty) {
             files.push(Action::Sync(segment.log_path.clone()));

@@ -8,6 +8,7 @@ use super::background::BackgroundJob;
 use super::checkpoint::CheckpointJob;
 use crate::backup::Pinned;
 use crate::machine::Machine;
+use crate::options::Fault;
 
 /// Names a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,8 +54,10 @@ impl<M: Machine, T> Log<M, T> {
         }
         self.pins.last += 1;
         let id = PinId(self.pins.last);
-        self.pins.heads.insert(id);
-        self.pins.files.insert(id);
+        if !self.options.has(Fault::SkipPin) {
+            self.pins.heads.insert(id);
+            self.pins.files.insert(id);
+        }
         let pinned = Pinned {
             superblock: self.superblock,
             through: self.synced,

@@ -22,6 +22,7 @@ use crate::limits::{
     LOOKS_AT_ONCE,
 };
 use crate::machine::{Lsn, Machine, Now, PartitionId};
+use crate::options::Fault;
 use crate::segment::Segment;
 use crate::stats;
 
@@ -336,7 +337,16 @@ impl<M: Machine, T> Log<M, T> {
         bases: &[Offset],
         earliest: Offset,
     ) {
-        let gone = self.store.trim(id, bases, earliest);
+        let mut gone = self.store.trim(id, bases, earliest);
+        if self.options.has(Fault::ExpireOneMore) && !gone.is_empty() {
+            let partition = self.store.partitions.get(&id);
+            let next = partition.and_then(|partition| partition.segments.first());
+            gone.extend(next.map(|next| Gone::Segment {
+                id,
+                base: next.base,
+                generation: next.generation,
+            }));
+        }
         stats::add(&self.counters.expired_segments, gone.len() as u64);
         for gone in gone {
             self.removals.gone(lsn, gone);

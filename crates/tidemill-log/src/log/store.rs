@@ -353,11 +353,11 @@ impl Store {
     }
 
     /// What makes the written segments of these durable: files first, then each folder once.
-    pub(crate) fn sync(&self, ids: &[PartitionId]) -> Vec<Action> {
+    pub(crate) fn sync(&self, ids: &[PartitionId], careless: bool) -> Vec<Action> {
         let mut files = Vec::new();
         let mut dirs = BTreeSet::new();
         for partition in ids.iter().filter_map(|id| self.partitions.get(id)) {
-            partition.sync(&mut files, &mut dirs);
+            partition.sync(&mut files, &mut dirs, careless);
         }
         files.extend(dirs.into_iter().map(Action::SyncDir));
         files

@@ -147,6 +147,7 @@ impl Opening<'_> {
             + 1;
         let mut fresh = FreshJournal::begin(&self, &found, &needed, scanned.lap + 1, epoch)?;
         let mut replay = Replay::new(&mut machine, &mut store, snapshot_lsn);
+        replay.halves = self.options.has(Fault::HalfAnEntry);
         for header in &scanned.commits {
             let payload = fresh.copy(header)?;
             replay.commit(header, payload)?;

@@ -19,6 +19,8 @@ pub(super) struct Replay<'a, M> {
     store: &'a mut Store,
     /// The snapshot holds everything up to here, except records of segments.
     snapshot: Lsn,
+    /// A planted fault: of an entry the first half of its parts is applied.
+    pub(super) halves: bool,
     replayed: Replayed,
 }
 
@@ -40,6 +42,7 @@ impl<'a, M: Machine> Replay<'a, M> {
             machine,
             store,
             snapshot,
+            halves: false,
             replayed: Replayed::default(),
         }
     }
@@ -52,6 +55,8 @@ impl<'a, M: Machine> Replay<'a, M> {
     ) -> Result<(), OpenError> {
         self.store.set_epoch(header.epoch);
         decode(payload, header.count, header.first, |lsn, parts| {
+            let count = parts.len().div_ceil(1 + usize::from(self.halves));
+            let parts = parts.into_iter().take(count);
             parts.into_iter().try_for_each(|part| self.part(lsn, part))
         })
         .map_err(|(lsn, why)| OpenError::Entry { lsn, why })

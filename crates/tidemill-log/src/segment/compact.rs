@@ -51,9 +51,9 @@ impl Latest {
         true
     }
 
-    fn is_replaced(&self, key: &[u8], offset: Offset) -> bool {
+    fn is_replaced(&self, key: &[u8], offset: Offset, by_itself: bool) -> bool {
         let latest = self.offsets.get(&self.hash(key));
-        latest.is_some_and(|latest| offset < *latest)
+        latest.is_some_and(|latest| offset < *latest || (by_itself && offset == *latest))
     }
 }
 
@@ -80,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) cleaned: Offset,
     pub(crate) compression: CompressionType,
     pub(crate) now_ms: i64,
+    /// A planted fault: the latest record of a key is left out too.
+    pub(crate) drops_latest: bool,
 }
 
 /// A segment that was written anew.
@@ -340,7 +342,9 @@ impl Worker {
         let Some(key) = &record.key else {
             return true;
         };
-        let replaced = self.latest.is_replaced(key, record.offset);
+        let replaced = self
+            .latest
+            .is_replaced(key, record.offset, self.plan.drops_latest);
         let is_old = record.offset < self.mapped;
         let may_go = group.without_tombstones && is_old && !self.has_transactions;
         !replaced && (record.value.is_some() || !may_go)

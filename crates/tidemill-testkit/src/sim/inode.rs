@@ -2,6 +2,7 @@
 //! loss of power may leave of the difference. May not know: names, folders, threads.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::sim::pages::Pages;
 use crate::sim::random::Random;
@@ -9,8 +10,9 @@ use crate::sim::random::Random;
 /// What the media writes at once, in bytes.
 pub const SECTOR_BYTES: usize = 512;
 
-/// Most un-synced versions of one sector that are remembered; older ones count as overwritten.
-const VERSIONS_MAX: usize = 4;
+/// Most un-synced versions of one sector that are remembered beside the newest; older ones count as
+/// overwritten.
+const VERSIONS_MAX: usize = 3;
 
 type Sector = [u8; SECTOR_BYTES];
 
@@ -30,7 +32,7 @@ pub(crate) struct Inode {
     media: Pages,
     /// A sync failed: the cache shows what the media may not have, and nothing is dirty.
     forgotten: bool,
-    /// Sectors whose cached bytes are newer than the media's, with every version since.
+    /// Sectors whose cached bytes are newer than the media's, with the versions between both.
     dirty: BTreeMap<usize, Vec<Sector>>,
     /// Changes of the length that the media does not know yet.
     lengths: Vec<LengthChange>,
@@ -99,17 +101,24 @@ impl Inode {
             return;
         }
         let end = position + bytes.len();
+        for sector in position / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            match self.dirty.entry(sector) {
+                Entry::Vacant(clean) => {
+                    clean.insert(Vec::new());
+                }
+                Entry::Occupied(mut dirty) => {
+                    let between = dirty.get_mut();
+                    if between.len() == VERSIONS_MAX {
+                        between.remove(0);
+                    }
+                    between.push(sector_of(&self.cache, sector));
+                }
+            }
+        }
         if end > self.cache.len() {
             self.lengths.push(LengthChange::Grown(end));
         }
         self.cache.write(position, bytes);
-        for sector in position / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
-            let versions = self.dirty.entry(sector).or_default();
-            if versions.len() == VERSIONS_MAX {
-                versions.remove(0);
-            }
-            versions.push(sector_of(&self.cache, sector));
-        }
     }
 
     /// Changes the length in the page cache.
@@ -124,17 +133,18 @@ impl Inode {
         self.cache.resize(len);
         self.lengths.push(LengthChange::Cut(len));
         self.dirty.split_off(&len.div_ceil(SECTOR_BYTES));
-        let last = len / SECTOR_BYTES;
-        if let Some(versions) = self.dirty.get_mut(&last) {
-            versions.push(sector_of(&self.cache, last));
-        }
     }
 
     /// A sync that succeeds: dirty pages and the length go to the media.
     pub(crate) fn sync(&mut self) {
         let changes = std::mem::take(&mut self.lengths);
+        let dirty = std::mem::take(&mut self.dirty);
+        if !self.forgotten {
+            self.media = self.cache.clone();
+            return;
+        }
         apply_lengths(&mut self.media, &changes);
-        for (sector, _) in std::mem::take(&mut self.dirty) {
+        for sector in dirty.into_keys() {
             put_sector(&mut self.media, sector, &sector_of(&self.cache, sector));
         }
     }
@@ -169,15 +179,15 @@ impl Inode {
             2 => (500_000, 0),
             _ => (400_000, 300_000),
         };
-        for (sector, versions) in std::mem::take(&mut self.dirty) {
+        for (sector, between) in std::mem::take(&mut self.dirty) {
             let old = sector_of(&self.media, sector);
-            let new = versions.last().copied().unwrap_or(old);
+            let new = sector_of(&self.cache, sector);
             let mut after = if random.chance(survive) {
                 fate.survived += 1;
                 new
             } else if random.chance(tear) {
                 fate.torn += 1;
-                tear_sector(&old, &versions, random)
+                tear_sector(&old, &new, &between, random)
             } else {
                 fate.vanished += 1;
                 continue;
@@ -228,14 +238,14 @@ fn apply_lengths(media: &mut Pages, changes: &[LengthChange]) {
 }
 
 /// Half new and half old, or a version that was overwritten before it was synced.
-fn tear_sector(old: &Sector, versions: &[Sector], random: &mut Random) -> Sector {
-    let picked = random.pick(versions).copied().unwrap_or(*old);
+fn tear_sector(old: &Sector, new: &Sector, between: &[Sector], random: &mut Random) -> Sector {
+    let picked = between.get(random.index(between.len() + 1)).unwrap_or(new);
     let cut = random.index(SECTOR_BYTES);
     let mut torn = *old;
     let new_first = random.chance(500_000);
     for (index, (torn, new)) in torn.iter_mut().zip(picked).enumerate() {
         if (index < cut) == new_first {
-            *torn = new;
+            *torn = *new;
         }
     }
     torn

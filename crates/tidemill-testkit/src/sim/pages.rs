@@ -107,7 +107,8 @@ impl Pages {
             let Some(page) = self.pages.get_mut(page) else {
                 continue;
             };
-            if page.bytes.get(inner..inner + step) == Some(new) {
+            if Arc::get_mut(page).is_none() && page.bytes.get(inner..inner + step) == Some(new) {
+                // It stays shared.
                 continue;
             }
             let own = Arc::make_mut(page);
