@@ -20,7 +20,7 @@ use crate::encode::{Places, sort};
 use crate::group::Group;
 use crate::inbox::Inboxes;
 use crate::info::Health;
-use crate::machine::{Append, BrokerMachine, Durable, Operation, Receipt, Refusal, Topic};
+use crate::machine::{Append, BrokerMachine, Client, Durable, Operation, Receipt, Refusal, Topic};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::Ids;
 use crate::transaction::{Alarm, Stable};
@@ -32,6 +32,8 @@ use crate::watch::{Closed, Listening};
 #[derive(Clone)]
 pub struct Broker {
     pub(crate) inner: Arc<Inner>,
+    /// Who publishes with this handle.
+    pub(crate) client: Client,
 }
 
 /// What the parts of a broker share. Members and settlements hold it too: a broker is open as
@@ -157,6 +159,7 @@ impl Inner {
         let (batches, places) = self.encode_for(name, route, events, |_, builder| builder)?;
         let append = Append {
             topic: name.clone(),
+            client: Client::Any,
             route,
             create,
             batches,
@@ -213,7 +216,21 @@ impl Broker {
     pub(crate) fn of(inner: Inner) -> Self {
         let inner = Arc::new(inner);
         Alarm::watch_over(&inner);
-        Self { inner }
+        let client = Client::Any;
+        Self { inner, client }
+    }
+
+    /// A handle on the same broker whose publishes take turns with those of other numbers, also
+    /// where they go to the same topic: who publishes much waits behind itself. Publishes of one
+    /// number to one topic keep the order in which they were begun; between two numbers there is
+    /// none but that of what was acknowledged before the other began. Handles without a number
+    /// are one publisher together.
+    #[must_use]
+    pub fn as_client(&self, number: u64) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            client: Client::Numbered(number),
+        }
     }
 
     /// Settings, then [`Builder::open`].

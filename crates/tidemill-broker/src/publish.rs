@@ -16,7 +16,7 @@ use crate::broker::{Broker, Inner};
 use crate::encode::Sorted;
 use crate::inbox::Answer;
 use crate::limits::{PUBLISH_MAX_EVENTS, REROUTES_MAX};
-use crate::machine::{Operation, Receipt, Refusal};
+use crate::machine::{Append, Client, Operation, Receipt, Refusal};
 use crate::metrics::add;
 
 impl Publisher for Broker {
@@ -26,8 +26,9 @@ impl Publisher for Broker {
         events: Vec<Event>,
     ) -> BoxFuture<'static, Result<Vec<Position>, PublishError>> {
         let inner = Arc::clone(&self.inner);
+        let client = self.client;
         Box::pin(async move {
-            let published = publish(&inner, topic, &events).await;
+            let published = publish(&inner, client, topic, &events).await;
             let counters = &inner.counters;
             match &published {
                 Ok(_) => {
@@ -54,6 +55,7 @@ impl Publisher for Broker {
 
 async fn publish(
     inner: &Inner,
+    client: Client,
     topic: TopicName,
     events: &[Event],
 ) -> Result<Vec<Position>, PublishError> {
@@ -71,6 +73,7 @@ async fn publish(
     for _ in 0..REROUTES_MAX {
         let create = inner.settings.auto_create_topics;
         let (append, places) = inner.encode(&topic, create, events)?;
+        let append = Append { client, ..append };
         match inner.submit(Operation::Publish(append)).await {
             Ok(Receipt::Appended(bases)) => {
                 let bases = bases.first().map(Vec::as_slice).unwrap_or_default();

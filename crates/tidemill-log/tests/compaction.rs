@@ -467,3 +467,41 @@ fn what_deletes_the_value_of_a_transaction_stays() {
         assert_eq!(believed(&log.rows()).get(&b"gone"[..]), None);
     }
 }
+
+#[test]
+fn what_a_compaction_did_not_end_goes_though_nothing_of_the_partition_was_to_be_recovered() {
+    let disk = memory();
+    let mut settings = compacted();
+    settings.compaction_lag_min_ms = 1000 * HOUR_MS;
+    let mut log = begin(&disk, settings);
+    log.turns(30, 3);
+    let before = log.rows();
+    // Everything is in synced segments: the next opening does not look into the folder.
+    log.log.close();
+    log.settle();
+    drop(log);
+    let topic = disk.list("topics").unwrap().remove(0);
+    let dir = format!("topics/{topic}/0");
+    let names = disk.list(&dir).unwrap();
+    let bases: Vec<_> = names
+        .iter()
+        .filter_map(|name| name.strip_suffix(".log"))
+        .collect();
+    assert!(bases.len() > 3, "{names:?}");
+    for base in &bases[..2] {
+        for end in ["log", "sum"] {
+            let path = format!("{dir}/{base}-1.{end}");
+            let file = disk.create(&path).unwrap();
+            file.write_at(0, &[Bytes::from_static(b"half")]).unwrap();
+        }
+    }
+    let mut log = ByHand::open_at(&disk, &small(), Registers::default(), after(10)).unwrap();
+    log.pass(20);
+    let mut left = disk.list(&dir).unwrap();
+    let mut names = names;
+    names.sort_unstable();
+    left.sort_unstable();
+    assert_eq!(left, names);
+    assert_eq!(log.rows(), before);
+    is_sound(disk.as_ref());
+}

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::http::Extensions;
 use tidemill_broker::{Broker, Health};
 use tidemill_core::Bus;
 use tidemill_core::budget::Budget;
 use tidemill_core::error::Unavailable;
 use tokio::sync::watch;
 
+use crate::connections::ConnectionId;
 use crate::http::body::Bodies;
 use crate::http::problem::{Kind, Problem};
 use crate::metrics::Metrics;
@@ -39,6 +41,15 @@ impl App {
                           behind its bus";
             Problem::new(Kind::NotSupported, detail)
         })
+    }
+
+    /// Where a connection's events go: who sends much waits behind itself.
+    pub(crate) fn publisher(&self, extensions: &Extensions) -> Bus {
+        let connection = extensions.get::<ConnectionId>();
+        match self.broker.as_ref().zip(connection) {
+            Some((broker, ConnectionId(number))) => broker.as_client(*number).bus(),
+            None => self.bus.clone(),
+        }
     }
 
     /// Whether events are taken now; if not, the problem says why.

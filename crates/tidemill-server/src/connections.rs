@@ -7,9 +7,12 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -131,6 +134,7 @@ async fn pause_after(error: &io::Error) {
 async fn run(stream: TcpStream, place: Place, router: Router, mut ended: watch::Receiver<()>) {
     let _ = stream.set_nodelay(true);
     let stalled = place.metrics.connections_stalled.clone();
+    let connection = place.connection;
     let guarded = StallGuard::new(stream, place, limits::WRITE_STALL_TIMEOUT, stalled);
     let mut builder = http1::Builder::new();
     builder
@@ -139,7 +143,10 @@ async fn run(stream: TcpStream, place: Place, router: Router, mut ended: watch::
         .max_headers(limits::HEADERS_MAX)
         .max_header_size(limits::HEAD_MAX_BYTES)
         .max_buf_size(limits::CONNECTION_BUFFER_BYTES);
-    let service = TowerToHyperService::new(router);
+    let service = Numbered {
+        service: TowerToHyperService::new(router),
+        connection,
+    };
     let connection = builder
         .serve_connection(TokioIo::new(guarded), service)
         .with_upgrades();
@@ -156,16 +163,40 @@ async fn run(stream: TcpStream, place: Place, router: Router, mut ended: watch::
     }
 }
 
+/// Tells each request which connection it came by.
+struct Numbered<S> {
+    service: S,
+    connection: ConnectionId,
+}
+
+impl<S: Service<hyper::Request<Incoming>>> Service<hyper::Request<Incoming>> for Numbered<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: hyper::Request<Incoming>) -> S::Future {
+        request.extensions_mut().insert(self.connection);
+        self.service.call(request)
+    }
+}
+
+/// The number of a connection; none comes twice. Each has one request at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
 /// One of the bounded number of connections; counted while it lives.
 struct Place {
+    connection: ConnectionId,
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
     fn new(permit: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         metrics.connections.inc();
         Self {
+            connection: ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
             metrics,
             _permit: permit,
         }

@@ -30,7 +30,7 @@ use tidemill_core::{Offset, varint};
 use tidemill_log::{Batch, Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 
 pub use self::operation::SeekTo;
-pub(crate) use self::operation::{Append, JoinTopic, Operation, Receipt, Refusal, Settled};
+pub(crate) use self::operation::{Append, Client, JoinTopic, Operation, Receipt, Refusal, Settled};
 pub use self::state::GroupKind;
 pub(crate) use self::state::{GroupId, GroupState, State, Topic};
 

@@ -11,11 +11,25 @@ use super::state::{GroupId, Topic};
 use crate::producer::ProducerError;
 use crate::transaction::{Done, TransactionOperation};
 
+/// Who publishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// Nobody in particular.
+    #[default]
+    Any,
+    /// The publisher of this number.
+    Numbered(u64),
+    /// The producer of this id.
+    Producer(i64),
+}
+
 /// Records for one topic, sorted into partitions already.
 #[derive(Clone, Debug)]
 pub(crate) struct Append {
     /// Where to.
     pub(crate) topic: TopicName,
+    /// Who publishes: those of one topic take turns, and each one's publishes keep their order.
+    pub(crate) client: Client,
     /// The topic as the batches were sorted for, or as it is to be made.
     pub(crate) route: Topic,
     /// Whether the topic is made where there is none.

@@ -10,7 +10,7 @@ use tidemill_log::{Batch, Demand, Draft, Now, PartitionId, PartitionSettings};
 
 use super::effect::Change;
 use super::heard::Heard;
-use super::operation::{Append, JoinTopic, Operation, Receipt, Refusal, SeekTo, Settled};
+use super::operation::{Append, Client, JoinTopic, Operation, Receipt, Refusal, SeekTo, Settled};
 use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind, GroupState, State, Topic};
 use super::transaction_effect::TransactionChange;
@@ -91,13 +91,17 @@ pub(super) fn demand(operation: &Operation) -> Demand {
     }
 }
 
-/// What concerns one topic keeps its order, what concerns one group does, and they take turns.
-/// The rest is one lane.
+/// What concerns one topic keeps its order, but for publishes of clients that are told apart: each
+/// of these keeps its own. What concerns one group keeps its order, and all of them take turns. The
+/// rest is one lane.
 fn lane(operation: &Operation) -> u64 {
     let mut hasher = DefaultHasher::new();
     match operation {
         Operation::Publish(append) | Operation::PublishAdded(append) => {
-            append.topic.hash(&mut hasher)
+            append.topic.hash(&mut hasher);
+            if append.client != Client::Any {
+                append.client.hash(&mut hasher);
+            }
         }
         Operation::CreateTopic { name, .. }
         | Operation::DeleteTopic { name }

@@ -36,6 +36,7 @@ fn append(to: &str, route: Topic, create: bool) -> Append {
         .unwrap();
     Append {
         topic: name(to),
+        client: Client::Any,
         route,
         create,
         batches: vec![(tidemill_core::Partition(0), builder.finish().unwrap())],

@@ -99,6 +99,7 @@ fn publish(n: i64, sequence: i32) -> Operation {
     builder.push(0, None, None, std::iter::empty()).unwrap();
     Operation::Publish(Append {
         topic: name(),
+        client: Client::Any,
         route: TOPIC,
         create: false,
         batches: vec![(PARTITION.partition, builder.finish().unwrap())],

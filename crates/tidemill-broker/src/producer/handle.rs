@@ -13,7 +13,7 @@ use super::init::ProducerIdentity;
 use crate::broker::{Broker, Inner};
 use crate::encode::{Places, Sorted};
 use crate::limits::PUBLISH_MAX_EVENTS;
-use crate::machine::{Append, Operation, Receipt};
+use crate::machine::{Append, Client, Operation, Receipt};
 use crate::metrics::add;
 
 /// An idempotent producer. Publishes one after the other; see [`Broker::producer`].
@@ -131,6 +131,7 @@ impl Producer {
         Ok(Sent {
             append: Append {
                 topic: topic.clone(),
+                client: Client::Producer(self.identity.id.0),
                 route,
                 create: false,
                 batches,

@@ -11,7 +11,7 @@ use super::batch::ProducerBatch;
 use super::error::ProducerError;
 use super::ids::{ProducerEpoch, ProducerId, Sequence};
 use crate::broker::{Broker, Inner};
-use crate::machine::{Append, Operation, Receipt, Topic};
+use crate::machine::{Append, Client, Operation, Receipt, Topic};
 use crate::metrics::add;
 use crate::transaction::Begins;
 
@@ -72,8 +72,11 @@ impl Broker {
         check(inner, &batch)?;
         let route = inner.topic_with(&topic, partition)?;
         let (records, bytes) = (batch.record_count(), batch.size_bytes());
+        let producer = batch.producer();
+        let client = producer.map_or(self.client, |producer| Client::Producer(producer.id));
         let append = Append {
             topic,
+            client,
             route,
             create: false,
             batches: vec![(partition, batch)],

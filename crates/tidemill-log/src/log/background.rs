@@ -21,6 +21,8 @@ use crate::superblock::Superblock;
 #[derive(Debug)]
 pub(super) enum BackgroundJob {
     Remove,
+    /// What a compaction that did not end has written is removed.
+    Leftovers,
     /// Nothing is done, so that it is told how much space there is.
     Look,
     Zero {
@@ -130,10 +132,11 @@ impl<M: Machine, T> Log<M, T> {
     }
 
     pub(super) fn finished_background(&mut self, job: BackgroundJob) {
-        let wrote = !matches!(job, BackgroundJob::Remove | BackgroundJob::Look);
+        use BackgroundJob::{Leftovers, Look, Remove};
+        let wrote = !matches!(job, Remove | Leftovers | Look);
         match job {
             BackgroundJob::Remove => self.removals.finished(true),
-            BackgroundJob::Look => {}
+            BackgroundJob::Leftovers | BackgroundJob::Look => {}
             BackgroundJob::Zero { bytes } => self.journal.made(bytes),
             BackgroundJob::Segments(parts) => {
                 let bytes = self.store.wrote(&parts, self.clock.wall_ms());

@@ -94,6 +94,19 @@ impl PartitionState {
         })
     }
 
+    /// The files that a compaction of the segments as they are would write: they are there where
+    /// one did not end.
+    fn unfinished_paths(&self) -> Vec<Arc<str>> {
+        let newest = self.segments.iter().map(|one| one.generation).max();
+        let next = newest.unwrap_or_default() + 1;
+        let of_segment = |segment: &Segment| {
+            let (id, base) = (self.id, segment.base);
+            let generations = segment.generation + 1..=next;
+            generations.flat_map(move |generation| paths(id, base, generation))
+        };
+        self.segments.iter().flat_map(of_segment).collect()
+    }
+
     /// What is written anew as one. Segments are put together once nothing in them waits for a
     /// time any more, so that a record without a value never waits twice.
     fn groups(&self, eligible: &[&Segment], now_ms: i64, most_bytes: u64) -> Vec<Group> {
@@ -174,11 +187,14 @@ impl Store {
 }
 
 impl<M: Machine, T> Log<M, T> {
-    /// The next piece of a compaction.
+    /// The next piece of a compaction, or of cleaning up after one that did not end.
     pub(super) fn compaction_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
         if self.closing {
             self.give_up_compaction();
             return None;
+        }
+        if let Some(leftovers) = self.leftovers_step() {
+            return Some(leftovers);
         }
         self.begin_compaction();
         let gone =
@@ -214,12 +230,32 @@ impl<M: Machine, T> Log<M, T> {
         }
     }
 
+    /// Removes what compactions of an earlier opening did not end, one partition after the other:
+    /// where nothing else of a partition was to be recovered its folder was not looked into.
+    fn leftovers_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
+        // A backup may be copying what it saw.
+        if self.pins.hold_files() {
+            return None;
+        }
+        loop {
+            let id = self.leftovers.pop_front()?;
+            let partition = self.store.partitions.get(&id);
+            let paths = partition.map_or_else(Vec::new, PartitionState::unfinished_paths);
+            if !paths.is_empty() {
+                self.steps_since_compaction = 0;
+                let actions = paths.into_iter().map(Action::Remove).collect();
+                return Some((BackgroundJob::Leftovers, actions));
+            }
+        }
+    }
+
     /// Begins with the next partition that is worth it.
     fn begin_compaction(&mut self) {
         // A file whose name waits to be removed must not be written again.
         while self.compacting.is_none()
             && !self.pins.hold_files()
             && self.removals.is_empty()
+            && self.leftovers.is_empty()
             && let Some(id) = self.store.compactions.pop_front()
         {
             let Some(partition) = self.store.partitions.get_mut(&id) else {

@@ -130,6 +130,8 @@ pub struct Log<M: Machine, T> {
     background_io: Option<(IoId, BackgroundJob)>,
     checkpoint: Option<Checkpoint>,
     compacting: Option<Compacting>,
+    /// Partitions in which a compaction may not have ended before the log was opened.
+    leftovers: VecDeque<PartitionId>,
     /// Steps in the background since the last one of a compaction.
     steps_since_compaction: u32,
     /// The newest snapshot holds everything up to here.
@@ -186,6 +188,9 @@ impl<M: Machine, T> Log<M, T> {
         removals.stuck(recovered.stuck);
         let mut tails = recovered.options.memory.empty(Class::Tails);
         tails.grow_anyway(recovered.store.tail_bytes);
+        let partitions = recovered.store.partitions.values();
+        let compacts = partitions.filter(|one| one.settings.cleanup.compacts());
+        let leftovers = compacts.map(|one| one.id).collect();
         Self {
             entrance: Entrance::new(&recovered.options.memory),
             tails,
@@ -206,6 +211,7 @@ impl<M: Machine, T> Log<M, T> {
             background_io: None,
             checkpoint: None,
             compacting: None,
+            leftovers,
             steps_since_compaction: 0,
             snapshot_lsn: recovered.snapshot_lsn,
             removals,
@@ -345,6 +351,9 @@ impl<M: Machine, T> Log<M, T> {
                     // The next opening tries again; nothing depends on it.
                     tracing::warn!(%failure, "something that is no longer needed stays");
                     self.removals.finished(false);
+                }
+                Err(failure) if matches!(job, BackgroundJob::Leftovers) => {
+                    tracing::warn!(%failure, "what a compaction did not end stays");
                 }
                 Err(failure) if failure.is_full() => self.background_full(&job, &failure),
                 Err(failure) => self.fail(&failure.to_string()),

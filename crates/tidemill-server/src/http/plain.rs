@@ -36,7 +36,10 @@ pub(crate) async fn publish(
     check_media_type(&parts.headers)?;
     let (topic, event) = event_of(&received.bytes)?;
     let id = event.id().clone();
-    let positions = app.bus.publish(topic, vec![event]).await?;
+    let positions = app
+        .publisher(&parts.extensions)
+        .publish(topic, vec![event])
+        .await?;
     let position = positions.into_iter().next();
     let position = position
         .ok_or_else(|| Problem::new(Kind::Internal, "the bus gave no position for the event"))?;

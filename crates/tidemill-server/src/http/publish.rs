@@ -61,7 +61,11 @@ pub(crate) async fn publish(
     let ids: Vec<EventId> = events.iter().map(|event| event.id().clone()).collect();
     let positions = match events.is_empty() {
         true => Vec::new(),
-        false => app.bus.publish(topic, events).await?,
+        false => {
+            app.publisher(&parts.extensions)
+                .publish(topic, events)
+                .await?
+        }
     };
     app.metrics.published(positions.len() as u64);
     let mut accepted = ids.iter().zip(&positions);
