@@ -505,3 +505,39 @@ fn what_a_compaction_did_not_end_goes_though_nothing_of_the_partition_was_to_be_
     assert_eq!(log.rows(), before);
     is_sound(disk.as_ref());
 }
+
+/// It was noted by the wall clock when a segment was compacted, and what had waited for a moment
+/// only was gone once the clock was put right.
+#[test]
+fn a_wall_clock_that_was_back_takes_no_time_from_a_record_without_a_value() {
+    let disk = memory();
+    let mut log = begin(&disk, compacted());
+    // Their own time lies before anything that the clock shows.
+    let put = |log: &mut ByHand, key: &str, value: Option<[u8; 100]>| {
+        let row = (0, Some(key.into()), value.map(|value| value.to_vec()));
+        log.run(Operation::Records(id(), vec![row])).unwrap();
+    };
+    put(&mut log, "gone", Some([1; 100]));
+    put(&mut log, "gone", None);
+    (0..90).for_each(|turn| put(&mut log, &format!("key-{}", turn % 3), Some([turn; 100])));
+    let mut log = reopen(log, &disk, 1_000);
+    for millis in [10_000, 11_500, 13_000, 14_500] {
+        let wall_ms = START_MS - 10 * HOUR_MS + millis;
+        log.log.tick(Now {
+            wall: Timestamp::from_millisecond(wall_ms as i64).unwrap(),
+            ..after(millis)
+        });
+        log.settle();
+    }
+    assert_eq!(log.log.counters().read().compactions, 1);
+    (0..180).for_each(|turn| put(&mut log, &format!("key-{}", turn % 3), Some([turn; 100])));
+    let mut log = reopen(log, &disk, 20_000);
+    log.pass(30_000);
+    assert_eq!(log.log.counters().read().compactions, 1);
+    let told = log.rows().into_iter();
+    let told: Vec<_> = told
+        .filter(|(_, key, _)| key.as_deref() == Some(b"gone"))
+        .map(|(_, _, value)| value)
+        .collect();
+    assert_eq!(told, [None], "half a minute is no hour");
+}

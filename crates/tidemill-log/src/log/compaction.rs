@@ -89,7 +89,8 @@ impl PartitionState {
             groups: self.groups(&eligible, now_ms, most_bytes),
             cleaned: self.cleaned,
             compression: settings.compression,
-            now_ms: clock.wall_ms(),
+            // Ages never reach further: where the wall clock is back now, it is put right at once.
+            now_ms: clock.believed_ms(),
             drops_latest: false,
         })
     }

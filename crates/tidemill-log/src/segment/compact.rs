@@ -79,6 +79,7 @@ pub(crate) struct Plan {
     /// Everything before was compacted.
     pub(crate) cleaned: Offset,
     pub(crate) compression: CompressionType,
+    /// What the segments are noted to be compacted at.
     pub(crate) now_ms: i64,
     /// A planted fault: the latest record of a key is left out too.
     pub(crate) drops_latest: bool,
