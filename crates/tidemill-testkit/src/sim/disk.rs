@@ -33,72 +33,19 @@
 //! Everything follows from the seed and the order of the calls. May not know: what the files
 //! mean, the clock, the real file system.
 
+mod device;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use tidemill_log::{Disk, DiskFile, DiskLock};
+#[cfg(doc)]
+use tidemill_log::Disk;
 
-use crate::sim::inode::{Fate, Inode};
+pub use crate::sim::faults::{Counts, Faults};
+use crate::sim::inode::Inode;
 use crate::sim::names::{Names, Number};
 use crate::sim::random::{Random, mix};
-
-/// Which faults are injected while the simulated machine runs; chances are parts per million.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    /// A `sync_data` fails.
-    pub sync_failure: u32,
-    /// A `write_at` fails without effect.
-    pub write_failure: u32,
-    /// A `write_at` fails after a part of its bytes.
-    pub short_write: u32,
-    /// An un-synced sector that survives a loss of power has one wrong bit.
-    pub flip_unsynced: u32,
-    /// Most bytes that all files together may have.
-    pub space_max_bytes: Option<u64>,
-}
-
-/// What a disk did so far. Counts, for tests that show that each fault happens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Writes that succeeded.
-    pub writes: u64,
-    /// Syncs of files that succeeded.
-    pub syncs: u64,
-    /// Syncs that failed.
-    pub syncs_failed: u64,
-    /// Writes that failed without effect.
-    pub writes_failed: u64,
-    /// Writes that failed after a part.
-    pub writes_short: u64,
-    /// Writes refused for want of space.
-    pub writes_full: u64,
-    /// Changes of names taken back by losses of power.
-    pub names_vanished: u64,
-    /// What became of un-synced sectors at losses of power.
-    pub fate: Fate,
-}
-
-impl Counts {
-    /// Counts another disk's.
-    pub fn add(&mut self, other: &Self) {
-        self.writes += other.writes;
-        self.syncs += other.syncs;
-        self.syncs_failed += other.syncs_failed;
-        self.writes_failed += other.writes_failed;
-        self.writes_short += other.writes_short;
-        self.writes_full += other.writes_full;
-        self.names_vanished += other.names_vanished;
-        self.fate.add(other.fate);
-    }
-
-    /// How often a call failed.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
-        self.syncs_failed + self.writes_failed + self.writes_short + self.writes_full
-    }
-}
 
 #[derive(Clone, Debug)]
 struct World {
@@ -414,116 +361,6 @@ impl World {
             self.inode(number)?.sync();
         }
         self.counts.syncs += 1;
-        Ok(())
-    }
-}
-
-impl SimDisk {
-    fn enter(&self) -> io::Result<MutexGuard<'_, World>> {
-        enter(&self.world, self.life)
-    }
-
-    fn file(&self, number: Number) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile {
-            world: Arc::clone(&self.world),
-            life: self.life,
-            number,
-        })
-    }
-}
-
-impl Disk for SimDisk {
-    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let mut world = self.enter()?;
-        world.change()?;
-        let number = world.names.create(path)?;
-        world.files.insert(number, Arc::default());
-        Ok(self.file(number))
-    }
-
-    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let number = self.enter()?.names.open(path)?;
-        Ok(self.file(number))
-    }
-
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.enter()?.names.list(dir)
-    }
-
-    fn make_dir(&self, dir: &str) -> io::Result<()> {
-        let mut world = self.enter()?;
-        world.change()?;
-        world.names.make_dir(dir)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut world = self.enter()?;
-        world.change()?;
-        world.names.rename(from, to)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        let mut world = self.enter()?;
-        world.change()?;
-        world.names.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        let mut world = self.enter()?;
-        world.change()?;
-        if world.sync_fails() {
-            return Err(injected("injected: the sync of the folder failed"));
-        }
-        world.names.sync_dir(dir)
-    }
-
-    fn available_bytes(&self) -> Option<u64> {
-        let world = self.enter().ok()?;
-        let max = world.faults.space_max_bytes?;
-        Some(max.saturating_sub(world.used_bytes()))
-    }
-
-    fn lock(&self) -> io::Result<DiskLock> {
-        let mut world = self.enter()?;
-        if world.locked_in.is_some() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        world.locked_in = Some(self.life);
-        Ok(DiskLock::new(Unlock {
-            world: Arc::clone(&self.world),
-            life: self.life,
-        }))
-    }
-}
-
-impl DiskFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        let world = enter(&self.world, self.life)?;
-        let inode = world.files.get(&self.number);
-        Ok(inode.ok_or(io::ErrorKind::NotFound)?.len() as u64)
-    }
-
-    fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let world = enter(&self.world, self.life)?;
-        let inode = world.files.get(&self.number);
-        Ok(inode
-            .ok_or(io::ErrorKind::NotFound)?
-            .read(position as usize, buf))
-    }
-
-    fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {
-        let all = pieces.concat();
-        enter(&self.world, self.life)?.write(self.number, position, &all)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        enter(&self.world, self.life)?.sync(self.number)
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        let mut world = enter(&self.world, self.life)?;
-        world.change()?;
-        world.inode(self.number)?.truncate(len as usize);
         Ok(())
     }
 }

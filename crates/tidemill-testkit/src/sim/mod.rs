@@ -5,6 +5,7 @@ pub mod checker;
 pub mod crash;
 pub mod damage;
 pub mod disk;
+mod faults;
 pub mod image;
 mod inode;
 pub mod ledger;

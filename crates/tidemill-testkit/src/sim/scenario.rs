@@ -93,4 +93,4 @@ fn draw_faults(random: &mut Random) -> Faults {
 }
 
 /// What the wall clock shows first: later than any event's own timestamp.
-pub const WALL_BEGINS_MS: u64 = 10_000_000;
+pub const WALL_BEGINS_MS: u64 = 1_000_000_000;

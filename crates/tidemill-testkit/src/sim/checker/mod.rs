@@ -345,7 +345,7 @@ impl Checker {
         state: &State,
         model: &Model,
     ) -> Result<Seen, Broken> {
-        is_as(state, model)?;
+        model.is(state)?;
         judge(reader, model, self.ever(), &self.around)
     }
 
@@ -360,7 +360,7 @@ impl Checker {
             state.ok_or_else(|| Broken("the machine was not told that it recovered".to_owned()))?;
         let model = self.beginning(state.applied, self.floor(death));
         let model = model.map_err(|Broken(why)| Broken(format!("{why} ({death:?})")))?;
-        is_as(&state, &model)?;
+        model.is(&state)?;
         let applied = state.applied as usize;
         self.shared.enter().sealed.truncate(applied);
         if death == Death::PowerLost && !self.every_commit {
@@ -395,14 +395,4 @@ impl Checker {
         });
         created.collect::<Vec<_>>().into_iter()
     }
-}
-
-/// The state is the model's.
-fn is_as(state: &State, model: &Model) -> Checked {
-    promise!(
-        *state == model.state,
-        "the state came back as {state:?} instead of {:?}",
-        model.state
-    );
-    Ok(())
 }

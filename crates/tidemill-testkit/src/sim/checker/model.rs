@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::{Checked, promise};
 use crate::sim::ledger::{EventRef, Kind, Operation, Part, State, events_of, marker};
 
 /// The model of a beginning of the history.
@@ -24,6 +25,16 @@ impl Model {
             .into_iter()
             .for_each(|operation| model.perform(operation));
         model
+    }
+
+    /// The state that came back is the model's.
+    pub(super) fn is(&self, state: &State) -> Checked {
+        promise!(
+            *state == self.state,
+            "the state came back as {state:?} instead of {:?}",
+            self.state
+        );
+        Ok(())
     }
 
     /// Does an operation, as the log should.
