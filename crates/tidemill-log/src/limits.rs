@@ -13,6 +13,14 @@ pub const UNCOMPRESSED_MAX_BYTES: usize = BATCH_MAX_BYTES;
 /// Everything in the journal and every padded block is a multiple of this many bytes.
 pub const BLOCK_BYTES: usize = 4096;
 
+/// Writes of at least this many bytes go past the page cache, but for what of them is no whole
+/// block; smaller ones do so if they are whole blocks alone.
+pub const DIRECT_WRITE_FROM_BYTES: usize = 128 * 1024;
+
+/// Bytes that one such write takes at most. Its memory lies beside the data's own; and a larger
+/// one keeps the disk from those who wait for a commit.
+pub const DIRECT_PIECE_BYTES: usize = 1280 * 1024;
+
 /// A group takes no further operation once its entries have this many bytes.
 pub const GROUP_BYTES: usize = 4 * 1024 * 1024;
 

@@ -12,7 +12,9 @@ use common::{
 use tidemill_core::Offset;
 use tidemill_core::error::Unavailable;
 use tidemill_log::driver::{FileDisk, MemoryDisk};
-use tidemill_log::{CommitError, Disk, FlushPolicy, Health, OpenError, Options, Read, Step};
+use tidemill_log::{
+    CommitError, Disk, FlushPolicy, Health, Io, Lane, OpenError, Options, Read, Step,
+};
 
 fn memory() -> Arc<dyn Disk> {
     Arc::new(MemoryDisk::new(1 << 30))
@@ -387,4 +389,46 @@ fn whoever_publishes_much_waits_behind_itself_alone() {
     assert_eq!(commits_of_small, Some(1), "it is in the first commit");
     done.retain(|token| *token != small);
     assert_eq!(done, flood, "those of one topic keep their order");
+}
+
+#[test]
+fn checkpoints_go_on_while_there_is_always_a_segment_to_write() {
+    let disk = memory();
+    let mut options = small();
+    options.journal_max_bytes = 256 * 1024 * 1024;
+    options.segment_max_bytes = 64 * 1024 * 1024;
+    let after = options.checkpoint_after_bytes;
+    let id = partition(1, 0);
+    let mut log = ByHand::open(&disk, &options).unwrap();
+    log.run(Operation::Create(id)).unwrap();
+    let (mut background, mut ended) = (None, None::<Io>);
+    let (mut commits, mut waiting) = (0, 0);
+    while commits < 400 {
+        // Whenever a step is handed out, enough for the next segment waits to be committed.
+        while waiting < 3 {
+            log.submit(Operation::Publish(id, vec![value(waiting, 32 * 1024)]));
+            waiting += 1;
+        }
+        match log.log.poll() {
+            // It ends after the next commit, or where nothing goes on without its end.
+            Step::Io(io) if io.lane == Lane::Background => background = Some(io),
+            Step::Io(io) => {
+                log.log.finish(io.id, io.run(&log.files));
+                commits += 1;
+                ended = background.take();
+            }
+            Step::Idle { .. } => ended = background.take(),
+            Step::Done { outcome, .. } => {
+                outcome.unwrap();
+                waiting -= 1;
+            }
+            _ => {}
+        }
+        if let Some(io) = ended.take() {
+            log.log.finish(io.id, io.run(&log.files));
+        }
+    }
+    let stats = log.log.counters().read();
+    assert!(stats.checkpoints > 1, "{stats:?}");
+    assert!(stats.replay_bytes < 32 * after, "{stats:?}");
 }

@@ -27,32 +27,33 @@ fn snapshot_bytes(io: &Io) -> Option<usize> {
 /// to a snapshot.
 fn set(log: &mut ByHand, key: u64, value: u64) -> Option<usize> {
     let token = log.submit(Operation::Set(key, value));
-    let (mut commit, mut written) = (None, None);
+    let mut beside = None;
     loop {
         match log.log.poll() {
-            Step::Io(io) if io.lane == Lane::Journal => commit = Some(io),
-            Step::Io(io) => {
-                assert!(commit.is_some(), "the commit comes before the snapshot");
-                written = snapshot_bytes(&io);
-                let result = io.run(&log.files);
-                log.log.finish(io.id, result);
-                finish(log, &mut commit);
+            Step::Io(io) if io.lane == Lane::Journal => {
+                finish(log, &io);
+                if let Some(io) = &beside {
+                    finish(log, io);
+                }
             }
-            Step::Idle { .. } => finish(log, &mut commit),
+            Step::Io(io) => {
+                assert!(beside.is_none(), "a commit waits for one step at most");
+                beside = Some(io);
+            }
             Step::Done { token: of, outcome } => {
                 assert_eq!(of, token);
                 outcome.unwrap();
-                return written;
+                return beside.as_ref().and_then(snapshot_bytes);
             }
             Step::Advanced { .. } => {}
+            Step::Idle { .. } => panic!("the commit is to be made"),
             Step::Failed(why) => panic!("{why}"),
             Step::Closed => panic!("it is open"),
         }
     }
 }
 
-fn finish(log: &mut ByHand, commit: &mut Option<Io>) {
-    let io = commit.take().expect("the commit is under way");
+fn finish(log: &mut ByHand, io: &Io) {
     let result = io.run(&log.files);
     log.log.finish(io.id, result);
 }

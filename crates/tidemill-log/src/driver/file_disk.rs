@@ -1,14 +1,15 @@
 //! A folder of the operating system.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::direct::{Direct, Gather, divide};
 use crate::disk::{Disk, DiskFile, DiskLock};
 use crate::inspect::InspectError;
 
@@ -16,9 +17,14 @@ use crate::inspect::InspectError;
 const PIECES_MAX: usize = 1024;
 
 /// A folder. It is made when it is first needed.
+///
+/// Whole blocks and large writes go past the page cache where the file system can do that
+/// (`O_DIRECT`), unless [`FileDisk::buffered`] says otherwise.
 #[derive(Clone, Debug)]
 pub struct FileDisk {
     root: PathBuf,
+    /// Every write goes through the page cache.
+    buffered: bool,
     /// Nothing may be changed.
     read_only: bool,
     /// The first path that this process may not use; clones share it.
@@ -31,8 +37,18 @@ impl FileDisk {
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             root: path.as_ref().to_owned(),
+            buffered: false,
             read_only: false,
             denied: Arc::default(),
+        }
+    }
+
+    /// The same folder, but every write goes through the page cache.
+    #[must_use]
+    pub fn buffered(self) -> Self {
+        Self {
+            buffered: true,
+            ..self
         }
     }
 
@@ -91,13 +107,16 @@ impl FileDisk {
         if !self.read_only {
             options.write(true).create_new(new);
         }
-        let file = self.noted(path, options.open(self.path(path)))?;
+        let full_path = self.path(path);
+        let file = self.noted(path, options.open(&full_path))?;
         if self.read_only && file.metadata()?.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
+        let direct = (!self.buffered).then(Direct::default);
         Ok(Arc::new(RealFile {
             file,
-            cursor: Mutex::new(()),
+            path: full_path,
+            direct,
         }))
     }
 }
@@ -267,8 +286,45 @@ fn is_there(dir: &Path) -> bool {
 /// An open file.
 struct RealFile {
     file: File,
-    /// Held while the file's cursor is in use: writes go where it points, reads do not.
-    cursor: Mutex<()>,
+    path: PathBuf,
+    /// For writes past the page cache; `None` where all go through it.
+    direct: Option<Direct>,
+}
+
+impl RealFile {
+    /// Writes `length` of the bytes through the page cache.
+    fn write_buffered(
+        &self,
+        mut position: u64,
+        mut length: usize,
+        gather: &mut Gather<'_>,
+    ) -> io::Result<()> {
+        while length > 0 {
+            let mut slices = Vec::new();
+            while length > 0 && slices.len() < PIECES_MAX {
+                let run = gather.next(length);
+                if run.is_empty() {
+                    length = 0;
+                    break;
+                }
+                length -= run.len();
+                slices.push(IoSlice::new(run));
+            }
+            let mut rest = slices.as_mut_slice();
+            while !rest.is_empty() {
+                match rustix::io::pwritev(&self.file, rest, position) {
+                    Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                    Ok(count) => {
+                        position += count as u64;
+                        IoSlice::advance_slices(&mut rest, count);
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl DiskFile for RealFile {
@@ -289,27 +345,20 @@ impl DiskFile for RealFile {
         Ok(done)
     }
 
-    fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()> {
-        if let [piece] = pieces {
-            return self.file.write_all_at(piece, position);
+    fn write_at(&self, mut position: u64, pieces: &[Bytes]) -> io::Result<()> {
+        let mut length = pieces.iter().map(Bytes::len).sum();
+        let mut gather = Gather::new(pieces);
+        if let Some(direct) = &self.direct
+            && let Some(parts) = divide(position, length)
+        {
+            self.write_buffered(position, parts.head, &mut gather)?;
+            position += parts.head as u64;
+            let written =
+                direct.write(&self.file, &self.path, position, parts.blocks, &mut gather)?;
+            position += written as u64;
+            length -= parts.head + written;
         }
-        let _cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(position))?;
-        for pieces in pieces.chunks(PIECES_MAX) {
-            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            let mut rest = slices.as_mut_slice();
-            IoSlice::advance_slices(&mut rest, 0);
-            while !rest.is_empty() {
-                match file.write_vectored(rest) {
-                    Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                    Ok(count) => IoSlice::advance_slices(&mut rest, count),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
+        self.write_buffered(position, length, &mut gather)
     }
 
     fn sync_data(&self) -> io::Result<()> {

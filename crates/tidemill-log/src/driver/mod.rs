@@ -8,6 +8,7 @@
 
 mod backup;
 mod clock;
+mod direct;
 mod file_disk;
 mod handle;
 mod inbox;

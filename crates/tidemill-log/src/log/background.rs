@@ -71,6 +71,22 @@ impl<M: Machine, T> Log<M, T> {
         if let Some(witness) = self.witness() {
             return Some(witness);
         }
+        // Each has its turn: under a load that never ends there is always a segment to write, and
+        // without a checkpoint the journal's head stays where it is.
+        let step = match std::mem::take(&mut self.segments_were_last) {
+            true => self.checkpoint_step().or_else(|| self.segments_step()),
+            false => self.segments_step().or_else(|| self.checkpoint_step()),
+        };
+        if step.is_none() && self.checkpoint.is_none() {
+            // There is nothing to try again with, so the next operation shall try.
+            self.full = None;
+            self.nothing_makes_room();
+        }
+        step.or_else(|| self.compaction_step())
+    }
+
+    /// The next write of segments.
+    fn segments_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
         let full_tail = self.want_tail || self.store.tail_bytes > self.tail_max_bytes() / 2;
         let scope = if full_tail {
             Scope::Oldest
@@ -78,18 +94,13 @@ impl<M: Machine, T> Log<M, T> {
             Scope::Ready
         };
         if let Some((parts, actions)) = self.store.next_write(self.synced, scope) {
+            self.segments_were_last = true;
             return Some((BackgroundJob::Segments(parts), actions));
         }
         if full_tail && self.synced < self.committed {
             self.want_sync = true;
         }
-        let step = self.checkpoint_step();
-        if step.is_none() && self.checkpoint.is_none() {
-            // There is nothing to try again with, so the next operation shall try.
-            self.full = None;
-            self.nothing_makes_room();
-        }
-        step.or_else(|| self.compaction_step())
+        None
     }
 
     /// What entries up to this one gave up may be removed.

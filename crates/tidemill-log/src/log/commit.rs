@@ -87,20 +87,27 @@ impl<M: Machine, T> Log<M, T> {
 
     /// Nothing of the group is certain: its write or its sync failed.
     pub(super) fn failed_job(&mut self, job: JournalJob<M, T>, failure: &IoFailure) {
-        if let JournalJob::Group { ended, .. } = job {
-            for Ended { token, outcome, .. } in ended {
-                let outcome = match outcome {
-                    Ok(_) => Err(CommitError::Indeterminate(failure.to_string())),
-                    // It was decided on what may be lost.
-                    Err(CommitError::Refused(_)) => Err(CommitError::Unavailable(
-                        Unavailable::SyncFailed(failure.to_string()),
-                    )),
-                    other => other,
-                };
-                self.steps.push_back(Step::Done { token, outcome });
-            }
+        let why = failure.to_string();
+        self.give_up_job(job, &why);
+        self.fail(&why);
+    }
+
+    /// What was sealed into a group is told as uncertain.
+    pub(super) fn give_up_job(&mut self, job: JournalJob<M, T>, why: &str) {
+        let JournalJob::Group { ended, .. } = job else {
+            return;
+        };
+        for Ended { token, outcome, .. } in ended {
+            let outcome = match outcome {
+                Ok(_) => Err(CommitError::Indeterminate(why.to_owned())),
+                // It was decided on what may be lost.
+                Err(CommitError::Refused(_)) => Err(CommitError::Unavailable(
+                    Unavailable::SyncFailed(why.to_owned()),
+                )),
+                other => other,
+            };
+            self.steps.push_back(Step::Done { token, outcome });
         }
-        self.fail(&failure.to_string());
     }
 
     fn apply(&mut self, group: &Group) {

@@ -127,11 +127,15 @@ pub struct Log<M: Machine, T> {
     /// Counts what was handed out.
     ios: u64,
     journal_io: Option<(IoId, JournalJob<M, T>)>,
+    /// A step of the journal's lane that is handed out next.
+    held: Option<Step<M, T>>,
     background_io: Option<(IoId, BackgroundJob)>,
     checkpoint: Option<Checkpoint>,
     compacting: Option<Compacting>,
     /// Partitions in which a compaction may not have ended before the log was opened.
     leftovers: VecDeque<PartitionId>,
+    /// The last step in the background wrote segments.
+    segments_were_last: bool,
     /// Steps in the background since the last one of a compaction.
     steps_since_compaction: u32,
     /// The newest snapshot holds everything up to here.
@@ -208,10 +212,12 @@ impl<M: Machine, T> Log<M, T> {
             synced: last,
             ios: 0,
             journal_io: None,
+            held: None,
             background_io: None,
             checkpoint: None,
             compacting: None,
             leftovers,
+            segments_were_last: false,
             steps_since_compaction: 0,
             snapshot_lsn: recovered.snapshot_lsn,
             removals,
@@ -307,18 +313,22 @@ impl<M: Machine, T> Log<M, T> {
     }
 
     fn next_io(&mut self) -> Option<Step<M, T>> {
-        if let Some(io) = self.next_journal_io() {
-            return Some(io);
+        if let Some(held) = self.held.take() {
+            return Some(held);
         }
+        let journal = self.next_journal_io();
+        // The background's thread works beside the journal's, so it is sent off first: where
+        // something always waits for a commit, it would never have its turn.
         if self.background_io.is_none()
             && let Some((job, actions)) = self.background_step()
         {
             let (id, io) = self.io(Lane::Background, actions);
             self.background_io = Some((id, job));
+            self.held = journal;
             return Some(io);
         }
         // The background may have asked for a segment or a sync of the journal.
-        self.next_journal_io()
+        journal.or_else(|| self.next_journal_io())
     }
 
     fn next_journal_io(&mut self) -> Option<Step<M, T>> {
@@ -412,11 +422,16 @@ impl<M: Machine, T> Log<M, T> {
         if self.failed.is_some() {
             return;
         }
-        let why = Unavailable::SyncFailed(why.to_owned());
-        self.failed = Some(why.clone());
-        self.steps.push_back(Step::Failed(why.clone()));
+        let sync_failed = Unavailable::SyncFailed(why.to_owned());
+        self.failed = Some(sync_failed.clone());
+        self.steps.push_back(Step::Failed(sync_failed.clone()));
+        if self.held.take().is_some()
+            && let Some((_, job)) = self.journal_io.take()
+        {
+            self.give_up_job(job, why);
+        }
         while let Some(waiting) = self.queue.pop(true) {
-            self.refuse(waiting.token, why.clone());
+            self.refuse(waiting.token, sync_failed.clone());
         }
     }
 
