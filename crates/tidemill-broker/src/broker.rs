@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::builder::{Builder, Settings};
-use crate::encode::{Places, sort};
+use crate::encode::{Places, Sorted, sort};
 use crate::group::Group;
 use crate::inbox::Inboxes;
 use crate::info::Health;
@@ -150,13 +150,31 @@ impl Inner {
         create: bool,
         events: &[Event],
     ) -> Result<(Append, Places), PublishError> {
+        self.encode_within(name, create, events, self.publish_bounds())
+    }
+
+    /// What one publish may have: the data of an event, and all events together, in bytes.
+    pub(crate) fn publish_bounds(&self) -> (usize, usize) {
+        let settings = &self.settings;
+        (settings.event_max_bytes, settings.publish_max_bytes)
+    }
+
+    /// As [`Inner::encode`], within other bounds than those of a publish.
+    pub(crate) fn encode_within(
+        &self,
+        name: &TopicName,
+        create: bool,
+        events: &[Event],
+        max_bytes: (usize, usize),
+    ) -> Result<(Append, Places), PublishError> {
         // Only under an id of its own: one that is deleted meanwhile never comes back.
         let (route, create) = match self.durable.catalog().topic(name) {
             Some(topic) => (topic, false),
             None if create => (self.fresh_topic(), true),
             None => return Err(PublishError::UnknownTopic(name.clone())),
         };
-        let (batches, places) = self.encode_for(name, route, events, |_, builder| builder)?;
+        let sorted = self.sort(route, events, max_bytes, |_, builder| builder)?;
+        let (batches, places) = sorted.split(name.clone());
         let append = Append {
             topic: name.clone(),
             client: Client::Any,
@@ -175,14 +193,20 @@ impl Inner {
         events: &[Event],
         stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
     ) -> Result<(Vec<(Partition, Batch)>, Places), PublishError> {
+        let sorted = self.sort(route, events, self.publish_bounds(), stamp)?;
+        Ok(sorted.split(name.clone()))
+    }
+
+    fn sort(
+        &self,
+        route: Topic,
+        events: &[Event],
+        max_bytes: (usize, usize),
+        stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
+    ) -> Result<Sorted, PublishError> {
         let round = || self.round.fetch_add(1, Ordering::Relaxed);
         let now_ms = Timestamp::now().as_millisecond();
-        let max_bytes = (
-            self.settings.event_max_bytes,
-            self.settings.publish_max_bytes,
-        );
-        let sorted = sort(events.iter(), route, max_bytes, now_ms, round, stamp)?;
-        Ok(sorted.split(name.clone()))
+        sort(events.iter(), route, max_bytes, now_ms, round, stamp)
     }
 }
 

@@ -107,7 +107,9 @@ pub(crate) fn sort<'a>(
     })
 }
 
-fn too_large(size_bytes: usize, max_bytes: usize) -> Result<(), PublishError> {
+/// # Errors
+/// [`PublishError::TooLarge`] where so many bytes are more than the bound.
+pub(crate) fn too_large(size_bytes: usize, max_bytes: usize) -> Result<(), PublishError> {
     if size_bytes <= max_bytes {
         return Ok(());
     }

@@ -107,7 +107,8 @@ impl<F> Serve<F> {
         self
     }
 
-    /// How long running handlers may take at shutdown before they are cancelled;
+    /// How long running handlers and their settlements may take at shutdown before they are
+    /// cancelled;
     /// [`GRACE_DEFAULT`] if this is not called.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;

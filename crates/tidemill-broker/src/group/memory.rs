@@ -24,6 +24,7 @@ pub(super) struct Memory {
 /// The memory of one read.
 #[derive(Debug)]
 pub(super) struct Held {
+    budget: Budget,
     share: Share,
     group: Arc<AtomicUsize>,
 }
@@ -48,6 +49,7 @@ impl Memory {
         let held = self.held.load(Ordering::Relaxed);
         let fair = self.budget.free(class).saturating_sub(held) / 2;
         let mut reserved = Held {
+            budget: self.budget.clone(),
             share: self.budget.empty(class),
             group: Arc::clone(&self.held),
         };
@@ -116,6 +118,18 @@ impl Memory {
 impl Held {
     pub(super) fn bytes(&self) -> usize {
         self.share.bytes()
+    }
+
+    /// Memory of its own for one event of this size that leaves the read. `None` where that is not
+    /// free.
+    pub(super) fn alone(&self, event_bytes: usize) -> Option<Held> {
+        let mut alone = Held {
+            budget: self.budget.clone(),
+            share: self.budget.empty(Class::Deliveries),
+            group: Arc::clone(&self.group),
+        };
+        let bytes = event_bytes + EVENT_MEMORY_BYTES;
+        alone.resize(bytes).then_some(alone)
     }
 
     /// Bytes of batches to be read with it: what comes out of them needs the rest.

@@ -31,10 +31,27 @@ pub(super) struct Item {
     /// What it counts for in memory.
     pub(super) size_bytes: usize,
     /// The memory of the read that it came with, which others share.
-    pub(super) _held: Option<Arc<Held>>,
+    pub(super) held: Option<Arc<Held>>,
 }
 
 impl Item {
+    /// Lets go of the read that it came with, where there is memory for it alone: it may wait for
+    /// long, and the read's other events are soon done with.
+    pub(super) fn detached(self) -> Self {
+        let held = match &self.held {
+            None => None,
+            Some(held) => match held.alone(self.size_bytes) {
+                None => return self,
+                Some(alone) => Some(Arc::new(alone)),
+            },
+        };
+        Self {
+            event: Arc::new(self.event.detached()),
+            held,
+            ..self
+        }
+    }
+
     /// The same event for another attempt.
     pub(super) fn again(self) -> Self {
         Self {

@@ -160,11 +160,10 @@ impl Core {
             return;
         }
         flow.waiting += 1;
-        let event = match due {
-            Some(_) => Arc::new(item.event.detached()),
-            None => item.event,
+        let item = match due {
+            Some(_) => item.detached(),
+            None => item,
         };
-        let item = Item { event, ..item };
         if item.lane.is_none() {
             // It has none to keep, or lost it when everybody left.
             let lane = self.lanes.of(item.flow, &item.event, self.order);

@@ -10,12 +10,13 @@ use tidemill_core::{
     SettleError, Ticket, TopicName,
 };
 use tidemill_log::CommitError;
+use tidemill_log::limits::BATCH_MAX_BYTES;
 use tokio::sync::oneshot;
 
 use super::Group;
 use super::settle::{Begun, Ended};
 use crate::broker::Inner;
-use crate::encode::{Places, Sorted};
+use crate::encode::{Places, Sorted, too_large};
 use crate::inbox::Answer;
 use crate::limits::{EFFECTS_MAX_EVENTS, REROUTES_MAX};
 use crate::machine::{Append, Operation, Receipt, Refusal, Settled};
@@ -78,7 +79,13 @@ struct Staged {
     events: Vec<Event>,
     /// Their places among all staged events.
     order: Vec<usize>,
+    /// Most bytes of one event's data, and of all of them.
+    max_bytes: (usize, usize),
 }
+
+/// A dead letter was taken once, perhaps under larger limits than those of today: only the batch
+/// bounds it, which holds more than any publish may have had.
+const DEAD_LETTER_MAX_BYTES: (usize, usize) = (BATCH_MAX_BYTES, BATCH_MAX_BYTES);
 
 impl Settler {
     pub(super) fn new(inner: Arc<Inner>, group: Arc<Group>) -> Self {
@@ -155,6 +162,8 @@ impl Settler {
         Err(SettleError::Effect(PublishError::Other(why.into())))
     }
 
+    /// Sorts the events by their topics. All of them together may have what one publish may have,
+    /// since they are one entry of the journal.
     fn stage(&self, events: Vec<(TopicName, Event)>) -> Result<Vec<Staged>, SettleError> {
         if events.len() > EFFECTS_MAX_EVENTS {
             let why = format!(
@@ -163,6 +172,9 @@ impl Settler {
             );
             return Err(SettleError::Effect(PublishError::Other(why)));
         }
+        let max_bytes = self.inner.publish_bounds();
+        let size_bytes = events.iter().map(|(_, event)| event.size_bytes()).sum();
+        too_large(size_bytes, max_bytes.1).map_err(SettleError::Effect)?;
         let mut staged: Vec<Staged> = Vec::new();
         for (place, (topic, event)) in events.into_iter().enumerate() {
             let at = staged.iter().position(|have| have.topic == topic);
@@ -172,6 +184,7 @@ impl Settler {
                     create: self.inner.settings.auto_create_topics,
                     events: Vec::new(),
                     order: Vec::new(),
+                    max_bytes,
                 });
                 staged.len() - 1
             });
@@ -204,13 +217,15 @@ impl Settler {
             create: true,
             events: vec![letter.to_event().map_err(invalid)?],
             order: vec![0],
+            max_bytes: DEAD_LETTER_MAX_BYTES,
         }])
     }
 
     fn encode(&self, staged: &[Staged]) -> Result<(Vec<Append>, Vec<Places>), PublishError> {
         let encoded = staged.iter().map(|staged| {
             let (topic, events) = (&staged.topic, &staged.events);
-            self.inner.encode(topic, staged.create, events)
+            self.inner
+                .encode_within(topic, staged.create, events, staged.max_bytes)
         });
         encoded
             .collect::<Result<Vec<_>, _>>()

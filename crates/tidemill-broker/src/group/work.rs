@@ -284,7 +284,7 @@ impl Core {
             attempt: seen.map_or(1, |seen| seen.attempt),
             slot,
             due: seen.and_then(|seen| seen.due),
-            _held: held,
+            held,
         };
         self.next_sequence += 1;
         flow.waiting += 1;

@@ -1,7 +1,7 @@
 //! Why serving did not begin, or ended by itself.
 
 use thiserror::Error;
-use tidemill_core::{InvalidName, Order, PullError, SettleError, SubscribeError};
+use tidemill_core::{InvalidName, Order, Position, PullError, SettleError, SubscribeError};
 
 use crate::router::BuildError;
 
@@ -52,6 +52,17 @@ pub enum ServeError {
     /// The bus takes no settlements any more.
     #[error("no more events can be settled: {0}")]
     Settle(SettleError),
+    /// The bus can never keep this dead letter; its event is not settled.
+    #[error(
+        "the dead letter of the event at {position} can never be kept: {error}; raise the limits \
+         of the bus, or have a handler for it that succeeds"
+    )]
+    DeadLetter {
+        /// Where the event is.
+        position: Position,
+        /// Why its dead letter is refused.
+        error: SettleError,
+    },
     /// A worker ended by a panic outside of every handler.
     #[error("a worker of the dispatcher panicked: {0}; this is a fault of the bus or of a hook")]
     Worker(String),

@@ -22,8 +22,8 @@ use crate::limits::{PULL_WAIT_FIRST, PULL_WAIT_MAX};
 pub struct Served {
     /// What was done.
     pub stats: super::Stats,
-    /// Handlers that were still running when the grace period was over, and were cancelled; their
-    /// events are given out again.
+    /// Handlers that were still running when the grace period was over, or whose settlements a
+    /// busy bus had not taken by then: they were cancelled, and their events are given out again.
     pub cancelled: usize,
 }
 
@@ -126,7 +126,7 @@ async fn drain(shared: &Shared, workers: &mut JoinSet<()>) -> usize {
     tracing::warn!(
         running,
         ?grace,
-        "handlers did not end in time and are cancelled"
+        "handlers or their settlements did not end in time and are cancelled"
     );
     workers.shutdown().await;
     running

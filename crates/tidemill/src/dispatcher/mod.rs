@@ -22,10 +22,14 @@
 //! A settlement that the bus cannot take, or a dead letter that it refuses, is tried again with
 //! growing waits for as long as it takes: the event is never dropped, and its key waits. That is
 //! told once when it begins and once when it ends ([`Stats::settle_delayed`],
-//! [`DispatcherInfo::delayed`]).
+//! [`DispatcherInfo::delayed`]). A dead letter that is too large for the bus, or invalid to it,
+//! can never be kept: it ends the dispatcher with [`ServeError::DeadLetter`], and its event is not
+//! settled.
 //!
 //! At the end the dispatcher drains: it takes nothing more in and gives back what it has not
-//! begun; running handlers finish within a grace period and settle; then it leaves the group.
+//! begun; running handlers finish within a grace period and settle, also at a bus that has too
+//! much to do at the moment; then it leaves the group. A settlement that waits for something else
+//! (a full disk, a refusal) is given up at once: its event is given out again.
 //!
 //! This room may not know a concrete bus, or what a handler does.
 

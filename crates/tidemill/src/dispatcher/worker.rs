@@ -103,7 +103,11 @@ impl Shared {
 
     /// Settles, and tries again with growing waits for as long as the bus may recover. A commit
     /// whose events the bus refuses becomes a dead letter; a dead letter that it refuses too is
-    /// tried again until it is taken, as the event must not be lost.
+    /// tried again until it is taken, as the event must not be lost, and ends the dispatcher
+    /// where it can never be taken.
+    ///
+    /// At the end of the dispatcher what is refused or needs somebody's help is given back at
+    /// once; what a busy bus will take in a moment is tried on, until the grace period is over.
     async fn settle(
         &self,
         delivery: &Delivery,
@@ -132,13 +136,20 @@ impl Shared {
                     *commit = refused.dead_letter(&error);
                     continue;
                 }
+                Next::Never => {
+                    let position = delivery.position.clone();
+                    tracing::error!(%position, %error, "the dead letter can never be kept");
+                    self.fail(ServeError::DeadLetter { position, error });
+                    return End::Unsettled;
+                }
                 Next::Wait(cause) => cause,
             };
             let wait = self.jittered(backoff.wait());
             delayed.wait(cause, &delivery.position, &error, wait);
+            let passes = is_overload(&error);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.stopped() => return End::Unsettled,
+                () = self.stopped(), if !passes => return End::Unsettled,
             }
         }
     }
@@ -191,8 +202,19 @@ enum Next {
     Stop,
     /// The staged events can never be published.
     DeadLetter,
+    /// The dead letter can never be published.
+    Never,
     /// Try the same again later.
     Wait(Cause),
+}
+
+/// Whether the bus only has too much to do at this moment.
+fn is_overload(error: &SettleError) -> bool {
+    matches!(
+        error,
+        SettleError::Unavailable(Unavailable::Overloaded)
+            | SettleError::Effect(PublishError::Unavailable(Unavailable::Overloaded))
+    )
 }
 
 fn what_to_do(error: &SettleError, outcome: &Outcome) -> Next {
@@ -207,6 +229,9 @@ fn what_to_do(error: &SettleError, outcome: &Outcome) -> Next {
         SettleError::Effect(PublishError::Unavailable(unavailable)) => by_state(unavailable),
         SettleError::Effect(PublishError::Indeterminate(_)) => Next::Stop,
         SettleError::Effect(_) if matches!(outcome, Outcome::Ack) => Next::DeadLetter,
+        SettleError::Effect(PublishError::TooLarge { .. } | PublishError::Invalid(_)) => {
+            Next::Never
+        }
         SettleError::Effect(_) | SettleError::Other(_) => Next::Wait(Cause::Refused),
     }
 }

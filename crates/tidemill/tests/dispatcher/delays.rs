@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tidemill::core::SettleError;
 use tidemill::core::error::{PublishError, Unavailable};
-use tidemill::dispatcher::Stats;
+use tidemill::dispatcher::{ServeError, Stats};
+use tidemill::limits::GRACE_DEFAULT;
 use tidemill::{Event, Fail, Handler as _, Router};
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
@@ -70,10 +71,11 @@ fn full() -> SettleError {
 }
 
 fn refused() -> SettleError {
-    SettleError::Effect(PublishError::TooLarge {
-        size_bytes: 9,
-        max_bytes: 8,
-    })
+    SettleError::Effect(PublishError::Other("not this one".into()))
+}
+
+fn overloaded() -> SettleError {
+    SettleError::Unavailable(Unavailable::Overloaded)
 }
 
 async fn sunday(event: Event) -> Result<(), Fail> {
@@ -175,13 +177,67 @@ async fn a_refused_dead_letter_waits_longer_each_time_and_is_kept() {
     let told = warnings.told();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("refused and tried again"), "{told:?}");
-    assert!(told[0].contains("9 bytes are more"), "{told:?}");
+    assert!(told[0].contains("not this one"), "{told:?}");
     assert_eq!(bus.dead_letters("workers").len(), 1);
     assert_eq!(running.stop().await.stats.settle_retried, 12);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dispatcher_ends_at_once_although_settlements_wait() {
+async fn a_dead_letter_that_can_never_be_kept_ends_the_dispatcher_and_says_which() {
+    let too_large = SettleError::Effect(PublishError::TooLarge {
+        size_bytes: 9,
+        max_bytes: 8,
+    });
+    let bus = TestBus::default();
+    bus.state().settle_errors.push_back(too_large.clone());
+    publish(&bus.bus(), [job("never", "a")]).await;
+    let running = serve(&bus);
+    let error = running.task.await.unwrap().unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("work/0@0"), "{text}");
+    match error {
+        ServeError::DeadLetter { position, error } => {
+            assert_eq!((position.offset.0, error), (0, too_large));
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(bus.state().abandoned.len(), 1, "the event was not lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_busy_bus_takes_in_a_moment_is_settled_during_the_drain() {
+    let bus = TestBus::default();
+    bus.state()
+        .settle_errors
+        .extend((0..90).map(|_| overloaded()));
+    publish(&bus.bus(), (0..9).map(|n| job(n, &n.to_string()))).await;
+    let running = serve(&bus);
+    until(&running, |stats| stats.settle_delayed == 9).await;
+    let served = running.stop().await;
+    assert_eq!(served.stats.acknowledged, 9);
+    assert_eq!((served.stats.unsettled, served.cancelled), (0, 0));
+    assert_eq!(bus.state().abandoned.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_stays_busy_holds_the_end_up_for_the_grace_period_and_no_longer() {
+    let bus = TestBus::default();
+    bus.state()
+        .settle_errors
+        .extend((0..10_000).map(|_| overloaded()));
+    publish(&bus.bus(), (0..9).map(|n| job(n, &n.to_string()))).await;
+    let running = serve(&bus);
+    until(&running, |stats| stats.settle_delayed == 9).await;
+    let began = Instant::now();
+    let served = running.stop().await;
+    assert_eq!(began.elapsed(), GRACE_DEFAULT);
+    assert_eq!((served.stats.acknowledged, served.cancelled), (0, 9));
+    assert_eq!(bus.state().abandoned.len(), 9);
+    assert_eq!(bus.state().held_at_leave, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_ends_at_once_although_settlements_wait_for_somebody() {
     for error in [full(), refused()] {
         let bus = TestBus::default();
         bus.state()
