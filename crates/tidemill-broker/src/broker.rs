@@ -313,6 +313,12 @@ impl Broker {
         &self.inner.settings.memory
     }
 
+    /// Most bytes of the events of one publish: 24 MiB, or less where the memory is small.
+    #[must_use]
+    pub fn publish_max_bytes(&self) -> usize {
+        self.inner.settings.publish_max_bytes
+    }
+
     /// What it did since it was opened.
     #[must_use]
     pub fn metrics(&self) -> Metrics {

@@ -13,7 +13,8 @@ pub struct Config {
     pub http: SocketAddr,
     /// Allows an address that other machines can reach, although nobody has to log in.
     pub insecure: bool,
-    /// Largest body of a request in bytes.
+    /// Largest body of a request in bytes; no more than what the broker takes in one publish
+    /// and [`limits::ENVELOPE_MAX_BYTES`], whatever is set here.
     pub body_max_bytes: usize,
     /// Most connections at once.
     pub connections_max: usize,

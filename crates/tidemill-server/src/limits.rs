@@ -35,7 +35,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Largest body of a request in bytes, when nothing else is configured: one event of the largest
 /// size and its envelope.
-pub const BODY_MAX_BYTES: usize = tidemill_core::limits::EVENT_DATA_MAX_BYTES + 64 * 1024;
+pub const BODY_MAX_BYTES: usize = tidemill_core::limits::EVENT_DATA_MAX_BYTES + ENVELOPE_MAX_BYTES;
+
+/// Bytes of a body that are not the data of its event.
+pub const ENVELOPE_MAX_BYTES: usize = 64 * 1024;
 
 /// Bytes that are read of a body that is refused for its size, before its answer is sent.
 pub const DISCARD_MAX_BYTES: usize = 256 * 1024 * 1024;

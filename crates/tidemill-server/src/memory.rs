@@ -5,14 +5,18 @@ use tidemill_core::budget::{Budget, Class, Share};
 use tokio::time::{Instant, sleep};
 
 use crate::http::problem::{Kind, Problem};
-use crate::limits::{MEMORY_LOOK_EVERY, MEMORY_WAIT};
+use crate::limits::MEMORY_LOOK_EVERY;
 
-/// Takes so many bytes, waiting for them no longer than [`MEMORY_WAIT`].
+/// Takes so many bytes, waiting for them no longer than `until`.
 ///
 /// # Errors
 /// 503, to try again later.
-pub(crate) async fn take(memory: &Budget, class: Class, bytes: usize) -> Result<Share, Problem> {
-    let until = Instant::now() + MEMORY_WAIT;
+pub(crate) async fn take(
+    memory: &Budget,
+    class: Class,
+    bytes: usize,
+    until: Instant,
+) -> Result<Share, Problem> {
     loop {
         if let Some(share) = memory.take(class, bytes) {
             return Ok(share);
@@ -27,9 +31,14 @@ pub(crate) async fn take(memory: &Budget, class: Class, bytes: usize) -> Result<
 /// 503, to try again later.
 pub(crate) async fn wait(until: Instant) -> Result<(), Problem> {
     if Instant::now() >= until {
-        let detail = "the memory for what is on its way is taken; try again later";
-        return Err(Problem::new(Kind::Unavailable, detail).retry_later());
+        return Err(none_is_free());
     }
     sleep(MEMORY_LOOK_EVERY).await;
     Ok(())
+}
+
+/// 503, to try again later.
+pub(crate) fn none_is_free() -> Problem {
+    let detail = "the memory for what is on its way is taken; try again later";
+    Problem::new(Kind::Overloaded, detail).retry_later()
 }

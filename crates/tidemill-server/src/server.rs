@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::connections;
 use crate::error::ServeError;
 use crate::http::{self, body::Bodies};
-use crate::limits::SHUTDOWN_GRACE;
+use crate::limits::{ENVELOPE_MAX_BYTES, SHUTDOWN_GRACE};
 use crate::metrics::Metrics;
 use crate::socketio::{self, Clients, Door, Feed};
 
@@ -59,6 +59,10 @@ impl Server {
         // Over another bus the doors have a budget of their own.
         let memory = broker.as_ref().map(|broker| broker.memory().clone());
         let memory = memory.unwrap_or_default();
+        // No larger body can be published: one whose size nobody says needs memory for the largest.
+        let fits = broker.as_ref().map(Broker::publish_max_bytes);
+        let fits = fits.map_or(usize::MAX, |bytes| bytes + ENVELOPE_MAX_BYTES);
+        let body_max_bytes = config.body_max_bytes.min(fits);
         let clients = Arc::new(Clients::new(Arc::clone(&metrics), memory.clone()));
         let feed = Feed::begin(bus.clone(), Arc::clone(&clients)).await?;
         let (closing, closed) = watch::channel(false);
@@ -66,7 +70,7 @@ impl Server {
             bus,
             broker,
             metrics,
-            bodies: Bodies::new(config.body_max_bytes, memory.clone()),
+            bodies: Bodies::new(body_max_bytes, memory.clone()),
             memory,
             address,
             closing: closed,

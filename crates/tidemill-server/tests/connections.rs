@@ -75,7 +75,7 @@ async fn a_connection_beyond_the_bound_is_told_so() {
     let answer = loop {
         let answer = exchange(
             server.address,
-            "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n",
+            "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n",
         )
         .await;
         if !answer.starts_with("HTTP/1.1 503 ") {
@@ -122,11 +122,17 @@ async fn heads_that_are_too_large_or_no_heads_at_all_are_refused() {
     let many = "a: b\r\n".repeat(limits::HEADERS_MAX + 1);
     for (head, status) in [
         (
-            format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {long}\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\nhost: localhost\r\nlong: {long}\r\n\r\n"),
             "431",
         ),
-        (format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n"), "431"),
-        (format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"), "4"),
+        (
+            format!("GET / HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"),
+            "431",
+        ),
+        (
+            format!("GET /{long} HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+            "4",
+        ),
         ("nonsense\r\n\r\n".to_owned(), "400"),
         ("\u{16}\u{3}\u{1} this is TLS\r\n\r\n".to_owned(), "400"),
     ] {
@@ -152,7 +158,7 @@ async fn a_socket_that_sends_no_request_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_answered() {
     let server = Running::start().await;
-    let head = "POST /event HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{";
+    let head = "POST /event HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n{";
     let began = tokio::time::Instant::now();
     let answer = exchange(server.address, head).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -165,7 +171,8 @@ async fn a_client_that_sends_far_too_much_can_read_why_it_is_refused() {
     for round in 0..20 {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let length = 8 * 1024 * 1024;
-        let head = format!("POST /event HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        let head =
+            format!("POST /event HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(&vec![b' '; length]).await.unwrap();
         let mut answer = [0; 12];
@@ -179,7 +186,7 @@ async fn a_client_that_sends_far_too_much_can_read_why_it_is_refused() {
 async fn a_chunked_body_is_bounded_too() {
     let server = Running::with(|config| config.body_max_bytes = 1000).await;
     let chunk = format!("400\r\n{}\r\n", " ".repeat(0x400));
-    let head = "POST /event HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "POST /event HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     let answer = exchange(server.address, &format!("{head}{chunk}0\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
@@ -193,7 +200,7 @@ async fn a_reader_that_stops_in_the_middle_of_an_answer_is_cut_off() {
         assert_eq!(client.event(text.clone()).await.status, 200);
     }
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let request = "GET /v1/topics/events/events?max=1 HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = "GET /v1/topics/events/events?max=1 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     // The head has come, so the answer is under way.
     stream.readable().await.unwrap();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use support::{Running, broker};
 use tidemill_broker::Broker;
+use tidemill_core::budget::Class;
 use tidemill_core::{Commit, GroupName, Order, Start, Subscription, TopicName};
 use tidemill_server::{Config, Server};
 use tidemill_testkit::sim::SimDisk;
@@ -51,9 +52,15 @@ async fn wrong_topics_are_not_created() {
     let client = server.client();
     for (content_type, body, status, kind) in [
         (JSON, "", 400, "invalid-json"),
-        (JSON, "{}", 400, "invalid-json"),
-        (JSON, r#"{"name":"a","partitons":2}"#, 400, "invalid-json"),
-        (JSON, r#"{"name":"a","partitions":-1}"#, 400, "invalid-json"),
+        (JSON, r#"{"name":"a""#, 400, "invalid-json"),
+        (JSON, "{}", 422, "invalid-topic"),
+        (JSON, r#"{"name":"a","partitons":2}"#, 422, "invalid-topic"),
+        (
+            JSON,
+            r#"{"name":"a","partitions":-1}"#,
+            422,
+            "invalid-topic",
+        ),
         (JSON, r#"{"name":"a b"}"#, 422, "invalid-name"),
         (JSON, r#"{"name":"a","partitions":0}"#, 422, "limit"),
         (JSON, r#"{"name":"a","retention_ms":0}"#, 422, "limit"),
@@ -61,14 +68,14 @@ async fn wrong_topics_are_not_created() {
         (
             JSON,
             r#"{"name":"a","retention_ms":"1h"}"#,
-            400,
-            "invalid-json",
+            422,
+            "invalid-topic",
         ),
         (
             JSON,
             r#"{"name":"a","compression":"gzip"}"#,
-            400,
-            "invalid-json",
+            422,
+            "invalid-topic",
         ),
         (
             JSON,
@@ -317,4 +324,22 @@ async fn a_server_over_a_plain_bus_says_what_it_cannot_do() {
     let create = client.post("/v1/topics", JSON, r#"{"name":"a"}"#).await;
     assert_eq!(create.problem(501), "not-supported");
     running.abort();
+}
+
+#[tokio::test]
+async fn what_waits_for_clients_is_shown_as_it_is_when_it_is_asked_for() {
+    let server = Running::start().await;
+    let waiting = server.broker.memory().take(Class::Outboxes, 12_345);
+    let client = server.client();
+    let metrics = client.get("/metrics").await.text;
+    assert!(
+        metrics.contains("\ntidemill_socketio_waiting_bytes 12345\n"),
+        "{metrics}"
+    );
+    drop(waiting);
+    let metrics = client.get("/metrics").await.text;
+    assert!(
+        metrics.contains("\ntidemill_socketio_waiting_bytes 0\n"),
+        "{metrics}"
+    );
 }

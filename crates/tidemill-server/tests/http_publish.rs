@@ -7,6 +7,11 @@ mod support;
 
 use serde_json::{Value, json};
 use support::Running;
+use tidemill_broker::Broker;
+use tidemill_server::Config;
+use tidemill_server::limits::ENVELOPE_MAX_BYTES;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
@@ -87,6 +92,74 @@ async fn web_pages_of_other_machines_are_kept_out_unless_allowed() {
             assert_ne!(own.status, 403);
         }
     }
+}
+
+/// Sends this text on a connection of its own, and answers what comes until it is closed.
+async fn exchange(server: &Running, text: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn names_that_only_lead_here_are_not_answered_to_unless_allowed() {
+    for insecure in [false, true] {
+        let server = Running::with(|config| config.insecure = insecure).await;
+        for path in [
+            "/v1/topics",
+            "/metrics",
+            "/",
+            "/nowhere",
+            "/socket.io/?EIO=4&transport=polling",
+        ] {
+            for (host, here) in [
+                ("Host: rebound.example.com:7575\r\n", false),
+                ("Host: 10.0.0.7\r\n", false),
+                ("", false),
+                ("Host: LOCALHOST:1\r\n", true),
+                ("Host: 127.0.0.9\r\n", true),
+                ("Host: [::1]:80\r\n", true),
+            ] {
+                let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+                let answer = exchange(&server, &request).await;
+                let refused = answer.starts_with("HTTP/1.1 421 ");
+                assert_eq!(refused, !here && !insecure, "{path} {host}: {answer}");
+                assert_eq!(
+                    refused,
+                    answer.contains("urn:tidemill:problem:foreign-host")
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_called_wrong_json() {
+    let server = Running::start().await;
+    let head = "POST /event HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = exchange(&server, &format!("{head}2\r\n{{}}\r\nno length\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("problem:body-broken-off"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_is_no_larger_than_what_the_broker_takes_at_once() {
+    let broker = Broker::builder().memory(4 << 20).open().await.unwrap();
+    let most = broker.publish_max_bytes() + ENVELOPE_MAX_BYTES;
+    assert!(most < 300_000, "{most}");
+    let server = Running::over(broker, Config::at("127.0.0.1:0".parse().unwrap())).await;
+    let client = server.client();
+    let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let large = client.event(text(most + 1)).await;
+    assert_eq!(large.problem(413), "too-large");
+    assert!(
+        large.text.contains(&format!("at most {most} bytes")),
+        "{}",
+        large.text
+    );
+    assert_eq!(client.event(text(100_000)).await.status, 200);
 }
 
 #[tokio::test]

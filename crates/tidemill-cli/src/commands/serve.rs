@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tidemill::broker::Broker;
+use tidemill_server::limits::{BODY_MAX_BYTES, ENVELOPE_MAX_BYTES};
 use tidemill_server::{Config, Server};
 
 use crate::failure::Failure;
@@ -31,8 +32,10 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let settings = Settings::new(self.options, self.config.as_deref())?;
+        let one_event = settings.event_max_bytes.saturating_add(ENVELOPE_MAX_BYTES);
         let config = Config {
             insecure: settings.insecure,
+            body_max_bytes: one_event.max(BODY_MAX_BYTES),
             ..Config::at(settings.http)
         };
         // Before anything is made.

@@ -10,9 +10,10 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tidemill_core::budget::{Budget, Class, Share};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::problem::{Kind, Problem};
-use crate::limits::{BODY_READ_TIMEOUT, DISCARD_MAX_BYTES, DISCARD_TIMEOUT};
+use crate::limits::{BODY_READ_TIMEOUT, DISCARD_MAX_BYTES, DISCARD_TIMEOUT, MEMORY_WAIT};
 use crate::memory;
 
 /// The memory budget is counted in pieces of this size, as a semaphore counts in 32 bits.
@@ -65,7 +66,17 @@ impl Bodies {
             .exact()
             .and_then(|exact| usize::try_from(exact).ok())
             .unwrap_or(self.max_bytes);
-        tokio::time::timeout(self.timeout, self.read_within(body, most))
+        // What a client waits for here is not its own slowness.
+        let room = match self.reserve(most).await {
+            Ok(room) => room,
+            Err(problem) => {
+                if !headers.contains_key(EXPECT) {
+                    discard(body).await;
+                }
+                return Err(problem);
+            }
+        };
+        tokio::time::timeout(self.timeout, self.read_within(body, most, room))
             .await
             .unwrap_or_else(|_| {
                 let seconds = self.timeout.as_secs();
@@ -74,18 +85,29 @@ impl Bodies {
             })
     }
 
-    async fn read_within(&self, mut body: Body, most: usize) -> Result<Received, Problem> {
+    /// Memory for a body of at most `most` bytes, once it is this one's turn.
+    async fn reserve(&self, most: usize) -> Result<(OwnedSemaphorePermit, Share), Problem> {
+        let until = Instant::now() + MEMORY_WAIT;
         let pieces = u32::try_from(most.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room)
-            .acquire_many_owned(pieces)
-            .await
-            .expect("the semaphore is never closed");
-        let share = memory::take(&self.memory, Class::Requests, most).await?;
+        let room = Arc::clone(&self.room).acquire_many_owned(pieces);
+        let room = tokio::time::timeout_at(until, room).await;
+        let room = room.map_err(|_| memory::none_is_free())?;
+        let room = room.expect("the semaphore is never closed");
+        let share = memory::take(&self.memory, Class::Requests, most, until).await?;
+        Ok((room, share))
+    }
+
+    async fn read_within(
+        &self,
+        mut body: Body,
+        most: usize,
+        (room, share): (OwnedSemaphorePermit, Share),
+    ) -> Result<Received, Problem> {
         let mut whole = Parts::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 let detail = format!("the body broke off ({error}); send it again");
-                Problem::new(Kind::InvalidJson, detail)
+                Problem::new(Kind::BodyBrokenOff, detail)
             })?;
             let Ok(data) = frame.into_data() else {
                 continue;
@@ -164,4 +186,49 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
 /// Whether a media type is JSON: `application/json`, or any with the suffix `+json`.
 pub(crate) fn is_json(media_type: &str) -> bool {
     media_type == "application/json" || media_type.ends_with("+json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body that nobody knows the length of, and that never comes.
+    fn unknown() -> Body {
+        Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_memory_is_told_so_and_not_that_it_was_slow() {
+        let memory = Budget::new(64 * 1024 * 1024);
+        let bodies = Bodies::new(3 * 1024 * 1024, memory.clone());
+        let taken = memory.max(Class::Requests);
+        let share = memory.take(Class::Requests, taken).unwrap();
+        let began = Instant::now();
+        let refused = bodies.read(&HeaderMap::new(), unknown()).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Overloaded);
+        assert_eq!(began.elapsed(), MEMORY_WAIT + DISCARD_TIMEOUT);
+        drop(share);
+
+        // One that has its memory and does not come is too slow.
+        let began = Instant::now();
+        let refused = bodies.read(&HeaderMap::new(), unknown()).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::BodyTimeout);
+        assert_eq!(began.elapsed(), BODY_READ_TIMEOUT);
+        assert_eq!(memory.used(Class::Requests), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_behind_other_bodies_is_told_so_too() {
+        let memory = Budget::new(64 * 1024 * 1024);
+        let bodies = Arc::new(Bodies::new(16 * 1024 * 1024, memory.clone()));
+        let first = Arc::clone(&bodies);
+        let first = tokio::spawn(async move { first.read(&HeaderMap::new(), unknown()).await });
+        while memory.used(Class::Requests) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = bodies.read(&HeaderMap::new(), unknown()).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Overloaded);
+        let slow = first.await.unwrap().unwrap_err();
+        assert_eq!(slow.kind(), Kind::BodyTimeout);
+    }
 }

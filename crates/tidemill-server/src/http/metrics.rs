@@ -29,6 +29,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         add_groups(broker, &mut registry);
         add_counters(broker, &mut registry);
     }
+    let waiting = app.memory.used(Class::Outboxes);
+    let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+    app.metrics.waiting_bytes.set(waiting);
     let mut text = String::new();
     let written = encode_registry(&mut text, app.metrics.registry())
         .and_then(|()| encode_registry(&mut text, &registry))

@@ -40,10 +40,14 @@ struct Damage {
 pub(crate) enum Kind {
     /// The body is not JSON, or not UTF-8.
     InvalidJson,
+    /// The body ended before its end.
+    BodyBrokenOff,
     /// A query parameter is unknown, double or out of its bounds.
     InvalidQuery,
     /// A web page of another machine asks.
     ForeignOrigin,
+    /// The host that was asked for is no name of this machine.
+    ForeignHost,
     /// No such path.
     NotFound,
     /// The path has other methods.
@@ -62,6 +66,8 @@ pub(crate) enum Kind {
     UnsupportedMediaType,
     /// The event breaks a rule of CloudEvents.
     InvalidEvent,
+    /// What a topic is to be made of has a member that is unknown, missing or of another kind.
+    InvalidTopic,
     /// A name breaks the rules of its kind.
     InvalidName,
     /// No such topic.
@@ -76,8 +82,10 @@ pub(crate) enum Kind {
     NotSupported,
     /// The log is damaged at that place.
     Damaged,
-    /// The bus takes no writes, or none now.
+    /// The bus is closed, or takes no writes, or none now.
     Unavailable,
+    /// Too much is on its way at the moment, also for reading.
+    Overloaded,
     /// It is not known whether the events were kept.
     Indeterminate,
     /// The answer took too long.
@@ -87,67 +95,70 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The status, the last part of the type's URN, and the title.
-    fn row(self) -> (StatusCode, &'static str, &'static str) {
+    /// The status.
+    fn status(self) -> StatusCode {
         use StatusCode as S;
         match self {
-            Self::InvalidJson => (S::BAD_REQUEST, "invalid-json", "The body is not JSON"),
-            Self::InvalidQuery => (S::BAD_REQUEST, "invalid-query", "Wrong query parameter"),
-            Self::ForeignOrigin => {
-                let title = "Not for web pages of other machines";
-                (S::FORBIDDEN, "foreign-origin", title)
+            Self::InvalidJson | Self::BodyBrokenOff | Self::InvalidQuery => S::BAD_REQUEST,
+            Self::ForeignOrigin => S::FORBIDDEN,
+            Self::ForeignHost => S::MISDIRECTED_REQUEST,
+            Self::NotFound | Self::UnknownTopic | Self::UnknownPartition | Self::UnknownGroup => {
+                S::NOT_FOUND
             }
-            Self::NotFound => (S::NOT_FOUND, "not-found", "No such path"),
-            Self::MethodNotAllowed => {
-                let title = "The path has other methods";
-                (S::METHOD_NOT_ALLOWED, "method-not-allowed", title)
+            Self::MethodNotAllowed => S::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => S::REQUEST_TIMEOUT,
+            Self::Conflict | Self::GroupInUse => S::CONFLICT,
+            Self::OffsetOutOfRange => S::RANGE_NOT_SATISFIABLE,
+            Self::TooLarge => S::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => S::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidEvent | Self::InvalidTopic | Self::InvalidName | Self::Limit => {
+                S::UNPROCESSABLE_ENTITY
             }
-            Self::BodyTimeout => {
-                let title = "The body did not arrive in time";
-                (S::REQUEST_TIMEOUT, "body-timeout", title)
-            }
-            Self::Conflict => (S::CONFLICT, "conflict", "It exists already"),
-            Self::GroupInUse => (S::CONFLICT, "group-in-use", "The group has members"),
-            Self::OffsetOutOfRange => {
-                let title = "The offset is outside of what is kept";
-                (S::RANGE_NOT_SATISFIABLE, "offset-out-of-range", title)
-            }
-            Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
-            Self::UnsupportedMediaType => {
-                let title = "The content type is not accepted";
-                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title)
-            }
-            Self::InvalidEvent => (
-                S::UNPROCESSABLE_ENTITY,
-                "invalid-event",
-                "Not a valid event",
+            Self::NotSupported => S::NOT_IMPLEMENTED,
+            Self::Damaged | Self::Indeterminate | Self::Internal => S::INTERNAL_SERVER_ERROR,
+            Self::Unavailable | Self::Overloaded => S::SERVICE_UNAVAILABLE,
+            Self::Timeout => S::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The last part of the type's URN, and the title.
+    fn name(self) -> (&'static str, &'static str) {
+        match self {
+            Self::InvalidJson => ("invalid-json", "The body is not JSON"),
+            Self::BodyBrokenOff => ("body-broken-off", "The body broke off"),
+            Self::InvalidQuery => ("invalid-query", "Wrong query parameter"),
+            Self::ForeignOrigin => ("foreign-origin", "Not for web pages of other machines"),
+            Self::ForeignHost => ("foreign-host", "Not a name of this machine"),
+            Self::NotFound => ("not-found", "No such path"),
+            Self::MethodNotAllowed => ("method-not-allowed", "The path has other methods"),
+            Self::BodyTimeout => ("body-timeout", "The body did not arrive in time"),
+            Self::Conflict => ("conflict", "It exists already"),
+            Self::GroupInUse => ("group-in-use", "The group has members"),
+            Self::OffsetOutOfRange => (
+                "offset-out-of-range",
+                "The offset is outside of what is kept",
             ),
-            Self::InvalidName => (S::UNPROCESSABLE_ENTITY, "invalid-name", "Not a valid name"),
-            Self::UnknownTopic => (S::NOT_FOUND, "unknown-topic", "No such topic"),
-            Self::UnknownPartition => (S::NOT_FOUND, "unknown-partition", "No such partition"),
-            Self::UnknownGroup => (S::NOT_FOUND, "unknown-group", "No such group"),
-            Self::Limit => {
-                let title = "A bound would be passed";
-                (S::UNPROCESSABLE_ENTITY, "limit", title)
+            Self::TooLarge => ("too-large", "Too large"),
+            Self::UnsupportedMediaType => {
+                ("unsupported-media-type", "The content type is not accepted")
             }
-            Self::NotSupported => {
-                let title = "This server cannot do that";
-                (S::NOT_IMPLEMENTED, "not-supported", title)
-            }
-            Self::Damaged => {
-                let title = "The log is damaged there";
-                (S::INTERNAL_SERVER_ERROR, "damaged", title)
-            }
-            Self::Unavailable => {
-                let title = "The bus takes no writes now";
-                (S::SERVICE_UNAVAILABLE, "unavailable", title)
-            }
-            Self::Indeterminate => {
-                let title = "It is not known whether the events were kept";
-                (S::INTERNAL_SERVER_ERROR, "indeterminate", title)
-            }
-            Self::Timeout => (S::GATEWAY_TIMEOUT, "timeout", "The answer took too long"),
-            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong"),
+            Self::InvalidEvent => ("invalid-event", "Not a valid event"),
+            Self::InvalidTopic => ("invalid-topic", "Not what a topic is made of"),
+            Self::InvalidName => ("invalid-name", "Not a valid name"),
+            Self::UnknownTopic => ("unknown-topic", "No such topic"),
+            Self::UnknownPartition => ("unknown-partition", "No such partition"),
+            Self::UnknownGroup => ("unknown-group", "No such group"),
+            Self::Limit => ("limit", "A bound would be passed"),
+            Self::NotSupported => ("not-supported", "This server cannot do that"),
+            Self::Damaged => ("damaged", "The log is damaged there"),
+            Self::Unavailable => ("unavailable", "The bus is closed or takes no writes now"),
+            Self::Overloaded => ("overloaded", "Too much is on its way now"),
+            Self::Indeterminate => (
+                "indeterminate",
+                "It is not known whether the events were kept",
+            ),
+            Self::Timeout => ("timeout", "The answer took too long"),
+            Self::Internal => ("internal", "Something went wrong"),
         }
     }
 }
@@ -244,7 +255,8 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, urn, title) = self.kind.row();
+        let status = self.kind.status();
+        let (urn, title) = self.kind.name();
         let document = Document {
             r#type: format!("urn:tidemill:problem:{urn}"),
             title,
@@ -277,7 +289,11 @@ impl From<InvalidEvent> for Problem {
 
 impl From<Unavailable> for Problem {
     fn from(error: Unavailable) -> Self {
-        let problem = Self::new(Kind::Unavailable, error.to_string());
+        let kind = match error {
+            Unavailable::Overloaded => Kind::Overloaded,
+            _ => Kind::Unavailable,
+        };
+        let problem = Self::new(kind, error.to_string());
         // A Retry-After on every 503: a restarted server is also worth another try.
         problem.retry_later()
     }

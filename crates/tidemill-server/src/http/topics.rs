@@ -143,7 +143,11 @@ async fn create(
             "the body is not {{\"name\": ...}}, with \"partitions\", \"retention_ms\", \
              \"retention_bytes\", \"compact\" and \"compression\" where they are wanted: {error}"
         );
-        Problem::new(Kind::InvalidJson, detail)
+        let kind = match error.is_data() {
+            true => Kind::InvalidTopic,
+            false => Kind::InvalidJson,
+        };
+        Problem::new(kind, detail)
     })?;
     let name = TopicName::new(new.name)?;
     if !(1..=TOPIC_PARTITIONS_MAX).contains(&new.partitions) {

@@ -1,12 +1,14 @@
 //! The connected clients: hands events to those that want them, in order, and gives up those
 //! that do not read. Knows neither the log nor the Socket.IO library.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
-use tidemill_core::budget::{Budget, Class};
+use tidemill_core::budget::{Budget, Class, Share};
 
 use super::outbox::{NotSent, Outbox, Parcel, Payload};
 use super::rooms::{ClientId, RoomRefused, Rooms};
@@ -140,25 +142,31 @@ impl Clients {
         }
     }
 
-    /// The text of an event, ready to be sent. Where there is no memory for it, the clients for
-    /// whom the most waits are given up until there is.
+    /// The text of an answer, ready to be sent. Where there is no memory for it, the clients for
+    /// whom the most waits are given up, if that makes room.
     pub(crate) fn payload(&self, json: Box<RawValue>) -> Arc<Payload> {
-        let bytes = json.get().len();
         let mut share = self.memory.empty(Class::Outboxes);
-        while !share.grow(bytes) {
-            if !self.give_up_most() {
-                // Nothing waits: it is more than the bound by itself.
-                share.grow_anyway(bytes);
-                break;
-            }
+        let bytes = json.get().len();
+        if !share.grow(bytes) {
+            self.make_room(bytes, &mut share);
         }
         Payload::new(json, share)
     }
 
     /// Hands an event to each client of the audience, once. Waits a bounded time for those that
-    /// have no room for it; who has none even then is given up.
+    /// have no room for it; who has none even then is given up. Where there is no memory for it
+    /// at all, the clients for whom the most waits are given up, if that makes room: never for an
+    /// event that nobody wants.
     pub(crate) async fn deliver(&self, audience: Audience<'_>, json: Box<RawValue>) {
-        let parcel = Parcel::Event(self.payload(json));
+        let mut share = self.memory.empty(Class::Outboxes);
+        let bytes = json.get().len();
+        if !share.grow(bytes) {
+            if found(&self.lock(), audience).is_empty() {
+                return;
+            }
+            self.make_room(bytes, &mut share);
+        }
+        let parcel = Parcel::Event(Payload::new(json, share));
         let full = self.push(audience, &parcel);
         if !full.is_empty() {
             let parcel = &parcel;
@@ -174,21 +182,13 @@ impl Clients {
                 }
             }
         }
-        drop(parcel);
-        let waiting = self.memory.used(Class::Outboxes);
-        let shown = i64::try_from(waiting).unwrap_or(i64::MAX);
-        self.metrics.waiting_bytes.set(shown);
     }
 
     /// Pushes without waiting; tells who has no room.
     fn push(&self, audience: Audience<'_>, parcel: &Parcel) -> Vec<(ClientId, Arc<Client>)> {
         let rooms = self.lock();
-        let found: Vec<_> = match audience {
-            Audience::Everyone => rooms.everyone().collect(),
-            Audience::Rooms(names) => rooms.matching(names),
-        };
         let mut full = Vec::new();
-        for (id, client) in found {
+        for (id, client) in found(&rooms, audience) {
             match client.outbox.push(parcel) {
                 Ok(()) => self.pushed(),
                 Err(NotSent::Full) => full.push((id, Arc::clone(client))),
@@ -211,19 +211,60 @@ impl Clients {
         }
     }
 
-    /// Gives up the client for whom the most waits; answers whether something waited for it.
-    fn give_up_most(&self) -> bool {
+    /// Has `share` take these bytes, which were not free. Gives up the clients for whom the most
+    /// waits, and no more of them than it takes: what others wait for too is not freed with one of
+    /// them. Where even all of them would not make room nobody is given up, and it is taken
+    /// beyond the limit.
+    fn make_room(&self, bytes: usize, share: &mut Share) {
+        let missing = bytes.saturating_sub(self.memory.free(Class::Outboxes));
         let mut rooms = self.lock();
-        let most = rooms
+        let mut slowest: Vec<_> = rooms
             .everyone()
             .map(|(id, client)| (client.outbox.bytes(), id, Arc::clone(client)))
-            .max_by_key(|(bytes, id, _)| (*bytes, *id));
-        match most {
-            Some((1.., id, client)) => {
-                self.give_up(id, &client, &mut rooms);
-                true
+            .filter(|(bytes, ..)| *bytes > 0)
+            .collect();
+        slowest.sort_unstable_by_key(|(bytes, id, _)| Reverse((*bytes, *id)));
+        let mut freed = Freed::default();
+        let enough = slowest.iter().position(|(_, _, client)| {
+            client.outbox.each(|payload| freed.let_go(payload));
+            freed.bytes >= missing
+        });
+        if let Some(last) = enough {
+            for (_, id, client) in slowest.iter().take(last + 1) {
+                self.give_up(*id, client, &mut rooms);
             }
-            _ => false,
+        }
+        drop(rooms);
+        share.grow_anyway(bytes);
+    }
+}
+
+/// The clients of an audience, each once.
+fn found<'a>(
+    rooms: &'a Rooms<Arc<Client>>,
+    audience: Audience<'_>,
+) -> Vec<(ClientId, &'a Arc<Client>)> {
+    match audience {
+        Audience::Everyone => rooms.everyone().collect(),
+        Audience::Rooms(names) => rooms.matching(names),
+    }
+}
+
+/// What giving some clients up would free.
+#[derive(Default)]
+struct Freed {
+    bytes: usize,
+    /// How many of them have each text.
+    holders: HashMap<*const Payload, usize>,
+}
+
+impl Freed {
+    /// One of them lets go of this; it is free once nobody else has it.
+    fn let_go(&mut self, payload: &Arc<Payload>) {
+        let holders = self.holders.entry(Arc::as_ptr(payload)).or_default();
+        *holders += 1;
+        if *holders == Arc::strong_count(payload) {
+            self.bytes += payload.json().get().len();
         }
     }
 }
@@ -280,5 +321,79 @@ mod tests {
         assert!(memory.used(Class::Outboxes) >= share);
         assert_eq!(memory.over(), 0);
         assert!(metrics.clients_slow.get() >= 1);
+    }
+
+    /// Clients in rooms of their own for whom so many bytes wait.
+    async fn waiting(clients: &Clients, sizes: &[usize]) -> Vec<Arc<Client>> {
+        let mut all = Vec::new();
+        for (n, size) in sizes.iter().enumerate() {
+            let (id, client) = clients.add();
+            let room = format!("room{n}");
+            clients.enter(id, &room, &[]).unwrap();
+            let text = raw(format!("\"{}\"", "x".repeat(size - 2)));
+            clients.deliver(Audience::Rooms([&room, "-"]), text).await;
+            all.push(client);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn an_event_for_nobody_costs_nobody_its_connection() {
+        let memory = Budget::new(16 * 1024 * 1024);
+        let clients = Clients::new(Arc::new(Metrics::new()), memory.clone());
+        let all = waiting(&clients, &[1000, 1000, 100_000]).await;
+        let _rest = memory.take(Class::Outboxes, memory.free(Class::Outboxes));
+        let text = || raw(format!("\"{}\"", "x".repeat(50_000)));
+        clients
+            .deliver(Audience::Rooms(["nobody", "-"]), text())
+            .await;
+        assert!(all.iter().all(|client| !client.is_slow()));
+        // For somebody, the one with the most is enough.
+        clients
+            .deliver(Audience::Rooms(["room0", "-"]), text())
+            .await;
+        let slow: Vec<_> = all.iter().map(|client| client.is_slow()).collect();
+        assert_eq!(slow, [false, false, true]);
+        assert_eq!((all[0].outbox.bytes(), memory.over()), (51_002, 0));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_given_up_where_that_makes_no_room() {
+        let memory = Budget::new(16 * 1024 * 1024);
+        let clients = Clients::new(Arc::new(Metrics::new()), memory.clone());
+        let all = waiting(&clients, &[1000, 2000]).await;
+        // Somebody else holds the rest, and one text of the second.
+        let _held = all[1].outbox.next().await.unwrap();
+        let _rest = memory.take(Class::Outboxes, memory.free(Class::Outboxes));
+        let text = raw(format!("\"{}\"", "x".repeat(1500)));
+        clients.deliver(Audience::Everyone, text).await;
+        assert!(all.iter().all(|client| !client.is_slow()));
+        assert_eq!(memory.over(), 1502);
+        assert_eq!(all[1].outbox.bytes(), 1502);
+    }
+
+    #[tokio::test]
+    async fn a_text_that_others_wait_for_too_is_not_counted_as_freed() {
+        let memory = Budget::new(16 * 1024 * 1024);
+        let clients = Clients::new(Arc::new(Metrics::new()), memory.clone());
+        let all = waiting(&clients, &[500, 500, 500]).await;
+        let shared = raw(format!("\"{}\"", "x".repeat(4000)));
+        for (n, client) in all.iter().enumerate().skip(1) {
+            clients.enter(ClientId(n as u64), "both", &[]).unwrap();
+            assert_eq!(client.outbox.bytes(), 500);
+        }
+        clients
+            .deliver(Audience::Rooms(["both", "-"]), shared)
+            .await;
+        let _rest = memory.take(Class::Outboxes, memory.free(Class::Outboxes));
+        let text = raw(format!("\"{}\"", "x".repeat(3000)));
+        clients.deliver(Audience::Rooms(["room0", "-"]), text).await;
+        let slow: Vec<_> = all.iter().map(|client| client.is_slow()).collect();
+        assert_eq!(
+            slow,
+            [false, true, true],
+            "one of the two alone frees little"
+        );
+        assert_eq!(memory.over(), 0);
     }
 }

@@ -220,7 +220,7 @@ pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: 
         let Ok(permit) = Arc::clone(&door.places).try_acquire_owned() else {
             door.metrics.clients_refused.inc();
             let detail = "all places for Socket.IO clients are taken; try again later";
-            return Problem::new(Kind::Unavailable, detail)
+            return Problem::new(Kind::Overloaded, detail)
                 .retry_later()
                 .into_response();
         };

@@ -176,6 +176,12 @@ impl Outbox {
         self.emptied.notify_one();
     }
 
+    /// Looks at each thing that waits.
+    pub(crate) fn each(&self, look: impl FnMut(&Arc<Payload>)) {
+        let state = self.lock();
+        state.parcels.iter().map(Parcel::payload).for_each(look);
+    }
+
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
