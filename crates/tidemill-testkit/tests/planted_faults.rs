@@ -15,7 +15,7 @@ use tidemill_testkit::sim::scenario::Scenario;
 use tidemill_testkit::sim::simulator::{Effort, run_scenario};
 
 const FIRST_SEED: u64 = 1;
-const SEEDS_MAX: u64 = 40;
+const SEEDS_MAX: u64 = 120;
 
 /// Answers how many seeds it took.
 fn caught_after(fault: Fault) -> u64 {

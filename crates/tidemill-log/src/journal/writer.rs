@@ -89,6 +89,8 @@ pub(crate) struct JournalWriter {
     total_bytes: u64,
     /// Bytes of commits from the head on.
     pub(crate) used_bytes: u64,
+    /// Bytes of commits since the log was opened.
+    pub(crate) written_bytes: u64,
     file_max_bytes: u64,
     max_bytes: u64,
 }
@@ -180,6 +182,7 @@ impl JournalWriter {
             index: start.index,
             total_bytes: spare_bytes + start.current.size_bytes,
             used_bytes: start.position,
+            written_bytes: 0,
             file_max_bytes: options.journal_file_max_bytes,
             max_bytes: options.journal_max_bytes,
         }
@@ -334,6 +337,7 @@ impl JournalWriter {
     pub(crate) fn advance(&mut self, bytes: u64, crc: u32) {
         self.position += bytes;
         self.used_bytes += bytes;
+        self.written_bytes += bytes;
         self.previous_crc = crc;
         self.unsynced = true;
         let grown = self.position.saturating_sub(self.current.size_bytes);

@@ -87,7 +87,7 @@ impl<M: Machine, T> Log<M, T> {
 
     /// The next write of segments.
     fn segments_step(&mut self) -> Option<(BackgroundJob, Vec<Action>)> {
-        let full_tail = self.want_tail || self.store.tail_bytes > self.tail_max_bytes() / 2;
+        let full_tail = self.want_tail || self.store.tail_bytes > self.tail_max_bytes() / 4 * 3;
         let scope = if full_tail {
             Scope::Oldest
         } else {

@@ -88,7 +88,13 @@ impl Snapshotting {
 impl<M: Machine, T> Log<M, T> {
     fn checkpoint_is_due(&self) -> bool {
         let pressed = self.want_room.is_some();
-        let long = self.journal.used_bytes >= self.options.checkpoint_after_bytes;
+        let after = self.options.checkpoint_after_bytes;
+        let used = self.journal.used_bytes;
+        // Where very many partitions have something to sync, a checkpoint hardly moves the head:
+        // the next one waits for more, as long as the journal has room.
+        let since = self.journal.written_bytes - self.checkpoint_from;
+        let worth = since >= after / 4 || used >= self.options.journal_max_bytes / 2;
+        let long = used >= after && worth;
         let more = self.snapshot_lsn < self.committed || self.store.oldest_dirty().is_some();
         let last = self.closing && self.queue.is_empty() && !self.is_clean();
         last || more && (pressed || long)
@@ -101,6 +107,7 @@ impl<M: Machine, T> Log<M, T> {
                 return None;
             }
             let through = self.committed;
+            self.checkpoint_from = self.journal.written_bytes;
             self.checkpoint = Some(Checkpoint {
                 partitions: self.store.dirty(through, CHECKPOINT_PARTITIONS_MAX),
                 through,

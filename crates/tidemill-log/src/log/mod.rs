@@ -131,6 +131,8 @@ pub struct Log<M: Machine, T> {
     held: Option<Step<M, T>>,
     background_io: Option<(IoId, BackgroundJob)>,
     checkpoint: Option<Checkpoint>,
+    /// Bytes that were written to the journal when the last checkpoint began.
+    checkpoint_from: u64,
     compacting: Option<Compacting>,
     /// Partitions in which a compaction may not have ended before the log was opened.
     leftovers: VecDeque<PartitionId>,
@@ -215,6 +217,7 @@ impl<M: Machine, T> Log<M, T> {
             held: None,
             background_io: None,
             checkpoint: None,
+            checkpoint_from: 0,
             compacting: None,
             leftovers,
             segments_were_last: false,
