@@ -56,6 +56,13 @@ pub const MEMORY_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// the events themselves, and their text.
 pub const ANSWER_COST: usize = 3;
 
+/// An answer takes at most what is free divided by this: those whose clients do not read leave
+/// room for others.
+pub const ANSWER_PART: usize = 8;
+
+/// Bytes of an answer that a connection takes at once.
+pub const ANSWER_PIECE_BYTES: usize = 16 * 1024;
+
 /// Bytes that an answer's event counts for beside its own.
 pub const ANSWER_EVENT_BYTES: usize = 512;
 

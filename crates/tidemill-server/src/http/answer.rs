@@ -1,12 +1,20 @@
 //! What the doors answer with when all went well.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 use tidemill_core::budget::Share;
 use tidemill_core::{EventId, Offset, Partition, Position, TopicName};
+
+use crate::limits::ANSWER_PIECE_BYTES;
 
 /// An event that is durable now.
 #[derive(Debug, Serialize)]
@@ -48,30 +56,53 @@ pub(crate) fn json_with<T: Serialize>(status: StatusCode, value: &T) -> Response
     raw_json(status, body)
 }
 
-/// A text whose memory is given back when the client has it.
+/// A text that has its memory until the last of it was taken. It is given out in pieces: what a
+/// connection takes it copies, and it takes the next piece when it has sent enough.
 struct Counted {
-    text: Vec<u8>,
+    rest: Bytes,
     _share: Share,
 }
 
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let most = self.rest.len().min(ANSWER_PIECE_BYTES);
+        let piece = self.rest.split_to(most);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }
 
 /// Answers 200 with a text that is JSON already, and that has its memory until it is sent.
 pub(crate) fn counted_json(text: Vec<u8>, share: Share) -> Response {
     let counted = Counted {
-        text,
+        rest: text.into(),
         _share: share,
     };
-    raw_json(StatusCode::OK, Bytes::from_owner(counted))
+    with_json(Response::new(Body::new(counted)))
 }
 
 /// Answers `status` with a text that is JSON already.
-pub(crate) fn raw_json(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    let mut response = (status, body.into()).into_response();
+pub(crate) fn raw_json(status: StatusCode, body: Vec<u8>) -> Response {
+    with_json((status, body).into_response())
+}
+
+fn with_json(mut response: Response) -> Response {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response

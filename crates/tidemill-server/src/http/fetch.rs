@@ -269,8 +269,8 @@ impl Reading {
         let most = fetch.max_bytes;
         let mut least = ANSWER_COST * limits::FETCH_LEAST_BYTES.min(most);
         loop {
-            // A quarter of what is free, so that others find some.
-            let free = app.memory.free(Class::Answers) / 4;
+            // A part of what is free, so that others find some.
+            let free = app.memory.free(Class::Answers) / limits::ANSWER_PART;
             let taken = free.clamp(least, least.max(ANSWER_COST * most));
             if self.share.grow(taken) {
                 fetch.max_bytes = (taken / ANSWER_COST).min(most).max(1);
