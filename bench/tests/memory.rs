@@ -62,7 +62,7 @@ const MEMORY: usize = 8 * MIB;
 
 /// What is not counted: buffers of fixed sizes (a commit, a step of segments, sockets), threads,
 /// the events that the publishers of this test hold while they are encoded, and its own lists.
-const SLACK: usize = 4 * MIB;
+const SLACK: usize = 6 * MIB;
 
 const EVENT: usize = 200 * 1024;
 
@@ -155,7 +155,8 @@ async fn the_heap_stays_within_the_memory_and_a_slack() {
     }
     let most = MOST.load(Ordering::Relaxed) - before;
     let memory = broker.memory();
-    assert!(memory.total() <= memory.limit() && memory.over() == 0);
+    assert!(memory.total() <= memory.limit());
+    assert_eq!(memory.over(), 0);
     println!("at most {most} bytes with a memory of {MEMORY}");
     assert!(most <= MEMORY + SLACK, "{most} bytes");
     assert!(most > MEMORY / 2, "there was no pressure: {most} bytes");

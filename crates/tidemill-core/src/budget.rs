@@ -190,10 +190,13 @@ impl Budget {
         account.own.load(Ordering::Relaxed) + account.shared.load(Ordering::Relaxed)
     }
 
-    /// Bytes that all classes have now.
+    /// Bytes that all classes have now. What passes from one class to another meanwhile is not
+    /// counted twice, as it would be in a sum of [`Budget::used`].
     #[must_use]
     pub fn total(&self) -> usize {
-        Class::ALL.iter().map(|class| self.used(*class)).sum()
+        let accounts = self.0.accounts.iter();
+        let own: usize = accounts.map(|one| one.own.load(Ordering::Relaxed)).sum();
+        own + self.0.shared.load(Ordering::Relaxed)
     }
 
     /// Bytes beyond the limit, for what had to be taken whole: see [`Share::grow_anyway`].

@@ -209,10 +209,26 @@ struct Reading {
 
 /// What events need of memory, as events and as text.
 fn cost(fetched: &Fetched) -> usize {
-    let one = |(_, event): &(Offset, Arc<Event>)| {
-        ANSWER_COST * event.size_bytes() + limits::ANSWER_EVENT_BYTES
+    let events = fetched.events.iter();
+    events.map(|(_, event)| cost_of(event)).sum()
+}
+
+fn cost_of(event: &Event) -> usize {
+    ANSWER_COST * event.size_bytes() + limits::ANSWER_EVENT_BYTES
+}
+
+/// Leaves out what needs more than this memory, but for the first event.
+fn cut(fetched: &mut Fetched, most: usize) {
+    let mut needs = 0;
+    let fits = |(_, event): &&(Offset, Arc<Event>)| {
+        needs += cost_of(event);
+        needs <= most
     };
-    fetched.events.iter().map(one).sum()
+    let count = fetched.events.iter().take_while(fits).count().max(1);
+    if let Some((next, _)) = fetched.events.get(count) {
+        fetched.next = *next;
+        fetched.events.truncate(count);
+    }
 }
 
 impl Reading {
@@ -274,7 +290,7 @@ impl Reading {
             let taken = free.clamp(least, least.max(ANSWER_COST * most));
             if self.share.grow(taken) {
                 fetch.max_bytes = (taken / ANSWER_COST).min(most).max(1);
-                let fetched = match app.bus.fetch(fetch.clone()).await {
+                let mut fetched = match app.bus.fetch(fetch.clone()).await {
                     Ok(fetched) => fetched,
                     // It is met again, once what was read is given out.
                     Err(FetchError::Damaged { .. }) if !self.page.is_empty() => return Ok(None),
@@ -282,6 +298,7 @@ impl Reading {
                         return Err(Problem::fetch(&self.topic, fetch.partition, error));
                     }
                 };
+                cut(&mut fetched, taken);
                 let needs = cost(&fetched);
                 if needs <= taken {
                     self.share.shrink(taken - needs);
@@ -381,8 +398,10 @@ impl Reading {
         drop(self.page);
         let (before, after) = (self.share.bytes(), out.capacity());
         self.share.shrink(before.saturating_sub(after));
-        // Texts with much to be escaped may be longer than was thought.
-        self.share.grow_anyway(after.saturating_sub(before));
+        // Texts with much to be escaped may be longer than was thought; no events need none.
+        if before > 0 {
+            self.share.grow_anyway(after.saturating_sub(before));
+        }
         (out, self.share)
     }
 }
