@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use overwrite::Raw;
+use overwrite::{Raw, Way};
 
 /// Bytes of the file that is written again and again.
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -35,20 +35,22 @@ fn measure() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let dir = args.next().ok_or("name a folder on the disk to measure")?;
     let seconds = args.next().map_or(Ok(SECONDS), |text| text.parse())?;
-    let mut raw = Raw::new(Path::new(&dir), FILE_BYTES)?;
     println!(
-        "{:>10} {:>12} {:>10} {:>10} {:>10}",
-        "bytes", "syncs/s", "MB/s", "p50 ms", "p99 ms"
+        "{:>8} {:>10} {:>12} {:>10} {:>10} {:>10}",
+        "way", "bytes", "syncs/s", "MB/s", "p50 ms", "p99 ms"
     );
-    for size in BLOCKS_BYTES {
-        let mut run = raw.run(size, Duration::from_secs(seconds))?;
-        let rate = run.per_second();
-        let megabytes = rate * size as f64 / 1e6;
-        println!(
-            "{size:>10} {rate:>12.0} {megabytes:>10.1} {:>10.3} {:>10.3}",
-            run.permille(500),
-            run.permille(990)
-        );
+    for (way, name) in [(Way::Cached, "cached"), (Way::Direct, "direct")] {
+        let mut raw = Raw::new(Path::new(&dir), FILE_BYTES, way)?;
+        for size in BLOCKS_BYTES {
+            let mut run = raw.run(size, Duration::from_secs(seconds))?;
+            let rate = run.per_second();
+            let megabytes = rate * size as f64 / 1e6;
+            println!(
+                "{name:>8} {size:>10} {rate:>12.0} {megabytes:>10.1} {:>10.3} {:>10.3}",
+                run.permille(500),
+                run.permille(990)
+            );
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tidemill_log::Options;
 
 use crate::machine::{Operation, Plain, ask, batch, open, partition, submit};
-use crate::overwrite::Raw;
+use crate::overwrite::{Raw, Way};
 use crate::report::{RAW_BYTES, Run, median, processor_time};
 
 /// Where the end of an append comes.
@@ -26,14 +26,22 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
         all_bytes / 1_000_000,
         options.journal_max_bytes / 1_000_000
     );
-    println!("| commits | raw MB/s | log MB/s | ratio | p50 ms | p99 ms | p99.9 ms | max ms |");
-    println!("|---|---|---|---|---|---|---|---|");
-    let mut raw = Raw::new(dir, RAW_BYTES)?;
+    println!(
+        "| commits | raw, cached MB/s | raw, direct MB/s | log MB/s | ratio to cached, direct \
+         | p50 ms | p99 ms | p99.9 ms | max ms |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let mut cached = Raw::new(dir, RAW_BYTES, Way::Cached)?;
+    let mut direct = Raw::new(dir, RAW_BYTES, Way::Direct)?;
     for bytes in [64 * 1024, 1024 * 1024] {
-        let (mut of_raw, mut of_log, mut runs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut of_cached, mut of_direct) = (Vec::new(), Vec::new());
+        let (mut of_log, mut runs) = (Vec::new(), Vec::new());
         for turn in 0..TURNS {
-            let overwrites = raw.run(bytes, Duration::from_secs(2))?;
-            of_raw.push(overwrites.per_second() * bytes as f64 / 1e6);
+            let ways = [(&mut cached, &mut of_cached), (&mut direct, &mut of_direct)];
+            for (raw, of) in ways {
+                let overwrites = raw.run(bytes, Duration::from_secs(2))?;
+                of.push(overwrites.per_second() * bytes as f64 / 1e6);
+            }
             let run = sustained(
                 &dir.join(format!("log-{bytes}-{turn}")),
                 &options,
@@ -45,11 +53,13 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
         }
         let mut of = |share| median(runs.iter_mut().map(|run| run.permille(share)).collect());
         let (p50, p99, p999, max) = (of(500), of(990), of(999), of(1000));
-        let (raw, log) = (median(of_raw), median(of_log));
+        let (cached, direct, log) = (median(of_cached), median(of_direct), median(of_log));
         println!(
-            "| {} KiB | {raw:.0} | {log:.0} | {:.2} | {p50:.2} | {p99:.2} | {p999:.2} | {max:.1} |",
+            "| {} KiB | {cached:.0} | {direct:.0} | {log:.0} | {:.2}, {:.2} | {p50:.2} | {p99:.2} \
+             | {p999:.2} | {max:.1} |",
             bytes / 1024,
-            log / raw
+            log / cached,
+            log / direct
         );
     }
     Ok(())

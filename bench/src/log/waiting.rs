@@ -11,7 +11,7 @@ use tidemill_log::Options;
 use uuid::Uuid;
 
 use crate::machine::{Operation, ask, batch, open, partition};
-use crate::overwrite::Raw;
+use crate::overwrite::{Raw, Way};
 use crate::report::{RAW_BYTES, Run, median};
 
 const TURNS: usize = 5;
@@ -20,7 +20,8 @@ const TURN: Duration = Duration::from_secs(1);
 const VALUE_BYTES: usize = 1024;
 
 pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
-    let mut raw = Raw::new(dir, RAW_BYTES)?;
+    let mut cached = Raw::new(dir, RAW_BYTES, Way::Cached)?;
+    let mut direct = Raw::new(dir, RAW_BYTES, Way::Direct)?;
     let log = open(&dir.join("log"), &Options::default())?;
     let id = partition(1);
     ask(&log, Operation::Create(vec![id]))?;
@@ -30,10 +31,11 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
         .build()?;
     let broker = runtime.block_on(Broker::open(dir.join("broker")))?;
 
-    let mut turns: [Vec<Run>; 5] = Default::default();
+    let mut turns: [Vec<Run>; 7] = Default::default();
     for _ in 0..TURNS {
-        let [small, large, thread, one, many] = &mut turns;
-        small.push(raw.run(4096, TURN)?);
+        let [small, small_direct, large, large_direct, thread, one, many] = &mut turns;
+        small.push(cached.run(4096, TURN)?);
+        small_direct.push(direct.run(4096, TURN)?);
         let begun = Instant::now();
         let mut run = Run::default();
         while begun.elapsed() < TURN {
@@ -44,7 +46,8 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
         run.whole = begun.elapsed();
         thread.push(run);
         one.push(runtime.block_on(tasks(&broker, 1))?);
-        large.push(raw.run(64 * 1024, TURN)?);
+        large.push(cached.run(64 * 1024, TURN)?);
+        large_direct.push(direct.run(64 * 1024, TURN)?);
         many.push(runtime.block_on(tasks(&broker, 64))?);
     }
     log.close();
@@ -53,7 +56,9 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
     println!("| what | per second | p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|");
     let names = [
         "raw overwrite and fdatasync, 4 KiB",
+        "the same past the page cache",
         "raw overwrite and fdatasync, 64 KiB",
+        "the same past the page cache",
         "log, one thread that waits, 1 KiB",
         "broker, one task that waits, 1 KiB",
         "broker, 64 tasks that wait, 1 KiB",
@@ -68,7 +73,7 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
         println!("| {name} | {rate:.0} | {p50:.3} | {p99:.3} | {p999:.3} |");
         middle.push((rate, p50, p99));
     }
-    if let [small, large, thread, one, many] = middle.as_slice() {
+    if let [small, _, large, _, thread, one, many] = middle.as_slice() {
         println!();
         println!(
             "one thread on the log / raw 4 KiB, medians of latency: {:.2}",

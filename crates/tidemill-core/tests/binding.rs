@@ -271,6 +271,11 @@ proptest! {
             .into_iter()
             .map(|(name, value)| (name, value.map(Bytes::from)))
             .collect();
+        // White space around JSON data is not kept by the JSON form.
+        let value = value.map(|value| match json::is_json(&value) {
+            true => value.trim_ascii().to_vec(),
+            false => value,
+        });
         let topic = topic();
         let _ = decode(raw(key.as_deref(), value.as_deref(), &headers), &place(&topic));
         let record = raw(key.as_deref(), value.as_deref(), &headers);
