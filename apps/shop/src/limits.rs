@@ -1,6 +1,7 @@
 //! Every bound of the shop, in one place. Knows no type of it.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// Highest price of one piece, in pence (a million pounds).
 pub const PRICE_MAX_PENCE: i64 = 100_000_000;
@@ -82,3 +83,6 @@ const _: () = {
     assert!(OWN_ORDER_ID_FIRST < TRAFFIC_ORDER_ID_FIRST);
     assert!(CSV_FIELD_MAX_BYTES < CSV_LINE_MAX_BYTES);
 };
+
+/// How long until a bus is read again that could not be read.
+pub const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill::core::bus::Watch;
-use tidemill::core::{Fetch, FetchError, Offset, Partition};
+use tidemill::core::error::Unavailable;
+use tidemill::core::{Advanced, Fetch, FetchError, Offset, Partition};
 use tidemill::{Bus, Event, TopicName};
 
-use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS};
+use crate::limits::{FETCH_MAX_BYTES, FETCH_MAX_EVENTS, READ_AGAIN_AFTER};
 
 /// A reader of everything that comes to one topic.
 pub struct Tail {
@@ -42,30 +43,82 @@ impl Tail {
         })
     }
 
-    /// Waits for events and gives some of them, per partition in their order.
+    /// Waits for events and gives some of them, per partition in their order. What passes is
+    /// waited for; what cannot be read any more is told and passed over.
     ///
     /// # Errors
-    /// See [`FetchError`].
+    /// The bus is closed: nothing more comes.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, FetchError> {
         loop {
-            for (partition, (next, end)) in &mut self.places {
-                if *next < *end {
-                    let fetched = fetch(&self.bus, &self.topic, *partition, *next).await?;
-                    *next = fetched.0;
-                    if !fetched.1.is_empty() {
-                        return Ok(fetched.1);
+            while let Some((partition, next)) = self.behind() {
+                match fetch(&self.bus, &self.topic, partition, next).await {
+                    Ok((next, events)) => {
+                        self.go_on(partition, next);
+                        if !events.is_empty() {
+                            return Ok(events);
+                        }
                     }
+                    Err(error) => self.meet(partition, error).await?,
                 }
             }
-            for advanced in self.watch.next().await? {
-                if advanced.topic == self.topic {
-                    let begin = (Offset(0), advanced.end);
-                    let place = self.places.entry(advanced.partition).or_insert(begin);
-                    place.1 = place.1.max(advanced.end);
-                }
+            match self.watch.next().await {
+                Ok(all) => all.into_iter().for_each(|advanced| self.hear(advanced)),
+                Err(error) => wait(&self.topic, error).await?,
             }
         }
     }
+
+    /// A partition with events that are not read yet, and where they begin.
+    fn behind(&self) -> Option<(Partition, Offset)> {
+        let mut places = self.places.iter();
+        let found = places.find(|(_, (next, end))| next < end);
+        found.map(|(partition, (next, _))| (*partition, *next))
+    }
+
+    fn go_on(&mut self, partition: Partition, at: Offset) {
+        if let Some((next, _)) = self.places.get_mut(&partition) {
+            *next = at;
+        }
+    }
+
+    fn hear(&mut self, advanced: Advanced) {
+        if advanced.topic == self.topic {
+            let begin = (Offset(0), advanced.end);
+            let place = self.places.entry(advanced.partition).or_insert(begin);
+            place.1 = place.1.max(advanced.end);
+        }
+    }
+
+    /// A partition could not be read.
+    async fn meet(&mut self, partition: Partition, error: FetchError) -> Result<(), FetchError> {
+        let topic = &self.topic;
+        match error {
+            FetchError::Damaged { resume, .. } => {
+                tracing::warn!(%topic, %partition, %error, "passed what cannot be read");
+                self.go_on(partition, resume);
+            }
+            FetchError::OutOfRange { earliest, end, .. } => {
+                tracing::warn!(%topic, %partition, %error, "passed what is not kept");
+                self.places.insert(partition, (earliest, end));
+            }
+            FetchError::UnknownTopic(_) | FetchError::UnknownPartition { .. } => {
+                tracing::warn!(%topic, %partition, %error, "waits for the topic to come again");
+                self.places.remove(&partition);
+            }
+            error => wait(topic, error).await?,
+        }
+        Ok(())
+    }
+}
+
+/// Waits before the same is tried again.
+async fn wait(topic: &TopicName, error: FetchError) -> Result<(), FetchError> {
+    if error == FetchError::Unavailable(Unavailable::Closed) {
+        return Err(error);
+    }
+    tracing::warn!(%topic, %error, "reading is delayed");
+    tokio::time::sleep(READ_AGAIN_AFTER).await;
+    Ok(())
 }
 
 /// Reads all that a topic holds now, oldest first per partition; nothing if there is none.

@@ -60,7 +60,8 @@ pub fn is_backup(dir: &Path) -> bool {
 /// an async worker.
 ///
 /// # Errors
-/// [`BackupError`]; what is in `to` then is refused by [`restore()`].
+/// [`BackupError`]; what is in `to` then is refused by [`restore()`], but for
+/// [`BackupError::Unverified`]: then all of it is there.
 pub fn backup(
     folder: &Path,
     to: &Path,
@@ -87,7 +88,8 @@ pub fn backup(
 /// verifies what it made. Nothing is linked. Blocks: not for an async worker.
 ///
 /// # Errors
-/// [`BackupError`]; what is in `folder` then cannot be opened.
+/// [`BackupError`]; what is in `folder` then cannot be opened, but for
+/// [`BackupError::Unverified`]: then all of it is there.
 pub fn restore(
     from: &Path,
     folder: &Path,
@@ -103,7 +105,7 @@ pub fn restore(
         bytes: done.bytes,
         taken_ms: done.taken.as_millisecond(),
         through: done.through.0,
-        report: inspect::verify(folder, watch)?,
+        report: report_of(folder, watch)?,
     })
 }
 
@@ -117,8 +119,13 @@ fn verified(
         linked_files: done.linked_files,
         bytes: done.bytes,
         through: done.through.0,
-        report: inspect::verify(at, watch)?,
+        report: report_of(at, watch)?,
     })
+}
+
+/// Verifies what was made.
+fn report_of(folder: &Path, watch: impl FnMut(Progress<'_>)) -> Result<Report, BackupError> {
+    inspect::verify(folder, watch).map_err(BackupError::Unverified)
 }
 
 impl Broker {
@@ -131,7 +138,8 @@ impl Broker {
     /// publishes wait.
     ///
     /// # Errors
-    /// [`BackupError`]; what is in the folder then is refused by [`restore()`].
+    /// [`BackupError`]; what is in the folder then is refused by [`restore()`], but for
+    /// [`BackupError::Unverified`]: then all of it is there.
     pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<Backup, BackupError> {
         let (handle, to) = (self.inner.handle.clone(), to.into());
         let taken = tokio::task::spawn_blocking(move || {
@@ -143,5 +151,19 @@ impl Broker {
             Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
             Err(_) => Err(BackupError::Closed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_and_cannot_be_verified_says_that_it_was_made() {
+        let folder = std::env::temp_dir().join("tidemill-no-such-folder");
+        let error = report_of(&folder, |_| {}).unwrap_err();
+        assert!(matches!(error, BackupError::Unverified(_)), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("everything was copied"), "{text}");
     }
 }

@@ -2,8 +2,9 @@
 //! one cannot be opened.
 //!
 //! A log begins only in a folder that is new or empty: `serve`, `bench` and `demo` make the folder
-//! too, `publish` and `topic create` do not, because a typing error makes none. Every other
-//! command needs a log that is there.
+//! too, `publish` and `topic create` do not, because a typing error makes none, and begin one only
+//! where `--data` was typed, not where the environment names the folder. Every other command needs
+//! a log that is there.
 //!
 //! This room may not know what is in a log.
 
@@ -76,7 +77,7 @@ fn no_log(dir: &Path) -> Failure {
     let why = match of_a_demo(dir) {
         Some(bus) => format!("there is no log in this folder; {bus}"),
         None => "there is no log in this folder; name a data folder, or begin one with `tidemill \
-                 serve`, `tidemill publish` or `tidemill topic create`"
+                 serve`, or with `tidemill publish` or `tidemill topic create` and --data"
             .to_owned(),
     };
     named(dir, why)

@@ -127,9 +127,9 @@ impl TryFrom<String> for Flush {
     }
 }
 
-/// So many bytes.
+/// So many bytes; in a file a number, or a text as on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Written")]
 pub(crate) struct Size(pub(crate) usize);
 
 impl FromStr for Size {
@@ -140,11 +140,25 @@ impl FromStr for Size {
     }
 }
 
-impl TryFrom<String> for Size {
+/// How a file says so many bytes.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a number of bytes such as 67108864, \"64MiB\" or \"2GiB\""
+)]
+enum Written {
+    Number(usize),
+    Text(String),
+}
+
+impl TryFrom<Written> for Size {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Number(bytes) => Ok(Self(bytes)),
+            Written::Text(text) => text.parse(),
+        }
     }
 }
 
@@ -312,5 +326,20 @@ mod tests {
         let written = file("memory = '8MiB'\n");
         let settings = Settings::new(Options::default(), Some(written.path())).unwrap();
         assert_eq!(settings.memory, 8 * 1024 * 1024);
+    }
+
+    #[test]
+    fn a_file_says_sizes_as_numbers_or_as_texts() {
+        for written in ["67108864", "'67108864'", "'64MiB'", "'65536 KiB'"] {
+            let file = file(&format!("memory = {written}\n"));
+            let settings = Settings::new(Options::default(), Some(file.path())).unwrap();
+            assert_eq!(settings.memory, 64 * 1024 * 1024, "{written}");
+        }
+        for wrong in ["-1", "1.5", "true", "'64MB'"] {
+            let file = file(&format!("memory = {wrong}\n"));
+            let failure = Settings::new(Options::default(), Some(file.path())).unwrap_err();
+            let text = failure.to_string();
+            assert!(text.contains("such as 67108864"), "{wrong}: {text}");
+        }
     }
 }

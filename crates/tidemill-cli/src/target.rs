@@ -84,14 +84,18 @@ impl From<Undeleted> for Failure {
 }
 
 impl TargetOptions {
-    /// The options again, as words of a command line.
+    /// What was asked, by the options or the environment, as options of a command line: they are
+    /// right in another shell, too.
     fn words(&self) -> Vec<String> {
-        match (&self.folder, &self.server) {
-            (Some(dir), _) => vec!["--data".to_owned(), dir.display().to_string()],
-            (None, Some(url)) if *url != ServerUrl::default_place() => {
+        // Where the environment says nonsense nothing was asked.
+        match self.named() {
+            Ok(Named::Folder(dir) | Named::FolderOfEnvironment(dir)) => {
+                vec!["--data".to_owned(), dir.display().to_string()]
+            }
+            Ok(Named::Server(url)) if url != ServerUrl::default_place() => {
                 vec!["--server".to_owned(), url.as_str().to_owned()]
             }
-            _ => Vec::new(),
+            Ok(Named::Server(_)) | Err(_) => Vec::new(),
         }
     }
 
@@ -101,7 +105,8 @@ impl TargetOptions {
         shell::tidemill(command, name, &options)
     }
 
-    /// Whom the options name, and without any of them the environment.
+    /// Whom the options name, and without any of them the environment. In a folder that only the
+    /// environment names no log is begun, whatever `begin` says.
     ///
     /// # Errors
     /// See [`folder::open`]; and where the environment has to say and says nonsense.
@@ -110,11 +115,15 @@ impl TargetOptions {
             Named::Server(url) => Ok(Target::Server(Client::new(&url))),
             Named::Folder(dir) => folder::open(&dir, begin).await.map(Target::Folder),
             Named::FolderOfEnvironment(dir) => {
-                let opened = folder::open(&dir, begin).await.map(Target::Folder);
+                let opened = folder::open(&dir, Begin::MayNot).await.map(Target::Folder);
+                let typed = match begin {
+                    Begin::May => ", and --data begins a log in it",
+                    Begin::MayNot => "",
+                };
                 opened.map_err(|failure| {
                     Failure::new(format!(
                         "{failure}\nnote: {FOLDER_VARIABLE} names the folder; --server asks a \
-                         server instead"
+                         server instead{typed}"
                     ))
                 })
             }

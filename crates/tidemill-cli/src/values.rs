@@ -93,12 +93,14 @@ pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
 /// A sentence that shows the form.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let unit = units.iter().find(|(unit, _)| text.ends_with(unit));
-    let (number, factor) = match unit {
-        Some((unit, factor)) => (text.trim_end_matches(unit).trim_end(), *factor),
-        None => (text, 1_usize),
-    };
-    let bytes = number.parse::<usize>().ok();
+    let with_unit = units.iter().find_map(|(unit, factor)| {
+        let number = text.strip_suffix(unit)?;
+        Some((number.trim_end(), *factor))
+    });
+    let (number, factor) = with_unit.unwrap_or((text, 1_usize));
+    // Parsing would take a sign.
+    let digits = number.bytes().all(|b| b.is_ascii_digit());
+    let bytes = number.parse::<usize>().ok().filter(|_| digits);
     bytes
         .and_then(|bytes| bytes.checked_mul(factor))
         .ok_or_else(|| format!("{text:?} is no number of bytes such as 67108864, 64MiB or 2GiB"))
@@ -283,6 +285,9 @@ mod tests {
             ("0", Some(0)),
             ("4194304", Some(4 << 20)),
             ("64MiB", Some(64 << 20)),
+            ("64MiBMiB", None),
+            ("+64", None),
+            ("+64MiB", None),
             ("2 GiB", Some(2 << 30)),
             ("1KiB", Some(1024)),
             ("", None),

@@ -6,7 +6,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{Running, Server, run, tidemill};
+use support::{Running, Server, run, run_with, tidemill};
 
 /// The names in a folder.
 fn names(dir: &Path) -> Vec<String> {
@@ -115,4 +115,41 @@ fn a_demo_begins_nothing_beside_a_servers_log() {
     Server::start(data.path()).running.stop("TERM").done();
     let error = refused(data.path(), &["demo", "--for", "1s"]);
     assert!(error.contains("name another folder"), "{error}");
+}
+
+#[test]
+fn no_log_begins_in_a_folder_that_only_the_environment_names() {
+    for command in [BEGINNING[0], BEGINNING[1]] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let named = [("TIDEMILL_DATA", path)];
+        let error = run_with(command, &named).failed();
+        for part in [
+            "there is no log in this folder",
+            "TIDEMILL_DATA names the folder",
+            "--data begins a log in it",
+        ] {
+            assert!(error.contains(part), "{command:?}: {error}");
+        }
+        assert_eq!(names(dir.path()), [""; 0], "{command:?}");
+        // Typed it is meant, and then there is a log for the environment to name.
+        run(&[command, &["--data", path]].concat()).done();
+        run_with(&["publish", "t", "x"], &named).done();
+    }
+}
+
+#[test]
+fn a_hint_names_the_folder_or_the_server_of_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    run(&["topic", "create", "t", "--data", path]).done();
+    let missing = ["topic", "show", "nowhere"];
+    let hint = |environment: &[(&str, &str)]| run_with(&missing, environment).failed();
+    let error = hint(&[("TIDEMILL_DATA", path)]);
+    let whole = format!("`tidemill topic list --data {path}`");
+    assert!(error.contains(&whole), "{error}");
+    let server = Server::start(tempfile::tempdir().unwrap().path());
+    let error = hint(&[("TIDEMILL_SERVER", &server.url), ("TIDEMILL_DATA", path)]);
+    let whole = format!("`tidemill topic list --server {}`", server.url);
+    assert!(error.contains(&whole), "{error}");
 }

@@ -336,6 +336,22 @@ fn a_target_inside_of_the_data_folder_is_refused() {
     let refused = at_rest(disk.as_ref(), &FileDisk::new(&inside)).unwrap_err();
     assert!(matches!(refused, BackupError::Inside), "{refused}");
     assert!(!inside.exists());
+    // Whatever the way to it: over folders that the backup would make, and over links.
+    let beside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(data.path(), beside.path().join("link")).unwrap();
+    let name = data.path().file_name().unwrap().to_str().unwrap();
+    for (from, way) in [
+        (data.path(), "missing/../inside".to_owned()),
+        (data.path(), format!("missing/../../{name}/a/../inside")),
+        (beside.path(), "missing/../link/inside".to_owned()),
+        (beside.path(), "link/missing/deep/../../inside".to_owned()),
+    ] {
+        let refused = at_rest(disk.as_ref(), &FileDisk::new(from.join(&way))).unwrap_err();
+        assert!(matches!(refused, BackupError::Inside), "{way}: {refused}");
+    }
+    assert!(!data.path().join("missing").exists());
+    let outside = beside.path().join("missing/../fine");
+    at_rest(disk.as_ref(), &FileDisk::new(outside)).unwrap();
 }
 
 #[test]

@@ -295,6 +295,7 @@ impl Stage {
         book.under_way().for_each(|id| flight.begin(id, now));
         let ends = Arc::clone(&flight);
         let watching = tokio::spawn(async move {
+            // The only error is that the bus is closed.
             while let Ok(events) = tail.next().await {
                 let now = Instant::now();
                 let ended = events.iter().filter_map(|event| heard::end(event));

@@ -56,7 +56,8 @@ impl Ended {
     }
 }
 
-fn ended(output: Output) -> Ended {
+/// How it ended, of a command that was run whole.
+pub(crate) fn ended(output: Output) -> Ended {
     Ended {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),

@@ -13,7 +13,7 @@ mod restore;
 mod take;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -115,6 +115,11 @@ pub enum BackupError {
     /// There is nothing to take a backup of.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// Everything was copied, and what was made of it could not be looked at.
+    #[error(
+        "everything was copied, but it could not be verified: {0}; do so before you rely on it"
+    )]
+    Unverified(#[source] InspectError),
     /// The log cannot be opened, so it cannot be copied.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -144,13 +149,21 @@ fn is_outside(disk: &dyn Disk, of: &dyn Disk) -> Result<(), BackupError> {
     }
 }
 
-/// The path without links and detours. The folder, and those above it, need not be there yet.
+/// The path without links and detours. The folder, and those above it, need not be there yet: what
+/// is missing will be made as a folder, so a `..` behind it leads back to where it is made.
 fn real_path(dir: &Path) -> Option<PathBuf> {
-    let dir = std::path::absolute(dir).ok()?;
-    dir.ancestors().find_map(|there| {
-        let real = there.canonicalize().ok()?;
-        Some(real.join(dir.strip_prefix(there).ok()?))
-    })
+    let mut real = PathBuf::new();
+    for part in std::path::absolute(dir).ok()?.components() {
+        if part == Component::ParentDir {
+            real.pop();
+            continue;
+        }
+        real.push(part);
+        if let Ok(found) = real.canonicalize() {
+            real = found;
+        }
+    }
+    Some(real)
 }
 
 /// Checks that nothing is in a folder but what a lock leaves.

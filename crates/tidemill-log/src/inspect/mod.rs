@@ -84,6 +84,7 @@ pub(crate) fn no_log(disk: &dyn Disk) -> InspectError {
 
 /// Why nothing could be inspected.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum InspectError {
     /// There is no superblock, so there is no log.
     #[error("there is no log in this folder: it has no superblock; name a data folder")]

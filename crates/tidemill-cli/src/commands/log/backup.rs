@@ -75,8 +75,13 @@ impl Backup {
         });
         bar.end();
         let (data, to) = (self.folder.display(), self.to.display());
-        let taken =
-            taken.map_err(|error| Failure::usage(format!("--data {data} --to {to}: {error}")))?;
+        let taken = taken.map_err(|error| {
+            failed(
+                &format!("--data {data} --to {to}"),
+                "the backup is taken",
+                &error,
+            )
+        })?;
         let told = match self.json {
             true => print_json(&taken),
             false => taken
@@ -96,6 +101,14 @@ impl Backup {
             format!("--data {data}: {count} findings of damage, which are in the backup too")
         });
         end(told, format!("the backup in {to} is taken"), damage)
+    }
+}
+
+/// Where nothing came of it, it was asked for wrongly; where everything was copied it is `done`.
+fn failed(options: &str, done: &str, error: &BackupError) -> Failure {
+    match error {
+        BackupError::Unverified(_) => Failure::new(format!("{options}: {done}: {error}")),
+        _ => Failure::usage(format!("{options}: {error}")),
     }
 }
 
@@ -122,8 +135,12 @@ impl Restore {
         });
         bar.end();
         let (from, data) = (self.from.display(), self.folder.display());
-        let restored = restored.map_err(|error: BackupError| {
-            Failure::usage(format!("--from {from} --data {data}: {error}"))
+        let restored = restored.map_err(|error| {
+            failed(
+                &format!("--from {from} --data {data}"),
+                "the data folder is restored",
+                &error,
+            )
         })?;
         let told = match self.json {
             true => print_json(&restored),
@@ -155,5 +172,24 @@ fn is_backup(folder: &Path) -> Result<(), Failure> {
             "--from {}: there is no such folder; name a backup",
             folder.display()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill::broker::inspect::InspectError;
+
+    #[test]
+    fn what_was_done_and_not_verified_is_no_wrong_use() {
+        let fails = |error| failed("--from a --data b", "the data folder is restored", &error);
+        let restored = fails(BackupError::Unverified(InspectError::NoLog));
+        let text = restored.to_string();
+        assert!(matches!(restored, Failure::Failed(_)), "{text}");
+        for part in ["is restored", "could not be verified", "--data b"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let nothing = fails(BackupError::NotWhole("it has no manifest".to_owned()));
+        assert!(matches!(nothing, Failure::Usage(_)), "{nothing}");
     }
 }
