@@ -46,7 +46,7 @@ pub fn settings_of(partition: u64) -> PartitionSettings {
         settings.segment_bytes = Some(2048);
         settings.segment_ms = partition.is_multiple_of(2).then_some(100);
         settings.compaction_lag_max_ms = (partition % 8 != 7).then_some(0);
-        if partition % 8 != 5 {
+        if partition.is_multiple_of(2) {
             settings.delete_retention_ms = 50;
         }
     }

@@ -172,9 +172,15 @@ impl Run {
             }
             Err(error) => return Err(Broken(format!("{path} is no reason to refuse: {error}"))),
         };
-        // Damage to the end of the journal may read as a torn end.
-        let floor = partition.map_or(0, |_| self.checker.durable_floor());
-        let new = partition.filter(|partition| !self.checker.is_decayed(*partition));
+        // Damage to the end of the journal may read as a torn end. What the lost entries gave up
+        // may have gone from the disk already: then that is named where it is read.
+        let (floor, harmed) = match partition {
+            Some(partition) => (self.checker.durable_floor(), vec![partition]),
+            None => (0, self.checker.ever().collect()),
+        };
+        let new = harmed.into_iter();
+        let new = new.filter(|partition| !self.checker.is_decayed(*partition));
+        let new: Vec<u64> = new.collect();
         new.iter().for_each(|new| self.checker.decayed(*new));
         let seen = self.holds(&log, &shared, &files, floor);
         new.iter().for_each(|new| self.checker.mended(*new));
