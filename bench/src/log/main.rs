@@ -1,10 +1,12 @@
 //! Measures the log on a disk, beside what the disk itself can do and beside other engines.
 //!
-//! `cargo run --release -p tidemill-bench --bin log -- DIR [MEASURE...]` runs all measures or the
-//! named ones, in DIR, which must be on the disk in question; what they make there is removed.
+//! `cargo run --release -p tidemill-bench --bin log -- DIR [MEASURE...]` runs the named measures,
+//! or all but `long`, which takes an hour, in DIR, which must be on the disk in question; what they
+//! make there is removed.
 //! Each ratio compares runs that took turns.
 
 mod append;
+mod long;
 mod machine;
 #[path = "../overwrite.rs"]
 mod overwrite;
@@ -27,7 +29,10 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// One measure: its name, what it says of itself, what it does in an empty folder.
 type Measure = (&'static str, &'static str, fn(&Path) -> Outcome);
 
-const MEASURES: [Measure; 9] = [
+/// Left out unless it is named: it takes an hour.
+const LONG: &str = "long";
+
+const MEASURES: [Measure; 10] = [
     (
         "waiting",
         "1 and 64 that wait for a synced 1 KiB",
@@ -61,6 +66,11 @@ const MEASURES: [Measure; 9] = [
         recovery::large,
     ),
     (
+        LONG,
+        "an hour at a steady rate with retention and compaction",
+        long::run,
+    ),
+    (
         "peers",
         "the same beside redb, fjall and SQLite",
         peers::run,
@@ -87,7 +97,8 @@ fn run() -> Outcome {
         return Err(format!("no measure {unknown}; there are {}", names.join(", ")).into());
     }
     for (name, what, measure) in MEASURES {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+        let all = wanted.is_empty() && name != LONG;
+        if all || wanted.iter().any(|wanted| wanted == name) {
             println!("\n## {name}: {what}\n");
             let folder = Folder::new(Path::new(&dir).join(format!("tidemill-bench-{name}")))?;
             measure(&folder.0)?;
