@@ -333,6 +333,37 @@ fn a_file_without_permission_is_not_called_damaged() {
 }
 
 #[test]
+fn a_journal_that_is_gone_after_a_clean_end_is_begun_anew() {
+    let data = tempfile::tempdir().unwrap();
+    run(&["publish", "orders", "{}", "--data", path(&data)]).done();
+    std::fs::remove_dir_all(data.path().join("journal")).unwrap();
+    run(&["topic", "list", "--data", path(&data)]).failed();
+    let plan = run(&["log", "repair", "--data", path(&data)]);
+    assert!(
+        plan.out.contains("no entry is known to be lost"),
+        "{plan:?}"
+    );
+    plan.failed();
+    run(&["log", "repair", "--yes", "--data", path(&data)]).done();
+    run(&["log", "verify", "--data", path(&data)]).done();
+    let listed = run(&["topic", "list", "--data", path(&data)]).done();
+    assert!(listed.contains("orders"), "{listed}");
+}
+
+#[test]
+fn a_dump_of_a_file_without_anything_readable_ends_with_1() {
+    let data = tempfile::tempdir().unwrap();
+    run(&["publish", "orders", "{}", "--data", path(&data)]).done();
+    for file in ["journal/0000000077.journal", "a.log", "a.sum"] {
+        std::fs::write(data.path().join(file), [7; 10_000]).unwrap();
+        let told = run(&["log", "dump", "--data", path(&data), file]).failed();
+        assert!(told.contains("nothing of it is readable"), "{file}: {told}");
+    }
+    let told = run(&["log", "dump", "--data", path(&data), "b.log"]).misused();
+    assert!(told.contains("there is no file b.log"), "{told}");
+}
+
+#[test]
 fn a_repair_changes_nothing_until_told_and_says_which_events_are_lost() {
     let data = written();
     run(&["log", "repair", "--data", path(&data)]).done();

@@ -287,4 +287,26 @@ fn each_file_can_be_shown_alone_from_a_place_on() {
         &mut |_| true,
     );
     assert!(matches!(refused, Err(InspectError::NoSuchFile(_))));
+    let file = Some("topics/1/0/00000000000000000000.log".to_owned());
+    let refused = dump(
+        disk_of(&image).as_ref(),
+        &Dump { file, from: 0 },
+        &mut |_| true,
+    );
+    assert!(matches!(refused, Err(InspectError::Missing(_))));
+}
+
+#[test]
+fn a_journal_file_without_a_commit_is_unreadable_unless_it_is_new() {
+    for (bytes, unreadable) in [(vec![0; 8192], 0), (vec![7; 10_000], 1), (Vec::new(), 1)] {
+        let mut image = written();
+        let file = "journal/0000000099.journal".to_owned();
+        image.insert(file.clone(), bytes);
+        let file = Some(file);
+        let shown = lines(&image, &Dump { file, from: 0 });
+        assert_eq!(
+            (shown.len(), count(&shown, "unreadable")),
+            (unreadable, unreadable)
+        );
+    }
 }

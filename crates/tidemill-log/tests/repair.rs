@@ -131,6 +131,31 @@ fn a_hole_in_the_journal_ends_it_and_what_lies_behind_is_named_kept_aside_and_no
 }
 
 #[test]
+fn a_journal_that_is_gone_after_a_clean_end_is_begun_anew_and_nothing_is_lost() {
+    let disk = disk_of(&written());
+    let mut log = opened(&disk);
+    log.log.close();
+    log.settle();
+    let all = records(&log);
+    drop(log);
+    let mut image = image(disk.as_ref(), "");
+    image.retain(|path, _| !path.starts_with("journal/"));
+    let disk = disk_of(&image);
+    assert!(ByHand::open(&disk, &options()).is_err());
+    let plan = repaired(&disk);
+    assert!(
+        plan.journal
+            .is_some_and(|journal| journal.entries.is_empty())
+    );
+    assert!(plan.lost.is_empty());
+    let mut log = opened(&disk);
+    assert!(records(&log) == all);
+    let id = ids()[0];
+    let next = log.reader().bounds(id).unwrap().end;
+    assert_eq!(log.publish(id, b"more"), next.0);
+}
+
+#[test]
 fn damaged_batches_lose_their_own_records_and_a_sidecar_alone_loses_none() {
     let before = written();
     let all = records(&opened(&disk_of(&before)));

@@ -200,6 +200,8 @@ impl DumpFiles {
             left -= 1;
             match line.what {
                 "unreadable" => unreadable = true,
+                // The file itself, before anything of it was read.
+                "segment" | "sidecar" => {}
                 _ => readable = true,
             }
             let text = match self.json {
@@ -225,13 +227,15 @@ impl DumpFiles {
 
 /// A typing error names the folder, and makes none.
 fn is_folder(folder: &Path) -> Result<(), Failure> {
-    match folder.is_dir() {
-        true => Ok(()),
-        false => Err(Failure::usage(format!(
-            "--data {}: there is no such folder; name a data folder",
-            folder.display()
-        ))),
-    }
+    let what = match folder.metadata() {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => "this is a file",
+        Err(_) => "there is no such folder",
+    };
+    Err(Failure::usage(format!(
+        "--data {}: {what}; name a data folder",
+        folder.display()
+    )))
 }
 
 /// Nothing was read: wrong use, as far as the exit code goes.

@@ -67,7 +67,10 @@ pub fn restore(
         if found != *entry {
             return Err(BackupError::Damaged {
                 file: path.to_owned(),
-                why: format!("it is not as {MANIFEST} says; use another backup"),
+                why: format!(
+                    "it is not as {MANIFEST} says; take away what is in the target, and use \
+                     another backup"
+                ),
             });
         }
     }

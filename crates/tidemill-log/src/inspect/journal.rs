@@ -122,8 +122,8 @@ pub(crate) fn check(look: &mut Look<'_>, block: &Superblock) -> Result<(), OpenE
     let head = block.head;
     look.report.entries = head.first..head.first;
     if !found.contains_key(&head.file) {
-        let what = "the journal file that the superblock names is missing; restore \
-                    the folder from a backup";
+        let what = "the journal file that the superblock names is missing; restore the folder \
+                    from a backup, or see what `tidemill log repair` saves";
         let lost = head.first..block.durable_through.next();
         let finding = Finding::damage(&*journal_path(head.file), what);
         look.report.add(finding.entries(lost));

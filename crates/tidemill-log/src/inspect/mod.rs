@@ -95,6 +95,9 @@ pub enum InspectError {
          as a path inside of the data folder"
     )]
     NoSuchFile(String),
+    /// There is no file of the name that was asked for.
+    #[error("there is no file {0} in this folder; `tidemill log verify` names those of the log")]
+    Missing(String),
     /// A file is there, and this process may not read it: it is not known whether it is damaged.
     #[error("cannot open {path}: permission denied; run as {owner}")]
     Denied {

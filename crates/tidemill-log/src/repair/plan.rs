@@ -8,7 +8,6 @@ use tidemill_core::Offset;
 use super::segment::walk;
 use super::{JournalCut, Lost, Mend, RepairError, SegmentMend};
 use crate::disk::Disk;
-use crate::error::OpenError;
 use crate::inspect::journal::{files as journal_files, records_behind};
 use crate::inspect::superblocks::{Root, roots};
 use crate::inspect::verify::Look;
@@ -155,12 +154,14 @@ fn journal_cut(
         files: &found,
         journal: superblock.journal,
     };
-    let walked = match scan.walk(superblock.head) {
-        Err(OpenError::JournalMissing(_)) => Walked {
+    // Without the head's file nothing opens the log, whether entries are lost with it or not.
+    let missing = !found.contains_key(&superblock.head.file);
+    let walked = match missing {
+        true => Walked {
             commits: Vec::new(),
             end: superblock.head,
         },
-        other => other?,
+        false => scan.walk(superblock.head)?,
     };
     let Walked { commits, end } = walked;
     usable(&found, &commits)?;
@@ -170,7 +171,7 @@ fn journal_cut(
         .max(Some(superblock.durable_through))
         .unwrap_or_default();
     let short = scan.short(superblock, commits.iter().chain(&behind));
-    if durable < end.first && short.is_none() {
+    if durable < end.first && short.is_none() && !missing {
         return Ok(None);
     }
     let known = behind.iter().map(|commit| Lsn(commit.next().0 - 1)).max();

@@ -75,7 +75,15 @@ fn text(told: &Told) -> String {
     if told.superblocks {
         text += "superblocks: one is unreadable, both are written again\n";
     }
-    if let Some(journal) = &told.journal {
+    if let Some(journal) = &told.journal
+        && journal.entries.from >= journal.entries.until
+    {
+        text += &format!(
+            "journal: {} is missing or cut; the journal begins anew, and no entry is known to be \
+             lost\n",
+            journal.file
+        );
+    } else if let Some(journal) = &told.journal {
         text += &format!(
             "journal: damaged in {} from byte {} on; it ends there, and the entries {} until {} \
              are lost with all that they published, settled and created\n",

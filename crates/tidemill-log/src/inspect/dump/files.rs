@@ -1,5 +1,7 @@
 //! One file of a log, whatever a superblock says of it.
 
+use std::io::ErrorKind;
+
 use super::{Out, Value, chunks, commit, lines};
 use crate::inspect::InspectError;
 use crate::inspect::journal::files as journal_files;
@@ -20,15 +22,20 @@ pub(super) fn one(out: &mut Out<'_>, path: &str) -> Result<(), InspectError> {
         superblock(out, path);
         return Ok(());
     }
-    out.disk.open(path).map_err(|_| none())?;
-    match name.rsplit_once('.').map(|(_, end)| end) {
+    let end = name.rsplit_once('.').map(|(_, end)| end);
+    let is_named_so = matches!(end, Some("log" | "sum" | "snapshot" | "journal"));
+    out.disk.open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound if is_named_so => InspectError::Missing(path.to_owned()),
+        _ => none(),
+    })?;
+    match end {
         Some("log") => lines::segment(out, path, None),
         Some("sum") => sidecar(out, path),
         Some("snapshot") if dir == SNAPSHOTS_DIR => {
             chunks(out, snapshot_number(name).ok_or_else(none)?);
         }
         Some("journal") if dir == JOURNAL_DIR => {
-            journal(out, journal_number(name).ok_or_else(none)?)?;
+            journal(out, path, journal_number(name).ok_or_else(none)?)?;
         }
         _ => return Err(none()),
     }
@@ -50,16 +57,17 @@ pub(super) fn superblock(out: &mut Out<'_>, path: &str) {
 }
 
 /// Every whole commit of a journal file, of whichever journal and lap.
-fn journal(out: &mut Out<'_>, number: u32) -> Result<(), InspectError> {
+fn journal(out: &mut Out<'_>, path: &str, number: u32) -> Result<(), InspectError> {
     let found = journal_files(out.disk)?;
     let Some((file, size)) = found.get(&number) else {
         return Ok(());
     };
-    let mut byte = 0;
+    let (mut byte, mut any, mut is_new) = (0, false, *size > 0);
     let mut block = vec![0; BLOCK_BYTES];
     while byte < *size && out.open {
         let read = file.read_at(byte, &mut block).unwrap_or_default();
         let head = block.get(..read).unwrap_or_default();
+        is_new &= head.iter().all(|byte| *byte == 0);
         let mut next = byte + BLOCK_BYTES as u64;
         if let Some((header, _)) = CommitHeader::decode(head) {
             let scan = Scan {
@@ -68,10 +76,14 @@ fn journal(out: &mut Out<'_>, number: u32) -> Result<(), InspectError> {
             };
             if scan.is_whole(&header)? && header.offset == byte {
                 commit(out, &found, &header);
+                any = true;
                 next = byte + header.padded_bytes();
             }
         }
         byte = next;
+    }
+    if !any && !is_new {
+        out.unreadable(path, 0, "there is no whole commit in it");
     }
     Ok(())
 }
