@@ -24,6 +24,9 @@ pub const TRAFFIC_ORDER_ID_FIRST: i64 = 2_000_000_000;
 /// Longest line of a replayed file in bytes, its end included.
 pub const CSV_LINE_MAX_BYTES: usize = 16 * 1024;
 
+/// Where a replayed line that does not end is given up, and its file with it, in bytes.
+pub const CSV_LINE_END_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 /// Longest field of a replayed line in bytes.
 pub const CSV_FIELD_MAX_BYTES: usize = 512;
 

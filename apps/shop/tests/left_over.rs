@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use support::{memory_bus, small_file};
 use tidemill::core::bus::Watch;
+use tidemill::core::error::Unavailable;
 use tidemill::core::{
     BoxFuture, Fetch, FetchError, Fetched, GroupMember, Guarantees, Position, PublishError,
     Publisher, RequestError, SubscribeError, Subscriber, Subscription, TopicBounds,
 };
 use tidemill::{Bus, Event, Message, TopicName};
 use tidemill_shop::database::Place;
-use tidemill_shop::demo::{self, DemoOptions, DemoReport, Format, Load};
+use tidemill_shop::demo::{self, DemoError, DemoOptions, DemoReport, Format, Load};
 use tidemill_shop::events::{CreateOrder, OrderConfirmed};
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::{Source, Traffic, publish};
@@ -30,10 +31,21 @@ const ORDERS: u64 = 200;
 /// Shorter than the demo's own patience with orders that do not end.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// A bus that takes a request for an order only once all orders that it knows were confirmed.
-struct Late(Bus);
+/// A bus that takes a request for an order late, or never.
+struct Odd {
+    bus: Bus,
+    whim: Whim,
+}
 
-impl Late {
+#[derive(Clone, Copy, PartialEq)]
+enum Whim {
+    /// Only once all orders that it knows were confirmed.
+    Late,
+    /// Never, as where the disk is full.
+    Full,
+}
+
+impl Odd {
     async fn all_confirmed(bus: &Bus) -> Result<(), FetchError> {
         let mut watch = bus.watch()?;
         let topic = TopicName::new(OrderConfirmed::TOPIC).unwrap();
@@ -51,16 +63,18 @@ impl Late {
     }
 }
 
-impl Publisher for Late {
+impl Publisher for Odd {
     fn publish(
         &self,
         topic: TopicName,
         events: Vec<Event>,
     ) -> BoxFuture<'static, Result<Vec<Position>, PublishError>> {
-        let bus = self.0.clone();
+        let (bus, whim) = (self.bus.clone(), self.whim);
         Box::pin(async move {
-            if topic.as_str() == CreateOrder::TOPIC {
-                Self::all_confirmed(&bus).await.unwrap();
+            match whim {
+                _ if topic.as_str() != CreateOrder::TOPIC => {}
+                Whim::Late => Self::all_confirmed(&bus).await.unwrap(),
+                Whim::Full => return Err(Unavailable::Full("no room".into()).into()),
             }
             bus.publish(topic, events).await
         })
@@ -72,36 +86,36 @@ impl Publisher for Late {
         event: Event,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Event, RequestError>> {
-        let bus = self.0.clone();
+        let bus = self.bus.clone();
         Box::pin(async move { bus.request(topic, event, timeout).await })
     }
 }
 
-impl Subscriber for Late {
+impl Subscriber for Odd {
     fn guarantees(&self) -> Guarantees {
-        self.0.guarantees()
+        self.bus.guarantees()
     }
 
     fn subscribe(
         &self,
         subscription: Subscription,
     ) -> BoxFuture<'static, Result<Box<dyn GroupMember>, SubscribeError>> {
-        let bus = self.0.clone();
+        let bus = self.bus.clone();
         Box::pin(async move { bus.subscribe(subscription).await })
     }
 
     fn fetch(&self, fetch: Fetch) -> BoxFuture<'static, Result<Fetched, FetchError>> {
-        let bus = self.0.clone();
+        let bus = self.bus.clone();
         Box::pin(async move { bus.fetch(fetch).await })
     }
 
     fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicBounds>, FetchError>> {
-        let bus = self.0.clone();
+        let bus = self.bus.clone();
         Box::pin(async move { bus.topics().await })
     }
 
     fn watch(&self) -> Result<Box<dyn Watch>, FetchError> {
-        self.0.watch()
+        self.bus.watch()
     }
 }
 
@@ -144,7 +158,10 @@ async fn orders_that_end_before_they_are_published_again_are_not_waited_for() {
     let waiting = source.generate(Traffic::default(), ORDERS).await.unwrap();
     publish(&bus, &waiting).await.unwrap();
     source.close().await;
-    let late = Bus::new(Late(bus));
+    let late = Bus::new(Odd {
+        bus,
+        whim: Whim::Late,
+    });
     let report = run(late, options(place, Load::None), ready(())).await;
     assert_eq!((report.log.accepted, report.ended), (ORDERS, ORDERS));
 }
@@ -165,4 +182,29 @@ async fn orders_of_a_source_that_was_set_back_are_not_waited_for() {
     assert_eq!(second.log.accepted, first.log.accepted);
     assert_eq!(second.balance, first.balance);
     assert_eq!(second.ended, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_is_full_when_the_time_is_over_ends_the_demo_and_is_named() {
+    let load = Load::Traffic {
+        traffic: Traffic::default(),
+        rate: 50,
+    };
+    let options = DemoOptions {
+        run_for: Some(Duration::from_millis(1_500)),
+        ..options(Place::Memory, load)
+    };
+    let full = Bus::new(Odd {
+        bus: memory_bus().await,
+        whim: Whim::Full,
+    });
+    let mut output = Vec::new();
+    let run = demo::run(full, options, &mut output, pending());
+    let ended = tokio::time::timeout(LONGEST, run).await;
+    let error = ended.expect("nobody waits for room").unwrap_err();
+    assert!(matches!(error, DemoError::Publish(_)), "{error:?}");
+    assert!(error.to_string().contains("free space"), "{error}");
+    let output = String::from_utf8(output).unwrap();
+    assert!(output.contains("note: the bus takes no orders"), "{output}");
+    assert!(output.contains("free space"), "{output}");
 }

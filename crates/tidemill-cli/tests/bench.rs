@@ -114,19 +114,21 @@ fn a_server_that_goes_away_loses_nothing_that_is_known() {
 
 #[test]
 fn a_run_that_is_ended_at_once_names_what_it_leaves() {
-    let fake = Fake::start(Lie::HangsAfter(0));
-    let mut command = tidemill();
-    command.args(["bench", "--server", &fake.url]);
-    let bench = Running::start(command);
-    bench.hears_ctrl_c();
-    let ended = bench.interrupt_until_the_end();
-    assert_eq!(ended.code, Some(130), "{ended:?}");
-    let hint = format!("--server {}`", fake.url);
-    assert!(
-        ended.err.contains("`tidemill topic delete bench-"),
-        "{ended:?}"
-    );
-    assert!(ended.err.contains(&hint), "{ended:?}");
+    for signal in ["INT", "TERM"] {
+        let fake = Fake::start(Lie::HangsAfter(0));
+        let mut command = tidemill();
+        command.args(["bench", "--server", &fake.url]);
+        let bench = Running::start(command);
+        bench.hears_ctrl_c();
+        let ended = bench.signal_until_the_end(signal);
+        assert_eq!(ended.code, Some(130), "{ended:?}");
+        let hint = format!("--server {}`", fake.url);
+        assert!(
+            ended.err.contains("`tidemill topic delete bench-"),
+            "{ended:?}"
+        );
+        assert!(ended.err.contains(&hint), "{ended:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -70,6 +71,55 @@ fn a_signal_drains_it_and_the_next_start_goes_on() {
         assert_eq!(ended["balance"]["unfinished"], 0);
         accepted = now;
     }
+}
+
+#[test]
+fn a_pipe_whose_writer_pauses_keeps_nobody_from_ending_the_demo() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let data = folder.path().join("data");
+    let mut command = tidemill();
+    command.args(demo(&data, &["--replay", pipe.to_str().unwrap()]));
+    let mut running = Running::start(command);
+    // Opens once the demo reads, and is held until its end.
+    let mut writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    let text = std::fs::read_to_string(SMALL_FILE).unwrap();
+    let half: Vec<_> = text.lines().take(12).collect();
+    writeln!(writer, "{}", half.join("\n")).unwrap();
+    running.line("    1s  published");
+    let output = running.stop_in_time("TERM").done();
+    assert!(output.contains("broken off"), "{output}");
+    assert!(!data.join("rejects.csv.part").exists());
+}
+
+#[test]
+fn files_without_lines_are_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new");
+    for (file, part) in [
+        ("/dev/null", "the first line is not"),
+        ("/dev/zero", "line 1 does not end within"),
+    ] {
+        let error = run(&demo(&new, &["--replay", file])).misused();
+        assert!(error.contains(part) && error.contains(file), "{error}");
+    }
+    assert!(!new.exists());
+}
+
+#[test]
+fn one_address_for_both_doors_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let data = ["demo", "--for", "1s", "--data", new.to_str().unwrap()];
+    let both = ["--http", &address, "--shop", &address];
+    let error = run(&[&data[..], &both].concat()).misused();
+    assert!(error.contains("an address of its own"), "{error}");
+    assert!(!new.exists());
 }
 
 #[test]

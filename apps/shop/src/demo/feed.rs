@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::DemoError;
 use super::flight::Flight;
+use super::input::Input;
 use super::report::Replayed;
 use crate::limits::{CHANGED_MAX, FLIGHT_MAX, SOURCE_BATCH_MAX};
 use crate::replay::{Invoice, Invoices, ReplayError, Tally};
@@ -27,6 +28,9 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// How long a bus that is full is given before the next try.
 const FULL_WAIT: Duration = Duration::from_millis(100);
+
+/// How long a bus that takes nothing is tried once no more orders are wanted.
+const LAST_TRIES: Duration = Duration::from_secs(3);
 
 /// How long a shop in which no order ends is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +47,8 @@ pub(super) struct Feed {
     pub(super) published: Arc<AtomicU64>,
     /// How far a file came; a std lock that is never held across an await.
     pub(super) replayed: Arc<Mutex<Replayed>>,
+    /// Why the bus took nothing at the last try; as above.
+    pub(super) refusal: Arc<Mutex<Option<String>>>,
     /// True once no more orders are wanted. What was begun is finished first: an order that is
     /// waited for must have been published.
     pub(super) stop: watch::Receiver<bool>,
@@ -96,12 +102,15 @@ impl Feed {
     pub(super) async fn replay(&self, file: &Path, rejects: &Path) -> Result<(), DemoError> {
         let (batches, mut read) = mpsc::channel(2);
         let (file, rejects) = (file.to_owned(), rejects.to_owned());
-        let reading = tokio::task::spawn_blocking(move || read_file(&file, &rejects, &batches));
+        let stop = self.stop.clone();
+        let reading = move || read_file(&file, stop, &rejects, &batches);
+        let reading = tokio::task::spawn_blocking(reading);
         let sent = self.send_batches(&mut read).await;
         // Whatever ended it: the reader has let go of its files before this returns.
         drop(read);
         let whole = joined(reading.await)?;
-        if !sent? {
+        // A reader that is told to stop fails.
+        if !sent? || (whole.is_err() && *self.stop.borrow()) {
             return Ok(());
         }
         if let Some((tally, aside)) = whole? {
@@ -116,13 +125,31 @@ impl Feed {
         Ok(())
     }
 
+    /// Why the bus takes nothing at present.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let refusal = self.refusal.lock();
+        refusal.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn refused(&self, why: Option<String>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     fn note(&self, change: impl FnOnce(&mut Replayed)) {
         change(&mut self.replayed.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Publishes batch after batch; false when no more are wanted before the last one.
     async fn send_batches(&self, read: &mut mpsc::Receiver<Batch>) -> Result<bool, DemoError> {
-        while let Some(batch) = read.recv().await {
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = self.stopped() => return Ok(false),
+                batch = read.recv() => batch,
+            };
+            let Some(batch) = batch else {
+                return Ok(true);
+            };
             if !self.room().await? {
                 return Ok(false);
             }
@@ -138,7 +165,6 @@ impl Feed {
                 replayed.changed_invoices.extend(named);
             });
         }
-        Ok(true)
     }
 
     /// Waits until there is room for more orders; false when no more are wanted.
@@ -161,12 +187,19 @@ impl Feed {
         let orders = waiting.iter().filter_map(|w| w.request.order_id());
         let new = orders.filter(|id| !self.known.contains(id));
         new.for_each(|id| self.flight.begin(id, now));
+        let mut last_try: Option<Instant> = None;
         while let Err(error) = publish(&self.bus, waiting).await {
-            if !error.is_retriable() {
+            if *self.stop.borrow() && last_try.is_none() {
+                last_try = Some(Instant::now() + LAST_TRIES);
+            }
+            if !error.is_retriable() || last_try.is_some_and(|last| Instant::now() > last) {
+                // What was to be published is kept, and is the first thing of the next demo.
                 return Err(PublishError::into(error));
             }
+            self.refused(Some(error.to_string()));
             tokio::time::sleep(FULL_WAIT).await;
         }
+        self.refused(None);
         self.published
             .fetch_add(waiting.len() as u64, Ordering::Relaxed);
         self.source.published(last.seq).await?;
@@ -186,13 +219,14 @@ struct Batch {
 }
 
 /// Reads the whole file and hands its invoices on in batches; `None` when nobody takes them any
-/// more. Blocks.
+/// more, and an error once `stop` is true. Blocks.
 fn read_file(
     file: &Path,
+    stop: watch::Receiver<bool>,
     rejects: &Path,
     batches: &mpsc::Sender<Batch>,
 ) -> Result<Option<(Tally, Aside)>, ReplayError> {
-    let from = BufReader::new(File::open(file)?);
+    let from = BufReader::new(Input::open(file, stop)?);
     if let Some(folder) = rejects.parent() {
         fs::create_dir_all(folder)?;
     }

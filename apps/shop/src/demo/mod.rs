@@ -4,6 +4,7 @@
 
 mod feed;
 mod flight;
+mod input;
 mod logbook;
 mod report;
 mod witness;
@@ -313,6 +314,7 @@ impl Stage {
             known: Arc::new(book.into_requested()),
             published: Arc::clone(&published),
             replayed: Arc::clone(&replayed),
+            refusal: Arc::default(),
         };
         let serving = match lost {
             true => Serving::nothing(),
@@ -372,6 +374,7 @@ impl Stage {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.tick().await;
         let mut last = Second::default();
+        let mut refusal = None;
         loop {
             tokio::select! {
                 fed = &mut feeding => return fed,
@@ -389,6 +392,13 @@ impl Stage {
                     report::second(output, options.format, &line)
                         .map_err(DemoError::Output)?;
                     last = now;
+                    let why = self.feed.refusal();
+                    if let Some(why) = why.as_ref().filter(|_| why != refusal) {
+                        let text = format!("the bus takes no orders, which are tried again: {why}");
+                        report::note(output, options.format, "note", &text)
+                            .map_err(DemoError::Output)?;
+                    }
+                    refusal = why;
                     // A full disk is met by others too; the next second looks again.
                     let _ = self.witness.look(&self.bus).await;
                 }

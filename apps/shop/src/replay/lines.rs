@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use crate::limits::CSV_LINE_MAX_BYTES;
+use crate::limits::{CSV_LINE_END_MAX_BYTES, CSV_LINE_MAX_BYTES};
 
 /// One line without its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +53,7 @@ impl<R: BufRead> Lines<R> {
     /// Passes over the rest of a line; whether there was any.
     fn skip_rest(&mut self) -> io::Result<bool> {
         let mut any = false;
+        let mut passed = self.buffer.len();
         loop {
             let waiting = self.from.fill_buf()?;
             if waiting.is_empty() {
@@ -62,8 +63,16 @@ impl<R: BufRead> Lines<R> {
             any |= end != Some(0);
             let pass = end.map_or(waiting.len(), |at| at + 1);
             self.from.consume(pass);
+            passed += pass;
             if end.is_some() {
                 return Ok(any);
+            }
+            if passed > CSV_LINE_END_MAX_BYTES {
+                let why = format!(
+                    "line {} does not end within {CSV_LINE_END_MAX_BYTES} bytes; name a CSV file",
+                    self.number
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
         }
     }
@@ -99,6 +108,13 @@ mod tests {
         let mut text = vec![b'x'; 5 * CSV_LINE_MAX_BYTES];
         text.extend_from_slice(b"\nnext\n");
         assert_eq!(all(&text), [(1, false, CSV_LINE_MAX_BYTES), (2, true, 4)]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_given_up() {
+        let zeros = io::BufReader::new(io::repeat(0));
+        let error = Lines::new(zeros).next().unwrap_err().to_string();
+        assert!(error.contains("line 1 does not end within"), "{error}");
     }
 
     #[test]

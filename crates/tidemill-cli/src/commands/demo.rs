@@ -3,8 +3,9 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -153,16 +154,15 @@ impl Demo {
         let config = self.config(self.http_address());
         config.check().map_err(Failure::usage)?;
         if let Some(file) = &self.replay {
-            let wrong = match std::fs::metadata(file).and_then(|_| std::fs::File::open(file)) {
-                Err(error) => Some(error.to_string()),
-                Ok(_) if file.is_dir() => Some("it is a folder; name a CSV file".to_owned()),
-                // What comes from a pipe can be read once.
-                Ok(_) if !file.is_file() => None,
-                Ok(_) => replay::check(file).err().map(|error| error.to_string()),
-            };
-            if let Some(why) = wrong {
-                return Err(Failure::usage(replay_named(file, why)));
-            }
+            check_file(file).map_err(|why| Failure::usage(replay_named(file, why)))?;
+        }
+        if self
+            .shop
+            .is_some_and(|shop| shop.port() != 0 && self.http == Some(shop))
+        {
+            return Err(Failure::usage(format!(
+                "--http and --shop are both {shop}; give each an address of its own"
+            )));
         }
         match self.in_memory() {
             true => Ok(()),
@@ -384,6 +384,23 @@ impl Doors {
         let _ = self.stop.send(());
         let _ = self.task.await;
     }
+}
+
+fn check_file(file: &Path) -> Result<(), String> {
+    let kind = std::fs::metadata(file).map_err(|error| error.to_string())?;
+    if kind.is_dir() {
+        return Err("it is a folder; name a CSV file".to_owned());
+    }
+    if kind.file_type().is_fifo() {
+        // It can be read once, and opens only when somebody writes.
+        return Ok(());
+    }
+    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    if opened.is_terminal() {
+        // What is typed is read once, too.
+        return Ok(());
+    }
+    replay::check(file).map_err(|error| error.to_string())
 }
 
 /// The flag belongs to the message: it is what to change.

@@ -146,14 +146,23 @@ impl Running {
         });
     }
 
-    /// Sends Ctrl-C again and again until the end.
-    pub(crate) fn interrupt_until_the_end(mut self) -> Ended {
+    /// Sends a signal again and again until the end.
+    pub(crate) fn signal_until_the_end(mut self, signal: &str) -> Ended {
         patiently("it does not end", || {
             let ended = self.child.try_wait().unwrap().is_some();
             if !ended {
-                send_signal(self.pid(), "INT");
+                send_signal(self.pid(), signal);
             }
             ended
+        });
+        self.end()
+    }
+
+    /// Sends a signal once, and waits for the end, which must come.
+    pub(crate) fn stop_in_time(mut self, signal: &str) -> Ended {
+        send_signal(self.pid(), signal);
+        patiently("it does not end", || {
+            self.child.try_wait().unwrap().is_some()
         });
         self.end()
     }
