@@ -178,7 +178,7 @@ fn explain(error: &rusqlite::Error) -> String {
             "another process has it open; stop that one or choose another data folder".into()
         }
         Some(rusqlite::ErrorCode::NotADatabase) => {
-            "the file is not an SQLite database; move it away".into()
+            "the file is not an SQLite database; restore the folder from a backup".into()
         }
         _ => format!("{error}; check the data folder and its rights"),
     }

@@ -155,6 +155,21 @@ fn a_topic_that_was_deleted_between_two_runs_is_lost() {
 }
 
 #[test]
+fn databases_that_are_older_than_the_log_are_refused_at_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = demo(data.path(), &["--replay", SMALL_FILE]);
+    run(&arguments).done();
+    std::fs::remove_dir_all(data.path().join("shop")).unwrap();
+    // Being refused makes nothing whole.
+    for _ in 0..2 {
+        let ended = run(&arguments);
+        assert!(!ended.out.contains("after "), "{ended:?}");
+        let error = ended.failed();
+        assert!(error.contains("older than it or gone; restore"), "{error}");
+    }
+}
+
+#[test]
 fn a_taken_port_is_left_for_a_free_one_where_nobody_named_it() {
     // Whoever has it.
     let _taken = [7575, 7580].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)));

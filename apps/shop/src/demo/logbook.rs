@@ -79,6 +79,13 @@ impl Logbook {
         self.requested.iter().filter(open).copied()
     }
 
+    /// The orders that were told of and are not in the database, which keeps each before it is
+    /// told of.
+    pub(super) fn unknown(&self, account: &OrdersAccount) -> BTreeSet<i64> {
+        let told = self.created.keys().chain(self.ended.keys()).copied();
+        told.filter(|id| !account.orders.contains_key(id)).collect()
+    }
+
     /// All that was accepted.
     pub(super) fn into_requested(self) -> BTreeSet<i64> {
         self.requested
@@ -132,10 +139,8 @@ impl Logbook {
                 complaints.push(format!("order {id} was created {times} times"));
             }
         }
-        for id in self.created.keys().chain(self.ended.keys()) {
-            if !account.orders.contains_key(id) {
-                complaints.push(format!("order {id} was told of and nobody knows it"));
-            }
+        for id in self.unknown(account) {
+            complaints.push(format!("order {id} was told of and nobody knows it"));
         }
         let LogSummary {
             doubled,

@@ -129,6 +129,13 @@ pub enum DemoError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The databases are older than the log, or gone.
+    #[error(
+        "the log tells of {0} orders that the databases do not know (order {1}, for one), so \
+         they are older than it or gone; restore the folder of both from one backup, or begin in \
+         another one"
+    )]
+    Older(usize, i64),
     /// No order ended for a long time.
     #[error("{0} orders are under way and none ends; see whether the bus takes writes")]
     Stuck(usize),
@@ -292,6 +299,14 @@ impl Stage {
         // In this order: what ends after the log was read is seen by the tail.
         let mut tail = heard::tail(&bus).await?;
         let book = Logbook::read(&bus).await?;
+        if !lost {
+            // Later its services would add to it.
+            let account = shop.orders.account().await?;
+            let unknown = book.unknown(&account);
+            if let Some(first) = unknown.first() {
+                return Err(DemoError::Older(unknown.len(), *first));
+            }
+        }
         let now = Instant::now();
         book.under_way().for_each(|id| flight.begin(id, now));
         let ends = Arc::clone(&flight);

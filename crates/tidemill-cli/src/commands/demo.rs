@@ -132,8 +132,13 @@ impl Demo {
         match report.trouble.first() {
             Some(trouble) => Err(Failure::new(trouble)),
             None if report.is_success() => Ok(()),
-            None => Err(Failure::new(
+            None if self.in_memory() => Err(Failure::new(
                 "the demo does not add up; its last lines say where",
+            )),
+            None => Err(folder::named(
+                &self.data,
+                "the demo does not add up; its last lines say where; restore the folder from a \
+                 backup, or begin in another one",
             )),
         }
     }
