@@ -74,41 +74,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Everything with its name.
-    #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 25] {
-        [
-            ("crashes", self.crashes),
-            ("crashes in a recovery", self.crashes_in_recovery),
-            ("acknowledged operations", self.acknowledged),
-            ("snapshots", self.snapshots),
-            ("segments", self.segments),
-            ("removals", self.removals),
-            ("segments expired", self.expired),
-            ("trims", self.trims),
-            ("swaps", self.swaps),
-            ("compactions", self.compactions),
-            ("transactions committed", self.commits),
-            ("transactions aborted", self.aborts),
-            ("openings with an open transaction", self.open_at_openings),
-            ("backups restored", self.backups),
-            ("backups broken off", self.broken_backups),
-            ("leaps ahead", self.leaps_ahead),
-            ("leaps back", self.leaps_back),
-            ("bits decayed", self.decayed),
-            ("lying sidecars", self.lies),
-            ("searches for a time", self.searches),
-            ("images", self.images),
-            ("images that died twice", self.images_twice),
-            ("flipped images that opened", self.flipped_open),
-            ("flipped images refused", self.flipped_refused),
-            ("steps", self.steps),
-        ]
-    }
-
-    /// Counts another's.
-    pub fn add(&mut self, other: &Self) {
-        let Tally {
+    /// Every count, with its name.
+    fn named(&mut self) -> [(&'static str, &mut u64); 25] {
+        let Self {
             crashes,
             crashes_in_recovery,
             acknowledged,
@@ -135,34 +103,44 @@ impl Tally {
             flipped_refused,
             steps,
         } = self;
-        let own = [
-            crashes,
-            crashes_in_recovery,
-            acknowledged,
-            snapshots,
-            segments,
-            removals,
-            expired,
-            trims,
-            swaps,
-            compactions,
-            commits,
-            aborts,
-            open_at_openings,
-            backups,
-            broken_backups,
-            leaps_ahead,
-            leaps_back,
-            decayed,
-            lies,
-            searches,
-            images,
-            images_twice,
-            flipped_open,
-            flipped_refused,
-            steps,
-        ];
-        for (own, (_, other)) in own.into_iter().zip(other.all()) {
+        [
+            ("crashes", crashes),
+            ("crashes in a recovery", crashes_in_recovery),
+            ("acknowledged operations", acknowledged),
+            ("snapshots", snapshots),
+            ("segments", segments),
+            ("removals", removals),
+            ("segments expired", expired),
+            ("trims", trims),
+            ("swaps", swaps),
+            ("compactions", compactions),
+            ("transactions committed", commits),
+            ("transactions aborted", aborts),
+            ("openings with an open transaction", open_at_openings),
+            ("backups restored", backups),
+            ("backups broken off", broken_backups),
+            ("leaps ahead", leaps_ahead),
+            ("leaps back", leaps_back),
+            ("bits decayed", decayed),
+            ("lying sidecars", lies),
+            ("searches for a time", searches),
+            ("images", images),
+            ("images that died twice", images_twice),
+            ("flipped images that opened", flipped_open),
+            ("flipped images refused", flipped_refused),
+            ("steps", steps),
+        ]
+    }
+
+    /// Everything with its name.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, u64); 25] {
+        self.clone().named().map(|(name, count)| (name, *count))
+    }
+
+    /// Counts another's.
+    pub fn add(&mut self, other: &Self) {
+        for ((_, own), (_, other)) in self.named().into_iter().zip(other.all()) {
             *own += other;
         }
     }
