@@ -59,6 +59,7 @@ struct Group {
 
 impl TestBus {
     pub(crate) fn bus(&self) -> Bus {
+        crate::warnings::listen();
         Bus::new(self.clone())
     }
 

@@ -1,8 +1,6 @@
 //! Settlements that the bus does not take at once: how long they wait, how often that is told, and
 //! that nothing is lost or held up at the end.
 
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill::core::SettleError;
@@ -11,60 +9,10 @@ use tidemill::dispatcher::{ServeError, Stats};
 use tidemill::limits::GRACE_DEFAULT;
 use tidemill::{Event, Fail, Handler as _, Router};
 use tokio::time::Instant;
-use tracing::field::{Field, Visit};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Level, Metadata, Subscriber, span};
 
 use crate::bus::TestBus;
 use crate::tools::{Running, job, publish, start};
-
-/// Warnings of this thread, each with its fields.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    fn listen() -> (Self, DefaultGuard) {
-        let warnings = Self::default();
-        let guard = tracing::subscriber::set_default(warnings.clone());
-        (warnings, guard)
-    }
-
-    fn told(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        write!(self.0, "{field}={value:?} ").unwrap();
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
+use crate::warnings;
 
 fn full() -> SettleError {
     SettleError::Unavailable(Unavailable::Full("the disk".into()))
@@ -103,16 +51,16 @@ async fn until(running: &Running, there: impl Fn(&Stats) -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn many_delayed_settlements_are_told_once_at_their_beginning_and_once_at_their_end() {
-    let (warnings, _guard) = Warnings::listen();
+    warnings::forget();
     let bus = TestBus::default();
     bus.state().settle_errors.extend((0..200).map(|_| full()));
     publish(&bus.bus(), (0..50).map(|n| job(n, &n.to_string()))).await;
     let running = serve(&bus);
     until(&running, |stats| stats.settle_delayed == 50).await;
     assert_eq!(running.dispatcher.describe().delayed, 50);
-    assert_eq!(warnings.told().len(), 1, "{:?}", warnings.told());
+    assert_eq!(warnings::told().len(), 1, "{:?}", warnings::told());
     until(&running, |stats| stats.acknowledged == 50).await;
-    let told = warnings.told();
+    let told = warnings::told();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("settling is delayed"), "{told:?}");
     assert!(told[1].contains("no longer delayed"), "{told:?}");
@@ -124,7 +72,7 @@ async fn many_delayed_settlements_are_told_once_at_their_beginning_and_once_at_t
 
 #[tokio::test(start_paused = true)]
 async fn delays_that_come_and_go_are_not_told_each_time() {
-    let (warnings, _guard) = Warnings::listen();
+    warnings::forget();
     let bus = TestBus::default();
     let running = serve(&bus);
     for n in 1..=100 {
@@ -133,19 +81,19 @@ async fn delays_that_come_and_go_are_not_told_each_time() {
         until(&running, |stats| stats.acknowledged == n).await;
     }
     // A hundred delays of some twenty milliseconds each are less than the gap between warnings.
-    assert_eq!(warnings.told().len(), 2, "{:?}", warnings.told());
+    assert_eq!(warnings::told().len(), 2, "{:?}", warnings::told());
     tokio::time::sleep(Duration::from_secs(10)).await;
     bus.state().settle_errors.push_back(full());
     publish(&bus.bus(), [job(101, "")]).await;
     until(&running, |stats| stats.acknowledged == 101).await;
-    let told = warnings.told();
+    let told = warnings::told();
     assert!(told[3].contains("events=100 tries=100 "), "{told:?}");
     assert_eq!(running.stop().await.stats.settle_delayed, 101);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delay_that_begins_soon_after_another_is_told_when_it_lasts() {
-    let (warnings, _guard) = Warnings::listen();
+    warnings::forget();
     let bus = TestBus::default();
     let running = serve(&bus);
     for (n, errors) in [(1, 1), (2, 30)] {
@@ -155,7 +103,7 @@ async fn a_delay_that_begins_soon_after_another_is_told_when_it_lasts() {
         publish(&bus.bus(), [job(n, "")]).await;
         until(&running, |stats| stats.acknowledged == n).await;
     }
-    let told = warnings.told();
+    let told = warnings::told();
     assert_eq!(told.len(), 4, "{told:?}");
     assert!(told[3].contains("events=1 tries=30 "), "{told:?}");
     running.stop().await;
@@ -163,7 +111,7 @@ async fn a_delay_that_begins_soon_after_another_is_told_when_it_lasts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_dead_letter_waits_longer_each_time_and_is_kept() {
-    let (warnings, _guard) = Warnings::listen();
+    warnings::forget();
     let bus = TestBus::default();
     bus.state().settle_errors.extend((0..12).map(|_| refused()));
     publish(&bus.bus(), [job("never", "a")]).await;
@@ -174,7 +122,7 @@ async fn a_refused_dead_letter_waits_longer_each_time_and_is_kept() {
     let took = began.elapsed().as_secs_f64();
     assert!((25.1..31.5).contains(&took), "{took}");
     assert_eq!(bus.state().settlements, 13);
-    let told = warnings.told();
+    let told = warnings::told();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("refused and tried again"), "{told:?}");
     assert!(told[0].contains("not this one"), "{told:?}");

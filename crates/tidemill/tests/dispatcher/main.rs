@@ -10,3 +10,4 @@ mod failures;
 mod order;
 mod serve;
 mod tools;
+mod warnings;

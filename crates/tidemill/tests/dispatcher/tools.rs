@@ -39,6 +39,7 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn start(bus: &Bus, router: Router, set: impl FnOnce(Serve) -> Serve) -> Running {
+    crate::warnings::listen();
     let plan = serve(bus.clone(), router).group("workers").jitter_seed(1);
     let dispatcher = set(plan).build().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
