@@ -86,6 +86,9 @@ pub const CHECKPOINT_FOLDERS_MAX: usize = 256;
 /// Segments that one entry deletes at most.
 pub const EXPIRY_SEGMENTS_MAX: usize = 64;
 
+/// Bytes that the active segment has at least when it is closed because all of it is settled.
+pub const SETTLED_SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+
 /// Entries that delete segments in one commit at most.
 pub const EXPIRIES_AT_ONCE: usize = 64;
 

@@ -4,6 +4,7 @@
 //! This room may not know topics' names, groups, events, or what an effect says.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -130,6 +131,14 @@ pub trait Machine: Send + 'static {
     /// nothing is decided by it.
     fn trimmed(&mut self, lsn: Lsn, id: PartitionId, earliest: Offset) {
         let _ = (lsn, id, earliest);
+    }
+
+    /// Whether every one of these offsets is settled, durably: nobody will ever ask for them
+    /// again. Asked for the segments of partitions with [`crate::Cleanup::Settled`], again and
+    /// again, so it should be quick.
+    fn is_settled(&self, id: PartitionId, offsets: Range<Offset>) -> bool {
+        let _ = (id, offsets);
+        false
     }
 
     /// The durable state as it is now, to be taken chunk by chunk while more is applied: what

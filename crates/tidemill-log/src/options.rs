@@ -72,6 +72,10 @@ pub enum Fault {
     SwapUnjournaled,
     /// Retention removes the files of one segment more than its entry says.
     ExpireOneMore,
+    /// Segments of which something is not settled are deleted like settled ones.
+    DropUnsettled,
+    /// A segment is deleted from between others although no snapshot names one behind it.
+    DropUnnamed,
     /// A backup is taken without holding its moment.
     SkipPin,
     /// Recovery applies the first half of an entry's parts.

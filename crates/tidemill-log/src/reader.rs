@@ -39,7 +39,8 @@ pub struct Reader {
 #[derive(Debug)]
 pub enum Read {
     /// Batches in order; the first one holds the offset that was asked for, and may begin
-    /// before it.
+    /// before it. Where that offset's segment was deleted from between others, because all of it
+    /// is settled, the first one begins behind it.
     Batches(Vec<Batch>),
     /// They are on disk: run this where blocking is allowed.
     Disk(DiskRead),
@@ -109,16 +110,20 @@ impl Reader {
         if let Some(batches) = view.tail.read(offset, bounds.end, max_bytes) {
             return Read::Batches(batches);
         }
-        match view.segment(offset) {
+        let segment = view.segment(offset);
+        match segment {
+            // Between the look at the bounds and this one it was deleted.
+            Some(segment) if offset < segment.base && offset < view.earliest() => {
+                Read::OutOfRange(self::bounds(&view))
+            }
             Some(segment) => Read::Disk(DiskRead {
                 id,
                 registry: self.registry.clone(),
+                offset: offset.max(segment.base),
                 segment,
                 files: self.files.clone(),
-                offset,
                 max_bytes,
             }),
-            // Between the look at the bounds and this one it was deleted.
             None if offset < view.earliest() => Read::OutOfRange(self::bounds(&view)),
             None => Read::Unknown,
         }
@@ -159,6 +164,7 @@ impl TimeSearch {
                     }
                 }
             } else if let Some(segment) = view.segment(next) {
+                next = next.max(segment.base);
                 match self.in_segment(&segment, next) {
                     Ok(Found::At(offset)) => return Ok(offset.min(end)),
                     Ok(Found::Nothing) => next = next.max(segment.written.end),

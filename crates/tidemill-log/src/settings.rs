@@ -21,19 +21,22 @@ pub enum Cleanup {
     Compact,
     /// Both.
     CompactAndDelete,
+    /// Whole segments are deleted once all of their offsets are settled, wherever they lie:
+    /// [`crate::Machine::is_settled`] says so. Age and size have no part in it.
+    Settled,
 }
 
 impl Cleanup {
     /// Whether segments are deleted by age and size.
     #[must_use]
     pub fn deletes(self) -> bool {
-        !matches!(self, Self::Compact)
+        matches!(self, Self::Delete | Self::CompactAndDelete)
     }
 
     /// Whether only the latest record of each key is kept.
     #[must_use]
     pub fn compacts(self) -> bool {
-        !matches!(self, Self::Delete)
+        matches!(self, Self::Compact | Self::CompactAndDelete)
     }
 }
 
@@ -119,7 +122,8 @@ impl PartitionSettings {
     /// Whether time alone can make something of the partition go.
     pub(crate) fn needs_looks(&self) -> bool {
         let deletes = self.retention_ms.is_some() || self.retention_bytes.is_some();
-        self.cleanup.compacts() || self.segment_ms.is_some() || deletes
+        let settles = self.cleanup == Cleanup::Settled;
+        self.cleanup.compacts() || settles || self.segment_ms.is_some() || deletes
     }
 
     /// The settings that are not as they are by default, with their numbers.
@@ -128,6 +132,7 @@ impl PartitionSettings {
             Cleanup::Delete => None,
             Cleanup::Compact => Some(1),
             Cleanup::CompactAndDelete => Some(2),
+            Cleanup::Settled => Some(3),
         };
         let compression = self.compression.codec() as u64;
         let unless = |value: u64, usual: u64| (value != usual).then_some(value);
@@ -182,6 +187,7 @@ impl PartitionSettings {
                         0 => Cleanup::Delete,
                         1 => Cleanup::Compact,
                         2 => Cleanup::CompactAndDelete,
+                        3 => Cleanup::Settled,
                         _ => return None,
                     }
                 }
@@ -227,7 +233,11 @@ mod tests {
 
     #[test]
     fn settings_come_back_and_unknown_ones_are_refused() {
-        for settings in [PartitionSettings::default(), all()] {
+        let settled = PartitionSettings {
+            cleanup: Cleanup::Settled,
+            ..all()
+        };
+        for settings in [PartitionSettings::default(), all(), settled] {
             let mut out = Vec::new();
             settings.put(&mut out);
             assert_eq!(out.len(), settings.size_bytes());

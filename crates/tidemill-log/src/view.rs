@@ -124,18 +124,15 @@ impl View {
         self.segments.store(Arc::new(list.unwrap_or_default()));
     }
 
-    /// The written segment that holds `offset`.
+    /// The written segment that holds `offset`; where the one that did was deleted from between
+    /// others, the next one.
     pub(crate) fn segment(&self, offset: Offset) -> Option<SegmentView> {
         let list = self.segments.load();
-        let holds = |segment: &&SegmentView| segment.base <= offset && offset < segment.written.end;
-        if let Some(active) = list.active.as_ref().filter(holds) {
-            return Some(active.clone());
-        }
-        let after = list
-            .closed
-            .partition_point(|segment| segment.base <= offset);
-        let before = after.checked_sub(1).and_then(|at| list.closed.get(at));
-        before.filter(holds).cloned()
+        let before = |segment: &SegmentView| segment.written.end <= offset;
+        let closed = list.closed.get(list.closed.partition_point(before));
+        let active = list.active.as_ref();
+        let active = active.filter(|segment| !before(segment) && segment.written.bytes > 0);
+        closed.or(active).cloned()
     }
 }
 

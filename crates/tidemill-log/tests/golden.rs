@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::faulty::{disk_of, image};
-use common::{ByHand, Operation, Registers, partition, read_all};
+use common::{ByHand, Operation, Registers, SETTLED, partition, read_all};
 use jiff::Timestamp;
 use tidemill_core::Offset;
 use tidemill_log::backup::{MANIFEST, Pinned, Taking, take};
@@ -117,6 +117,12 @@ fn made() -> Image {
         specials.map(|batch| Operation::Append(special, batch)),
     );
     log.run(Operation::Set(1, 2)).unwrap();
+    log.run(Operation::Create(queue())).unwrap();
+    log.run(Operation::Configure(queue(), settled())).unwrap();
+    for number in 0..30 {
+        log.run(publish(queue(), number)).unwrap();
+    }
+    log.run(Operation::Set(SETTLED + 1, 28)).unwrap();
     log.log.close();
     log.settle();
 
@@ -132,7 +138,8 @@ fn made() -> Image {
     all(&mut log, change);
     all(&mut log, (30..40).map(|number| publish(plain, number)));
     log.run(Operation::Trim(plain, 15)).unwrap();
-    // The compaction begins, and a second after the last commit a marker follows.
+    // The compaction begins, settled segments go, and a second after the last commit a marker
+    // follows.
     for millis in [10_000, 12_000, 14_000] {
         log.log.tick(after(millis));
         log.settle();
@@ -157,6 +164,29 @@ fn compact() -> PartitionSettings {
     let mut settings = PartitionSettings::default();
     settings.cleanup = Cleanup::Compact;
     settings
+}
+
+/// What is settled of it goes.
+fn settled() -> PartitionSettings {
+    let mut settings = PartitionSettings::default();
+    settings.cleanup = Cleanup::Settled;
+    settings
+}
+
+fn queue() -> PartitionId {
+    partition(5, 0)
+}
+
+/// Of a queue the first record and the last ones are left, with what lies in their segments.
+fn check_settled(reader: &Reader) {
+    let rows = read_all(reader, queue(), 4096);
+    assert!(rows.iter().all(|(offset, kept)| *kept == value(*offset)));
+    let kept: BTreeSet<_> = rows.iter().map(|(offset, _)| *offset).collect();
+    assert!(kept.is_superset(&[0, 28, 29].into()), "{kept:?}");
+    assert!(!kept.contains(&15), "{kept:?}");
+    let bounds = reader.bounds(queue()).unwrap();
+    assert_eq!((bounds.earliest, bounds.end), (Offset(0), Offset(30)));
+    assert_eq!(reader.settings(queue()), Some(settled()));
 }
 
 /// A record of one of three keys.
@@ -275,10 +305,11 @@ fn what_a_version_wrote_is_read_to_the_very_records_and_written_on() {
         assert!(report.is_clean(), "{which}: {:?}", report.findings);
         let mut log = open(&disk, 20_000);
         check_compacted(&log.reader());
+        check_settled(&log.reader());
         assert_eq!(read(&log.reader()), expected(), "{which}");
         let registers = &log.log.machine().durable;
         // The last one is what the tests' machine knows of a trim.
-        let known = [(1, 2), (3, 4), (u64::MAX, 15)];
+        let known = [(1, 2), (3, 4), (SETTLED + 1, 28), (u64::MAX, 15)];
         assert_eq!(*registers, known.into(), "{which}");
         assert_eq!(log.log.epoch(), 3);
         let [plain, special, gone, late, _] = ids();
@@ -297,6 +328,7 @@ fn what_a_version_wrote_is_read_to_the_very_records_and_written_on() {
         more.get_mut(&special).unwrap().push((7, b"on".to_vec()));
         let log = open(&disk, 30_000);
         check_compacted(&log.reader());
+        check_settled(&log.reader());
         assert_eq!(read(&log.reader()), more, "{which}");
         assert_eq!(log.reader().bounds(plain).unwrap().earliest, Offset(15));
     }

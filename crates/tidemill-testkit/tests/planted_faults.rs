@@ -106,6 +106,12 @@ fn retention_that_takes_too_much_and_a_backup_that_holds_nothing_are_caught() {
 }
 
 #[test]
+fn a_settled_segment_that_goes_before_its_time_is_caught() {
+    caught_after(Fault::DropUnsettled);
+    caught_after(Fault::DropUnnamed);
+}
+
+#[test]
 fn a_transaction_that_is_applied_half_is_caught() {
     caught_after(Fault::HalfAnEntry);
 }

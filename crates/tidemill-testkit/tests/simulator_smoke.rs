@@ -44,6 +44,7 @@ fn nothing_acknowledged_is_lost_for_a_minute_of_seeds() {
         ("events fenced off", all.seen.fenced),
         ("events compacted away", all.seen.compacted),
         ("records without a value forgotten", all.seen.forgotten),
+        ("settled events in holes", all.seen.dropped),
     ]);
     let happened: Vec<_> = happened.collect();
     let states = all.crash_states.len() as u64;

@@ -16,6 +16,7 @@ mod queue;
 pub(crate) mod removal;
 mod retention;
 mod seal;
+mod settled;
 mod space;
 mod store;
 

@@ -1,5 +1,6 @@
 //! Retention: whole segments are deleted by age, by size, or because they lie below an earliest
-//! offset that was asked for, and the active one is rolled so that it can go.
+//! offset that was asked for, and the active one is rolled so that it can go. Where it is what is
+//! settled that goes, see [`super::settled`].
 //!
 //! Age is judged by the records' own timestamps, on a clock that a leaping wall clock cannot
 //! run away with: see [`AgeClock`].
@@ -12,6 +13,7 @@ use tidemill_core::Offset;
 use super::Log;
 use super::partition::PartitionState;
 use super::removal::Gone;
+use super::settled::Judge;
 use super::store::{Store, Wish};
 use crate::journal::commit::padded;
 use crate::journal::entry::EXPIRY_ENTRY_BYTES;
@@ -24,6 +26,7 @@ use crate::limits::{
 use crate::machine::{Lsn, Machine, Now, PartitionId};
 use crate::options::Fault;
 use crate::segment::Segment;
+use crate::settings::Cleanup;
 use crate::stats;
 
 /// The clock that ages are judged by. It follows the wall clock, but where that is ahead it
@@ -88,7 +91,7 @@ pub(crate) struct Expiry {
 
 /// What a look at a partition found to be due.
 #[derive(Debug, PartialEq, Eq)]
-enum Due {
+pub(super) enum Due {
     Nothing,
     /// The active segment is to be closed; the next one begins here.
     Roll(Offset),
@@ -118,7 +121,7 @@ impl Segment {
 
 impl PartitionState {
     /// What is due, by the time that ages are judged by and by the wall clock.
-    fn due(&self, clock: &AgeClock, segment_max_bytes: u64) -> Due {
+    fn due(&self, clock: &AgeClock, segment_max_bytes: u64, judge: &Judge<'_>) -> Due {
         if self.wished || self.changing {
             return Due::Nothing;
         }
@@ -126,6 +129,9 @@ impl PartitionState {
             return Due::Nothing;
         };
         let (settings, now_ms) = (&self.settings, clock.age_ms());
+        if settings.cleanup == Cleanup::Settled {
+            return self.due_settled(active, closed, judge);
+        }
         let earliest = self.view.earliest();
         let deletes = settings.cleanup.deletes();
         let age_ms = settings.retention_ms.filter(|_| deletes);
@@ -209,7 +215,12 @@ impl PartitionState {
 
 impl Store {
     /// Looks at up to [`LOOKS_AT_ONCE`] partitions behind `from`; answers where to go on.
-    fn look(&mut self, from: Option<PartitionId>, clock: &AgeClock) -> Option<PartitionId> {
+    fn look(
+        &mut self,
+        from: Option<PartitionId>,
+        clock: &AgeClock,
+        judge: &Judge<'_>,
+    ) -> Option<PartitionId> {
         let behind = from.map_or(Bound::Unbounded, Bound::Excluded);
         let ids: Vec<_> = self
             .watched
@@ -226,7 +237,7 @@ impl Store {
                 partition.queued = true;
                 self.ready.push_back(*id);
             }
-            match partition.due(clock, self.segment_max_bytes) {
+            match partition.due(clock, self.segment_max_bytes, judge) {
                 Due::Roll(base) => {
                     partition.wished = true;
                     let (id, roll) = (*id, true);
@@ -299,7 +310,13 @@ impl<M: Machine, T> Log<M, T> {
         if self.store.watched.is_empty() || self.now.monotonic < self.next_look {
             return;
         }
-        self.looked = self.store.look(self.looked, &self.clock);
+        let machine = &self.machine;
+        let careless = self.options.has(Fault::DropUnsettled);
+        let judge = Judge {
+            is_settled: &|id, offsets| careless || machine.is_settled(id, offsets),
+            drops_unnamed: self.options.has(Fault::DropUnnamed),
+        };
+        self.looked = self.store.look(self.looked, &self.clock, &judge);
         if self.looked.is_none() {
             self.next_look = self.now.monotonic + self.options.look_every;
         }

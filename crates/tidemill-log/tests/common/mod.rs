@@ -8,6 +8,7 @@ pub(crate) mod faulty;
 pub(crate) mod sample;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
@@ -71,6 +72,10 @@ impl Registers {
         draft.effect(7, &bytes);
     }
 }
+
+/// A register with this number and a first offset more holds the offset after the last one that is
+/// settled from there on, of any partition.
+pub(crate) const SETTLED: u64 = 1 << 40;
 
 /// The register that holds the highest offset below which records were deleted.
 pub(crate) const TRIMMED: u64 = u64::MAX;
@@ -185,6 +190,17 @@ impl Machine for Registers {
             let have = state.entry(TRIMMED).or_default();
             *have = earliest.0.max(*have);
         }
+    }
+
+    fn is_settled(&self, _: PartitionId, offsets: Range<Offset>) -> bool {
+        let settled = self.durable.range(SETTLED..SETTLED << 1);
+        let mut from = offsets.start.0;
+        for (key, to) in settled {
+            if (*key - SETTLED..*to).contains(&from) {
+                from = *to;
+            }
+        }
+        from >= offsets.end.0
     }
 
     fn dump(&self) -> Dump {

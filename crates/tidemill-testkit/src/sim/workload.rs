@@ -2,7 +2,9 @@
 //! partitions reach.
 
 use crate::sim::checker::Model;
-use crate::sim::ledger::{Operation, Part};
+use tidemill_log::Cleanup;
+
+use crate::sim::ledger::{Operation, Part, settings_of};
 use crate::sim::random::Random;
 use crate::sim::scenario::WALL_BEGINS_MS;
 
@@ -82,9 +84,12 @@ impl Workload {
             660..860 => {
                 // Sometimes beyond the end, which is refused.
                 let to = random.between(0, end(partition) + 1);
+                // Whole segments where these go then.
+                let goes = settings_of(partition).cleanup == Cleanup::Settled;
+                let most = if goes { 60 } else { 5 };
                 Part::Settle {
                     partition,
-                    from: to.saturating_sub(random.between(1, 5)),
+                    from: to.saturating_sub(random.between(1, most)),
                     to,
                 }
             }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_core::Offset;
-use tidemill_log::{Batch, Bounds, PartitionSettings, Read, ReadError, Reader};
+use tidemill_log::{Batch, Bounds, Cleanup, PartitionSettings, Read, ReadError, Reader};
 
 use super::model::Model;
 use super::{Broken, Checked, promise};
-use crate::sim::ledger::{EventRef, Kind, Limits, partition_id, settings_of};
+use crate::sim::ledger::{EventRef, Kind, Limits, State, partition_id, settings_of};
 
 /// Bytes that one read asks for at most.
 const READ_MAX_BYTES: usize = 16 * 1024;
@@ -36,6 +36,8 @@ pub struct Seen {
     pub compacted: u64,
     /// Records without a value that a compaction has left out.
     pub forgotten: u64,
+    /// Events whose segment went from between others because all of it was settled.
+    pub dropped: u64,
 }
 
 impl Seen {
@@ -44,6 +46,7 @@ impl Seen {
         self.fenced += other.fenced;
         self.compacted += other.compacted;
         self.forgotten += other.forgotten;
+        self.dropped += other.dropped;
     }
 }
 
@@ -54,6 +57,7 @@ pub(super) struct Expected<'a> {
     latest: Option<&'a BTreeMap<[u8; 1], u64>>,
     limits: Limits,
     settings: PartitionSettings,
+    state: &'a State,
     around: &'a Circumstances,
 }
 
@@ -76,13 +80,24 @@ impl<'a> Expected<'a> {
             latest: model.latest.get(&partition),
             limits: model.state.limits_of(partition),
             settings: settings_of(partition),
+            state: &model.state,
             around,
         })
     }
 
+    /// Whether the event at an offset is settled and may be gone because of that.
+    fn may_be_dropped(&self, offset: u64) -> bool {
+        let goes = self.settings.cleanup == Cleanup::Settled;
+        goes && self.state.is_settled(self.partition, offset, offset + 1)
+    }
+
     /// Whether a later event has replaced the one at an offset, or it is a record without a value
-    /// that may have been forgotten; where the partition is compacted.
+    /// that may have been forgotten, where the partition is compacted; or it is settled, where
+    /// such go.
     fn may_be_missing(&self, offset: u64, event: &EventRef) -> bool {
+        if self.may_be_dropped(offset) {
+            return true;
+        }
         if !self.settings.cleanup.compacts() || event.kind != Kind::Plain {
             return false;
         }
@@ -262,6 +277,9 @@ impl<'a> Found<'a> {
     pub(super) fn take(&mut self, batch: &Batch) -> Checked {
         let (partition, events) = (self.expected.partition, self.expected.events);
         let (base, end) = (batch.base_offset().0, batch.next_offset().0);
+        if self.at < base {
+            self.dropped(base)?;
+        }
         promise!(
             base <= self.at && self.at < end,
             "partition {partition} goes on with {base}..{end} at {}",
@@ -299,6 +317,21 @@ impl<'a> Found<'a> {
         }
         self.left_out(next, end)?;
         self.at = end;
+        Ok(())
+    }
+
+    /// The events up to this offset are in no segment.
+    fn dropped(&mut self, to: u64) -> Checked {
+        let partition = self.expected.partition;
+        let mut offsets = self.at..to;
+        let wrong = offsets.find(|offset| !self.expected.may_be_dropped(*offset));
+        promise!(
+            wrong.is_none(),
+            "partition {partition} goes on with {to} at {}, and {wrong:?} is not settled",
+            self.at
+        );
+        self.seen.dropped += to - self.at;
+        self.at = to;
         Ok(())
     }
 

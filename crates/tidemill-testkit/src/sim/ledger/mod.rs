@@ -7,10 +7,11 @@ mod operation;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemill_core::Offset;
-use tidemill_log::{Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now};
+use tidemill_log::{Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 
 pub(crate) use operation::batch_of;
 use operation::marker_batch;
@@ -252,6 +253,16 @@ impl Machine for Ledger {
         if self.running {
             history.applied = self.durable.applied;
         }
+    }
+
+    fn is_settled(&self, id: PartitionId, offsets: Range<Offset>) -> bool {
+        let mut numbers = self.durable.partitions.iter();
+        let number = numbers.find(|number| partition_id(**number) == id);
+        let settled = |number| {
+            let (from, to) = (offsets.start.0, offsets.end.0);
+            self.durable.is_settled(number, from, to)
+        };
+        number.copied().is_some_and(settled)
     }
 
     fn dump(&self) -> Dump {

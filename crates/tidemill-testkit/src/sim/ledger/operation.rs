@@ -27,7 +27,8 @@ pub fn partition_id(number: u64) -> PartitionId {
     }
 }
 
-/// How a partition is set: one in three is packed with each codec, half of them are compacted.
+/// How a partition is set: one in three is packed with each codec, half of them are compacted, of
+/// one in eight what is settled goes.
 #[must_use]
 pub fn settings_of(partition: u64) -> PartitionSettings {
     let mut settings = PartitionSettings::default();
@@ -37,11 +38,15 @@ pub fn settings_of(partition: u64) -> PartitionSettings {
         _ => CompressionType::Zstd,
     };
     settings.cleanup = match partition % 8 {
-        0..=3 => Cleanup::Delete,
+        0..=2 => Cleanup::Delete,
+        3 => Cleanup::Settled,
         4 | 5 => Cleanup::Compact,
         6 => Cleanup::CompactAndDelete,
         _ => Cleanup::Compact,
     };
+    if settings.cleanup == Cleanup::Settled {
+        settings.segment_bytes = Some(2048);
+    }
     if settings.cleanup.compacts() {
         settings.segment_bytes = Some(2048);
         settings.segment_ms = partition.is_multiple_of(2).then_some(100);

@@ -13,6 +13,12 @@ use crate::sim::random::mix;
 pub struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
+    /// Whether all of `from..to` is in it.
+    #[must_use]
+    pub fn holds(&self, from: u64, to: u64) -> bool {
+        from >= to || self.0.iter().any(|(a, b)| *a <= from && to <= *b)
+    }
+
     /// Adds `from..to`.
     pub fn insert(&mut self, from: u64, to: u64) {
         if from >= to {
@@ -135,6 +141,13 @@ impl State {
         }
     }
 
+    /// Whether all of `from..to` is settled in a partition.
+    #[must_use]
+    pub fn is_settled(&self, partition: u64, from: u64, to: u64) -> bool {
+        let settled = self.settled.get(&partition);
+        settled.is_some_and(|ranges| ranges.holds(from, to))
+    }
+
     /// What may be gone of a partition.
     #[must_use]
     pub fn limits_of(&self, partition: u64) -> Limits {
@@ -221,5 +234,6 @@ mod tests {
             ranges.insert(from, to);
         }
         assert_eq!(ranges, Ranges(vec![(1, 7), (10, 12)]));
+        assert!(ranges.holds(1, 7) && ranges.holds(3, 3) && !ranges.holds(6, 8));
     }
 }
