@@ -104,7 +104,7 @@ fn a_flipped_bit_in_any_file_is_told_and_never_served() {
     let mut ends: BTreeMap<&str, BTreeSet<End>> = BTreeMap::new();
     let files = whole.durable_files();
     for (path, _) in files.iter().filter(|(_, length)| *length > 0) {
-        let flips = if path.starts_with("journal") { 80 } else { 8 };
+        let flips = if path.starts_with("journal") { 240 } else { 8 };
         for seed in 0..flips {
             world.disk = whole.copy(seed);
             assert!(world.disk.decay(path).unwrap());
