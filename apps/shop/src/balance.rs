@@ -1,12 +1,13 @@
-//! The closing account: whether orders, stock and money of the three databases add up. Reads the
-//! services' accounts; changes nothing, and no service knows of it.
+//! The closing account: whether orders, stock, money and shipments of four databases add up.
+//! Reads the services' accounts; changes nothing, and no service knows of it.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::database::DatabaseError;
-use crate::events::OrderStatus;
+use crate::events::{OrderStatus, ShipmentStatus};
+use crate::logistics::audit::LogisticsAccount;
 use crate::money::Pence;
 use crate::orders::audit::{OrderRow, OrdersAccount};
 use crate::payment::audit::PaymentAccount;
@@ -16,11 +17,17 @@ use crate::stock::audit::StockAccount;
 /// Most complaints that are kept; all are counted.
 const COMPLAINTS_MAX: usize = 20;
 
-/// What the three databases say together. Money in pence.
+/// What the databases say together. Money in pence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Balance {
-    /// Orders that ended well.
+    /// Orders that were sold.
     pub confirmed: u64,
+    /// Of these, those that are on their way.
+    pub shipped: u64,
+    /// Of these, those that arrived.
+    pub delivered: u64,
+    /// Orders that arrived and were sent back.
+    pub sent_back: u64,
     /// Orders that were given up.
     pub cancelled: u64,
     /// Orders and credit notes that were not begun: none of their lines was accepted.
@@ -35,11 +42,11 @@ pub struct Balance {
     pub unfinished: u64,
     /// Lines of credit notes that were matched to a purchase.
     pub matched_lines: i64,
-    /// The worth of the confirmed orders.
+    /// The worth of the orders that were sold.
     pub sold_pence: i64,
-    /// Taken from buyers, and given back since for cancelled orders.
+    /// Taken from buyers, and given back since for orders that were given up or came back.
     pub captured_pence: i64,
-    /// Given back for cancelled orders.
+    /// Given back for these.
     pub refunded_pence: i64,
     /// Given for credit notes.
     pub credited_pence: i64,
@@ -64,6 +71,7 @@ impl Balance {
         let orders = shop.orders.account().await?;
         let stock = shop.stock.account().await?;
         let payment = shop.payment.account().await?;
+        let logistics = shop.logistics.account().await?;
         let mut balance = Self {
             matched_lines: orders.matched_lines,
             ..Self::default()
@@ -71,6 +79,7 @@ impl Balance {
         balance.count(&orders);
         balance.money(&orders, &payment);
         balance.pieces(&orders, &stock);
+        balance.shipments(&orders, &logistics);
         Ok(balance)
     }
 
@@ -90,19 +99,24 @@ impl Balance {
         for (id, order) in &account.orders {
             let lines = account.pieces.range((*id, i64::MIN)..=(*id, i64::MAX));
             let has_lines = lines.count() > 0;
+            if order.status.is_sold() {
+                self.confirmed += 1;
+                self.sold_pence += order.worth_pence;
+            }
             let count = match order.status {
-                OrderStatus::Confirmed => &mut self.confirmed,
+                OrderStatus::Delivered => &mut self.delivered,
+                status if order.immediate && !status.is_final() => &mut self.unfinished,
+                OrderStatus::Shipped => &mut self.shipped,
+                // A person sends it off.
+                OrderStatus::Confirmed => continue,
                 OrderStatus::Cancelled => &mut self.cancelled,
                 OrderStatus::Rejected if has_lines => &mut self.out_of_stock,
                 OrderStatus::Rejected => &mut self.empty,
-                OrderStatus::Returned => &mut self.returned,
-                _ if order.immediate => &mut self.unfinished,
-                _ => &mut self.by_hand,
+                OrderStatus::Returned if order.credit => &mut self.returned,
+                OrderStatus::Returned => &mut self.sent_back,
+                OrderStatus::PendingPayment | OrderStatus::PendingConfirmation => &mut self.by_hand,
             };
             *count += 1;
-            if order.status == OrderStatus::Confirmed {
-                self.sold_pence += order.worth_pence;
-            }
         }
     }
 
@@ -114,9 +128,7 @@ impl Balance {
                 .map(|p| p.amount_pence - p.refunded_pence);
             let (expected, given) = match (order.credit, order.status) {
                 (true, _) => (None, kept),
-                (false, OrderStatus::Confirmed | OrderStatus::PendingConfirmation) => {
-                    (Some(order.worth_pence), kept)
-                }
+                (false, status) if status.is_held() => (Some(order.worth_pence), kept),
                 (false, OrderStatus::PendingPayment) => continue,
                 (false, _) => (None, kept.filter(|pence| *pence != 0)),
             };
@@ -138,9 +150,11 @@ impl Balance {
             }
         }
         self.credited_pence = payment.credits.values().sum();
-        if self.unfinished + self.by_hand == 0
-            && self.captured_pence - self.refunded_pence != self.sold_pence
-        {
+        let is_decided = orders
+            .orders
+            .values()
+            .all(|order| !order.status.is_pending());
+        if is_decided && self.captured_pence - self.refunded_pence != self.sold_pence {
             self.complain(format!(
                 "orders worth {} were sold, but {} was captured and {} refunded",
                 Pence(self.sold_pence),
@@ -178,9 +192,7 @@ impl Balance {
                 *returned.entry(*product).or_default() += pieces;
             }
             let due = match order.status {
-                OrderStatus::Confirmed | OrderStatus::PendingConfirmation if !order.credit => {
-                    Some(*pieces)
-                }
+                status if status.is_held() && !order.credit => Some(*pieces),
                 OrderStatus::PendingPayment => continue,
                 _ => None,
             };
@@ -218,6 +230,60 @@ impl Balance {
             self.returned_pieces += shelf.returned;
             self.available_pieces += shelf.available;
         }
+    }
+}
+
+impl Balance {
+    /// Every shipment belongs to an order and is as far as it; every order that was sold has one,
+    /// with the same pieces.
+    fn shipments(&mut self, orders: &OrdersAccount, logistics: &LogisticsAccount) {
+        for (id, order) in &orders.orders {
+            let shipment = logistics.shipments.get(id);
+            let is = shipment.map(|shipment| shipment.status);
+            if !order.credit && !fits(order.status, is) {
+                self.complain(format!(
+                    "order {id} is {} and its shipment is {}",
+                    order.status.as_str(),
+                    is.map_or("not there", ShipmentStatus::as_str),
+                ));
+            }
+            let mut packed: BTreeMap<i64, i64> = BTreeMap::new();
+            for line in shipment.iter().flat_map(|shipment| &shipment.products) {
+                *packed.entry(line.product_id).or_default() += line.quantity;
+            }
+            let lines = orders.pieces.range((*id, i64::MIN)..=(*id, i64::MAX));
+            let sold = lines.map(|((_, product), pieces)| (*product, *pieces));
+            if order.status.is_sold() && !packed.into_iter().eq(sold) {
+                self.complain(format!(
+                    "the shipment of order {id} has other pieces than it"
+                ));
+            }
+        }
+        for id in logistics.shipments.keys() {
+            if orders.orders.get(id).is_none_or(|order| order.credit) {
+                self.complain(format!(
+                    "there is a shipment of order {id} and nobody knows it"
+                ));
+            }
+        }
+    }
+}
+
+/// Whether an order and its shipment stand as they should once all news have arrived.
+fn fits(order: OrderStatus, shipment: Option<ShipmentStatus>) -> bool {
+    use ShipmentStatus::{Cancelled, Created, Delivered, Planned, Returned, Shipped};
+    match order {
+        // One whose prices are not all known has none yet.
+        OrderStatus::PendingPayment => matches!(shipment, None | Some(Planned)),
+        OrderStatus::PendingConfirmation => shipment == Some(Planned),
+        OrderStatus::Confirmed => shipment == Some(Created),
+        OrderStatus::Shipped => shipment == Some(Shipped),
+        OrderStatus::Delivered => shipment == Some(Delivered),
+        // One that was empty, or given up before its prices were known, never had one.
+        OrderStatus::Cancelled | OrderStatus::Rejected => {
+            matches!(shipment, None | Some(Cancelled))
+        }
+        OrderStatus::Returned => shipment == Some(Returned),
     }
 }
 

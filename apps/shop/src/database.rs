@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::limits::{INBOX_COMMIT_MAX, INBOX_QUEUE_MAX};
 
 /// The version of the tables, kept in each file.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long an opener waits for another process to let go of a database.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
@@ -93,6 +93,12 @@ impl Database {
                 "it is of version {version} and this shop knows {VERSION}; use the newer shop"
             )));
         }
+        if (1..VERSION).contains(&version) {
+            return Err(failed(format!(
+                "it is of version {version} and this shop knows {VERSION} alone; begin in another \
+                 data folder"
+            )));
+        }
         let (jobs, queue) = mpsc::channel(INBOX_QUEUE_MAX);
         let (alive, open) = watch::channel(());
         std::thread::Builder::new()
@@ -156,10 +162,10 @@ fn connect(place: &Place, name: &str) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the tables of a database that is not newer than this shop; gives the version it had.
+/// Makes the tables of a database that is new or of this version; gives the version it had.
 fn prepare(connection: &Connection, schema: &str) -> rusqlite::Result<i64> {
     let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version <= VERSION {
+    if [0, VERSION].contains(&version) {
         connection.execute_batch(schema)?;
         connection.pragma_update(None, "user_version", VERSION)?;
     }
@@ -287,19 +293,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newer_database_is_refused_and_left_as_it_is() {
+    async fn a_database_of_another_version_is_refused_and_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::Folder(folder.path().to_owned());
-        let database = Database::open(&place, "t", SCHEMA).unwrap();
-        let newer = |on: &Connection| Ok(on.pragma_update(None, "user_version", VERSION + 1)?);
-        database.write(newer).await.unwrap();
-        database.close().await;
-        for _ in 0..2 {
-            let error = Database::open(&place, "t", SCHEMA)
-                .err()
-                .unwrap()
-                .to_string();
-            assert!(error.contains("use the newer shop"), "{error}");
+        for (name, other, said) in [
+            ("newer", VERSION + 1, "use the newer shop"),
+            ("older", VERSION - 1, "begin in another data folder"),
+        ] {
+            let database = Database::open(&place, name, SCHEMA).unwrap();
+            let change =
+                move |on: &Connection| Ok(on.pragma_update(None, "user_version", other)?);
+            database.write(change).await.unwrap();
+            database.close().await;
+            for _ in 0..2 {
+                let error = Database::open(&place, name, SCHEMA).err().unwrap();
+                assert!(error.to_string().contains(said), "{error}");
+            }
         }
     }
 

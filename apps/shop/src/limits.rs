@@ -21,6 +21,34 @@ pub const OWN_ORDER_ID_FIRST: i64 = 1_000_000_000;
 /// The first id of an order of the generated traffic.
 pub const TRAFFIC_ORDER_ID_FIRST: i64 = 2_000_000_000;
 
+/// The first id of a product that was made through HTTP. Files' and generated ones are below.
+pub const OWN_PRODUCT_ID_FIRST: i64 = 1_000_000;
+
+/// The first version of a price that was set through HTTP on a product of a file, so that both
+/// count on without each other.
+pub const OWN_VERSION_FIRST: i64 = 1_000_000_000;
+
+/// The first id of a user who registered. Files' and generated ones are below.
+pub const OWN_USER_ID_FIRST: i64 = 1_000_000_000;
+
+/// Longest name or stock code of a product in bytes.
+pub const NAME_MAX_BYTES: usize = 256;
+
+/// Longest name of a user in bytes.
+pub const USER_NAME_MAX_BYTES: usize = 64;
+
+/// A password's bytes.
+pub const PASSWORD_BYTES: RangeInclusive<usize> = 8..=256;
+
+/// Hashes of passwords that the door makes at once; each takes 19 MiB.
+pub const HASHES_MAX: usize = 2;
+
+/// Sessions of one user at once; another login ends the oldest.
+pub const SESSIONS_MAX: i64 = 10;
+
+/// Most different products in a cart.
+pub const CART_LINES_MAX: i64 = 500;
+
 /// Longest line of a replayed file in bytes, its end included.
 pub const CSV_LINE_MAX_BYTES: usize = 16 * 1024;
 
@@ -84,6 +112,7 @@ const _: () = {
     assert!(line * (ORDER_LINES_MAX as i128) < i64::MAX as i128);
     assert!(INVOICE_NUMBER_MAX < OWN_ORDER_ID_FIRST);
     assert!(OWN_ORDER_ID_FIRST < TRAFFIC_ORDER_ID_FIRST);
+    assert!(CART_LINES_MAX as usize <= ORDER_LINES_MAX);
     assert!(CSV_FIELD_MAX_BYTES < CSV_LINE_MAX_BYTES);
 };
 

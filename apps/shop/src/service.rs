@@ -1,4 +1,4 @@
-//! What the three services share: an inbox, a count of what they did, and the way from a
+//! What the services share: an inbox, a count of what they did, and the way from a
 //! delivery through the inbox to an outcome. Knows no service.
 
 use std::convert::Infallible;
@@ -32,6 +32,15 @@ impl<E, A> Recorded<E, A> {
         Self {
             events: Vec::new(),
             answer: None,
+        }
+    }
+
+    /// An answer alone.
+    #[must_use]
+    pub fn answer(answer: A) -> Self {
+        Self {
+            events: Vec::new(),
+            answer: Some(answer),
         }
     }
 
@@ -201,6 +210,15 @@ impl Service {
     {
         let (events, _) = self.once(input, work).await?;
         Ok(events)
+    }
+
+    /// What a handler returns that has nothing to do: counted, and not kept.
+    ///
+    /// # Errors
+    /// None.
+    pub fn nothing<E, L>(&self) -> Told<E, L> {
+        self.counts.handled.fetch_add(1, Ordering::Relaxed);
+        Ok(Emit(Of(Vec::new(), PhantomData)))
     }
 
     /// Reads; sees all that was handled before.

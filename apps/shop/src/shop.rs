@@ -1,4 +1,4 @@
-//! The whole shop in one process: its three services, each served as its own group on one bus.
+//! The whole shop in one process: its seven services, each served as its own group on one bus.
 //! May not reach into a service.
 
 use std::collections::HashMap;
@@ -6,17 +6,21 @@ use std::future::IntoFuture as _;
 
 use thiserror::Error;
 use tidemill::core::PullError;
-use tidemill::{Bus, ServeError, Served};
+use tidemill::{Bus, Router, ServeError, Served};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::cart::Cart;
+use crate::catalogue::Catalogue;
 use crate::database::{DatabaseError, Place};
 use crate::limits::HANDLERS_MAX;
+use crate::logistics::{Carrier, Logistics};
 use crate::orders::Orders;
 use crate::payment::{Cards, Payment};
-use crate::service::Counted;
+use crate::service::{Counted, Service};
 use crate::stock::{Opening, Stock};
-use crate::{orders, payment, stock};
+use crate::users::Users;
+use crate::{cart, catalogue, logistics, orders, payment, stock, users};
 
 /// How the shop behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,59 +29,86 @@ pub struct ShopOptions {
     pub opening: Opening,
     /// The card processor.
     pub cards: Cards,
+    /// Who carries shipments.
+    pub carrier: Carrier,
 }
 
-/// The three services. Clones share them.
+/// The names of the services, of their groups and of their databases.
+pub const SERVICES: [&str; 7] = [
+    catalogue::NAME,
+    cart::NAME,
+    orders::NAME,
+    payment::NAME,
+    stock::NAME,
+    logistics::NAME,
+    users::NAME,
+];
+
+/// The seven services. Clones share them.
 #[derive(Clone)]
 pub struct Shop {
+    /// Knows products and prices.
+    pub catalogue: Catalogue,
+    /// Keeps what is wanted.
+    pub cart: Cart,
     /// Leads orders to their end.
     pub orders: Orders,
     /// Holds pieces.
     pub stock: Stock,
     /// Takes money.
     pub payment: Payment,
+    /// Sends orders off.
+    pub logistics: Logistics,
+    /// Knows who is there.
+    pub users: Users,
 }
 
 impl Shop {
-    /// Opens the three databases. Blocks on the disk.
+    /// Opens the seven databases. Blocks on the disk.
     ///
     /// # Errors
     /// [`DatabaseError::Open`], naming the one.
     pub fn open(place: &Place, options: ShopOptions) -> Result<Self, DatabaseError> {
         Ok(Self {
+            catalogue: Catalogue::open(place)?,
+            cart: Cart::open(place)?,
             orders: Orders::open(place)?,
             stock: Stock::open(place, options.opening)?,
             payment: Payment::open(place, options.cards)?,
+            logistics: Logistics::open(place, options.carrier)?,
+            users: Users::open(place)?,
         })
     }
 
     /// What the services did since their start, together.
     #[must_use]
     pub fn counted(&self) -> Counted {
-        let services = [
-            self.orders.service(),
-            self.stock.service(),
-            self.payment.service(),
-        ];
-        services
+        self.databases()
             .into_iter()
-            .fold(Counted::default(), |sum, service| sum + service.counted())
+            .fold(Counted::default(), |sum, (_, service)| {
+                sum + service.counted()
+            })
     }
-}
 
-impl Shop {
+    fn databases(&self) -> [(&'static str, &Service); 7] {
+        [
+            (catalogue::NAME, self.catalogue.service()),
+            (cart::NAME, self.cart.service()),
+            (orders::NAME, self.orders.service()),
+            (stock::NAME, self.stock.service()),
+            (payment::NAME, self.payment.service()),
+            (logistics::NAME, self.logistics.service()),
+            (users::NAME, self.users.service()),
+        ]
+    }
+
     /// The groups that were read again from their beginning, in this process or an earlier one.
     ///
     /// # Errors
     /// See [`DatabaseError`].
     pub async fn read_again(&self) -> Result<Vec<&'static str>, DatabaseError> {
-        let services = [
-            (orders::NAME, self.orders.service()),
-            (stock::NAME, self.stock.service()),
-            (payment::NAME, self.payment.service()),
-        ];
         let mut groups = Vec::new();
-        for (group, service) in services {
+        for (group, service) in self.databases() {
             if service.read_again().await? {
                 groups.push(group);
             }
@@ -86,7 +117,7 @@ impl Shop {
     }
 }
 
-/// The three services at work.
+/// Services at work.
 pub struct Serving {
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<Served, ServeError>>,
@@ -110,18 +141,42 @@ pub enum ServiceEnded {
 }
 
 impl Shop {
-    /// Serves the three services on `bus`, each as its own group.
-    #[must_use]
-    pub fn serve(&self, bus: &Bus) -> Serving {
-        let (stop, stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        let mut names = HashMap::new();
-        let services = [
+    /// Each service's name and handlers.
+    pub fn routers(&self) -> [(&'static str, Router); 7] {
+        [
+            (catalogue::NAME, self.catalogue.router()),
+            (cart::NAME, self.cart.router()),
             (orders::NAME, self.orders.router()),
             (stock::NAME, self.stock.router()),
             (payment::NAME, self.payment.router()),
-        ];
-        for (group, router) in services {
+            (logistics::NAME, self.logistics.router()),
+            (users::NAME, self.users.router()),
+        ]
+    }
+
+    /// Serves the seven services on `bus`, each as its own group.
+    #[must_use]
+    pub fn serve(&self, bus: &Bus) -> Serving {
+        Serving::of(bus, self.routers())
+    }
+
+    /// Lets go of the services and waits until their databases are closed.
+    pub async fn close(self) {
+        let services = self.databases().map(|(_, service)| service.clone());
+        drop(self);
+        for service in services {
+            service.close().await;
+        }
+    }
+}
+
+impl Serving {
+    /// Serves handlers on `bus`, each under the name of its service as its own group.
+    pub fn of(bus: &Bus, routers: impl IntoIterator<Item = (&'static str, Router)>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut names = HashMap::new();
+        for (group, router) in routers {
             let mut stopped = stopped.clone();
             let until = async move {
                 // An error means that `Serving` was dropped, which stops too.
@@ -133,23 +188,9 @@ impl Shop {
                 .with_graceful_shutdown(until);
             names.insert(tasks.spawn(serve.into_future()).id(), group);
         }
-        Serving { stop, tasks, names }
+        Self { stop, tasks, names }
     }
 
-    /// Lets go of the services and waits until their databases are closed.
-    pub async fn close(self) {
-        let Self {
-            orders,
-            stock,
-            payment,
-        } = self;
-        orders.close().await;
-        stock.close().await;
-        payment.close().await;
-    }
-}
-
-impl Serving {
     /// No service at work.
     pub(crate) fn nothing() -> Self {
         Self {

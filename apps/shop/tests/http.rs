@@ -4,126 +4,8 @@
 
 mod support;
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
-use support::http::Client;
-use tidemill::{Bus, BusExt as _};
-use tidemill_shop::balance::Balance;
-use tidemill_shop::database::Place;
-use tidemill_shop::events::PriceChanged;
-use tidemill_shop::http;
-use tidemill_shop::money::Pence;
-use tidemill_shop::shop::{Serving, Shop, ShopOptions};
-use tidemill_shop::stock::Opening;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-/// Longest wait for what follows from a request.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A shop with ten pieces of each product at work.
-struct Open {
-    bus: Bus,
-    shop: Shop,
-    serving: Serving,
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    door: JoinHandle<()>,
-}
-
-impl Open {
-    async fn new() -> Self {
-        let bus = support::memory_bus().await;
-        let mut options = ShopOptions {
-            opening: Opening {
-                seed: 1,
-                least: 10,
-                most: 10,
-            },
-            ..ShopOptions::default()
-        };
-        options.cards.decline_one_in = 0;
-        let shop = Shop::open(&Place::Memory, options).unwrap();
-        let serving = shop.serve(&bus);
-        for (product_id, sku, pence) in [(1, "MUG", 255), (2, "LANTERN", 1000), (3, "POST", 99)] {
-            let price = PriceChanged {
-                product_id,
-                version: 1,
-                sku: sku.into(),
-                name: format!("A {sku}"),
-                price_pence: Pence(pence),
-            };
-            bus.send(&price).await.unwrap();
-        }
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = http::serve(bus.clone(), listener, async { stopped.await.unwrap() });
-        let door = tokio::spawn(async { served.await.unwrap() });
-        let open = Self {
-            bus,
-            shop,
-            serving,
-            address,
-            stop,
-            door,
-        };
-        open.run(until_products_are_there).await;
-        open
-    }
-
-    /// Runs a buyer off the async workers.
-    async fn run<T: Send + 'static>(
-        &self,
-        buyer: impl FnOnce(&mut Client) -> T + Send + 'static,
-    ) -> T {
-        let mut client = Client::new(self.address);
-        tokio::task::spawn_blocking(move || buyer(&mut client))
-            .await
-            .unwrap()
-    }
-
-    async fn close(self) -> Balance {
-        self.stop.send(()).unwrap();
-        self.door.await.unwrap();
-        // What follows from the last requests is still on its way.
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE && !Balance::of(&self.shop).await.unwrap().is_even() {}
-        self.serving.stop().await.unwrap();
-        drop(self.bus);
-        Balance::of(&self.shop).await.unwrap()
-    }
-}
-
-/// The prices are events too; they are there when both services that use them show them.
-fn until_products_are_there(client: &mut Client) {
-    loop {
-        let (_, products) = client.get("/products").unwrap();
-        let stocked = (1..=3).all(|id| client.get(&format!("/stock/{id}")).unwrap().0 == 200);
-        if products["products"].as_array().unwrap().len() == 3 && stocked {
-            return;
-        }
-    }
-}
-
-fn order(user: i64, product: i64, quantity: i64) -> Value {
-    json!({"user_id": user, "products": [{"product_id": product, "quantity": quantity}]})
-}
-
-fn named(order: &Value) -> Value {
-    json!({"order_id": order["order_id"]})
-}
-
-/// Checks code and status, and that the answer is about that order and has a message.
-fn expect(answer: &(u16, Value), code: u16, status: &str) {
-    assert_eq!(answer.0, code, "{answer:?}");
-    assert_eq!(answer.1["status"], status, "{answer:?}");
-    assert!(answer.1["message"].is_string(), "{answer:?}");
-    assert!(answer.1["order_id"].is_i64(), "{answer:?}");
-}
+use support::open::{Open, expect, named, order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_creates_pays_and_confirms() {
@@ -260,7 +142,7 @@ async fn unknown_is_404_and_wrong_is_422_and_nothing_changes() {
             assert_eq!(code, 422, "{body} {answer}");
             assert!(answer["message"].is_string());
         }
-        for path in ["/order/x", "/stock/x", "/orders", "/orders?user_id=x"] {
+        for path in ["/order/x", "/stock/x", "/orders?user_id=x", "/cart/query"] {
             assert_eq!(client.get(path).unwrap().0, 422, "{path}");
         }
         assert_eq!(

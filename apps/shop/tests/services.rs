@@ -1,4 +1,4 @@
-//! The three services without a bus: every event goes to each service in turn, so that what is
+//! The services without a bus: every event goes to each service in turn, so that what is
 //! tested is what they decide, and nothing else.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -9,7 +9,6 @@ use support::{Wire, real_file, replay, small_file};
 use tidemill_shop::balance::Balance;
 use tidemill_shop::database::Place;
 use tidemill_shop::events::{OrderCreated, OrderReturned, PriceChanged};
-use tidemill_shop::payment::Cards;
 use tidemill_shop::shop::{Shop, ShopOptions};
 use tidemill_shop::source::{Source, Traffic};
 use tidemill_shop::stock::Opening;
@@ -21,7 +20,7 @@ fn options(pieces: i64) -> ShopOptions {
             least: pieces,
             most: pieces,
         },
-        cards: Cards::default(),
+        ..ShopOptions::default()
     }
 }
 

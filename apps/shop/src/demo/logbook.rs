@@ -10,12 +10,13 @@ use tidemill::core::FetchError;
 use tidemill::{Bus, Event, Message, TopicName};
 
 use crate::events::{
-    CreateOrder, OrderCreated, OrderStatus, PaymentRequested, ReturnOrder, StockReserved,
+    CartChanged, CreateOrder, OrderConfirmed, OrderCreated, OrderStatus, PaymentRequested,
+    ReturnOrder, ShipmentCreated, StockReserved, UserLoggedIn,
 };
 use crate::http::heard;
 use crate::orders::audit::OrdersAccount;
+use crate::shop::SERVICES;
 use crate::tail::read_all;
-use crate::{orders, payment, stock};
 
 /// Most complaints that are kept.
 const COMPLAINTS_MAX: usize = 20;
@@ -27,6 +28,9 @@ pub(super) struct Logbook {
     requested: BTreeSet<i64>,
     /// Orders by how many events told of their creation.
     created: BTreeMap<i64, u32>,
+    /// Orders by how many events told that they are confirmed, and that their shipment is ready.
+    confirmed: BTreeMap<i64, u32>,
+    shipments: BTreeMap<i64, u32>,
     /// Orders by how many events told of an end, and the last one.
     ended: BTreeMap<i64, (u32, OrderStatus)>,
     /// Hashes of source and id of every event of the services.
@@ -57,10 +61,13 @@ impl Logbook {
             OrderCreated::TOPIC,
             StockReserved::TOPIC,
             PaymentRequested::TOPIC,
+            ShipmentCreated::TOPIC,
+            CartChanged::TOPIC,
+            UserLoggedIn::TOPIC,
         ] {
             read_all(bus, &topic(name), |event| book.fact(event)).await?;
         }
-        for group in [orders::NAME, stock::NAME, payment::NAME] {
+        for group in SERVICES {
             let letters = topic(&format!("{group}.deadletter"));
             let count = |_: &Event| book.summary.dead_letters += 1;
             read_all(bus, &letters, count).await?;
@@ -117,9 +124,25 @@ impl Logbook {
         {
             *self.created.entry(facts.order_id).or_default() += 1;
         }
+        if event.ty().as_str() == OrderConfirmed::TYPE
+            && let Some(facts) = heard::facts(event)
+        {
+            *self.confirmed.entry(facts.order_id).or_default() += 1;
+        }
+        let data = event.data().map(AsRef::as_ref).unwrap_or_default();
+        if event.ty().as_str() == ShipmentCreated::TYPE
+            && let Ok(shipment) = ShipmentCreated::decode(data)
+        {
+            *self.shipments.entry(shipment.order_id).or_default() += 1;
+        }
         if let Some((order_id, status)) = heard::end(event) {
             let entry = self.ended.entry(order_id).or_insert((0, status));
-            *entry = (entry.0 + 1, status);
+            // What was delivered may be sent back, which is another end.
+            let before = match (entry.1, status) {
+                (OrderStatus::Delivered, OrderStatus::Returned) => 0,
+                _ => entry.0,
+            };
+            *entry = (before + 1, status);
         }
     }
 
@@ -134,10 +157,7 @@ impl Logbook {
         }
         for (id, order) in &account.orders {
             complaints.extend(self.check_end(*id, order.status));
-            let times = self.created.get(id).copied().unwrap_or(0);
-            if times > 1 {
-                complaints.push(format!("order {id} was created {times} times"));
-            }
+            complaints.extend(self.check_steps(*id, order.status));
         }
         for id in self.unknown(account) {
             complaints.push(format!("order {id} was told of and nobody knows it"));
@@ -160,6 +180,31 @@ impl Logbook {
         }
         complaints.truncate(COMPLAINTS_MAX);
         complaints
+    }
+
+    /// No step is told twice, and of what was sold the confirmation and the shipment are told.
+    fn check_steps(&self, id: i64, status: OrderStatus) -> Option<String> {
+        let times = |of: &BTreeMap<i64, u32>| of.get(&id).copied().unwrap_or(0);
+        let steps = [
+            ("created", times(&self.created), 0),
+            (
+                "confirmed",
+                times(&self.confirmed),
+                u32::from(status.is_sold()),
+            ),
+            (
+                "sent off",
+                times(&self.shipments),
+                u32::from(status.is_sold()),
+            ),
+        ];
+        let mut wrong = steps
+            .into_iter()
+            .filter(|(_, times, least)| times > &1 || times < least);
+        wrong.next().map(|(step, times, _)| {
+            let stands = status.as_str();
+            format!("order {id} is {stands} and was told {times} times to be {step}")
+        })
     }
 
     /// An order's end is told once, as the database has it.

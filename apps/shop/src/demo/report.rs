@@ -91,7 +91,7 @@ pub struct DemoReport {
     pub read_again: Vec<&'static str>,
     /// The log from its beginning.
     pub log: LogSummary,
-    /// The three databases.
+    /// The services' databases.
     pub balance: Balance,
     /// What does not add up between log and databases; empty when all does, when something is lost
     /// and when there was trouble: what is under way is not held against each other.
@@ -268,9 +268,12 @@ fn write_balance(to: &mut String, report: &DemoReport) -> std::fmt::Result {
     let pounds = |pence| Pence(pence).to_string();
     writeln!(
         to,
-        "  orders    {} confirmed, {} cancelled, {} empty, {} out of stock, {} returned, {} wait \
-         for their buyer, {} unfinished",
+        "  orders    {} confirmed ({} shipped, {} delivered), {} sent back, {} cancelled, {} \
+         empty, {} out of stock, {} returned, {} wait for their buyer, {} unfinished",
         balance.confirmed,
+        balance.shipped,
+        balance.delivered,
+        balance.sent_back,
         balance.cancelled,
         balance.empty,
         balance.out_of_stock,

@@ -9,7 +9,11 @@ use tidemill::{Bus, Message};
 
 use super::DemoError;
 use crate::database::{Database, DatabaseError, Place, WorkError};
-use crate::events::{CreateOrder, OrderCreated, PaymentRequested, PriceChanged, StockReserved};
+use crate::events::{
+    AddToCart, CartChanged, CreateOrder, CreateProduct, OrderCreated, PaymentRequested,
+    PriceChanged, RegisterUser, SetStock, ShipmentCreated, StockReserved, UpdateShipment,
+    UserLoggedIn,
+};
 
 /// The name of its database.
 const NAME: &str = "log";
@@ -32,13 +36,21 @@ const SCHEMA: &str = "
         PRIMARY KEY (topic, partition)
     ) WITHOUT ROWID;";
 
-/// The topics whose events the databases follow from. Questions change nothing.
-const TOPICS: [&str; 5] = [
+/// The topics whose events the databases follow from.
+const TOPICS: [&str; 13] = [
     CreateOrder::TOPIC,
     PriceChanged::TOPIC,
     OrderCreated::TOPIC,
     StockReserved::TOPIC,
     PaymentRequested::TOPIC,
+    ShipmentCreated::TOPIC,
+    CartChanged::TOPIC,
+    UserLoggedIn::TOPIC,
+    CreateProduct::TOPIC,
+    AddToCart::TOPIC,
+    SetStock::TOPIC,
+    UpdateShipment::TOPIC,
+    RegisterUser::TOPIC,
 ];
 
 /// A partition by its topic's name and its number, and what it holds.

@@ -9,7 +9,10 @@ use serde_json::value::RawValue;
 use tidemill::AskError;
 use tidemill::core::{PublishError, RequestError};
 
-use crate::events::{Item, OrderAnswer, OrderStatus, OrderView, Product, Verdict, worth};
+use crate::events::{
+    Answer as Given, Cart, CartLine, Item, OrderAnswer, OrderList, OrderStatus, OrderView, Packed,
+    Product, Shelf, Shelves, Shipment, ShipmentStatus, Shipments, User, Verdict, worth,
+};
 use crate::limits::LIST_MAX;
 use crate::money::Pence;
 
@@ -49,6 +52,8 @@ impl Refusal {
 impl From<AskError> for Refusal {
     fn from(error: AskError) -> Self {
         let code = match &error {
+            // What cannot become an event was no sense: a name that is no key, for one.
+            AskError::Message(_) => StatusCode::UNPROCESSABLE_ENTITY,
             AskError::Request(RequestError::Timeout(_)) => StatusCode::GATEWAY_TIMEOUT,
             AskError::Request(
                 RequestError::TooMany | RequestError::Publish(PublishError::Unavailable(_)),
@@ -59,15 +64,23 @@ impl From<AskError> for Refusal {
     }
 }
 
+/// What is wrong, in the manner of a problem document (RFC 9457) whose status is called code: a
+/// `status` is an order's here.
 #[derive(Serialize)]
-struct Message<'a> {
+struct Wrong<'a> {
+    title: &'a str,
+    code: u16,
     message: &'a str,
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let message = &*self.message;
-        json(self.code, &Message { message })
+        let wrong = Wrong {
+            title: self.code.canonical_reason().unwrap_or("refused"),
+            code: self.code.as_u16(),
+            message: &self.message,
+        };
+        json(self.code, &wrong)
     }
 }
 
@@ -93,13 +106,60 @@ pub(super) struct OrderBody {
     pub(super) status: Option<OrderStatus>,
 }
 
-pub(super) fn order(answer: OrderAnswer, done: StatusCode) -> Response {
-    let code = match answer.verdict {
+fn code(verdict: Verdict, done: StatusCode) -> StatusCode {
+    match verdict {
         Verdict::Done => done,
         Verdict::Unknown => StatusCode::NOT_FOUND,
         Verdict::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         Verdict::Conflict => StatusCode::CONFLICT,
-    };
+        Verdict::Denied => StatusCode::UNAUTHORIZED,
+    }
+}
+
+/// The answer about something, or the refusal where there is nothing to show.
+fn about<T, S: Serialize>(
+    given: Given<T>,
+    done: StatusCode,
+    shown: impl FnOnce(String, T) -> S,
+) -> Response {
+    let code = code(given.verdict, done);
+    match given.about {
+        Some(about) => json(code, &shown(given.message, about)),
+        None => Refusal::new(code, given.message).into_response(),
+    }
+}
+
+pub(super) fn product(given: Given<Product>, done: StatusCode) -> Response {
+    about(given, done, ProductShown::new)
+}
+
+pub(super) fn cart(given: Given<Cart>) -> Response {
+    about(given, StatusCode::OK, |message, cart| {
+        CartShown::new(Some(message), cart)
+    })
+}
+
+pub(super) fn shipment(given: Given<Shipment>, done: StatusCode) -> Response {
+    about(given, done, ShipmentShown::new)
+}
+
+pub(super) fn shelf(given: Given<Shelf>) -> Response {
+    about(given, StatusCode::OK, ShelfShown::new)
+}
+
+pub(super) fn user(given: Given<User>, done: StatusCode, token: Option<String>) -> Response {
+    about(given, done, |message, user| UserShown {
+        message,
+        user,
+        token,
+    })
+}
+
+pub(super) fn order(answer: OrderAnswer, done: StatusCode) -> Response {
+    let code = code(answer.verdict, done);
+    if answer.order_id.is_none() && answer.verdict != Verdict::Done {
+        return Refusal::new(code, answer.message).into_response();
+    }
     let OrderAnswer {
         message,
         order_id,
@@ -126,6 +186,9 @@ pub(super) struct OrderShown {
 #[derive(Serialize)]
 pub(super) struct OrdersShown {
     message: String,
+    /// Of one user's orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logged_in: Option<bool>,
     orders: Vec<OrderFields>,
 }
 
@@ -183,10 +246,11 @@ impl OrderShown {
 }
 
 impl OrdersShown {
-    pub(super) fn new(views: Vec<OrderView>) -> Self {
+    pub(super) fn new(list: OrderList, user_id: Option<i64>) -> Self {
         Self {
-            message: counted(views.len(), "orders"),
-            orders: views.into_iter().map(OrderFields::from).collect(),
+            message: counted(list.orders.len(), "orders"),
+            logged_in: user_id.map(|_| list.logged_in),
+            orders: list.orders.into_iter().map(OrderFields::from).collect(),
         }
     }
 }
@@ -206,8 +270,11 @@ pub(super) struct ProductsShown {
     products: Vec<ProductShown>,
 }
 
+/// A product at its newest price.
 #[derive(Serialize)]
-struct ProductShown {
+pub(super) struct ProductShown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
     id: i64,
     sku: String,
     name: String,
@@ -215,29 +282,186 @@ struct ProductShown {
     price_version: i64,
 }
 
-impl ProductsShown {
-    pub(super) fn new(products: Vec<Product>) -> Self {
-        let shown = |product: Product| ProductShown {
+impl ProductShown {
+    pub(super) fn new(message: impl Into<String>, product: Product) -> Self {
+        Self {
+            message: Some(message.into()),
+            ..Self::from(product)
+        }
+    }
+}
+
+impl From<Product> for ProductShown {
+    fn from(product: Product) -> Self {
+        Self {
+            message: None,
             id: product.id,
             sku: product.sku,
             name: product.name,
             price: Pounds(product.price_pence),
             price_version: product.price_version,
-        };
+        }
+    }
+}
+
+impl ProductsShown {
+    pub(super) fn new(products: Vec<Product>) -> Self {
         Self {
             message: counted(products.len(), "products"),
-            products: products.into_iter().map(shown).collect(),
+            products: products.into_iter().map(ProductShown::from).collect(),
+        }
+    }
+}
+
+/// A cart at today's prices.
+#[derive(Serialize)]
+pub(super) struct CartShown {
+    message: String,
+    products: Vec<CartLineShown>,
+    total: Pounds,
+}
+
+#[derive(Serialize)]
+struct CartLineShown {
+    id: i64,
+    name: String,
+    price: Pounds,
+    quantity: i64,
+    /// What it cost when it was put into the cart, where that was something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price_before: Option<Pounds>,
+}
+
+impl From<CartLine> for CartLineShown {
+    fn from(line: CartLine) -> Self {
+        Self {
+            id: line.product_id,
+            name: line.name,
+            price: Pounds(line.price_pence),
+            quantity: line.quantity,
+            price_before: line.price_before.map(Pounds),
+        }
+    }
+}
+
+impl CartShown {
+    pub(super) fn new(message: Option<String>, cart: Cart) -> Self {
+        let pence = cart.products.iter().fold(0_i64, |sum, line| {
+            sum.saturating_add(line.price_pence.0.saturating_mul(line.quantity))
+        });
+        Self {
+            message: message.unwrap_or_else(|| counted(cart.products.len(), "products")),
+            products: cart.products.into_iter().map(CartLineShown::from).collect(),
+            total: Pounds(Pence(pence)),
         }
     }
 }
 
 /// What is in stock of one product.
 #[derive(Serialize)]
-pub(super) struct StockShown {
-    pub(super) message: &'static str,
-    pub(super) product_id: i64,
+pub(super) struct ShelfShown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    product_id: i64,
     /// None is a product without stock, such as postage.
-    pub(super) available: Option<i64>,
+    available: Option<i64>,
+    held: i64,
+}
+
+impl From<Shelf> for ShelfShown {
+    fn from(shelf: Shelf) -> Self {
+        Self {
+            message: None,
+            product_id: shelf.product_id,
+            available: shelf.available,
+            held: shelf.held,
+        }
+    }
+}
+
+impl ShelfShown {
+    pub(super) fn new(message: String, shelf: Shelf) -> Self {
+        Self {
+            message: Some(message),
+            ..Self::from(shelf)
+        }
+    }
+}
+
+/// What is in stock of several.
+#[derive(Serialize)]
+pub(super) struct ShelvesShown {
+    message: String,
+    stock: Vec<ShelfShown>,
+}
+
+impl ShelvesShown {
+    pub(super) fn new(all: Shelves) -> Self {
+        Self {
+            message: counted(all.shelves.len(), "products"),
+            stock: all.shelves.into_iter().map(ShelfShown::from).collect(),
+        }
+    }
+}
+
+/// A shipment.
+#[derive(Serialize)]
+pub(super) struct ShipmentShown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    shipment_id: i64,
+    order_id: i64,
+    user_id: Option<i64>,
+    status: ShipmentStatus,
+    products: Vec<Packed>,
+}
+
+impl From<Shipment> for ShipmentShown {
+    fn from(shipment: Shipment) -> Self {
+        Self {
+            message: None,
+            shipment_id: shipment.shipment_id,
+            order_id: shipment.order_id,
+            user_id: shipment.user_id,
+            status: shipment.status,
+            products: shipment.products,
+        }
+    }
+}
+
+impl ShipmentShown {
+    pub(super) fn new(message: impl Into<String>, shipment: Shipment) -> Self {
+        Self {
+            message: Some(message.into()),
+            ..Self::from(shipment)
+        }
+    }
+}
+
+/// Several shipments.
+#[derive(Serialize)]
+pub(super) struct ShipmentsShown {
+    message: String,
+    shipments: Vec<ShipmentShown>,
+}
+
+impl ShipmentsShown {
+    pub(super) fn new(all: Shipments) -> Self {
+        Self {
+            message: counted(all.shipments.len(), "shipments"),
+            shipments: all.shipments.into_iter().map(ShipmentShown::from).collect(),
+        }
+    }
+}
+
+/// A user, and the token of a new session.
+#[derive(Serialize)]
+struct UserShown {
+    message: String,
+    #[serde(flatten)]
+    user: User,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
 #[cfg(test)]

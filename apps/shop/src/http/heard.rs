@@ -9,7 +9,8 @@ use tidemill::{Bus, Event, Message, TopicName};
 use tokio::sync::Notify;
 
 use crate::events::{
-    OrderCancelled, OrderConfirmed, OrderCreated, OrderFacts, OrderReturned, OrderStatus,
+    ASKING, OrderCancelled, OrderCreated, OrderFacts, OrderPaid, OrderReturned, OrderStatus,
+    OrderUpdated, ShipmentCreated,
 };
 use crate::limits::HEARD_MAX;
 use crate::tail::Tail;
@@ -18,7 +19,15 @@ use crate::tail::Tail;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct News {
     pub(super) status: OrderStatus,
+    pub(super) revision: i64,
     pub(super) reason: Option<String>,
+}
+
+impl News {
+    /// The stock has not said yet whether it has what is new in an order.
+    pub(super) fn is_asking(&self) -> bool {
+        self.reason.as_deref() == Some(ASKING)
+    }
 }
 
 #[derive(Default)]
@@ -41,7 +50,8 @@ impl Heard {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens to the topic of orders until the bus closes; the caller drops it earlier.
+    /// Listens to a topic of orders, or of shipments, until the bus closes; the caller drops it
+    /// earlier.
     pub(super) async fn listen(self, mut tail: Tail) {
         while let Ok(events) = tail.next().await {
             for event in events {
@@ -53,17 +63,15 @@ impl Heard {
 
     fn hear(&self, event: &Event) {
         // A new order is no news: what is waited for is what the services make of it.
-        if event.ty().as_str() == OrderCreated::TYPE || event.ty().as_str() == "order_paid" {
+        if event.ty().as_str() == OrderCreated::TYPE || event.ty().as_str() == OrderPaid::TYPE {
             return;
         }
-        let Some(facts) = facts(event) else { return };
-        let mut memory = self.memory();
-        let news = News {
-            status: facts.status,
-            reason: facts.reason,
+        let Some((order_id, news)) = news(event) else {
+            return;
         };
-        if memory.news.insert(facts.order_id, news).is_none() {
-            memory.order.push_back(facts.order_id);
+        let mut memory = self.memory();
+        if memory.news.insert(order_id, news).is_none() {
+            memory.order.push_back(order_id);
         }
         if memory.order.len() > HEARD_MAX
             && let Some(oldest) = memory.order.pop_front()
@@ -94,6 +102,26 @@ impl Heard {
     }
 }
 
+/// What an event says of an order, or of its shipment: that is there once the order is confirmed.
+fn news(event: &Event) -> Option<(i64, News)> {
+    if event.ty().as_str() == ShipmentCreated::TYPE {
+        let shipment = ShipmentCreated::decode(event.data()?).ok()?;
+        let news = News {
+            status: OrderStatus::Confirmed,
+            revision: 0,
+            reason: None,
+        };
+        return Some((shipment.order_id, news));
+    }
+    let facts = facts(event)?;
+    let news = News {
+        status: facts.status,
+        revision: facts.revision,
+        reason: facts.reason,
+    };
+    Some((facts.order_id, news))
+}
+
 /// What an event of the topic `orders` says, whichever it is.
 pub(crate) fn facts(event: &Event) -> Option<OrderFacts> {
     serde_json::from_slice(event.data()?).ok()
@@ -102,16 +130,14 @@ pub(crate) fn facts(event: &Event) -> Option<OrderFacts> {
 /// The end of an order, if the event tells of one.
 pub(crate) fn end(event: &Event) -> Option<(i64, OrderStatus)> {
     let ends = [
-        OrderConfirmed::TYPE,
+        OrderUpdated::TYPE,
         OrderCancelled::TYPE,
         OrderReturned::TYPE,
     ];
-    let ty = event.ty().as_str();
-    let facts = match ty {
-        "order_updated" => facts(event).filter(|f| f.status == OrderStatus::Rejected)?,
-        _ if ends.contains(&ty) => facts(event)?,
-        _ => return None,
-    };
+    if !ends.contains(&event.ty().as_str()) {
+        return None;
+    }
+    let facts = facts(event).filter(|facts| facts.status.is_final())?;
     Some((facts.order_id, facts.status))
 }
 
@@ -123,4 +149,10 @@ pub(crate) fn topic() -> TopicName {
 /// A tail of that topic.
 pub(crate) async fn tail(bus: &Bus) -> Result<Tail, tidemill::core::FetchError> {
     Tail::at_end(bus, topic()).await
+}
+
+/// A tail of the topic of shipments.
+pub(crate) async fn shipments(bus: &Bus) -> Result<Tail, tidemill::core::FetchError> {
+    let topic = TopicName::new(ShipmentCreated::TOPIC).expect("the topic's name is a legal one");
+    Tail::at_end(bus, topic).await
 }

@@ -8,8 +8,8 @@ use super::store::{self, Asked, Order, Price};
 use super::{OrderOut, Recorded};
 use crate::database::WorkError;
 use crate::events::{
-    Checkout, CreateOrder, OrderAnswer, OrderFacts, OrderList, OrderStatus, OrderView,
-    PaymentRequested, PriceChanged, Product, ProductList, ReturnOrder, Verdict, Wanted, worth,
+    Checkout, CreateOrder, ListOrders, OrderAnswer, OrderFacts, OrderList, OrderStatus, OrderView,
+    PaymentRequested, PriceChanged, ReturnOrder, UpdateOrder, Verdict, Wanted, worth,
 };
 use crate::limits::{
     LIST_MAX, ORDER_LINES_MAX, OWN_ORDER_ID_FIRST, QUANTITY_MAX, TRAFFIC_ORDER_ID_FIRST,
@@ -23,6 +23,7 @@ fn answer(verdict: Verdict, message: impl Into<String>, order: Option<&Order>) -
         message: message.into(),
         order_id: order.map(|o| o.order_id),
         status: order.map(|o| o.life.status),
+        revision: order.map_or(0, |o| o.life.revision),
     }
 }
 
@@ -176,7 +177,8 @@ fn advance(
     for effect in effects {
         events.push(tell(on, &order, effect)?);
     }
-    if let (true, Some(user)) = (order.life.status.is_final(), order.user_id) {
+    let is_decided = before.status.is_pending() && !order.life.status.is_pending();
+    if let (true, Some(user)) = (is_decided, order.user_id) {
         for credit in store::waiting_credits(on, user)? {
             events.extend(settle_credit(on, &credit)?);
         }
@@ -199,6 +201,12 @@ fn tell(on: &Connection, order: &Order, effect: Effect) -> Result<OrderOut, Work
         Effect::Updated(why) => OrderOut::Updated(facts(on, order, why)?.into()),
         Effect::Confirmed => OrderOut::Confirmed(facts(on, order, None)?.into()),
         Effect::Cancelled(why) => OrderOut::Cancelled(facts(on, order, why)?.into()),
+        Effect::Restored(why) => {
+            store::restore_lines(on, order.order_id)?;
+            let why = format!("{why}; the order stays as it was");
+            OrderOut::Updated(facts(on, order, Some(why))?.into())
+        }
+        Effect::Returned => OrderOut::Returned(facts(on, order, None)?.into()),
     })
 }
 
@@ -208,6 +216,8 @@ fn facts(on: &Connection, order: &Order, reason: Option<String>) -> Result<Order
         user_id: order.user_id,
         products: store::items(on, order.order_id)?,
         status: order.life.status,
+        checkout: order.life.checkout,
+        revision: order.life.revision,
         reason,
     })
 }
@@ -253,6 +263,38 @@ pub(super) fn request(on: &Connection, order_id: i64, step: Step, done: &str) ->
     }
 }
 
+/// Other products, at today's prices, before anything is paid.
+pub(super) fn update(on: &Connection, request: &UpdateOrder) -> Decided {
+    if request.products.is_empty() {
+        let why = "an order needs at least one product; cancel it to give it up";
+        return Ok(only(answer(Verdict::Invalid, why, None)));
+    }
+    let asked = match asked(on, &request.products)? {
+        Ok(asked) => asked,
+        Err(refused) => return Ok(only(refused)),
+    };
+    // Whether it is its turn is seen before its lines are touched.
+    let order = match store::find(on, request.order_id)? {
+        Some(order) if !order.credit => order,
+        _ => return self::request(on, request.order_id, Step::Update, ""),
+    };
+    if order.life.clone().step(Step::Update).is_ok() {
+        store::change_lines(on, order.order_id, &asked)?;
+    }
+    let done = "the stock is asked for what is new";
+    self::request(on, order.order_id, Step::Update, done)
+}
+
+/// Takes a delivered order back, unless a credit note took back some of it.
+pub(super) fn send_back(on: &Connection, order_id: i64) -> Decided {
+    if store::is_credited(on, order_id)? {
+        let why = format!("pieces of order {order_id} came back with a credit note");
+        let order = store::find(on, order_id)?;
+        return Ok(only(answer(Verdict::Conflict, why, order.as_ref())));
+    }
+    request(on, order_id, Step::SendBack, "the order is taken back")
+}
+
 /// A fact about an order. One that comes too late has no effect.
 pub(super) fn fact(on: &Connection, order_id: i64, step: Step) -> Decided {
     let events = match store::find(on, order_id)? {
@@ -296,19 +338,20 @@ pub(super) fn show(on: &Connection, orders: Vec<Order>) -> Result<OrderList, Wor
             products: store::items(on, order.order_id)?,
         });
     }
-    Ok(OrderList { orders: views })
+    Ok(OrderList {
+        orders: views,
+        logged_in: false,
+    })
 }
 
-pub(super) fn products(on: &Connection, after: i64) -> Result<ProductList, WorkError> {
-    let rows = store::products(on, after, LIST_MAX)?;
-    let product = |price: Price| Product {
-        id: price.product_id,
-        sku: price.sku,
-        name: price.name,
-        price_pence: price.price,
-        price_version: price.version,
+pub(super) fn list(on: &Connection, asked: &ListOrders) -> Result<OrderList, WorkError> {
+    let orders = store::list(on, asked.user_id, asked.after, LIST_MAX)?;
+    let logged_in = match asked.user_id {
+        Some(user) => store::is_logged_in(on, user)?,
+        None => false,
     };
-    Ok(ProductList {
-        products: rows.into_iter().map(product).collect(),
+    Ok(OrderList {
+        logged_in,
+        ..show(on, orders)?
     })
 }

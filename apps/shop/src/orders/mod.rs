@@ -11,13 +11,14 @@ use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
 use self::state::Step;
 use crate::database::{DatabaseError, Place};
 use crate::events::{
-    CancelOrder, ConfirmOrder, CreateOrder, GetOrder, ListOrders, ListProducts, OrderAnswer,
-    OrderCancelled, OrderConfirmed, OrderCreated, OrderList, OrderPaid, OrderReturned,
-    OrderUpdated, PayOrder, PaymentFailed, PaymentRequested, PriceChanged, ProductList,
-    ReturnOrder, StockRefused, StockReserved,
+    CancelOrder, ConfirmOrder, CreateOrder, GetOrder, Heard as AllHeard, ListOrders,
+    LogisticsUpdated, OrderAnswer, OrderCancelled, OrderConfirmed, OrderCreated, OrderList,
+    OrderPaid, OrderReturned, OrderUpdated, OrdersHeard, PayOrder, PaymentFailed, PaymentRequested,
+    PriceChanged, ProductRemoved, ReturnOrder, SendBack, ShipmentStatus, StockRefused,
+    StockReserved, UpdateOrder, UserLoggedIn, UserLoggedOut,
 };
 use crate::inbox::Input;
-use crate::limits::{LIST_MAX, PRICE_MAX_PENCE};
+use crate::limits::PRICE_MAX_PENCE;
 use crate::service::{self, Handled, Service, Told, emitted, patient};
 
 pub mod audit;
@@ -85,7 +86,13 @@ impl Orders {
             .on(payment_failed.id("payment_failed").retry(patient()))
             .on(get.id("get"))
             .on(list.id("list"))
-            .on(products.id("products"))
+            .on(update.id("update").retry(patient()))
+            .on(send_back.id("send_back").retry(patient()))
+            .on(removed.id("product_removed").retry(patient()))
+            .on(logistics.id("logistics_updated").retry(patient()))
+            .on(logged_in.id("user_logged_in").retry(patient()))
+            .on(logged_out.id("user_logged_out").retry(patient()))
+            .on(heard.id("heard"))
             .with_state(self.clone())
     }
 }
@@ -155,7 +162,7 @@ async fn reserved(
     input: Input,
     Data(stock): Data<StockReserved>,
 ) -> Heard<(PaymentRequested, OrderUpdated)> {
-    let work = move |on: &_| desk::fact(on, stock.order_id, Step::Reserved);
+    let work = move |on: &_| desk::fact(on, stock.order_id, Step::Reserved(stock.revision));
     orders.service.told(input, work).await
 }
 
@@ -163,8 +170,14 @@ async fn refused(
     State(orders): State<Orders>,
     input: Input,
     Data(stock): Data<StockRefused>,
-) -> Heard<(OrderUpdated, OrderReturned)> {
-    let work = move |on: &_| desk::fact(on, stock.order_id, Step::Refused(stock.reason));
+) -> Heard<(OrderUpdated, OrderReturned, PaymentRequested)> {
+    let work = move |on: &_| {
+        desk::fact(
+            on,
+            stock.order_id,
+            Step::Refused(stock.revision, stock.reason),
+        )
+    };
     orders.service.told(input, work).await
 }
 
@@ -186,6 +199,74 @@ async fn payment_failed(
     orders.service.told(input, work).await
 }
 
+async fn update(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(request): Data<UpdateOrder>,
+) -> Out<(OrderUpdated,)> {
+    let work = move |on: &_| desk::update(on, &request);
+    orders.service.once(input, work).await
+}
+
+async fn send_back(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(order): Data<SendBack>,
+) -> Out<(OrderReturned,)> {
+    let work = move |on: &_| desk::send_back(on, order.order_id);
+    orders.service.once(input, work).await
+}
+
+async fn removed(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(removed): Data<ProductRemoved>,
+) -> Heard<()> {
+    let work = move |on: &_| {
+        store::remove_product(on, removed.product_id)?;
+        Ok(Recorded::nothing())
+    };
+    orders.service.told(input, work).await
+}
+
+async fn logistics(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(updated): Data<LogisticsUpdated>,
+) -> Heard<(OrderUpdated,)> {
+    let work = move |on: &_| match updated.status {
+        ShipmentStatus::Shipped => desk::fact(on, updated.order_id, Step::Shipped),
+        ShipmentStatus::Delivered => desk::fact(on, updated.order_id, Step::Delivered),
+        // What follows from an order needs not be told to it.
+        _ => Ok(Recorded::nothing()),
+    };
+    orders.service.told(input, work).await
+}
+
+async fn logged_in(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(user): Data<UserLoggedIn>,
+) -> Heard<()> {
+    let work = move |on: &_| {
+        store::log_in(on, user.user_id, true)?;
+        Ok(Recorded::nothing())
+    };
+    orders.service.told(input, work).await
+}
+
+async fn logged_out(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(user): Data<UserLoggedOut>,
+) -> Heard<()> {
+    let work = move |on: &_| {
+        store::log_in(on, user.user_id, false)?;
+        Ok(Recorded::nothing())
+    };
+    orders.service.told(input, work).await
+}
+
 // Questions change nothing, so they need no inbox.
 
 async fn get(
@@ -203,14 +284,12 @@ async fn list(
     State(orders): State<Orders>,
     Data(asked): Data<ListOrders>,
 ) -> Result<Reply<OrderList>, Fail> {
-    let found = move |on: &_| desk::show(on, store::of_user(on, asked.user_id, LIST_MAX)?);
+    let found = move |on: &_| desk::list(on, &asked);
     Ok(Reply(orders.service.read(found).await?))
 }
 
-async fn products(
-    State(orders): State<Orders>,
-    Data(asked): Data<ListProducts>,
-) -> Result<Reply<ProductList>, Fail> {
-    let found = move |on: &_| desk::products(on, asked.after);
-    Ok(Reply(orders.service.read(found).await?))
+async fn heard(Data(asked): Data<OrdersHeard>) -> Reply<AllHeard> {
+    Reply(AllHeard {
+        product_id: asked.product_id,
+    })
 }

@@ -8,8 +8,9 @@ use crate::events::{Checkout, Item, OrderStatus};
 use crate::money::Pence;
 
 /// Prices as `price_changed` told them; orders and credit notes in the order of their acceptance
-/// (`seq`); their lines; the prices that orders still wait for; and what was returned of each
-/// order.
+/// (`seq`); their lines, and what these were before a change that the stock has not answered yet;
+/// products that are not sold any more; users who are logged in; the prices that orders still wait
+/// for; and what was returned of each order.
 pub(crate) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS prices (
         product_id INTEGER NOT NULL,
@@ -28,7 +29,8 @@ pub(crate) const SCHEMA: &str = "
         status TEXT NOT NULL,
         stock INTEGER NOT NULL,
         wants_to_pay INTEGER NOT NULL,
-        paying INTEGER NOT NULL
+        paying INTEGER NOT NULL,
+        revision INTEGER NOT NULL
     );
     CREATE INDEX IF NOT EXISTS orders_by_user ON orders (user_id, seq);
     CREATE TABLE IF NOT EXISTS lines (
@@ -40,6 +42,17 @@ pub(crate) const SCHEMA: &str = "
         bought_with INTEGER,
         PRIMARY KEY (order_id, line)
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS lines_before (
+        order_id INTEGER NOT NULL,
+        line INTEGER NOT NULL,
+        product_id INTEGER NOT NULL,
+        quantity INTEGER NOT NULL,
+        price_version INTEGER NOT NULL,
+        bought_with INTEGER,
+        PRIMARY KEY (order_id, line)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS removed (product_id INTEGER PRIMARY KEY);
+    CREATE TABLE IF NOT EXISTS logged_in (user_id INTEGER PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS missing (
         product_id INTEGER NOT NULL,
         version INTEGER NOT NULL,
@@ -104,6 +117,7 @@ fn order_of(row: &Row<'_>) -> rusqlite::Result<Order> {
             },
             wants_to_pay: row.get(7)?,
             paying: row.get(8)?,
+            revision: row.get(9)?,
         },
     })
 }
@@ -121,11 +135,19 @@ pub(crate) fn find(on: &Connection, order_id: i64) -> Result<Option<Order>, Work
     Ok(find.query_row([order_id], order_of).optional()?)
 }
 
-/// The orders and credit notes of a user, oldest first, at most `limit`.
-pub(crate) fn of_user(on: &Connection, user_id: i64, limit: i64) -> Result<Vec<Order>, WorkError> {
-    let mut find =
-        on.prepare_cached("SELECT * FROM orders WHERE user_id = ?1 ORDER BY seq LIMIT ?2")?;
-    let rows = find.query_map([user_id, limit], order_of)?;
+/// The orders and credit notes above `after`, of one user if one is named, by id, at most `limit`.
+pub(crate) fn list(
+    on: &Connection,
+    user_id: Option<i64>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Order>, WorkError> {
+    let of = match user_id {
+        Some(_) => "SELECT * FROM orders WHERE user_id = ?1 AND order_id > ?2",
+        None => "SELECT * FROM orders WHERE ?1 IS NULL AND order_id > ?2",
+    };
+    let mut find = on.prepare_cached(&format!("{of} ORDER BY order_id LIMIT ?3"))?;
+    let rows = find.query_map(params![user_id, after, limit], order_of)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -146,7 +168,7 @@ pub(crate) fn insert(
 ) -> Result<(), WorkError> {
     let mut order = on.prepare_cached(
         "INSERT INTO orders (order_id, user_id, credit, immediate, status, stock, wants_to_pay,
-         paying) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         paying, revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
     )?;
     order.execute(params![
         order_id,
@@ -158,6 +180,10 @@ pub(crate) fn insert(
         life.wants_to_pay,
         life.paying,
     ])?;
+    insert_lines(on, order_id, lines)
+}
+
+fn insert_lines(on: &Connection, order_id: i64, lines: &[Asked]) -> Result<(), WorkError> {
     let mut line = on.prepare_cached(
         "INSERT INTO lines (order_id, line, product_id, quantity, price_version)
          VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -176,7 +202,7 @@ pub(crate) fn insert(
 
 pub(crate) fn save(on: &Connection, order_id: i64, life: &Life) -> Result<(), WorkError> {
     let mut update = on.prepare_cached(
-        "UPDATE orders SET status = ?2, stock = ?3, wants_to_pay = ?4, paying = ?5
+        "UPDATE orders SET status = ?2, stock = ?3, wants_to_pay = ?4, paying = ?5, revision = ?6
          WHERE order_id = ?1",
     )?;
     update.execute(params![
@@ -185,7 +211,34 @@ pub(crate) fn save(on: &Connection, order_id: i64, life: &Life) -> Result<(), Wo
         stock_number(life.stock),
         life.wants_to_pay,
         life.paying,
+        life.revision,
     ])?;
+    Ok(())
+}
+
+/// Gives an order other lines, and keeps those that it had.
+pub(crate) fn change_lines(
+    on: &Connection,
+    order_id: i64,
+    lines: &[Asked],
+) -> Result<(), WorkError> {
+    move_lines(on, order_id, ("lines", "lines_before"))?;
+    insert_lines(on, order_id, lines)
+}
+
+/// Gives an order the lines back that it had before the last change.
+pub(crate) fn restore_lines(on: &Connection, order_id: i64) -> Result<(), WorkError> {
+    move_lines(on, order_id, ("lines_before", "lines"))
+}
+
+fn move_lines(on: &Connection, order_id: i64, (from, to): (&str, &str)) -> Result<(), WorkError> {
+    for step in [
+        format!("DELETE FROM {to} WHERE order_id = ?1"),
+        format!("INSERT INTO {to} SELECT * FROM {from} WHERE order_id = ?1"),
+        format!("DELETE FROM {from} WHERE order_id = ?1"),
+    ] {
+        on.prepare_cached(&step)?.execute([order_id])?;
+    }
     Ok(())
 }
 
@@ -223,28 +276,42 @@ pub(crate) fn keep_price(on: &Connection, price: &Price) -> Result<(), WorkError
     Ok(())
 }
 
-/// The newest version of a product's price.
+/// The newest version of the price of a product that is sold.
 pub(crate) fn newest_version(on: &Connection, product_id: i64) -> Result<Option<i64>, WorkError> {
-    let mut find = on.prepare_cached("SELECT max(version) FROM prices WHERE product_id = ?1")?;
+    let mut find = on.prepare_cached(
+        "SELECT max(version) FROM prices WHERE product_id = ?1
+         AND NOT EXISTS (SELECT 1 FROM removed WHERE product_id = ?1)",
+    )?;
     Ok(find.query_row([product_id], |row| row.get(0))?)
 }
 
-/// Every product at its newest price, by id, at most `limit` of those above `after`.
-pub(crate) fn products(on: &Connection, after: i64, limit: i64) -> Result<Vec<Price>, WorkError> {
-    let mut find = on.prepare_cached(
-        "SELECT product_id, max(version), sku, name, price_pence FROM prices
-         WHERE product_id > ?1 GROUP BY product_id ORDER BY product_id LIMIT ?2",
-    )?;
-    let rows = find.query_map([after, limit], |row| {
-        Ok(Price {
-            product_id: row.get(0)?,
-            version: row.get(1)?,
-            sku: row.get(2)?,
-            name: row.get(3)?,
-            price: Pence(row.get(4)?),
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// A product is not sold any more.
+pub(crate) fn remove_product(on: &Connection, product_id: i64) -> Result<(), WorkError> {
+    on.prepare_cached("INSERT OR IGNORE INTO removed VALUES (?1)")?
+        .execute([product_id])?;
+    Ok(())
+}
+
+/// A user logged in or out.
+pub(crate) fn log_in(on: &Connection, user_id: i64, is_in: bool) -> Result<(), WorkError> {
+    let change = match is_in {
+        true => "INSERT OR IGNORE INTO logged_in VALUES (?1)",
+        false => "DELETE FROM logged_in WHERE user_id = ?1",
+    };
+    on.prepare_cached(change)?.execute([user_id])?;
+    Ok(())
+}
+
+/// Whether a user is logged in.
+pub(crate) fn is_logged_in(on: &Connection, user_id: i64) -> Result<bool, WorkError> {
+    let mut find = on.prepare_cached("SELECT 1 FROM logged_in WHERE user_id = ?1")?;
+    Ok(find.exists([user_id])?)
+}
+
+/// Whether pieces of an order came back with a credit note.
+pub(crate) fn is_credited(on: &Connection, order_id: i64) -> Result<bool, WorkError> {
+    let mut find = on.prepare_cached("SELECT 1 FROM returned WHERE order_id = ?1 LIMIT 1")?;
+    Ok(find.exists([order_id])?)
 }
 
 /// Whether an order still waits for a price.
@@ -293,7 +360,7 @@ pub(crate) fn is_early(on: &Connection, credit: &Order) -> Result<bool, WorkErro
     Ok(find.exists(params![credit.user_id, credit.seq])?)
 }
 
-/// The newest confirmed purchase of the same user, earlier than `credit`, of which at least
+/// The newest purchase of the same user, earlier than `credit`, of which at least
 /// `quantity` pieces of the product are left.
 pub(crate) fn purchase(
     on: &Connection,
@@ -304,7 +371,8 @@ pub(crate) fn purchase(
     let mut find = on.prepare_cached(
         "SELECT o.order_id FROM orders o JOIN lines l ON l.order_id = o.order_id
          LEFT JOIN returned r ON r.order_id = o.order_id AND r.product_id = l.product_id
-         WHERE o.user_id = ?1 AND o.seq < ?2 AND NOT o.credit AND o.status = 'confirmed'
+         WHERE o.user_id = ?1 AND o.seq < ?2 AND NOT o.credit
+         AND o.status IN ('confirmed', 'shipped', 'delivered')
          AND l.product_id = ?3
          GROUP BY o.order_id HAVING sum(l.quantity) - coalesce(max(r.quantity), 0) >= ?4
          ORDER BY o.seq DESC LIMIT 1",

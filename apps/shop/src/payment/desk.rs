@@ -7,7 +7,7 @@ use super::{Cards, PaymentOut, Recorded};
 use crate::database::WorkError;
 use crate::dice::mix;
 use crate::events::{
-    OrderPaid, OrderReturned, OrderStatus, PaymentFailed, PaymentRequested, worth,
+    Checkout, OrderPaid, OrderReturned, OrderStatus, PaymentFailed, PaymentRequested, worth,
 };
 
 /// What was taken for which order and how much of it went back; what was given for credit notes.
@@ -48,6 +48,8 @@ pub(super) fn charge(
             user_id: asked.user_id,
             products: asked.products,
             status: OrderStatus::PendingConfirmation,
+            checkout: Checkout::Stepwise,
+            revision: 0,
             reason: None,
         }),
     }))
@@ -60,7 +62,7 @@ impl Cards {
     }
 }
 
-/// Gives the money for a cancelled order back, if it was taken.
+/// Gives the money for an order that was cancelled or came back, if it was taken.
 pub(super) fn refund(on: &Connection, order_id: i64) -> Result<Recorded, WorkError> {
     on.prepare_cached(
         "UPDATE payments SET refunded_pence = amount_pence WHERE order_id = ?1 AND captured",
@@ -69,8 +71,11 @@ pub(super) fn refund(on: &Connection, order_id: i64) -> Result<Recorded, WorkErr
     Ok(Recorded::nothing())
 }
 
-/// Gives the money for a credit note, once.
+/// Gives the money for a credit note, once; for an order that came back, what was taken for it.
 pub(super) fn credit(on: &Connection, note: &OrderReturned) -> Result<Recorded, WorkError> {
+    if note.order_id > 0 {
+        return refund(on, note.order_id);
+    }
     let mut insert = on.prepare_cached("INSERT OR IGNORE INTO credits VALUES (?1, ?2, ?3)")?;
     insert.execute(params![
         note.order_id,

@@ -212,6 +212,7 @@ fn price(
         sku: sku.to_owned(),
         name: known_name,
         price_pence: price,
+        opening: None,
     };
     Ok((wanted(version), Some(changed)))
 }

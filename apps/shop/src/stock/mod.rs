@@ -8,11 +8,12 @@ use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
 use crate::database::{DatabaseError, Place};
 use crate::dice::mix;
 use crate::events::{
-    GetStock, OrderCancelled, OrderCreated, OrderReturned, PriceChanged, StockAnswer, StockRefused,
-    StockReleased, StockReserved,
+    Answer, GetStock, Heard, ListStock, OrderCancelled, OrderCreated, OrderReturned, OrderStatus,
+    OrderUpdated, PriceChanged, SetStock, Shelf, Shelves, StockHeard, StockRefused, StockReleased,
+    StockReserved,
 };
 use crate::inbox::Input;
-use crate::service::{self, Service, Told, emitted, patient};
+use crate::service::{self, Handled, Service, Told, emitted, patient};
 
 pub mod audit;
 
@@ -27,7 +28,7 @@ emitted! {
     }
 }
 
-type Recorded = service::Recorded<StockOut, ()>;
+type Recorded = service::Recorded<StockOut, Answer<Shelf>>;
 type Out<L> = Told<StockOut, L>;
 
 /// What lies on the shelf when a product is first seen: between `least` and `most` pieces,
@@ -101,7 +102,11 @@ impl Stock {
             .on(reserve.id("reserve").retry(patient()))
             .on(release.id("release").retry(patient()))
             .on(take_back.id("take_back").retry(patient()))
+            .on(change.id("change").retry(patient()))
+            .on(set.id("set").retry(patient()))
             .on(get.id("get"))
+            .on(list.id("list"))
+            .on(heard.id("heard"))
             .with_state(self.clone())
     }
 }
@@ -112,7 +117,8 @@ async fn price_changed(
     Data(changed): Data<PriceChanged>,
 ) -> Out<()> {
     let work = move |on: &_| {
-        desk::open(on, stock.opening, changed.product_id, &changed.sku)?;
+        let product = (changed.product_id, &*changed.sku);
+        desk::open(on, stock.opening, product, changed.opening)?;
         Ok(Recorded::nothing())
     };
     stock.service.told(input, work).await
@@ -141,16 +147,54 @@ async fn take_back(
     State(stock): State<Stock>,
     input: Input,
     Data(credit): Data<OrderReturned>,
-) -> Out<()> {
+) -> Out<(StockReleased,)> {
     let opening = stock.opening;
     let work = move |on: &_| desk::take_back(on, opening, credit.order_id, &credit.products);
     stock.service.told(input, work).await
 }
 
+async fn change(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(order): Data<OrderUpdated>,
+) -> Out<(StockReserved, StockRefused)> {
+    if order.revision == 0 || order.status != OrderStatus::PendingPayment {
+        // Its pieces are as they were: nothing to keep.
+        return stock.service.nothing();
+    }
+    let opening = stock.opening;
+    let work = move |on: &_| desk::change(on, opening, &order);
+    stock.service.told(input, work).await
+}
+
+async fn set(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(asked): Data<SetStock>,
+) -> Handled<StockOut, (), Answer<Shelf>> {
+    let work = move |on: &_| Ok(Recorded::answer(desk::set(on, &asked)?));
+    stock.service.once(input, work).await
+}
+
 async fn get(
     State(stock): State<Stock>,
     Data(asked): Data<GetStock>,
-) -> Result<Reply<StockAnswer>, Fail> {
+) -> Result<Reply<Shelves>, Fail> {
     let found = move |on: &_| desk::show(on, asked.product_id);
+    let shelves = stock.service.read(found).await?.into_iter().collect();
+    Ok(Reply(Shelves { shelves }))
+}
+
+async fn list(
+    State(stock): State<Stock>,
+    Data(asked): Data<ListStock>,
+) -> Result<Reply<Shelves>, Fail> {
+    let found = move |on: &_| desk::list(on, asked.after);
     Ok(Reply(stock.service.read(found).await?))
+}
+
+async fn heard(Data(asked): Data<StockHeard>) -> Reply<Heard> {
+    Reply(Heard {
+        product_id: asked.product_id,
+    })
 }

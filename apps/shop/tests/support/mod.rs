@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub(crate) mod http;
+pub(crate) mod open;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -38,11 +39,11 @@ impl Wire {
             )
         };
         Self {
-            apps: vec![
-                app("orders", shop.orders.router()),
-                app("stock", shop.stock.router()),
-                app("payment", shop.payment.router()),
-            ],
+            apps: shop
+                .routers()
+                .into_iter()
+                .map(|(name, router)| app(name, router))
+                .collect(),
             queue: VecDeque::new(),
             log: Vec::new(),
             twice: false,

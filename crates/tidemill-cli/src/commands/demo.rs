@@ -322,6 +322,7 @@ impl Demo {
                     ..Opening::default()
                 },
                 cards: Cards { decline_one_in },
+                ..ShopOptions::default()
             },
             load,
             run_for: self.run_for,

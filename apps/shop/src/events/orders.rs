@@ -1,10 +1,10 @@
-//! Every event of the shop: what the services say to each other and what they are asked. Names,
-//! topics and payloads are the interface between them; there is no other.
+//! What is said of orders, and what the order service is asked.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidemill::Message;
 
+use super::{Verdict, is_zero};
 use crate::money::Pence;
 
 /// How an order stands.
@@ -15,22 +15,28 @@ pub enum OrderStatus {
     PendingPayment,
     /// Paid; to be confirmed. A credit note: to be matched.
     PendingConfirmation,
-    /// Done. Final.
+    /// Sold; its shipment is to leave.
     Confirmed,
+    /// On its way.
+    Shipped,
+    /// It arrived. Final, unless it is sent back.
+    Delivered,
     /// Given up by its buyer or for want of payment. Final.
     Cancelled,
     /// Never begun: out of stock, or nothing in it. Final.
     Rejected,
-    /// A credit note that was taken in. Final.
+    /// Sent back after it arrived, or a credit note that was taken in. Final.
     Returned,
 }
 
 impl OrderStatus {
     /// Every status.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::PendingPayment,
         Self::PendingConfirmation,
         Self::Confirmed,
+        Self::Shipped,
+        Self::Delivered,
         Self::Cancelled,
         Self::Rejected,
         Self::Returned,
@@ -43,16 +49,36 @@ impl OrderStatus {
             Self::PendingPayment => "pending_payment",
             Self::PendingConfirmation => "pending_confirmation",
             Self::Confirmed => "confirmed",
+            Self::Shipped => "shipped",
+            Self::Delivered => "delivered",
             Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
             Self::Returned => "returned",
         }
     }
 
-    /// Whether nothing follows.
+    /// Whether nothing follows by itself.
     #[must_use]
     pub fn is_final(self) -> bool {
-        !matches!(self, Self::PendingPayment | Self::PendingConfirmation)
+        !(self.is_pending() || matches!(self, Self::Confirmed | Self::Shipped))
+    }
+
+    /// Whether it is not decided yet what becomes of it.
+    #[must_use]
+    pub fn is_pending(self) -> bool {
+        matches!(self, Self::PendingPayment | Self::PendingConfirmation)
+    }
+
+    /// Whether stock and money of it are kept: it is paid for.
+    #[must_use]
+    pub fn is_held(self) -> bool {
+        self.is_sold() || self == Self::PendingConfirmation
+    }
+
+    /// Whether it was sold and is with its buyer, or on its way there.
+    #[must_use]
+    pub fn is_sold(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Shipped | Self::Delivered)
     }
 }
 
@@ -63,8 +89,14 @@ pub enum Checkout {
     /// Its buyer pays and confirms.
     #[default]
     Stepwise,
-    /// By itself: paid and confirmed at once, as an invoice from a file is.
+    /// By itself: paid, confirmed, shipped and delivered at once, as an invoice from a file is.
     Immediate,
+}
+
+impl Checkout {
+    fn is_stepwise(&self) -> bool {
+        *self == Self::Stepwise
+    }
 }
 
 /// A product that is wanted.
@@ -122,6 +154,12 @@ macro_rules! order_events {
             pub products: Vec<Item>,
             /// How it stands.
             pub status: OrderStatus,
+            /// How it goes on; stepwise if it does not say.
+            #[serde(default, skip_serializing_if = "Checkout::is_stepwise")]
+            pub checkout: Checkout,
+            /// How often its products were changed.
+            #[serde(default, skip_serializing_if = "is_zero")]
+            pub revision: i64,
             /// Why, where there is something to say.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub reason: Option<String>,
@@ -129,8 +167,10 @@ macro_rules! order_events {
 
         impl From<OrderFacts> for $name {
             fn from(facts: OrderFacts) -> Self {
-                let OrderFacts { order_id, user_id, products, status, reason } = facts;
-                Self { order_id, user_id, products, status, reason }
+                let OrderFacts {
+                    order_id, user_id, products, status, checkout, revision, reason,
+                } = facts;
+                Self { order_id, user_id, products, status, checkout, revision, reason }
             }
         }
     )+};
@@ -147,6 +187,12 @@ pub struct OrderFacts {
     pub products: Vec<Item>,
     /// How it stands.
     pub status: OrderStatus,
+    /// How it goes on; stepwise if it does not say.
+    #[serde(default, skip_serializing_if = "Checkout::is_stepwise")]
+    pub checkout: Checkout,
+    /// How often its products were changed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: i64,
     /// Why, where there is something to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -163,76 +209,11 @@ order_events! {
     OrderUpdated = "order_updated";
     /// An order was given up; its stock and money go back.
     OrderCancelled = "order_cancelled";
-    /// A credit note was taken in: pieces came back, their money goes back.
+    /// An order or a credit note was taken back: pieces came back, their money goes back.
     OrderReturned = "order_returned";
 }
 
-macro_rules! messages {
-    ($($(#[$meta:meta])* $name:ident = $ty:literal in $topic:literal by $key:literal {
-        $($(#[$doc:meta])* $field:ident: $of:ty,)*
-    })+) => {$(
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Message)]
-        #[message(type = $ty, topic = $topic, key = $key)]
-        #[serde(tag = "type", rename = $ty)]
-        pub struct $name {
-            $($(#[$doc])* pub $field: $of,)*
-        }
-    )+};
-}
-
 messages! {
-    /// A product is new, or its price is another one from now on.
-    PriceChanged = "price_changed" in "catalogue" by "product_id" {
-        /// Which product.
-        product_id: i64,
-        /// Ascending per product, from 1.
-        version: i64,
-        /// Its stock code.
-        sku: String,
-        /// Its name.
-        name: String,
-        /// The price of one piece.
-        price_pence: Pence,
-    }
-
-    /// The stock holds all pieces of an order.
-    StockReserved = "stock_reserved" in "stock" by "order_id" {
-        /// Which order.
-        order_id: i64,
-    }
-    /// The stock has not all pieces of an order, and holds none.
-    StockRefused = "stock_refused" in "stock" by "order_id" {
-        /// Which order.
-        order_id: i64,
-        /// What is missing.
-        reason: String,
-    }
-    /// The stock let go of an order's pieces.
-    StockReleased = "stock_released" in "stock" by "order_id" {
-        /// Which order.
-        order_id: i64,
-    }
-
-    /// The money for an order is to be taken.
-    PaymentRequested = "payment_requested" in "payments" by "order_id" {
-        /// Which order.
-        order_id: i64,
-        /// Whose money; none is a guest's.
-        user_id: Option<i64>,
-        /// For what.
-        products: Vec<Item>,
-        /// How much.
-        amount_pence: Pence,
-    }
-    /// The money for an order was not to be had.
-    PaymentFailed = "payment_failed" in "payments" by "order_id" {
-        /// Which order.
-        order_id: i64,
-        /// Why.
-        reason: String,
-    }
-
     /// Request: accept an order. Answered with an [`OrderAnswer`].
     CreateOrder = "create_order" in "order_requests" by "buyer" {
         /// The id it is to have; the shop gives one if none is named. A known id changes nothing.
@@ -272,25 +253,30 @@ messages! {
         /// Which order.
         order_id: i64,
     }
+    /// Request: other products, before anything is paid. Answered with an [`OrderAnswer`]; whether
+    /// the stock has them is told later.
+    UpdateOrder = "update_order" in "order_requests" by "order_id" {
+        /// Which order.
+        order_id: i64,
+        /// What is wanted in place of what was.
+        products: Vec<Wanted>,
+    }
+    /// Request: take a delivered order back. Answered with an [`OrderAnswer`].
+    SendBack = "send_back_order" in "order_requests" by "order_id" {
+        /// Which order.
+        order_id: i64,
+    }
     /// Request: show an order. Answered with an [`OrderList`] of one or none.
     GetOrder = "get_order" in "order_requests" by "order_id" {
         /// Which order.
         order_id: i64,
     }
-    /// Request: show a user's orders. Answered with an [`OrderList`].
+    /// Request: show orders. Answered with an [`OrderList`].
     ListOrders = "list_orders" in "order_requests" by "user_id" {
-        /// Whose.
-        user_id: i64,
-    }
-    /// Request: show products. Answered with a [`ProductList`].
-    ListProducts = "list_products" in "order_requests" by "after" {
-        /// Those with a higher id than this.
+        /// Of this user alone.
+        user_id: Option<i64>,
+        /// Those with a higher id than this; credit notes are below zero.
         after: i64,
-    }
-    /// Request: show what is in stock. Answered with a [`StockAnswer`].
-    GetStock = "get_stock" in "stock_requests" by "product_id" {
-        /// Of which product.
-        product_id: i64,
     }
 }
 
@@ -304,20 +290,6 @@ pub fn buyer(user_id: Option<i64>, order_id: i64) -> String {
     }
 }
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Done.
-    Done,
-    /// There is no such order or product.
-    Unknown,
-    /// It makes no sense.
-    Invalid,
-    /// Out of turn; nothing changed.
-    Conflict,
-}
-
 /// The answer to a request about one order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderAnswer {
@@ -329,13 +301,22 @@ pub struct OrderAnswer {
     pub order_id: Option<i64>,
     /// How it stands now.
     pub status: Option<OrderStatus>,
+    /// How often its products were changed.
+    #[serde(default)]
+    pub revision: i64,
 }
+
+/// The reason of the news that an order was changed and the stock has not answered yet.
+pub const ASKING: &str = "changed; the stock is asked for it";
 
 /// Orders as they stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderList {
-    /// Oldest first.
+    /// By id, at most [`crate::limits::LIST_MAX`].
     pub orders: Vec<OrderView>,
+    /// Of one user's orders: whether the user is logged in.
+    #[serde(default)]
+    pub logged_in: bool,
 }
 
 /// An order as it stands.
@@ -349,35 +330,4 @@ pub struct OrderView {
     pub status: OrderStatus,
     /// What is in it, as far as the prices are known.
     pub products: Vec<Item>,
-}
-
-/// Products at their newest price, by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ProductList {
-    /// At most [`crate::limits::LIST_MAX`].
-    pub products: Vec<Product>,
-}
-
-/// A product.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Product {
-    /// Which.
-    pub id: i64,
-    /// Its stock code.
-    pub sku: String,
-    /// Its name.
-    pub name: String,
-    /// Its newest price.
-    pub price_pence: Pence,
-    /// The version of that price.
-    pub price_version: i64,
-}
-
-/// What is in stock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct StockAnswer {
-    /// The product is known.
-    pub known: bool,
-    /// Pieces that can be ordered; none is a product without stock, such as postage.
-    pub available: Option<i64>,
 }

@@ -1,0 +1,118 @@
+//! Products: `/products`. Knows the events that ask the catalogue, and no service.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tidemill::{BusExt as _, Message};
+
+use super::answer::{self, ProductShown, ProductsShown, Refusal, json};
+use super::{Answer, Asked, Body, Door, OUTCOME_WAIT, number, read};
+use crate::events::{
+    Answer as Given, CartHeard, CreateProduct, GetProduct, Heard, ListProducts, OrdersHeard,
+    Product, ProductList, RemoveProduct, StockHeard, UpdateProduct, Verdict,
+};
+use crate::money::Pence;
+
+/// Fields that are not named here are ignored.
+#[derive(Deserialize)]
+struct NewProduct {
+    name: String,
+    sku: Option<String>,
+    price: Box<RawValue>,
+    stock: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct OtherProduct {
+    name: Option<String>,
+    price: Option<Box<RawValue>>,
+}
+
+/// Reads a price as it is written, number or text: never through a float.
+fn price(raw: &RawValue) -> Result<Pence, Refusal> {
+    let text = raw.get().trim_matches('"');
+    Pence::parse_pounds(text)
+        .map_err(|why| Refusal::wrong(format!("the price {text} is {why}; write it as 2.55")))
+}
+
+impl Door {
+    /// Answers once the other services know the product as it is now: who asks them next finds it
+    /// so. Where that takes too long, the answer is 202.
+    async fn when_known(&self, given: Given<Product>, done: StatusCode) -> Response {
+        let product_id = match &given.about {
+            Some(product) if given.verdict == Verdict::Done => product.id,
+            _ => return answer::product(given, done),
+        };
+        let known = tokio::join!(
+            self.is_heard(OrdersHeard { product_id }),
+            self.is_heard(CartHeard { product_id }),
+            self.is_heard(StockHeard { product_id }),
+        );
+        match known {
+            (true, true, true) => answer::product(given, done),
+            _ => answer::product(given, StatusCode::ACCEPTED),
+        }
+    }
+
+    async fn is_heard(&self, question: impl Message) -> bool {
+        let heard: Result<Heard, _> = self.bus.ask(&question, OUTCOME_WAIT).await;
+        heard.is_ok()
+    }
+}
+
+pub(super) async fn create(State(door): State<Door>, body: Body) -> Answer {
+    let product: NewProduct = read(body)?;
+    let request = CreateProduct {
+        price_pence: price(&product.price)?,
+        name: product.name,
+        sku: product.sku,
+        opening: product.stock,
+    };
+    let given = door.ask(&request).await?;
+    Ok(door.when_known(given, StatusCode::CREATED).await)
+}
+
+pub(super) async fn update(State(door): State<Door>, Path(id): Path<String>, body: Body) -> Answer {
+    let product_id = number(&id)?;
+    let product: OtherProduct = read(body)?;
+    let request = UpdateProduct {
+        product_id,
+        price_pence: product.price.as_deref().map(price).transpose()?,
+        name: product.name,
+    };
+    if request.name.is_none() && request.price_pence.is_none() {
+        return Err(Refusal::wrong(
+            "the body is wrong: it has neither name nor price",
+        ));
+    }
+    let given = door.ask(&request).await?;
+    Ok(door.when_known(given, StatusCode::OK).await)
+}
+
+pub(super) async fn remove(State(door): State<Door>, Path(id): Path<String>) -> Answer {
+    let product_id = number(&id)?;
+    let given = door.ask(&RemoveProduct { product_id }).await?;
+    Ok(door.when_known(given, StatusCode::OK).await)
+}
+
+pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>) -> Answer {
+    let product_id = number(&id)?;
+    let found: ProductList = door.ask(&GetProduct { product_id }).await?;
+    match found.products.into_iter().next() {
+        Some(product) => {
+            let shown = ProductShown::new("the product as it is sold now", product);
+            Ok(json(StatusCode::OK, &shown))
+        }
+        None => Err(Refusal::unknown(format!(
+            "there is no product {product_id}"
+        ))),
+    }
+}
+
+pub(super) async fn list(State(door): State<Door>, Query(page): Asked) -> Answer {
+    let after = page.after(0)?;
+    let found: ProductList = door.ask(&ListProducts { after }).await?;
+    Ok(json(StatusCode::OK, &ProductsShown::new(found.products)))
+}

@@ -1,0 +1,96 @@
+//! Users: `/users/...`. Makes hashes of passwords and digests of tokens, so that no event holds
+//! either. Knows the events that ask the user service, and no service.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+
+use super::answer::{self, Refusal};
+use super::secret::{digest, new_salt, new_token};
+use super::{Answer, Body, Door, number, read};
+use crate::events::{
+    Answer as Given, GetSalt, GetUser, Leaving, LoginUser, LogoutUser, RegisterUser, Salt, User,
+    Verdict,
+};
+use crate::limits::PASSWORD_BYTES;
+
+#[derive(Deserialize)]
+struct Credentials {
+    name: Option<String>,
+    username: Option<String>,
+    password: String,
+}
+
+impl Credentials {
+    fn name(&mut self) -> Result<String, Refusal> {
+        let name = self.name.take().or(self.username.take());
+        name.ok_or_else(|| Refusal::wrong("the body is wrong: missing field `name`"))
+    }
+}
+
+pub(super) async fn register(State(door): State<Door>, body: Body) -> Answer {
+    let mut new: Credentials = read(body)?;
+    let name = new.name()?;
+    if !PASSWORD_BYTES.contains(&new.password.len()) {
+        let (least, most) = (PASSWORD_BYTES.start(), PASSWORD_BYTES.end());
+        let why = format!("a password has {least} to {most} bytes");
+        return Err(Refusal::wrong(why));
+    }
+    let salt = new_salt()?;
+    let hash = door.hasher.hash(new.password, salt.clone()).await?;
+    let given = door.ask(&RegisterUser { name, salt, hash }).await?;
+    Ok(answer::user(given, StatusCode::CREATED, None))
+}
+
+pub(super) async fn login(State(door): State<Door>, body: Body) -> Answer {
+    let mut known: Credentials = read(body)?;
+    let name = known.name()?;
+    if known.password.len() > *PASSWORD_BYTES.end() {
+        let why = "the name or the password is wrong";
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, why));
+    }
+    let Salt { salt } = door.ask(&GetSalt { name: name.clone() }).await?;
+    let hash = door.hasher.hash(known.password, salt).await?;
+    let token = new_token()?;
+    let request = LoginUser {
+        name,
+        hash,
+        session: digest(&token),
+    };
+    let given: Given<User> = door.ask(&request).await?;
+    let token = (given.verdict == Verdict::Done).then_some(token);
+    Ok(answer::user(given, StatusCode::OK, token))
+}
+
+#[derive(Deserialize)]
+struct Leaver {
+    token: Option<String>,
+    user_id: Option<i64>,
+}
+
+pub(super) async fn logout(State(door): State<Door>, headers: HeaderMap, body: Body) -> Answer {
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+        .map(|token| Leaving::Session(digest(token.trim())));
+    let who = match bearer {
+        Some(who) => who,
+        None => match read(body)? {
+            Leaver {
+                token: Some(token), ..
+            } => Leaving::Session(digest(&token)),
+            Leaver {
+                user_id: Some(id), ..
+            } => Leaving::User(id),
+            _ => return Err(Refusal::wrong("say who: a token, or a user_id")),
+        },
+    };
+    let given = door.ask(&LogoutUser { who }).await?;
+    Ok(answer::user(given, StatusCode::OK, None))
+}
+
+pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>) -> Answer {
+    let user_id = number(&id)?;
+    let given = door.ask(&GetUser { user_id }).await?;
+    Ok(answer::user(given, StatusCode::OK, None))
+}
