@@ -43,6 +43,8 @@ pub(crate) struct PartitionState {
     pub(crate) settings: PartitionSettings,
     /// The first entry whose records are not in a synced segment.
     pub(crate) dirty_from: Option<Lsn>,
+    /// The first entry whose records are in no segment, as the store knows it.
+    pub(super) waits_from: Option<Lsn>,
     /// A new segment was asked for and is not journaled yet.
     pub(crate) wished: bool,
     /// Segments of it are to be deleted or swapped, and that is not journaled yet.
@@ -122,6 +124,7 @@ impl PartitionState {
             cleaned: entry.cleaned,
             settings: entry.settings,
             dirty_from: None,
+            waits_from: None,
             wished: false,
             changing: false,
             unreadable: false,

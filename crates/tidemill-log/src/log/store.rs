@@ -37,6 +37,8 @@ pub(crate) struct Store {
     pub(crate) partitions: BTreeMap<PartitionId, PartitionState>,
     /// Partitions with records that are in no synced segment, by the oldest such entry.
     dirty: BTreeSet<(Lsn, PartitionId)>,
+    /// Partitions with records that are in no segment at all, by the oldest such entry.
+    waiting: BTreeSet<(Lsn, PartitionId)>,
     /// Partitions that are to be written, in most cases because there is enough.
     pub(super) ready: VecDeque<PartitionId>,
     /// Partitions with records that readers do not see yet.
@@ -63,7 +65,7 @@ pub(crate) struct Store {
 pub(crate) enum Scope<'a> {
     /// Those with enough to write.
     Ready,
-    /// Those that hold the journal's head, oldest first.
+    /// Those that have waited longest to be written.
     Oldest,
     /// These.
     Only(&'a [PartitionId]),
@@ -75,6 +77,7 @@ impl Store {
             registry: Arc::new(Registry::new()),
             partitions: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             ready: VecDeque::new(),
             unseen: Vec::new(),
             wishes: VecDeque::new(),
@@ -152,6 +155,9 @@ impl Store {
         if let Some(lsn) = partition.dirty_from {
             self.dirty.remove(&(lsn, id));
         }
+        if let Some(lsn) = partition.waits_from {
+            self.waiting.remove(&(lsn, id));
+        }
         true
     }
 
@@ -176,6 +182,10 @@ impl Store {
         if partition.dirty_from.is_none() {
             partition.dirty_from = Some(lsn);
             self.dirty.insert((lsn, id));
+        }
+        if partition.waits_from.is_none() {
+            partition.waits_from = Some(lsn);
+            self.waiting.insert((lsn, id));
         }
         if !partition.unseen {
             partition.unseen = true;
@@ -277,6 +287,7 @@ impl Store {
                 self.tail_bytes -= partition.wrote(written, wall_ms);
                 self.unmade -= usize::from(std::mem::take(&mut partition.unmade));
             }
+            self.wait(written.id);
             self.queue(written.id);
         }
         (before - self.tail_bytes) as u64
@@ -309,6 +320,25 @@ impl Store {
         if let Some(lsn) = partition.dirty_from {
             self.dirty.insert((lsn, id));
         }
+        self.wait(id);
+    }
+
+    /// Takes note of where that which waits to be written begins.
+    fn wait(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        let from = partition.pending.front().map(|(lsn, _)| *lsn);
+        let before = std::mem::replace(&mut partition.waits_from, from);
+        if before == from {
+            return;
+        }
+        if let Some(lsn) = before {
+            self.waiting.remove(&(lsn, id));
+        }
+        if let Some(lsn) = from {
+            self.waiting.insert((lsn, id));
+        }
     }
 
     /// What was planned could not be written: it waits again.
@@ -330,14 +360,11 @@ impl Store {
     }
 
     /// The partitions with something that is not written, oldest first, as many as one write
-    /// looks at.
+    /// looks at. By what is not synced, those that were just written would come first again and
+    /// be written a record at a time, and the others' tails would stay long.
     fn unwritten(&self) -> Vec<PartitionId> {
-        let waits = |id: &PartitionId| {
-            let partition = self.partitions.get(id);
-            partition.is_some_and(|partition| !partition.pending.is_empty())
-        };
-        let ids = self.dirty.iter().map(|(_, id)| *id).filter(waits);
-        ids.take(OLDEST_AT_ONCE).collect()
+        let oldest = self.waiting.iter().take(OLDEST_AT_ONCE);
+        oldest.map(|(_, id)| *id).collect()
     }
 
     /// Whether one of these has something up to `through` that is not written.
