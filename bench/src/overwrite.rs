@@ -64,14 +64,20 @@ impl Raw {
         let mut run = Run::default();
         let begun = Instant::now();
         while begun.elapsed() < time || run.took.is_empty() {
-            let start = Instant::now();
-            self.file.write_at(self.at, &block)?;
-            self.file.sync_data()?;
-            run.took.push(start.elapsed());
-            self.at = (self.at + bytes as u64) % self.bytes;
+            run.took.push(self.one(&block)?);
         }
         run.whole = begun.elapsed();
         Ok(run)
+    }
+
+    /// Writes and syncs once; answers how long that took.
+    pub(crate) fn one(&mut self, block: &[Bytes]) -> io::Result<Duration> {
+        let start = Instant::now();
+        self.file.write_at(self.at, block)?;
+        self.file.sync_data()?;
+        let bytes: usize = block.iter().map(Bytes::len).sum();
+        self.at = (self.at + bytes as u64) % self.bytes;
+        Ok(start.elapsed())
     }
 }
 

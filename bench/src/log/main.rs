@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod topics;
 mod waiting;
+mod writers;
 
 use std::error::Error;
 use std::fs;
@@ -32,11 +33,16 @@ type Measure = (&'static str, &'static str, fn(&Path) -> Outcome);
 /// Left out unless it is named: it takes an hour.
 const LONG: &str = "long";
 
-const MEASURES: [Measure; 10] = [
+const MEASURES: [Measure; 11] = [
     (
         "waiting",
         "1 and 64 that wait for a synced 1 KiB",
         waiting::run,
+    ),
+    (
+        "writers",
+        "ways to bring commits into segments, without the log",
+        writers::run,
     ),
     (
         "append",
