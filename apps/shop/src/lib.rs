@@ -17,6 +17,7 @@ pub mod logistics;
 pub mod money;
 pub mod orders;
 pub mod payment;
+pub mod process;
 pub mod replay;
 pub mod service;
 pub mod shop;

@@ -44,6 +44,36 @@ pub const SERVICES: [&str; 7] = [
     users::NAME,
 ];
 
+/// One service: its name, its handlers and its database.
+pub type One = (&'static str, Router, Service);
+
+/// Opens the service of this name alone; `None` if there is none. Blocks on the disk.
+///
+/// # Errors
+/// [`DatabaseError::Open`].
+pub fn open_one(
+    name: &str,
+    place: &Place,
+    options: ShopOptions,
+) -> Result<Option<One>, DatabaseError> {
+    macro_rules! one {
+        ($module:ident, $service:expr) => {{
+            let service = $service?;
+            ($module::NAME, service.router(), service.service().clone())
+        }};
+    }
+    Ok(Some(match name {
+        catalogue::NAME => one!(catalogue, Catalogue::open(place)),
+        cart::NAME => one!(cart, Cart::open(place)),
+        orders::NAME => one!(orders, Orders::open(place)),
+        payment::NAME => one!(payment, Payment::open(place, options.cards)),
+        stock::NAME => one!(stock, Stock::open(place, options.opening)),
+        logistics::NAME => one!(logistics, Logistics::open(place, options.carrier)),
+        users::NAME => one!(users, Users::open(place)),
+        _ => return Ok(None),
+    }))
+}
+
 /// The seven services. Clones share them.
 #[derive(Clone)]
 pub struct Shop {

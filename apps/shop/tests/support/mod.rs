@@ -5,6 +5,7 @@
 
 pub(crate) mod http;
 pub(crate) mod open;
+pub(crate) mod process;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
