@@ -49,8 +49,8 @@ pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo,
 pub use machine::{GroupKind, SeekTo};
 pub use metrics::Metrics;
 pub use producer::{
-    Produce, Producer, ProducerBatch, ProducerEpoch, ProducerError, ProducerId, ProducerIdentity,
-    ProducerInfo, Sequence,
+    Numbered, Produce, Producer, ProducerBatch, ProducerEpoch, ProducerError, ProducerId,
+    ProducerIdentity, ProducerInfo, Sequence,
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
 pub use tidemill_log::{Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, batch};

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::delivery::{Delivery, Settlement};
 use crate::error::{FetchError, PublishError, PullError, RequestError, SubscribeError};
 use crate::event::Event;
@@ -81,7 +83,7 @@ pub trait Watch: Send {
 }
 
 /// A partition that has new durable events.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advanced {
     /// The topic.
     pub topic: TopicName,
@@ -95,7 +97,7 @@ pub struct Advanced {
 }
 
 /// A topic and what is kept of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicBounds {
     /// The topic.
     pub topic: TopicName,
@@ -106,7 +108,7 @@ pub struct TopicBounds {
 }
 
 /// A partition and what is kept of it: the offsets from `earliest` until before `end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionBounds {
     /// Which one.
     pub partition: Partition,
@@ -131,7 +133,8 @@ pub trait GroupMember: Send {
 }
 
 /// Which order a subscription keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// One event of a key in flight; different keys in parallel, whatever the number of
     /// partitions.
@@ -144,7 +147,8 @@ pub enum Order {
 }
 
 /// Where a new group begins. A group that exists goes on where it was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Start {
     /// With the oldest event kept.
     #[default]
@@ -197,7 +201,7 @@ pub struct Fetched {
 }
 
 /// How a bus gives something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Support {
     /// By itself.
@@ -209,7 +213,7 @@ pub enum Support {
 }
 
 /// What a bus gives. Asked for more, it refuses at start with the reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guarantees {
     /// Every acknowledged event reaches every group at least once.
     pub at_least_once: Support,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::bus::BoxFuture;
 use crate::error::SettleError;
@@ -131,7 +132,8 @@ pub enum Outcome {
 }
 
 /// Why and how an event was given up. Kept beside the dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Failure {
     /// The class of the failure in a word: `error`, `panic`, `timeout`, `undecodable`,
     /// `unhandled`, `rejected`.

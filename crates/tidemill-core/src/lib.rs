@@ -21,6 +21,7 @@ pub mod pattern;
 pub mod position;
 pub mod slots;
 pub mod varint;
+pub mod wire;
 
 pub use bus::{Advanced, Fetch, Fetched, PartitionBounds, Subscription, TopicBounds, Watch};
 pub use bus::{BoxFuture, Bus, GroupMember, Guarantees, Order, Publisher, Start, Subscriber};

@@ -11,6 +11,7 @@ mod handle;
 mod idle;
 mod ids;
 mod init;
+mod numbered;
 mod produce;
 mod table;
 
@@ -22,5 +23,6 @@ pub(crate) use self::idle::Idle;
 pub use self::ids::{ProducerEpoch, ProducerId, Sequence};
 pub(crate) use self::init::Ids;
 pub use self::init::ProducerIdentity;
+pub use self::numbered::Numbered;
 pub use self::produce::{Produce, ProducerInfo};
 pub(crate) use self::table::{Header, Producers, What};
