@@ -31,6 +31,8 @@ pub(crate) struct App {
     pub(crate) address: SocketAddr,
     /// Becomes true when the server shuts down; long polls end then.
     pub(crate) closing: watch::Receiver<bool>,
+    /// The clients that speak the native protocol.
+    pub(crate) ws: crate::ws::Door,
 }
 
 impl App {

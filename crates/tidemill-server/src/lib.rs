@@ -1,9 +1,10 @@
-//! The front doors of Tidemill: HTTP and Socket.IO on one port.
+//! The front doors of Tidemill: HTTP, WebSocket and Socket.IO on one port.
 //!
 //! ```text
 //! connections.rs  accepts, bounds, times out       knows no paths
 //! http/           one file a door                  knows no sockets
 //! socketio/       pushes what the log gets         knows no HTTP but its own
+//! ws/             the native protocol              knows no HTTP but its upgrade
 //! app.rs          what they share                  knows no wire format
 //! ```
 //!
@@ -23,6 +24,7 @@ mod metrics;
 mod server;
 mod socketio;
 mod stall;
+mod ws;
 
 pub use config::Config;
 pub use error::ServeError;

@@ -137,3 +137,52 @@ pub const FEED_RETRIES: u32 = 10;
 
 /// How long accepting pauses after an error such as too many open files.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Most WebSocket connections at once.
+pub const WS_CONNECTIONS_MAX: usize = 4_096;
+
+/// Most sessions of WebSocket clients, with those whose connection is gone for the moment.
+pub const WS_SESSIONS_MAX: usize = 2 * WS_CONNECTIONS_MAX;
+
+/// Largest frame of a WebSocket client in bytes.
+pub const WS_FRAME_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a WebSocket client may take to say hello.
+pub const WS_HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a WebSocket client is asked whether it is still there.
+pub const WS_PING_EVERY: Duration = Duration::from_secs(15);
+
+/// After how long without anything from it a WebSocket client is taken for gone.
+pub const WS_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How long a client is asked to wait before it comes back to a server that closes.
+pub const WS_RETRY_MS: u64 = 500;
+
+/// Frames that wait for one WebSocket client; who has more to say waits.
+pub const WS_OUTBOX_FRAMES: usize = 1_024;
+
+/// Bytes that wait for one WebSocket client; a larger frame waits alone.
+pub const WS_OUTBOX_BYTES: usize = 1024 * 1024;
+
+/// Bytes of events after which a frame of deliveries ends.
+pub const WS_DELIVER_BYTES: usize = 64 * 1024;
+
+/// Most events that a subscription takes from its group at once.
+pub const WS_PULL_MAX: usize = 1_024;
+
+/// Most deliveries of one subscription that are not settled, whatever credit there is.
+pub const WS_CREDIT_MAX: usize = 4_096;
+
+/// Most subscriptions of one session.
+pub const WS_SUBSCRIPTIONS_MAX: usize = 256;
+
+/// Answers of a session that are kept for a client that asks again: those it cannot have got are
+/// among the last that it may have waited for.
+pub const WS_ANSWERS_KEPT: usize = tidemill_core::wire::CALLS_MAX + WS_CALLS_SPARE;
+
+/// Calls beyond the bound that a client is told, as it may not know yet which are answered.
+pub const WS_CALLS_SPARE: usize = 64;
+
+/// Most watches of one connection.
+pub const WS_WATCHES_MAX: usize = 16;

@@ -19,6 +19,7 @@ use crate::http::{self, body::Bodies};
 use crate::limits::{ENVELOPE_MAX_BYTES, SHUTDOWN_GRACE};
 use crate::metrics::Metrics;
 use crate::socketio::{self, Clients, Door, Feed};
+use crate::ws;
 
 /// A server that holds its port and has not begun to answer.
 pub struct Server {
@@ -74,6 +75,7 @@ impl Server {
             memory,
             address,
             closing: closed,
+            ws: ws::Door::new(),
         });
         Ok(Self {
             listener,
@@ -127,7 +129,11 @@ impl Server {
             tokio::time::timeout(SHUTDOWN_GRACE, io.close()).await
         };
         let serving = connections::serve(listener, router, metrics, most, stopping);
-        let ((), closed) = tokio::join!(serving, sessions);
+        let native = async {
+            app.closed().await;
+            app.ws.close().await;
+        };
+        let ((), closed, ()) = tokio::join!(serving, sessions, native);
         if closed.is_err() {
             tracing::warn!("some Socket.IO clients did not take their leave in time");
         }

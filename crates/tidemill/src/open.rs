@@ -13,7 +13,8 @@ pub enum OpenError {
     /// Nothing in this build speaks that.
     #[error(
         "{address:?}: this build has no bus for {scheme}: addresses; give the path of a data \
-         folder, or memory: for one that is gone with the process"
+         folder, memory: for one that is gone with the process, or tidemill://HOST:PORT for a \
+         server"
     )]
     UnknownScheme {
         /// The address as it was given.
@@ -22,7 +23,10 @@ pub enum OpenError {
         scheme: String,
     },
     /// The part that could is not in this build.
-    #[error("{address:?}: this build has no broker; switch the feature {feature:?} on")]
+    #[error(
+        "{address:?}: this build has no bus of that kind; switch the feature {feature:?} of the \
+         crate tidemill on"
+    )]
     NotBuilt {
         /// The address as it was given.
         address: String,
@@ -42,7 +46,9 @@ pub enum OpenError {
 
 /// Opens the bus at `address`: the path of a data folder for the embedded broker, which is made
 /// where there is none; `file:` and such a path; or `memory:` for a broker that keeps nothing
-/// once the process ends.
+/// once the process ends; or `tidemill://HOST:PORT` for a server (`tidemill serve`) there, with
+/// the feature `remote`. A server must be there at this moment; later the connection is made anew
+/// by itself.
 ///
 /// A broker with other options than the usual ones comes from its own builder and gives a
 /// [`Bus`] with `Broker::bus`.
@@ -55,6 +61,7 @@ pub async fn open(address: impl AsRef<str>) -> Result<Bus, OpenError> {
         None => folder(address, address).await,
         Some(("file", path)) => folder(address, path.strip_prefix("//").unwrap_or(path)).await,
         Some(("memory", _)) => memory(address),
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("tidemill") => remote(address).await,
         Some((scheme, _)) => Err(OpenError::UnknownScheme {
             address: address.to_owned(),
             scheme: scheme.to_owned(),
@@ -100,6 +107,25 @@ fn memory(address: &str) -> Result<Bus, OpenError> {
     })
 }
 
+#[cfg(feature = "remote")]
+async fn remote(address: &str) -> Result<Bus, OpenError> {
+    match tidemill_adapters::remote::Remote::connect(address).await {
+        Ok(remote) => Ok(remote.bus()),
+        Err(why) => Err(OpenError::Refused {
+            address: address.to_owned(),
+            why: why.into(),
+        }),
+    }
+}
+
+#[cfg(not(feature = "remote"))]
+async fn remote(address: &str) -> Result<Bus, OpenError> {
+    Err(OpenError::NotBuilt {
+        address: address.to_owned(),
+        feature: "remote",
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +144,18 @@ mod tests {
         let error = open("kafka://localhost").await.unwrap_err().to_string();
         assert!(error.contains("no bus for kafka: addresses"), "{error}");
         assert!(error.contains("memory:"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_told_at_once() {
+        let error = open("tidemill://127.0.0.1:1")
+            .await
+            .unwrap_err()
+            .to_string();
+        let expected = match cfg!(feature = "remote") {
+            true => "is `tidemill serve` running there?",
+            false => "switch the feature \"remote\"",
+        };
+        assert!(error.contains(expected), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a client says.
+//! What a client says: its frames, as values and as texts. May not know what becomes of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

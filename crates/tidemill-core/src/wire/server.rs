@@ -1,4 +1,4 @@
-//! What the server says.
+//! What the server says: its frames, as values and as texts. May not know what they answer.
 
 use std::sync::Arc;
 

@@ -48,6 +48,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         )
         .route("/v1/groups", only("GET", get(groups::list)))
         .route("/v1/groups/{group}", only("GET, DELETE", groups::one()))
+        .route(
+            tidemill_core::wire::PATH,
+            only("GET", get(crate::ws::upgrade)),
+        )
         .route("/health/live", only("GET", get(health::live)))
         .route("/health/ready", only("GET", get(health::ready)))
         .route("/metrics", only("GET", get(metrics::metrics)))

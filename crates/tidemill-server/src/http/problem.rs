@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     BodyBrokenOff,
     /// A query parameter is unknown, double or out of its bounds.
     InvalidQuery,
+    /// The path takes WebSocket connections alone, of another kind.
+    UpgradeRequired,
     /// A web page of another machine asks.
     ForeignOrigin,
     /// The host that was asked for is no name of this machine.
@@ -100,6 +102,7 @@ impl Kind {
         use StatusCode as S;
         match self {
             Self::InvalidJson | Self::BodyBrokenOff | Self::InvalidQuery => S::BAD_REQUEST,
+            Self::UpgradeRequired => S::UPGRADE_REQUIRED,
             Self::ForeignOrigin => S::FORBIDDEN,
             Self::ForeignHost => S::MISDIRECTED_REQUEST,
             Self::NotFound | Self::UnknownTopic | Self::UnknownPartition | Self::UnknownGroup => {
@@ -127,6 +130,7 @@ impl Kind {
             Self::InvalidJson => ("invalid-json", "The body is not JSON"),
             Self::BodyBrokenOff => ("body-broken-off", "The body broke off"),
             Self::InvalidQuery => ("invalid-query", "Wrong query parameter"),
+            Self::UpgradeRequired => ("upgrade-required", "A WebSocket is needed"),
             Self::ForeignOrigin => ("foreign-origin", "Not for web pages of other machines"),
             Self::ForeignHost => ("foreign-host", "Not a name of this machine"),
             Self::NotFound => ("not-found", "No such path"),
@@ -212,6 +216,13 @@ impl Problem {
         let detail = format!("send one of these content types: {accepted}");
         let mut problem = Self::new(Kind::UnsupportedMediaType, detail);
         problem.header = Some((ACCEPT, HeaderValue::from_static(accepted)));
+        problem
+    }
+
+    /// The path takes a WebSocket with the native protocol alone.
+    pub(crate) fn upgrade(detail: String) -> Self {
+        let mut problem = Self::new(Kind::UpgradeRequired, detail);
+        problem.header = Some((UPGRADE, HeaderValue::from_static("websocket")));
         problem
     }
 

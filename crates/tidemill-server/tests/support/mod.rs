@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod cutter;
 pub(crate) mod http;
 pub(crate) mod socketio;
+pub(crate) mod ws;
 
 use std::net::SocketAddr;
 

@@ -1,0 +1,337 @@
+//! What is under way in the session with the server: calls without an answer, memberships,
+//! watches, and what of them is said anew over another connection. Knows no sockets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_core::wire::{Answer, Call, ClientFrame, Failed, Fault, News, ServerFrame, Welcome};
+use tokio::sync::oneshot;
+
+use super::joined::Joined;
+use super::link::{Again, Answered, Command, Lost};
+use super::watching::Watching;
+
+/// A call without an answer.
+struct Pending {
+    text: String,
+    again: Again,
+    answered: Answered,
+}
+
+/// A membership, and who waits for its beginning.
+struct Membership {
+    joined: Arc<Joined>,
+    begun: Option<oneshot::Sender<Result<(), Fault>>>,
+    /// The server was asked, and has not refused it.
+    asked: bool,
+}
+
+/// See the module.
+pub(super) struct Session {
+    token: Option<String>,
+    epoch: Arc<AtomicU64>,
+    /// Calls by their numbers, so that they are sent again in their order.
+    pending: BTreeMap<u64, Pending>,
+    /// Joins under way: whose they are, and their texts.
+    joining: BTreeMap<u64, (u64, String)>,
+    members: BTreeMap<u64, Membership>,
+    watches: BTreeMap<u64, Arc<Watching>>,
+    /// Calls for the topics there are, and the watch that compares them.
+    comparing: BTreeMap<u64, u64>,
+    /// Numbers of its own, apart from those of the link.
+    next: u64,
+    /// What is to be sent.
+    pub(super) outgoing: VecDeque<String>,
+}
+
+/// What follows from a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    GoOn,
+    /// Connect anew.
+    Reconnect,
+}
+
+impl Session {
+    pub(super) fn new(epoch: Arc<AtomicU64>) -> Self {
+        Self {
+            token: None,
+            epoch,
+            pending: BTreeMap::new(),
+            joining: BTreeMap::new(),
+            members: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            comparing: BTreeMap::new(),
+            // The link's numbers never come so far.
+            next: 1 << 52,
+            outgoing: VecDeque::new(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn say(&mut self, call: Call) {
+        self.outgoing.push_back(ClientFrame::Call(call).encode());
+    }
+
+    /// The first frame of a connection.
+    pub(super) fn hello(&self) -> String {
+        let members = self.members.values();
+        ClientFrame::Call(Call::Hello {
+            session: self.token.clone(),
+            received: members.map(|member| member.joined.received()).collect(),
+            keep_ms: None,
+        })
+        .encode()
+    }
+
+    /// A connection is there: says what the server may not have heard.
+    pub(super) fn welcomed(&mut self, welcome: &Welcome) {
+        self.outgoing.clear();
+        self.token = Some(welcome.session.clone());
+        match welcome.resumed {
+            true => self.go_on(),
+            false => self.begin_anew(),
+        }
+        self.comparing.clear();
+        for number in self.watches.keys().copied().collect::<Vec<_>>() {
+            self.say(Call::Watch { watch: number });
+            let id = self.number();
+            self.comparing.insert(id, number);
+            self.say(Call::Topics { id });
+        }
+        let texts = self.pending.values().map(|pending| pending.text.clone());
+        self.outgoing.extend(texts);
+    }
+
+    fn go_on(&mut self) {
+        // A join without an answer is asked for again: the server takes it once.
+        let joining = self.joining.values();
+        let texts: Vec<_> = joining.map(|(_, text)| text.clone()).collect();
+        let members = self
+            .members
+            .values()
+            .filter(|member| !self.is_joining(member.joined.number));
+        let credits: Vec<_> = members.map(|member| member.joined.credit()).collect();
+        self.outgoing.extend(texts);
+        credits.into_iter().for_each(|credit| self.say(credit));
+    }
+
+    fn is_joining(&self, number: u64) -> bool {
+        self.joining.values().any(|(have, _)| *have == number)
+    }
+
+    fn begin_anew(&mut self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        let lost = self
+            .pending
+            .extract_if(.., |_, pending| pending.again != Again::Always);
+        for (_, pending) in lost.collect::<Vec<_>>() {
+            let _ = pending.answered.send(Err(Lost));
+        }
+        self.joining.clear();
+        let members: Vec<_> = self
+            .members
+            .values()
+            .map(|m| Arc::clone(&m.joined))
+            .collect();
+        members.iter().for_each(|joined| self.join(joined));
+    }
+
+    /// Asks for a membership; what was known of it in an earlier session is over.
+    fn join(&mut self, joined: &Arc<Joined>) {
+        self.joining
+            .retain(|_, (number, _)| *number != joined.number);
+        let id = self.number();
+        if let Some(member) = self.members.get_mut(&joined.number) {
+            member.asked = true;
+        }
+        let call = joined.join(id, self.epoch.load(Ordering::Acquire));
+        let text = ClientFrame::Call(call).encode();
+        self.joining.insert(id, (joined.number, text.clone()));
+        self.outgoing.push_back(text);
+    }
+
+    /// A command of the program.
+    pub(super) fn take(&mut self, command: Command) {
+        match command {
+            Command::Call {
+                id,
+                text,
+                again,
+                answered,
+            } => {
+                let epoch = self.epoch.load(Ordering::Acquire);
+                if matches!(again, Again::InSession(of) if of != epoch) {
+                    let _ = answered.send(Err(Lost));
+                    return;
+                }
+                self.outgoing.push_back(text.clone());
+                let pending = Pending {
+                    text,
+                    again,
+                    answered,
+                };
+                self.pending.insert(id, pending);
+            }
+            Command::Join(joined, begun) => {
+                let member = Membership {
+                    joined: Arc::clone(&joined),
+                    begun: Some(begun),
+                    asked: true,
+                };
+                self.members.insert(joined.number, member);
+                self.join(&joined);
+            }
+            Command::Rejoin(number) => {
+                let member = self.members.get(&number).filter(|member| !member.asked);
+                if let Some(joined) = member.map(|member| Arc::clone(&member.joined)) {
+                    self.join(&joined);
+                }
+            }
+            Command::Leave(number) => {
+                self.members.remove(&number);
+                self.joining.retain(|_, (have, _)| *have != number);
+                let id = self.number();
+                self.say(Call::Unsubscribe {
+                    id,
+                    subscription: number,
+                });
+            }
+            Command::Credit(number) => {
+                let member = self.members.get(&number).filter(|member| member.asked);
+                let joining = self.is_joining(number);
+                // One that is joining tells its credit once it has joined.
+                if let Some(call) = member.filter(|_| !joining).map(|m| m.joined.credit()) {
+                    self.say(call);
+                }
+            }
+            Command::Watch(watching) => {
+                let watch = watching.number;
+                self.watches.insert(watch, watching);
+                self.say(Call::Watch { watch });
+            }
+            Command::Unwatch(watch) => {
+                self.watches.remove(&watch);
+                self.say(Call::Unwatch { watch });
+            }
+        }
+    }
+
+    /// A frame of the server.
+    pub(super) fn heard(&mut self, frame: ServerFrame) -> Then {
+        let id = match &frame {
+            ServerFrame::Answer(answer) => Some(answer.id),
+            ServerFrame::Fetched { id, .. } | ServerFrame::Reply { id, .. } => Some(*id),
+            ServerFrame::Error(failed) => failed.id,
+            _ => None,
+        };
+        if let Some(id) = id {
+            return self.answered(id, frame);
+        }
+        match frame {
+            ServerFrame::Deliver {
+                subscription,
+                deliveries,
+            } => {
+                if let Some(member) = self.members.get(&subscription) {
+                    member.joined.came(deliveries);
+                }
+            }
+            ServerFrame::Error(Failed {
+                subscription: Some(number),
+                fault,
+                ..
+            }) => {
+                if fault == Fault::Closed {
+                    return Then::Reconnect;
+                }
+                if let Some(member) = self.members.get(&number) {
+                    member.joined.failed(fault);
+                }
+            }
+            ServerFrame::Error(Failed { fault, .. }) => {
+                tracing::warn!(%fault, "the server refuses a frame");
+            }
+            ServerFrame::News(News::Advanced { watch, partitions }) => {
+                if let Some(watching) = self.watches.get(&watch) {
+                    watching.came(partitions);
+                }
+            }
+            ServerFrame::News(News::Bye { why, .. }) => {
+                tracing::debug!(why, "the server takes its leave");
+                return Then::Reconnect;
+            }
+            _ => {}
+        }
+        Then::GoOn
+    }
+
+    fn answered(&mut self, id: u64, frame: ServerFrame) -> Then {
+        // A server that closes is waited for, until it or another one is there.
+        if let ServerFrame::Error(Failed {
+            fault: Fault::Closed,
+            ..
+        }) = frame
+        {
+            return Then::Reconnect;
+        }
+        if let Some(pending) = self.pending.remove(&id) {
+            // Nobody may wait any longer.
+            let _ = pending.answered.send(Ok(frame));
+        } else if let Some((number, _)) = self.joining.remove(&id) {
+            self.join_answered(number, frame);
+        } else if let Some(number) = self.comparing.remove(&id)
+            && let ServerFrame::Answer(Answer {
+                topics: Some(topics),
+                ..
+            }) = frame
+            && let Some(watching) = self.watches.get(&number)
+        {
+            watching.compare(&topics);
+        }
+        Then::GoOn
+    }
+
+    fn join_answered(&mut self, number: u64, frame: ServerFrame) {
+        let Some(member) = self.members.get_mut(&number) else {
+            return;
+        };
+        let begun = member.begun.take();
+        match (frame, begun) {
+            (ServerFrame::Error(Failed { fault, .. }), Some(begun)) => {
+                self.members.remove(&number);
+                let _ = begun.send(Err(fault));
+            }
+            // It had joined before, and could not again.
+            (ServerFrame::Error(Failed { fault, .. }), None) => {
+                member.asked = false;
+                member.joined.failed(fault);
+            }
+            (_, begun) => {
+                let credit = member.joined.credit();
+                self.say(credit);
+                if let Some(begun) = begun
+                    && begun.send(Ok(())).is_err()
+                {
+                    // Who asked is gone.
+                    self.take(Command::Leave(number));
+                }
+            }
+        }
+    }
+
+    /// The runtime or the bus ends.
+    pub(super) fn end(&mut self) {
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            let _ = pending.answered.send(Err(Lost));
+        }
+        for watching in self.watches.values() {
+            watching.failed(Fault::Closed);
+        }
+    }
+}

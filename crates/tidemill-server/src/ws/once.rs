@@ -1,0 +1,94 @@
+//! Calls that must not be done twice when a client sends them again: which are under way, and how
+//! the last ones were answered. Pure; knows no frames.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use tidemill_core::budget::Share;
+
+use crate::limits::WS_ANSWERS_KEPT;
+
+/// What is to become of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is to be done.
+    New,
+    /// It is being done: the answer comes by itself.
+    UnderWay,
+    /// It was done, and this was the answer.
+    Done(String),
+}
+
+/// See the module.
+pub(crate) struct Once {
+    under_way: HashSet<u64>,
+    answers: HashMap<u64, String>,
+    /// The answered calls, oldest first.
+    order: VecDeque<u64>,
+    share: Share,
+}
+
+impl Once {
+    /// `share` counts what the answers take.
+    pub(crate) fn new(share: Share) -> Self {
+        Self {
+            under_way: HashSet::new(),
+            answers: HashMap::new(),
+            order: VecDeque::new(),
+            share,
+        }
+    }
+
+    /// A call came.
+    pub(crate) fn begin(&mut self, id: u64) -> Known {
+        if let Some(answer) = self.answers.get(&id) {
+            return Known::Done(answer.clone());
+        }
+        match self.under_way.insert(id) {
+            true => Known::New,
+            false => Known::UnderWay,
+        }
+    }
+
+    /// It was answered.
+    pub(crate) fn end(&mut self, id: u64, answer: String) {
+        if !self.under_way.remove(&id) {
+            return;
+        }
+        while self.order.len() >= WS_ANSWERS_KEPT || !self.share.grow(answer.len()) {
+            // Without anything to forget there is no memory for this one either.
+            let Some(oldest) = self.order.pop_front() else {
+                return;
+            };
+            let forgotten = self.answers.remove(&oldest).map_or(0, |text| text.len());
+            self.share.shrink(forgotten);
+        }
+        self.order.push_back(id);
+        self.answers.insert(id, answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::budget::{Budget, Class};
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_done_once_while_its_answer_is_kept() {
+        let memory = Budget::default();
+        let mut once = Once::new(memory.empty(Class::Answers));
+        assert_eq!(once.begin(1), Known::New);
+        assert_eq!(once.begin(1), Known::UnderWay);
+        once.end(1, "one".into());
+        once.end(1, "another".into());
+        assert_eq!(once.begin(1), Known::Done("one".into()));
+        for id in 2..(WS_ANSWERS_KEPT as u64 + 2) {
+            assert_eq!(once.begin(id), Known::New);
+            once.end(id, "x".into());
+        }
+        assert_eq!(memory.used(Class::Answers), WS_ANSWERS_KEPT);
+        assert_eq!(once.begin(1), Known::New, "the oldest is forgotten first");
+        drop(once);
+        assert_eq!(memory.used(Class::Answers), 0);
+    }
+}

@@ -1,0 +1,282 @@
+//! Sessions: what a WebSocket client has beyond one connection. Its subscriptions with what they
+//! hold, and the answers that it may not have got, outlive a connection that breaks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidemill_broker::Broker;
+use tidemill_core::budget::{Budget, Class};
+use tidemill_core::wire::{CALLS_MAX, Failed, Fault, ServerFrame};
+use tidemill_core::{Bus, GroupMember};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use super::once::{Known, Once};
+use super::outbox::Outbox;
+use super::subscription::Subscription;
+use crate::limits::{WS_CALLS_SPARE, WS_SESSIONS_MAX, WS_SUBSCRIPTIONS_MAX};
+
+/// One client.
+pub(crate) struct Session {
+    /// Names it; who has it may go on with it.
+    pub(crate) token: String,
+    /// How long it outlives its connection.
+    pub(crate) keep: Duration,
+    pub(crate) bus: Bus,
+    pub(crate) broker: Option<Broker>,
+    pub(crate) memory: Budget,
+    calls: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+struct State {
+    link: Option<Link>,
+    /// Counts the connections that it had.
+    links: u64,
+    subscriptions: HashMap<u64, Arc<Subscription>>,
+    once: Once,
+    over: bool,
+}
+
+/// The session's connection.
+struct Link {
+    number: u64,
+    outbox: Outbox,
+    replaced: Arc<Notify>,
+}
+
+/// A connection's part in a session.
+pub(crate) struct Attached {
+    number: u64,
+    /// Told when another connection goes on with the session.
+    pub(crate) replaced: Arc<Notify>,
+}
+
+impl Session {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This connection is the session's from now on. `received` has the client's subscriptions,
+    /// each with the last delivery that came; others are ended.
+    pub(crate) fn attach(&self, outbox: &Outbox, received: &[(u64, u64)]) -> Option<Attached> {
+        let received: HashMap<u64, u64> = received.iter().copied().collect();
+        let mut state = self.state();
+        if state.over {
+            return None;
+        }
+        state.links += 1;
+        let number = state.links;
+        let replaced = Arc::new(Notify::new());
+        let link = Link {
+            number,
+            outbox: outbox.clone(),
+            replaced: Arc::clone(&replaced),
+        };
+        if let Some(before) = state.link.replace(link) {
+            before.replaced.notify_one();
+        }
+        let mut ended = Vec::new();
+        state.subscriptions.retain(|number, subscription| {
+            match received.get(number) {
+                Some(last) => subscription.attach(outbox.clone(), *last),
+                None => ended.push(Arc::clone(subscription)),
+            }
+            received.contains_key(number)
+        });
+        drop(state);
+        ended.iter().for_each(|subscription| subscription.end());
+        Some(Attached { number, replaced })
+    }
+
+    /// The connection is gone. Answers whether it was the session's.
+    pub(crate) fn detach(&self, attached: &Attached) -> bool {
+        let mut state = self.state();
+        let ours = state
+            .link
+            .as_ref()
+            .is_some_and(|link| link.number == attached.number);
+        if ours {
+            state.link = None;
+            for subscription in state.subscriptions.values() {
+                subscription.detach();
+            }
+        }
+        ours
+    }
+
+    /// Whether no connection came since this one was gone.
+    fn is_alone_since(&self, attached: &Attached) -> bool {
+        self.state().links == attached.number
+    }
+
+    /// Leaves all groups, and gives back what is held.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.over = true;
+        state.link = None;
+        let subscriptions = std::mem::take(&mut state.subscriptions);
+        drop(state);
+        subscriptions
+            .values()
+            .for_each(|subscription| subscription.end());
+    }
+
+    /// Sends a frame, if the client is connected.
+    pub(crate) async fn say(&self, text: String) {
+        let outbox = self.state().link.as_ref().map(|link| link.outbox.clone());
+        if let Some(outbox) = outbox {
+            // One that is gone gets its answers again when it is back.
+            let _ = outbox.send(text).await;
+        }
+    }
+
+    /// A call came that must not be done twice.
+    pub(crate) fn begin(&self, id: u64) -> Known {
+        self.state().once.begin(id)
+    }
+
+    /// The answer to such a call.
+    pub(crate) async fn answer(&self, id: u64, frame: ServerFrame) {
+        let text = frame.encode();
+        self.state().once.end(id, text.clone());
+        self.say(text).await;
+    }
+
+    /// A call was not done.
+    pub(crate) async fn refuse(&self, id: u64, fault: Fault) {
+        self.answer(id, ServerFrame::Error(Failed::call(Some(id), fault)))
+            .await;
+    }
+
+    /// A place for one more call without an answer.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        Arc::clone(&self.calls)
+            .try_acquire_owned()
+            .map_err(|_| Fault::Limit {
+                why: format!("more than {CALLS_MAX} calls have no answer yet; wait for some"),
+            })
+    }
+
+    pub(crate) fn subscription(&self, number: u64) -> Option<Arc<Subscription>> {
+        self.state().subscriptions.get(&number).cloned()
+    }
+
+    /// Whether one more subscription may have this number.
+    pub(crate) fn check_subscription(&self, number: u64) -> Result<(), Fault> {
+        let state = self.state();
+        if state.subscriptions.contains_key(&number) {
+            let why = format!("subscription {number} is there already; number the next one anew");
+            return Err(Fault::Unexpected { why });
+        }
+        if state.subscriptions.len() >= WS_SUBSCRIPTIONS_MAX {
+            let why = format!("a session has at most {WS_SUBSCRIPTIONS_MAX} subscriptions");
+            return Err(Fault::Limit { why });
+        }
+        Ok(())
+    }
+
+    /// It was taken into its group.
+    pub(crate) fn subscribed(&self, number: u64, member: Box<dyn GroupMember>, credit: u64) {
+        let mut state = self.state();
+        if state.over {
+            return;
+        }
+        let outbox = state.link.as_ref().map(|link| link.outbox.clone());
+        let subscription = Subscription::begin(number, member, outbox, credit);
+        let before = state.subscriptions.insert(number, subscription);
+        drop(state);
+        if let Some(before) = before {
+            before.end();
+        }
+    }
+
+    pub(crate) fn unsubscribe(&self, number: u64) {
+        let removed = self.state().subscriptions.remove(&number);
+        if let Some(removed) = removed {
+            removed.end();
+        }
+    }
+}
+
+/// All sessions, by their tokens.
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
+
+impl Sessions {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn find(&self, token: &str) -> Option<Arc<Session>> {
+        self.sessions().get(token).cloned()
+    }
+
+    /// A new session; `None` where there are too many.
+    pub(crate) fn open(
+        &self,
+        bus: Bus,
+        broker: Option<Broker>,
+        memory: &Budget,
+        keep: Duration,
+    ) -> Option<Arc<Session>> {
+        let mut sessions = self.sessions();
+        if sessions.len() >= WS_SESSIONS_MAX {
+            return None;
+        }
+        // 148 random bits.
+        let token = format!("{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple());
+        let session = Arc::new(Session {
+            token: token.clone(),
+            keep,
+            bus,
+            broker,
+            memory: memory.clone(),
+            calls: Arc::new(Semaphore::new(CALLS_MAX + WS_CALLS_SPARE)),
+            state: Mutex::new(State {
+                link: None,
+                links: 0,
+                subscriptions: HashMap::new(),
+                once: Once::new(memory.empty(Class::Answers)),
+                over: false,
+            }),
+        });
+        sessions.insert(token, Arc::clone(&session));
+        Some(session)
+    }
+
+    /// The session is over.
+    pub(crate) fn end(&self, session: &Session) {
+        self.sessions().remove(&session.token);
+        session.end();
+    }
+
+    pub(crate) fn end_all(&self) {
+        let all = std::mem::take(&mut *self.sessions());
+        all.values().for_each(|session| session.end());
+    }
+
+    /// The connection of a session is gone: it ends at once, or when its time is over and no other
+    /// connection came.
+    pub(crate) fn leave(
+        self: &Arc<Self>,
+        session: Arc<Session>,
+        attached: Attached,
+        at_once: bool,
+    ) {
+        if !session.detach(&attached) {
+            return;
+        }
+        if at_once || session.keep.is_zero() {
+            return self.end(&session);
+        }
+        let sessions = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(session.keep).await;
+            if session.is_alone_since(&attached) {
+                sessions.end(&session);
+            }
+        });
+    }
+}
