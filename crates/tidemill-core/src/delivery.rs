@@ -75,7 +75,8 @@ impl Settlement {
     /// # Errors
     /// [`SettleError::Stale`] when another member has the event by now. Nothing of the commit is
     /// kept then, but where the bus lost the answer, as one over the network may: the event is
-    /// settled then, by this commit or another, and its effects are there once. After an error that leaves the event unsettled it is given out again.
+    /// settled then, by this commit or another, and its effects are there once. After an error
+    /// that leaves the event unsettled it is given out again.
     pub async fn settle(mut self, commit: Commit) -> Result<Vec<Position>, SettleError> {
         self.try_settle(commit).await
     }
