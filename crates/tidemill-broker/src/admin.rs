@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::broker::{Broker, Inner};
 use crate::error::{GroupError, TopicError};
 use crate::info::{GroupInfo, GroupPartitionInfo, PartitionInfo, TopicInfo};
-use crate::machine::{GroupState, Operation, Receipt, Refusal, SeekTo, Topic};
+use crate::machine::{GroupKind, GroupState, Operation, Receipt, Refusal, SeekTo, Topic};
 use crate::topic_settings::TopicSettings;
 
 /// How a topic is to be made.
@@ -48,6 +48,9 @@ impl Broker {
             id: TopicId(Uuid::now_v7()),
             partitions: how.partitions,
         };
+        if self.inner.queues.in_memory(&name) {
+            return Err(TopicError::IsQueue(name));
+        }
         let operation = Operation::CreateTopic {
             name: name.clone(),
             topic,
@@ -99,28 +102,35 @@ impl Broker {
         }
     }
 
-    /// The topics, sorted by name.
+    /// The topics, sorted by name; queues are none.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicInfo> {
         let catalog = self.inner.durable.catalog();
         let infos = catalog
             .iter()
+            .filter(|(_, topic)| !catalog.is_queue(topic.id))
             .map(|(name, topic)| topic_info(&self.inner, name, topic));
         infos.collect()
     }
 
-    /// One topic.
+    /// One topic; `None` also where it is a queue.
     #[must_use]
     pub fn topic(&self, name: &TopicName) -> Option<TopicInfo> {
-        let topic = self.inner.durable.catalog().topic(name)?;
+        let catalog = self.inner.durable.catalog();
+        let topic = catalog.topic(name)?;
+        if catalog.is_queue(topic.id) {
+            return None;
+        }
         Some(topic_info(&self.inner, name, topic))
     }
 
-    /// The groups, sorted by name.
+    /// The groups, sorted by name, without those of queues.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupInfo> {
         let state = self.inner.durable.state();
-        let names: Vec<_> = state.group_names().map(|(name, _)| name.clone()).collect();
+        let native = |id| state.group(id).map(|group| group.kind) == Some(GroupKind::Native);
+        let names = state.group_names().filter(|(_, id)| native(*id));
+        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
         drop(state);
         names.iter().filter_map(|name| self.group(name)).collect()
     }

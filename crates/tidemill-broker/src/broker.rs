@@ -23,6 +23,7 @@ use crate::info::Health;
 use crate::machine::{Append, BrokerMachine, Client, Durable, Operation, Receipt, Refusal, Topic};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::Ids;
+use crate::queue::Queues;
 use crate::transaction::{Alarm, Stable};
 use crate::watch::{Closed, Listening};
 
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) closed: Closed,
     /// The groups that had members since the broker was opened. Locked for a look-up.
     groups: Mutex<HashMap<GroupName, Arc<Group>>>,
+    /// The queues that are in use, and all that are in memory alone.
+    pub(crate) queues: Queues,
     /// Where the next event without a key goes.
     round: AtomicU32,
     opened: Instant,
@@ -73,6 +76,7 @@ impl Inner {
             inboxes: Arc::new(inboxes),
             closed: Arc::new(AtomicBool::new(false)),
             groups: Mutex::default(),
+            queues: Queues::default(),
             round: AtomicU32::new(0),
             opened: Instant::now(),
         }
@@ -168,8 +172,15 @@ impl Inner {
         max_bytes: (usize, usize),
     ) -> Result<(Append, Places), PublishError> {
         // Only under an id of its own: one that is deleted meanwhile never comes back.
-        let (route, create) = match self.durable.catalog().topic(name) {
+        let catalog = self.durable.catalog();
+        let (route, create) = match catalog.topic(name) {
+            Some(topic) if catalog.is_queue(topic.id) => {
+                return Err(PublishError::IsQueue(name.clone()));
+            }
             Some(topic) => (topic, false),
+            None if create && self.queues.in_memory(name) => {
+                return Err(PublishError::IsQueue(name.clone()));
+            }
             None if create => (self.fresh_topic(), true),
             None => return Err(PublishError::UnknownTopic(name.clone())),
         };
@@ -332,6 +343,7 @@ impl Broker {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.durable.alarm.close();
         self.inner.listening.wake_all();
+        self.inner.queues.wake_all();
         let handle = self.inner.handle.clone();
         // It waits for the disk. A panic in it was told on its own thread.
         let _ = tokio::task::spawn_blocking(move || handle.close()).await;

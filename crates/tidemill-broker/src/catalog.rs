@@ -1,7 +1,7 @@
 //! The topics that are durable, as publishes and reads look them up: a copy that never changes,
 //! replaced as a whole. It may not know groups.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tidemill_core::{TopicId, TopicName};
 
@@ -12,6 +12,7 @@ use crate::machine::{State, Topic};
 pub(crate) struct Catalog {
     topics: BTreeMap<TopicName, Topic>,
     names: HashMap<TopicId, TopicName>,
+    queues: HashSet<TopicId>,
 }
 
 impl Catalog {
@@ -23,11 +24,17 @@ impl Catalog {
         Self {
             names: names.collect(),
             topics: state.topics.clone(),
+            queues: state.queues.keys().copied().collect(),
         }
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> Option<Topic> {
         self.topics.get(name).copied()
+    }
+
+    /// Whether a topic is a queue.
+    pub(crate) fn is_queue(&self, id: TopicId) -> bool {
+        !self.queues.is_empty() && self.queues.contains(&id)
     }
 
     pub(crate) fn name(&self, id: TopicId) -> Option<&TopicName> {

@@ -17,6 +17,9 @@ pub enum TopicError {
     /// There is none of this name.
     #[error("unknown topic {0}; create it first")]
     Unknown(TopicName),
+    /// It is a queue, and this is a door for topics.
+    #[error("{0} is a queue, no topic; see the commands and doors of queues")]
+    IsQueue(TopicName),
     /// There is no such partition.
     #[error("there is no such partition; the topic has {count}, numbered from 0")]
     UnknownPartition {
@@ -54,6 +57,9 @@ pub enum GroupError {
         /// How many members it has.
         members: usize,
     },
+    /// It is the group of the queue of this name.
+    #[error("{0} is the group of the queue of this name; delete the queue instead")]
+    OfQueue(GroupName),
     /// The group does not read this partition.
     #[error("group {group} has no position in partition {partition} of {topic}; subscribe first")]
     NotRead {
@@ -89,6 +95,7 @@ impl From<CommitError<Refusal>> for TopicError {
             CommitError::Indeterminate(why) => Self::Indeterminate(why),
             CommitError::Refused(Refusal::TopicExists(name)) => Self::Exists(name),
             CommitError::Refused(Refusal::UnknownTopic(name)) => Self::Unknown(name),
+            CommitError::Refused(Refusal::IsQueue(name)) => Self::IsQueue(name),
             CommitError::Refused(Refusal::NoPartition { count }) => {
                 Self::UnknownPartition { count }
             }
@@ -103,6 +110,7 @@ impl From<CommitError<Refusal>> for GroupError {
         match error {
             CommitError::Unavailable(why) => Self::Unavailable(why),
             CommitError::Indeterminate(why) => Self::Indeterminate(why),
+            CommitError::Refused(Refusal::GroupOfQueue(group)) => Self::OfQueue(group),
             CommitError::Refused(other) => Self::Other(other.to_string()),
         }
     }

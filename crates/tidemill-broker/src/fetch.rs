@@ -83,8 +83,16 @@ pub(crate) fn partition_id(
     name: &TopicName,
     partition: Partition,
 ) -> Result<PartitionId, FetchError> {
-    let topic = inner.durable.catalog().topic(name);
-    let topic = topic.ok_or_else(|| FetchError::UnknownTopic(name.clone()))?;
+    let catalog = inner.durable.catalog();
+    let Some(topic) = catalog.topic(name) else {
+        return Err(match inner.queues.in_memory(name) {
+            true => FetchError::IsQueue(name.clone()),
+            false => FetchError::UnknownTopic(name.clone()),
+        });
+    };
+    if catalog.is_queue(topic.id) {
+        return Err(FetchError::IsQueue(name.clone()));
+    }
     if partition.0 >= topic.partitions {
         return Err(FetchError::UnknownPartition {
             topic: name.clone(),
@@ -99,7 +107,11 @@ pub(crate) fn partition_id(
 }
 
 /// Everything there is now, up to the fetch's bounds.
-async fn read(inner: &Inner, id: PartitionId, fetch: &Fetch) -> Result<Fetched, FetchError> {
+pub(crate) async fn read(
+    inner: &Inner,
+    id: PartitionId,
+    fetch: &Fetch,
+) -> Result<Fetched, FetchError> {
     let events_max = fetch.max_events.min(FETCH_MAX_EVENTS);
     let bytes_max = fetch.max_bytes.clamp(1, FETCH_MAX_BYTES);
     let unknown = || FetchError::UnknownTopic(fetch.topic.clone());

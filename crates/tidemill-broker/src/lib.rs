@@ -34,6 +34,7 @@ mod machine;
 mod metrics;
 mod producer;
 mod publish;
+mod queue;
 mod scrub;
 mod since;
 mod subscribe;
@@ -51,6 +52,10 @@ pub use metrics::Metrics;
 pub use producer::{
     Numbered, Produce, Producer, ProducerBatch, ProducerEpoch, ProducerError, ProducerId,
     ProducerIdentity, ProducerInfo, Sequence,
+};
+pub use queue::{
+    CreateQueue, Dequeue, Dequeued, InvalidLease, LeaseId, Queue, QueueError, QueueInfo,
+    QueueMessage, QueueSettings,
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
 pub use tidemill_log::{Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, batch};

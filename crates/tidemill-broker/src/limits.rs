@@ -150,3 +150,35 @@ const _: () = assert!(PUBLISH_MAX_BYTES < tidemill_log::limits::BATCH_MAX_BYTES)
 
 /// Bytes at which a compacted topic's segments are closed at most.
 pub const COMPACTED_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes at which a queue's segments are closed: one message that nobody settles pins so much.
+pub const QUEUE_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long a message is its taker's, unless the queue or the taker says otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The longest lease.
+pub const LEASE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Most messages that one dequeue gives.
+pub const DEQUEUE_MAX_MESSAGES: usize = 1000;
+
+/// Most messages that one peek gives.
+pub const PEEK_MAX_MESSAGES: usize = 100;
+
+/// Most bytes of the messages that one peek gives (one may be larger).
+pub const PEEK_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Reads of the log that one peek makes at most: what is in flight is read and passed over.
+pub const PEEK_READS_MAX: usize = 64;
+
+/// Leases that one call names at most.
+pub const LEASES_AT_ONCE: usize = 1000;
+
+/// Most messages of a queue that are leased at a time, and for which a queue in memory waits.
+pub const QUEUE_IN_FLIGHT_MAX: usize = 4096;
+
+/// Most queues that are kept in memory alone.
+pub const TRANSIENT_QUEUES_MAX: usize = 4096;
+
+const _: () = assert!(QUEUE_IN_FLIGHT_MAX <= tidemill_core::limits::CURSOR_RANGES_MAX);

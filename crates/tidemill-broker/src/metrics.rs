@@ -102,6 +102,12 @@ counters! {
     fetched_events,
     /// Reads that had to go to the disk.
     disk_reads,
+    /// Messages that were put into queues.
+    enqueued,
+    /// Messages that were taken from queues, every time counted.
+    dequeued,
+    /// Leases that ended before their message was settled or given back.
+    leases_ended,
     /// Requests that were begun.
     requests,
     /// Requests that got their reply.

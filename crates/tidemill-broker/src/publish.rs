@@ -90,11 +90,12 @@ async fn publish(
     Err(PublishError::Other(why))
 }
 
-fn publish_error(error: CommitError<Refusal>) -> PublishError {
+pub(crate) fn publish_error(error: CommitError<Refusal>) -> PublishError {
     match error {
         CommitError::Unavailable(why) => PublishError::Unavailable(why),
         CommitError::Indeterminate(why) => PublishError::Indeterminate(why),
         CommitError::Refused(Refusal::UnknownTopic(topic)) => PublishError::UnknownTopic(topic),
+        CommitError::Refused(Refusal::IsQueue(name)) => PublishError::IsQueue(name),
         CommitError::Refused(other) => PublishError::Other(other.to_string()),
     }
 }

@@ -16,7 +16,7 @@ use tidemill_log::CommitError;
 use crate::broker::{Broker, Inner};
 use crate::group::{Group, JoinRefused, Member};
 use crate::limits::{GROUP_MEMBERS_MAX, REROUTES_MAX, SUBSCRIPTION_TOPICS_MAX};
-use crate::machine::{GroupId, JoinTopic, Operation, Receipt, Refusal, Topic};
+use crate::machine::{GroupId, GroupKind, JoinTopic, Operation, Receipt, Refusal, Topic};
 
 impl Subscriber for Broker {
     fn guarantees(&self) -> Guarantees {
@@ -101,7 +101,7 @@ async fn subscribe(
     }
     let (id, topics) = join_in_log(&inner, &group, &topics, start).await?;
     let read: Vec<_> = topics.iter().map(|(_, topic, _)| topic.id).collect();
-    let shared = group_of(&inner, group.clone(), id, order);
+    let shared = group_of(&inner, group.clone(), id, order, GroupKind::Native);
     let joined = shared.join(&inner, order, topics);
     let (member, notify) = joined.map_err(|refused| join_error(group, order, refused))?;
     follow_seeks(&inner, &shared, &read);
@@ -183,7 +183,13 @@ fn tell_if_gone(inner: &Inner, group: &Group, topics: &[TopicId]) {
 }
 
 /// The group of this identity; one made anew under its name takes the place of the old one.
-fn group_of(inner: &Inner, name: GroupName, id: GroupId, order: Order) -> Arc<Group> {
+pub(crate) fn group_of(
+    inner: &Inner,
+    name: GroupName,
+    id: GroupId,
+    order: Order,
+    kind: GroupKind,
+) -> Arc<Group> {
     let mut groups = inner.groups();
     let have = groups.get(&name);
     if let Some(group) = have.filter(|group| group.id == id) {
@@ -196,13 +202,9 @@ fn group_of(inner: &Inner, name: GroupName, id: GroupId, order: Order) -> Arc<Gr
     }
     // Above every generation of an earlier opening, and of an earlier group of this name.
     let generation = Generation((inner.handle.epoch() << 40) | (id.0 << 20));
-    let group = Arc::new(Group::new(
-        &inner.settings.memory,
-        name.clone(),
-        id,
-        order,
-        generation,
-    ));
+    let memory = &inner.settings.memory;
+    let group = Group::new(memory, name.clone(), id, order, generation);
+    let group = Arc::new(group.of_kind(kind));
     if newest {
         groups.insert(name, Arc::clone(&group));
     }
@@ -224,6 +226,11 @@ fn subscribe_error(error: CommitError<Refusal>) -> SubscribeError {
     match error {
         CommitError::Unavailable(why) => SubscribeError::Unavailable(why),
         CommitError::Refused(Refusal::UnknownTopic(topic)) => SubscribeError::UnknownTopic(topic),
+        CommitError::Refused(Refusal::IsQueue(name)) => SubscribeError::IsQueue(name),
+        CommitError::Refused(Refusal::GroupOfQueue(group)) => SubscribeError::GroupConflict {
+            why: "it is the one of the queue of this name; use another group".to_owned(),
+            group,
+        },
         CommitError::Refused(other) => SubscribeError::Other(other.to_string()),
         CommitError::Indeterminate(why) => SubscribeError::Other(format!(
             "it is not known whether the group was kept ({why}); check after a restart"

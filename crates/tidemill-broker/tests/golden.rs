@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use support::{Folder, events, group, join, settle, take, topic};
 use tidemill_broker::inspect::{Dump, Value, dump, verify};
-use tidemill_broker::{Broker, CreateTopic, TransactionalId};
+use tidemill_broker::{Broker, CreateQueue, CreateTopic, Dequeue, QueueSettings, TransactionalId};
 use tidemill_core::{Commit, Order};
 
 fn golden() -> PathBuf {
@@ -62,13 +62,43 @@ async fn live(broker: &Broker, from: usize) {
     }
 }
 
+/// A queue of five messages, of which the second one is acknowledged, and one that is deleted.
+async fn queue(broker: &Broker, from: usize) {
+    for name in ["jobs", "gone"] {
+        let how = CreateQueue {
+            settings: QueueSettings {
+                lease: Duration::from_secs(60),
+                max_deliveries: Some(3),
+            },
+            ..CreateQueue::default()
+        };
+        let name = topic(&format!("{name}-{from}"));
+        broker.create_queue(name.clone(), how).await.unwrap();
+        let queue = broker.queue(&name).unwrap();
+        queue.enqueue(events(from, 5)).await.unwrap();
+        let max = 3;
+        let held = queue
+            .dequeue(Dequeue {
+                max,
+                ..Dequeue::default()
+            })
+            .await
+            .unwrap();
+        queue.ack(&[held[1].lease.unwrap()]).await.unwrap();
+    }
+    let gone = topic(&format!("gone-{from}"));
+    broker.delete_queue(&gone).await.unwrap();
+}
+
 async fn made(to: &Path) {
     let folder = Folder::new();
     let broker = folder.open().await;
     live(&broker, 0).await;
+    queue(&broker, 0).await;
     broker.close().await;
     let broker = folder.open().await;
     live(&broker, 100).await;
+    queue(&broker, 100).await;
     broker.backup(to).await.unwrap();
     broker.close().await;
 }
@@ -116,6 +146,7 @@ async fn what_was_written_is_read_to_the_very_events_and_positions() {
             "cursor set",
             "settled",
             "next group",
+            "queue set",
             "Producer",
             "Transaction",
         ] {
@@ -127,6 +158,18 @@ async fn what_was_written_is_read_to_the_very_events_and_positions() {
         assert_eq!(names, [topic("t")]);
         let groups: Vec<_> = broker.groups().into_iter().map(|of| of.name).collect();
         assert_eq!(groups, [group("g")]);
+
+        for from in [0, 100] {
+            let queue = broker.queue(&topic(&format!("jobs-{from}"))).unwrap();
+            let info = queue.info().await;
+            assert_eq!(info.settings.max_deliveries, Some(3));
+            assert_eq!(info.settings.lease, Duration::from_secs(60));
+            let left: Vec<_> = queue.peek(9).await.unwrap();
+            let left: Vec<_> = left.iter().map(|of| of.event.id().to_string()).collect();
+            let kept = [from, from + 2, from + 3, from + 4].map(|n| n.to_string());
+            assert_eq!((info.length, left), (4, kept.to_vec()));
+        }
+        assert_eq!(broker.queues().await.len(), 2);
 
         let all: Vec<_> = (0..10).chain(100..110).map(|n| n.to_string()).collect();
         let mut reader = join(&broker, "reader", "t", Order::PerKey).await;

@@ -27,6 +27,8 @@ pub enum Class {
     Reads,
     /// Events that consumer groups have read and that are not settled.
     Deliveries,
+    /// Messages of queues that are kept in memory alone.
+    Queues,
     /// Answers of a door, until the client has taken them.
     Answers,
     /// Events that wait for clients that are told of them.
@@ -40,12 +42,13 @@ const PARTS: usize = 16;
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 8] = [
+    pub const ALL: [Class; 9] = [
         Class::Tails,
         Class::Writes,
         Class::Settlements,
         Class::Reads,
         Class::Deliveries,
+        Class::Queues,
         Class::Answers,
         Class::Outboxes,
         Class::Requests,
@@ -60,6 +63,7 @@ impl Class {
             Self::Settlements => "settlements",
             Self::Reads => "reads",
             Self::Deliveries => "deliveries",
+            Self::Queues => "queues",
             Self::Answers => "answers",
             Self::Outboxes => "outboxes",
             Self::Requests => "requests",
@@ -73,7 +77,12 @@ impl Class {
             // wait for readers.
             Self::Writes => (2, 2),
             Self::Settlements => (1, 1),
-            Self::Tails | Self::Reads | Self::Answers | Self::Outboxes | Self::Requests => (1, 4),
+            Self::Tails
+            | Self::Reads
+            | Self::Queues
+            | Self::Answers
+            | Self::Outboxes
+            | Self::Requests => (1, 4),
             Self::Deliveries => (1, 8),
         }
     }

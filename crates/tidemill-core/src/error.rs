@@ -31,6 +31,9 @@ pub enum PublishError {
     /// The topic does not exist and is not created by its first use.
     #[error("unknown topic {0}; create it first")]
     UnknownTopic(TopicName),
+    /// It is a queue, and this is a door for topics.
+    #[error("{0} is a queue, no topic; enqueue the message instead")]
+    IsQueue(TopicName),
     /// The event is not a valid one.
     #[error(transparent)]
     Invalid(#[from] InvalidEvent),
@@ -70,6 +73,9 @@ pub enum SubscribeError {
     /// The topic does not exist and is not created by its first use.
     #[error("unknown topic {0}; create it first")]
     UnknownTopic(TopicName),
+    /// It is a queue, and this is a door for topics.
+    #[error("{0} is a queue, no topic; dequeue from it instead")]
+    IsQueue(TopicName),
     /// The bus cannot give what the subscription needs.
     #[error("this bus cannot give {need}: {why}")]
     Unsupported {
@@ -144,6 +150,9 @@ pub enum SettleError {
 /// Why events could not be read by offset.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FetchError {
+    /// It is a queue, and this is a door for topics.
+    #[error("{0} is a queue, no topic; peek into it, or dequeue from it, instead")]
+    IsQueue(TopicName),
     /// No such topic.
     #[error("unknown topic {0}")]
     UnknownTopic(TopicName),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use tidemill_core::cursor::Cursor;
+use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::slots::{MemberId, Slot, Slots, slot_of};
 use tidemill_core::{Event, Generation, Offset, Order, Position, TopicId, TopicName};
 use tidemill_log::PartitionId;
@@ -75,6 +75,8 @@ pub(super) struct Core {
     pub(super) read_least: usize,
     /// Where the search for a partition to read begins.
     pub(super) next_flow: usize,
+    /// How much may be above a partition's position.
+    pub(super) bounds: CursorBounds,
     /// Members that have something to look at.
     pub(super) wake: BTreeSet<MemberId>,
 }
@@ -98,6 +100,7 @@ impl Core {
             short: false,
             read_least: READ_LEAST_BYTES,
             next_flow: 0,
+            bounds: CursorBounds::default(),
             wake: BTreeSet::new(),
         }
     }
@@ -204,7 +207,9 @@ impl Core {
         let mut flows = Vec::with_capacity(cursors.len());
         for (id, cursor) in topic.partition_ids().zip(cursors) {
             let index = FlowIndex(self.flows.len());
-            self.flows.push(Flow::new(id, name.clone(), place, cursor));
+            let mut flow = Flow::new(id, name.clone(), place, cursor);
+            flow.bounds = self.bounds;
+            self.flows.push(flow);
             self.flow_of.insert(id, index);
             flows.push(index);
         }

@@ -46,6 +46,8 @@ pub(super) struct Flow {
     pub(super) epoch: u64,
     /// The newest thing that could not be read.
     pub(super) damage: Option<String>,
+    /// How much may be above the cursor's position.
+    pub(super) bounds: CursorBounds,
 }
 
 impl Flow {
@@ -67,19 +69,22 @@ impl Flow {
             waiting: 0,
             epoch: 0,
             damage: None,
+            bounds: CursorBounds::default(),
         }
     }
 
     /// How many more events may be read. Each one that is read and not settled can become a
     /// range of its own when it is settled out of order, so they count as ranges already.
     pub(super) fn room(&self) -> usize {
-        let bounds = CursorBounds::default();
+        let bounds = self.bounds;
         let held = self.cursor.range_count() + self.in_flight.len() + self.waiting;
         let by_ranges = bounds.ranges_max.saturating_sub(held);
         let by_queue = READ_AHEAD_EVENTS.saturating_sub(self.waiting);
         let ahead = self.next_read.0.saturating_sub(self.cursor.position().0);
         let by_window = bounds.window_max.saturating_sub(ahead);
-        by_ranges.min(by_queue).min(by_window as usize)
+        by_ranges
+            .min(by_queue)
+            .min(usize::try_from(by_window).unwrap_or(usize::MAX))
     }
 
     /// Why nothing is read, where that is not for a lack of credit.

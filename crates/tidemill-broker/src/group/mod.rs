@@ -18,12 +18,13 @@ mod tests;
 mod unreadable;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_core::budget::Budget;
 use tidemill_core::cursor::Cursor;
+use tidemill_core::delivery::Settle;
 use tidemill_core::slots::MemberId;
 use tidemill_core::{
     Generation, GroupName, Offset, Order, SettleError, Ticket, TopicId, TopicName,
@@ -36,7 +37,9 @@ pub(crate) use self::member::Member;
 use self::memory::{Held, Memory};
 use self::queue::FlowIndex;
 use self::settle::{Begun, Ended};
-use self::work::{Loaded, ReadPlan, Taken};
+use self::settler::Settler;
+pub(crate) use self::work::Taken;
+use self::work::{Loaded, ReadPlan};
 use crate::broker::Inner;
 use crate::decode::{Want, decode};
 use crate::info::{GroupPartitionInfo, MemberInfo};
@@ -44,7 +47,7 @@ use crate::limits::{
     GROUP_MEMBERS_MAX, GROUP_SLOTS, MEMORY_AGAIN_AFTER, READ_EVENTS_MAX_BYTES, READ_LEAST_BYTES,
     READ_TRIES_MAX,
 };
-use crate::machine::{GroupId, Operation, Topic};
+use crate::machine::{GroupId, GroupKind, Operation, Topic};
 use crate::metrics::add;
 use crate::transaction::Stable;
 use crate::watch::Bell;
@@ -133,6 +136,26 @@ impl Group {
         }
     }
 
+    /// The same of another kind.
+    pub(crate) fn of_kind(self, kind: GroupKind) -> Self {
+        self.locked().core.bounds = kind.bounds();
+        self
+    }
+
+    /// Settles what this group has given out, with the ticket alone.
+    pub(crate) fn settler(self: &Arc<Self>, inner: &Arc<Inner>) -> Arc<dyn Settle> {
+        Arc::new(Settler::new(Arc::clone(inner), Arc::clone(self)))
+    }
+
+    /// The position in a partition that the group reads, and what is in flight above it.
+    pub(crate) fn held(&self, partition: PartitionId) -> Option<(Cursor, BTreeSet<Offset>)> {
+        let locked = self.locked();
+        let index = locked.core.flow_index(partition)?;
+        let flow = locked.core.flows.get(index.0)?;
+        let in_flight = flow.in_flight.keys().copied();
+        Some((flow.cursor.clone(), in_flight.collect()))
+    }
+
     fn locked(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,7 +202,12 @@ impl Group {
     }
 
     /// Reads what a member could have, then gives it at most `credit` events.
-    fn take(self: &Arc<Self>, inner: &Arc<Inner>, member: MemberId, credit: usize) -> Taken {
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        member: MemberId,
+        credit: usize,
+    ) -> Taken {
         let mut reads = 0;
         let (mut short, mut starves) = (false, false);
         while reads < READS_MAX {

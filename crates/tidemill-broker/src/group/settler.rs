@@ -304,6 +304,7 @@ fn settle_error(error: CommitError<Refusal>) -> SettleError {
             | Refusal::UnknownGroup
             | Refusal::UnknownPartition(_) => SettleError::Stale,
             Refusal::UnknownTopic(topic) => SettleError::Effect(PublishError::UnknownTopic(topic)),
+            Refusal::IsQueue(name) => SettleError::Effect(PublishError::IsQueue(name)),
             Refusal::TooMany { .. } | Refusal::Partitions { .. } => {
                 SettleError::Effect(PublishError::Other(refusal.to_string()))
             }

@@ -52,7 +52,7 @@ pub(super) struct Passed {
 
 /// What a member's look for work gave.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     /// Deliveries and their tickets.
     Given(Vec<(Delivery, Ticket)>),
     /// Nothing yet; look again when this time comes, if nothing wakes it before.
@@ -180,6 +180,8 @@ impl Core {
             let Some(flow) = self.flows.get_mut(at) else {
                 continue;
             };
+            // What is settled already need not be read, and may lie in no segment any more.
+            flow.next_read = flow.cursor.next_unsettled(flow.next_read);
             if flow.reading || flow.seeking || !topics.contains(&flow.topic_index) {
                 continue;
             }

@@ -2,12 +2,14 @@
 //! of.
 
 use bytes::Bytes;
+use tidemill_core::TopicId;
 use tidemill_log::PartitionId;
 use tidemill_log::inspect as log;
 
 use super::names::Names;
 use super::{Line, Value};
 use crate::machine::{Change, GroupId, take_change};
+use crate::queue::QueueSettings;
 
 type Fields = Vec<(&'static str, Value)>;
 
@@ -136,6 +138,11 @@ fn told(change: Change, names: &Names) -> Fields {
             fields.push(("until", Value::Number(range.end.0)));
             ("settled", fields)
         }
+        Change::QueueSet {
+            id,
+            group: of,
+            settings,
+        } => ("queue set", queue(id, of, settings, names)),
         Change::NextGroup { id } => ("next group", vec![("group_id", Value::Number(id.0))]),
         #[allow(
             unreachable_patterns,
@@ -146,6 +153,18 @@ fn told(change: Change, names: &Names) -> Fields {
     let mut all = vec![("effect", Value::Text(name.to_owned()))];
     all.extend(fields);
     all
+}
+
+fn queue(id: TopicId, of: GroupId, settings: QueueSettings, names: &Names) -> Fields {
+    let name = names.topic(id).map(|name| Value::Text(name.to_string()));
+    let mut fields: Fields = name.into_iter().map(|name| ("topic", name)).collect();
+    fields.push(("topic_id", Value::Text(id.to_string())));
+    fields.extend(group(of, names));
+    let lease_ms = settings.lease.as_millis() as u64;
+    fields.push(("lease_ms", Value::Number(lease_ms)));
+    let most = settings.max_deliveries;
+    fields.extend(most.map(|most| ("max_deliveries", Value::Number(u64::from(most)))));
+    fields
 }
 
 fn group(id: GroupId, names: &Names) -> Fields {

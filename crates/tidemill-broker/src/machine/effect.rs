@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind};
 use super::transaction_effect::TransactionChange;
+use crate::queue::QueueSettings;
 
 const TOPIC_CREATED: u16 = 0x0001;
 const TOPIC_DELETED: u16 = 0x0002;
@@ -23,6 +24,7 @@ const GROUP_DELETED: u16 = 0x0011;
 const CURSOR_SET: u16 = 0x0012;
 const SETTLED: u16 = 0x0013;
 const NEXT_GROUP: u16 = 0x0014;
+const QUEUE_SET: u16 = 0x0060;
 
 /// One absolute change of the broker's state. Applying one twice is applying it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,12 @@ pub(crate) enum Change {
         group: GroupId,
         partition: PartitionId,
         range: Range<Offset>,
+    },
+    /// The topic is a queue, which this group reads.
+    QueueSet {
+        id: TopicId,
+        group: GroupId,
+        settings: QueueSettings,
     },
     /// The id of the next group is at least this. Only in snapshots.
     NextGroup { id: GroupId },
@@ -122,6 +130,16 @@ impl Change {
                 varint::put(out, range.end.0.saturating_sub(range.start.0));
                 SETTLED
             }
+            Self::QueueSet {
+                id,
+                group,
+                settings,
+            } => {
+                out.extend_from_slice(id.0.as_bytes());
+                varint::put(out, group.0);
+                settings.encode(out);
+                QUEUE_SET
+            }
             Self::NextGroup { id } => {
                 varint::put(out, id.0);
                 NEXT_GROUP
@@ -170,6 +188,11 @@ impl Change {
                     range,
                 }
             }
+            QUEUE_SET => Self::QueueSet {
+                id: reader.topic()?,
+                group: GroupId(reader.number()?),
+                settings: reader.queue_settings()?,
+            },
             NEXT_GROUP => Self::NextGroup {
                 id: GroupId(reader.number()?),
             },
@@ -237,6 +260,16 @@ impl Reader<'_> {
         Ok(ByteString::from(text))
     }
 
+    fn queue_settings(&mut self) -> Result<QueueSettings, String> {
+        let mut settings = QueueSettings::default();
+        for _ in 0..self.number()? {
+            let number = self.number()?;
+            let length = usize::try_from(self.number()?).map_err(|e| e.to_string())?;
+            settings.take(number, self.bytes(length)?)?;
+        }
+        Ok(settings)
+    }
+
     pub(super) fn cursor(&mut self) -> Result<Cursor, String> {
         let (cursor, rest) = Cursor::decode(self.0).map_err(|e| e.to_string())?;
         self.0 = rest;
@@ -246,6 +279,8 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tidemill_core::cursor::CursorBounds;
 
     use super::*;
@@ -283,6 +318,19 @@ mod tests {
                 group,
                 partition,
                 range: Offset(7)..Offset(8),
+            },
+            Change::QueueSet {
+                id,
+                group,
+                settings: QueueSettings {
+                    lease: Duration::from_millis(300),
+                    max_deliveries: Some(5),
+                },
+            },
+            Change::GroupCreated {
+                id: group,
+                kind: GroupKind::Queue,
+                name: GroupName::new("jobs").unwrap(),
             },
             Change::NextGroup { id: group },
             Change::Producer(ProducerChange::Forgotten {

@@ -11,8 +11,11 @@ mod effect_tests;
 mod heard;
 mod operation;
 mod producer_effect;
+#[cfg(test)]
+mod queue_tests;
 mod seal;
 mod seal_producer;
+mod seal_queue;
 mod seal_transaction;
 mod state;
 #[cfg(test)]
@@ -21,6 +24,7 @@ mod transaction_effect;
 #[cfg(test)]
 mod transaction_tests;
 
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -114,7 +118,7 @@ impl BrokerMachine {
     fn apply_durable(&self, change: Change) {
         let topics = matches!(
             change,
-            Change::TopicCreated { .. } | Change::TopicDeleted { .. }
+            Change::TopicCreated { .. } | Change::TopicDeleted { .. } | Change::QueueSet { .. }
         );
         if !self.live {
             self.durable.state().apply(change);
@@ -183,6 +187,12 @@ impl Machine for BrokerMachine {
             self.sealed.producers.forget_aborted(id, earliest);
             self.publish_decided(id);
         }
+    }
+
+    fn is_settled(&self, id: PartitionId, offsets: Range<Offset>) -> bool {
+        let state = self.durable.state();
+        let cursor = state.queue_cursor(id);
+        cursor.is_some_and(|cursor| cursor.next_unsettled(offsets.start) >= offsets.end)
     }
 
     fn dump(&self) -> Dump {

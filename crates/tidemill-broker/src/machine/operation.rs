@@ -9,6 +9,7 @@ use tidemill_log::{Batch, PartitionId, PartitionSettings};
 
 use super::state::{GroupId, Topic};
 use crate::producer::ProducerError;
+use crate::queue::QueueSettings;
 use crate::transaction::{Done, TransactionOperation};
 
 /// Who publishes.
@@ -85,6 +86,21 @@ pub(crate) enum Operation {
         /// Of each of its partitions.
         settings: PartitionSettings,
     },
+    /// Makes a queue and the group that reads it.
+    CreateQueue {
+        name: TopicName,
+        group: GroupName,
+        topic: Topic,
+        /// Of each of its partitions.
+        partitions: PartitionSettings,
+        settings: QueueSettings,
+    },
+    /// Deletes a queue and its group.
+    DeleteQueue {
+        name: TopicName,
+    },
+    /// As `Publish`, to a queue and nothing else.
+    Enqueue(Append),
     /// Deletes the events of a partition below an offset.
     Trim {
         topic: TopicName,
@@ -158,6 +174,14 @@ pub(crate) enum Refusal {
     UnknownTopic(TopicName),
     #[error("the topic {0} exists already")]
     TopicExists(TopicName),
+    #[error("{0} is a queue; use what queues have")]
+    IsQueue(TopicName),
+    #[error("unknown queue {0}; create it first")]
+    UnknownQueue(TopicName),
+    #[error("the group {0} is the one of the queue of this name; use another group")]
+    GroupOfQueue(GroupName),
+    #[error("a group has the name {0}, and a queue needs it for its own; use another name")]
+    GroupExists(GroupName),
     #[error("the topic has {count} partitions")]
     NoPartition { count: u32 },
     #[error("the partition ends at {end}")]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use tidemill_core::cursor::{Cursor, CursorBounds};
+use tidemill_core::cursor::Cursor;
 use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
 use tidemill_log::{Batch, Demand, Draft, Now, PartitionId, PartitionSettings};
 
@@ -27,6 +27,18 @@ const SMALL_BYTES: usize = 160;
 /// Bytes of the effects by which producers are forgotten for one batch.
 const FORGOTTEN_BYTES: usize = SMALL_BYTES * (PRODUCERS_FORGOTTEN_AT_ONCE + 1);
 
+/// Bytes of the records that an operation brings along.
+fn records_bytes(operation: &Operation) -> usize {
+    match operation {
+        Operation::Publish(one) | Operation::PublishAdded(one) | Operation::Enqueue(one) => {
+            one.records_bytes()
+        }
+        Operation::Commit { appends, .. } => appends.iter().map(Append::records_bytes).sum(),
+        Operation::Transaction(operation) => operation.bytes_max,
+        _ => 0,
+    }
+}
+
 pub(super) fn demand(operation: &Operation) -> Demand {
     // Each partition is made and may be given settings.
     let created = |topic: Topic| SMALL_BYTES * (topic.partitions as usize + 1) + 256;
@@ -47,16 +59,17 @@ pub(super) fn demand(operation: &Operation) -> Demand {
                 0
             }
     };
-    let records: usize = match operation {
-        Operation::Publish(one) | Operation::PublishAdded(one) => one.records_bytes(),
-        Operation::Commit { appends, .. } => appends.iter().map(Append::records_bytes).sum(),
-        Operation::Transaction(operation) => operation.bytes_max,
-        _ => 0,
-    };
+    let records = records_bytes(operation);
     let (bytes, appends) = match operation {
         Operation::CreateTopic { topic, .. } => (created(*topic), true),
-        Operation::DeleteTopic { .. } => (SMALL_BYTES * (TOPIC_PARTITIONS_MAX as usize + 1), false),
-        Operation::Publish(one) | Operation::PublishAdded(one) => (append(one), true),
+        // A group, its position and the settings more.
+        Operation::CreateQueue { topic, .. } => (created(*topic) + 4 * SMALL_BYTES + 256, true),
+        Operation::DeleteTopic { .. } | Operation::DeleteQueue { .. } => {
+            (SMALL_BYTES * (TOPIC_PARTITIONS_MAX as usize + 1), false)
+        }
+        Operation::Publish(one) | Operation::PublishAdded(one) | Operation::Enqueue(one) => {
+            (append(one), true)
+        }
         Operation::Transaction(operation) => {
             let TransactionOperation { ask, bytes_max, .. } = &**operation;
             // Its markers may make that others are forgotten.
@@ -97,13 +110,17 @@ pub(super) fn demand(operation: &Operation) -> Demand {
 fn lane(operation: &Operation) -> u64 {
     let mut hasher = DefaultHasher::new();
     match operation {
-        Operation::Publish(append) | Operation::PublishAdded(append) => {
+        Operation::Publish(append)
+        | Operation::PublishAdded(append)
+        | Operation::Enqueue(append) => {
             append.topic.hash(&mut hasher);
             if append.client != Client::Any {
                 append.client.hash(&mut hasher);
             }
         }
         Operation::CreateTopic { name, .. }
+        | Operation::CreateQueue { name, .. }
+        | Operation::DeleteQueue { name }
         | Operation::DeleteTopic { name }
         | Operation::Trim { topic: name, .. } => {
             name.hash(&mut hasher);
@@ -132,6 +149,7 @@ pub(super) fn seal(
         made: BTreeMap::new(),
         wrote: Vec::new(),
         begins: !matches!(operation, Operation::PublishAdded(_)),
+        enqueues: matches!(operation, Operation::Enqueue(_)),
         begun: false,
         joined: BTreeSet::new(),
         heard,
@@ -179,6 +197,8 @@ pub(super) struct Decision<'a, 'd> {
     pub(super) wrote: Vec<(PartitionId, Header, Offset)>,
     /// Whether a transactional batch begins a transaction, and adds its partition.
     pub(super) begins: bool,
+    /// Whether it appends to queues, and to nothing else.
+    pub(super) enqueues: bool,
     /// This operation begins a transaction.
     pub(super) begun: bool,
     /// The partitions and positions that it adds to one.
@@ -195,6 +215,14 @@ impl Decision<'_, '_> {
                 topic,
                 settings,
             } => self.create_configured(name, topic, settings),
+            Operation::CreateQueue {
+                name,
+                group,
+                topic,
+                partitions,
+                settings,
+            } => self.create_queue(name, group, topic, partitions, settings),
+            Operation::DeleteQueue { name } => self.delete_queue(name),
             Operation::Trim {
                 topic,
                 partition,
@@ -202,15 +230,9 @@ impl Decision<'_, '_> {
             } => self.trim(topic, partition, before),
             Operation::DeleteTopic { name } => self.delete_topic(name),
             Operation::Transaction(operation) => self.transaction(*operation),
-            Operation::Publish(append) | Operation::PublishAdded(append) => {
-                let mut batches = append.batches.iter();
-                let of_producer = batches.any(|(_, batch)| batch.producer().is_some());
-                let bases = self.append(append)?;
-                Ok(match of_producer && self.wrote.is_empty() {
-                    true => Receipt::Repeated(bases),
-                    false => Receipt::Appended(vec![bases]),
-                })
-            }
+            Operation::Publish(append)
+            | Operation::PublishAdded(append)
+            | Operation::Enqueue(append) => self.publish(append),
             Operation::Commit {
                 group,
                 settled,
@@ -243,6 +265,7 @@ impl Decision<'_, '_> {
             } => self.join(group, topics, start),
             Operation::DeleteGroup { group } => {
                 let id = self.state.group_id(&group).ok_or(Refusal::UnknownGroup)?;
+                self.of_no_queue(id)?;
                 self.changes.push(Change::GroupDeleted { id });
                 Ok(Receipt::Done)
             }
@@ -254,7 +277,17 @@ impl Decision<'_, '_> {
         }
     }
 
-    fn topic(&self, name: &TopicName) -> Option<Topic> {
+    fn publish(&mut self, append: Append) -> Result<Receipt, Refusal> {
+        let mut batches = append.batches.iter();
+        let of_producer = batches.any(|(_, batch)| batch.producer().is_some());
+        let bases = self.append(append)?;
+        Ok(match of_producer && self.wrote.is_empty() {
+            true => Receipt::Repeated(bases),
+            false => Receipt::Appended(vec![bases]),
+        })
+    }
+
+    pub(super) fn topic(&self, name: &TopicName) -> Option<Topic> {
         let made = self.made.get(name).copied();
         made.or_else(|| self.state.topic(name))
     }
@@ -288,7 +321,7 @@ impl Decision<'_, '_> {
         Ok(Receipt::Topic(topic))
     }
 
-    fn create_topic(&mut self, name: TopicName, topic: Topic) -> Result<Topic, Refusal> {
+    pub(super) fn create_topic(&mut self, name: TopicName, topic: Topic) -> Result<Topic, Refusal> {
         if !(1..=TOPIC_PARTITIONS_MAX).contains(&topic.partitions) {
             return Err(Refusal::Partitions {
                 asked: topic.partitions,
@@ -322,12 +355,18 @@ impl Decision<'_, '_> {
     }
 
     fn delete_topic(&mut self, name: TopicName) -> Result<Receipt, Refusal> {
-        let topic = self.topic(&name).ok_or(Refusal::UnknownTopic(name))?;
+        let topic = self.topic(&name);
+        let topic = topic.ok_or_else(|| Refusal::UnknownTopic(name.clone()))?;
+        self.is_for(topic, name)?;
+        self.delete_partitions(topic);
+        Ok(Receipt::Topic(topic))
+    }
+
+    pub(super) fn delete_partitions(&mut self, topic: Topic) {
         for id in topic.partition_ids() {
             self.draft.delete_partition(id);
         }
         self.changes.push(Change::TopicDeleted { id: topic.id });
-        Ok(Receipt::Topic(topic))
     }
 
     fn trim(
@@ -336,7 +375,9 @@ impl Decision<'_, '_> {
         partition: Partition,
         before: Offset,
     ) -> Result<Receipt, Refusal> {
-        let found = self.topic(&topic).ok_or(Refusal::UnknownTopic(topic))?;
+        let found = self.topic(&topic);
+        let found = found.ok_or_else(|| Refusal::UnknownTopic(topic.clone()))?;
+        self.is_for(found, topic)?;
         let id = PartitionId {
             topic: found.id,
             partition,
@@ -359,8 +400,10 @@ impl Decision<'_, '_> {
             }
             Some(topic) => topic,
             None if append.create => self.create_topic(append.topic.clone(), append.route)?,
+            None if self.enqueues => return Err(Refusal::UnknownQueue(append.topic)),
             None => return Err(Refusal::UnknownTopic(append.topic)),
         };
+        self.is_for(topic, append.topic)?;
         let mut bases = Vec::with_capacity(append.batches.len());
         for (partition, batch) in append.batches {
             let id = PartitionId {
@@ -386,7 +429,9 @@ impl Decision<'_, '_> {
         if unsettled != range.start {
             return Err(Refusal::Stale);
         }
-        cursor.check(range.clone(), CursorBounds::default())?;
+        let kind = self.state.group(group).map(|group| group.kind);
+        let bounds = kind.unwrap_or(GroupKind::Native).bounds();
+        cursor.check(range.clone(), bounds)?;
         let size_bytes = self.state.group(group).map_or(0, GroupState::size_bytes);
         if size_bytes > GROUP_STATE_MAX_BYTES && range.start > cursor.position() {
             return Err(Refusal::GroupState {
@@ -408,8 +453,8 @@ impl Decision<'_, '_> {
         start: Start,
     ) -> Result<Receipt, Refusal> {
         let id = match self.state.group_id(&group) {
-            Some(id) => id,
-            None => self.create_group(group)?,
+            Some(id) => self.of_no_queue(id)?,
+            None => self.create_group(group, GroupKind::Native)?,
         };
         let mut joined = Vec::with_capacity(topics.len());
         let mut new_bytes = 0;
@@ -419,7 +464,10 @@ impl Decision<'_, '_> {
                 (Some(now), _) if now.partitions > joining.partitions_max => {
                     return Err(Refusal::Rerouted { topic: name, now });
                 }
-                (Some(topic), _) => topic,
+                (Some(topic), _) => {
+                    self.is_for(topic, name.clone())?;
+                    topic
+                }
                 (None, Some(topic)) => self.create_topic(name.clone(), topic)?,
                 (None, None) => return Err(Refusal::UnknownTopic(name)),
             };
@@ -462,17 +510,17 @@ impl Decision<'_, '_> {
         at.max(self.draft.earliest(partition).unwrap_or_default())
     }
 
-    pub(super) fn create_group(&mut self, name: GroupName) -> Result<GroupId, Refusal> {
+    pub(super) fn create_group(
+        &mut self,
+        name: GroupName,
+        kind: GroupKind,
+    ) -> Result<GroupId, Refusal> {
         if self.state.group_count() >= GROUPS_MAX {
             let (what, max) = ("groups", GROUPS_MAX);
             return Err(Refusal::TooMany { what, max });
         }
         let id = self.state.next_group();
-        self.changes.push(Change::GroupCreated {
-            id,
-            kind: GroupKind::Native,
-            name,
-        });
+        self.changes.push(Change::GroupCreated { id, kind, name });
         Ok(id)
     }
 
@@ -482,6 +530,7 @@ impl Decision<'_, '_> {
         partition: PartitionId,
         to: SeekTo,
     ) -> Result<Receipt, Refusal> {
+        self.of_no_queue(group)?;
         let mut cursor = self.cursor(group, partition)?.clone();
         let at = match to {
             SeekTo::Beginning => Offset(0),

@@ -11,7 +11,7 @@ use tidemill_log::batch::Marker;
 use super::effect::Change;
 use super::operation::{Receipt, Refusal};
 use super::seal::Decision;
-use super::state::{GroupId, GroupState};
+use super::state::{GroupId, GroupKind, GroupState};
 use super::transaction_effect::TransactionChange;
 use crate::limits::{
     ABORTED_MAX, GROUP_STATE_MAX_BYTES, TRANSACTION_PARTS_MAX, TRANSACTION_TIMEOUT_MAX,
@@ -238,8 +238,8 @@ impl Decision<'_, '_> {
         offsets: Vec<(PartitionId, Offset)>,
     ) -> Result<(), Refusal> {
         let id = match self.state.group_id(&group) {
-            Some(id) => id,
-            None => self.create_group(group)?,
+            Some(id) => self.of_no_queue(id)?,
+            None => self.create_group(group, GroupKind::Native)?,
         };
         for (partition, offset) in offsets {
             if self.draft.end(partition).is_none() {

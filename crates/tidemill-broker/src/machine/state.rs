@@ -13,6 +13,7 @@ use super::effect::Change;
 use super::producer_effect::ProducerChange;
 use super::transaction_effect::TransactionChange;
 use crate::producer::Producers;
+use crate::queue::QueueSettings;
 use crate::transaction::Transactions;
 
 /// The identity of a group: a group deleted and made again under its name has another one.
@@ -25,12 +26,28 @@ pub(crate) struct GroupId(pub(crate) u64);
 pub enum GroupKind {
     /// Members of this broker's own protocol, which share the work by key slots.
     Native,
+    /// A queue's: the broker itself is its one member.
+    Queue,
 }
 
 impl GroupKind {
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Native => 0,
+            Self::Queue => 4,
+        }
+    }
+
+    /// How much a position of such a group may hold. A queue's oldest message may stay unsettled
+    /// for ever while the others go on.
+    pub(crate) fn bounds(self) -> CursorBounds {
+        let bounds = CursorBounds::default();
+        match self {
+            Self::Native => bounds,
+            Self::Queue => CursorBounds {
+                window_max: u64::MAX,
+                ..bounds
+            },
         }
     }
 
@@ -40,7 +57,7 @@ impl GroupKind {
             1 => Err(reserved("Kafka classic")),
             2 => Err(reserved("Kafka consumer")),
             3 => Err(reserved("share")),
-            4 => Err(reserved("AMQP queue")),
+            4 => Ok(Self::Queue),
             _ => Err(format!("the group kind {number} is unknown")),
         }
     }
@@ -118,6 +135,14 @@ impl GroupState {
     }
 }
 
+/// What makes a topic a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueState {
+    /// The group that reads it, and nobody else.
+    pub(crate) group: GroupId,
+    pub(crate) settings: QueueSettings,
+}
+
 /// Topics, groups and positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -129,9 +154,22 @@ pub(crate) struct State {
     next_group: GroupId,
     pub(crate) producers: Producers,
     pub(crate) transactions: Transactions,
+    /// The topics that are queues.
+    pub(crate) queues: BTreeMap<TopicId, QueueState>,
 }
 
 impl State {
+    /// Whether a topic is a queue.
+    pub(crate) fn is_queue(&self, id: TopicId) -> bool {
+        self.queues.contains_key(&id)
+    }
+
+    /// The position of a queue's group in one of its partitions.
+    pub(crate) fn queue_cursor(&self, id: PartitionId) -> Option<&Cursor> {
+        let queue = self.queues.get(&id.topic)?;
+        self.group(queue.group)?.cursors.get(&id)
+    }
+
     pub(crate) fn topic(&self, name: &TopicName) -> Option<Topic> {
         self.topics.get(name).copied()
     }
@@ -221,6 +259,13 @@ impl State {
                     });
                 }
             }
+            Change::QueueSet {
+                id,
+                group,
+                settings,
+            } => {
+                self.queues.insert(id, QueueState { group, settings });
+            }
             Change::NextGroup { id } => self.next_group = self.next_group.max(id),
             Change::Producer(change) => self.apply_producer(change),
             Change::Transaction(change) => self.apply_transaction(change),
@@ -231,6 +276,7 @@ impl State {
         if let Some(name) = self.names.remove(&id) {
             self.topics.remove(&name);
         }
+        self.queues.remove(&id);
         self.producers.forget_topic(id);
         self.transactions.forget_topic(id);
         let reads = |group: &&mut Arc<GroupState>| group.reads(id);
@@ -305,10 +351,15 @@ impl State {
         let next = Change::NextGroup {
             id: self.next_group,
         };
+        let queues = self.queues.into_iter().map(|(id, queue)| Change::QueueSet {
+            id,
+            group: queue.group,
+            settings: queue.settings,
+        });
         let producers = self.producers.into_changes().map(Change::Producer);
         let transactions = self.transactions.into_changes().map(Change::Transaction);
         let first = std::iter::once(next).chain(topics);
-        let first = first.chain(groups).chain(producers);
+        let first = first.chain(groups).chain(queues).chain(producers);
         first.chain(transactions)
     }
 }

@@ -188,6 +188,9 @@ async fn all_bounds(
         let found = topics.find(|bounds| bounds.topic == *topic);
         return Ok(found.map(|bounds| bounds.partitions));
     };
+    if broker.is_queue(topic) {
+        return Err(FetchError::IsQueue(topic.clone()));
+    }
     let bounds = |partition: PartitionInfo| PartitionBounds {
         partition: partition.partition,
         earliest: partition.earliest,

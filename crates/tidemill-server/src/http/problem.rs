@@ -9,7 +9,7 @@ use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tidemill_broker::{GroupError, TopicError};
+use tidemill_broker::{GroupError, QueueError, TopicError};
 use tidemill_core::error::Unavailable;
 use tidemill_core::{FetchError, InvalidEvent, InvalidName, Partition, PublishError, TopicName};
 
@@ -58,6 +58,10 @@ pub(crate) enum Kind {
     BodyTimeout,
     /// What is to be created exists already.
     Conflict,
+    /// It is a queue and this is a door for topics, or the other way round.
+    Mismatch,
+    /// The lease is over.
+    StaleLease,
     /// The group has members.
     GroupInUse,
     /// The offset is outside of what is kept.
@@ -78,6 +82,8 @@ pub(crate) enum Kind {
     UnknownPartition,
     /// No such group.
     UnknownGroup,
+    /// No such queue.
+    UnknownQueue,
     /// A bound of the broker would be passed.
     Limit,
     /// This server has no broker of its own behind it.
@@ -105,12 +111,14 @@ impl Kind {
             Self::UpgradeRequired => S::UPGRADE_REQUIRED,
             Self::ForeignOrigin => S::FORBIDDEN,
             Self::ForeignHost => S::MISDIRECTED_REQUEST,
-            Self::NotFound | Self::UnknownTopic | Self::UnknownPartition | Self::UnknownGroup => {
-                S::NOT_FOUND
-            }
+            Self::NotFound
+            | Self::UnknownTopic
+            | Self::UnknownPartition
+            | Self::UnknownGroup
+            | Self::UnknownQueue => S::NOT_FOUND,
             Self::MethodNotAllowed => S::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => S::REQUEST_TIMEOUT,
-            Self::Conflict | Self::GroupInUse => S::CONFLICT,
+            Self::Conflict | Self::GroupInUse | Self::Mismatch | Self::StaleLease => S::CONFLICT,
             Self::OffsetOutOfRange => S::RANGE_NOT_SATISFIABLE,
             Self::TooLarge => S::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => S::UNSUPPORTED_MEDIA_TYPE,
@@ -137,6 +145,8 @@ impl Kind {
             Self::MethodNotAllowed => ("method-not-allowed", "The path has other methods"),
             Self::BodyTimeout => ("body-timeout", "The body did not arrive in time"),
             Self::Conflict => ("conflict", "It exists already"),
+            Self::Mismatch => ("wrong-kind", "A queue is no topic, and a topic no queue"),
+            Self::StaleLease => ("stale-lease", "The lease is over"),
             Self::GroupInUse => ("group-in-use", "The group has members"),
             Self::OffsetOutOfRange => (
                 "offset-out-of-range",
@@ -151,6 +161,7 @@ impl Kind {
             Self::InvalidName => ("invalid-name", "Not a valid name"),
             Self::UnknownTopic => ("unknown-topic", "No such topic"),
             Self::UnknownPartition => ("unknown-partition", "No such partition"),
+            Self::UnknownQueue => ("unknown-queue", "No such queue"),
             Self::UnknownGroup => ("unknown-group", "No such group"),
             Self::Limit => ("limit", "A bound would be passed"),
             Self::NotSupported => ("not-supported", "This server cannot do that"),
@@ -256,6 +267,15 @@ impl Problem {
         Self::new(Kind::UnknownTopic, detail)
     }
 
+    /// A door for topics was asked for a queue.
+    pub(crate) fn is_queue(queue: &TopicName) -> Self {
+        let detail = format!(
+            "{queue} is a queue, no topic; POST /v1/queues/{queue}/enqueue and /dequeue, and \
+             GET /v1/queues/{queue} instead"
+        );
+        Self::new(Kind::Mismatch, detail)
+    }
+
     /// The same call may succeed a little later.
     #[must_use]
     pub(crate) fn retry_later(mut self) -> Self {
@@ -321,6 +341,7 @@ impl From<PublishError> for Problem {
                 );
                 Self::new(Kind::UnknownTopic, detail)
             }
+            PublishError::IsQueue(queue) => Self::is_queue(&queue),
             PublishError::Invalid(invalid) => Self::new(Kind::InvalidEvent, invalid.to_string()),
             PublishError::TooLarge { .. } => Self::new(Kind::TooLarge, text),
             PublishError::Unavailable(why) => why.into(),
@@ -335,6 +356,7 @@ impl From<FetchError> for Problem {
         let text = error.to_string();
         match error {
             FetchError::UnknownTopic(topic) => Self::unknown_topic(&topic),
+            FetchError::IsQueue(queue) => Self::is_queue(&queue),
             FetchError::UnknownPartition { .. } => Self::new(Kind::UnknownPartition, text),
             FetchError::OutOfRange { .. } => Self::new(Kind::OffsetOutOfRange, text),
             FetchError::Damaged { .. } => Self::new(Kind::Damaged, text),
@@ -350,6 +372,7 @@ impl From<TopicError> for Problem {
         match error {
             TopicError::Exists(_) => Self::new(Kind::Conflict, text),
             TopicError::Unknown(topic) => Self::unknown_topic(&topic),
+            TopicError::IsQueue(queue) => Self::is_queue(&queue),
             TopicError::UnknownPartition { .. } => Self::new(Kind::UnknownPartition, text),
             TopicError::BeyondEnd { .. } => Self::new(Kind::OffsetOutOfRange, text),
             TopicError::Limit(_) => Self::new(Kind::Limit, text),
@@ -373,10 +396,40 @@ impl From<GroupError> for Problem {
             GroupError::InUse { .. } => {
                 Self::new(Kind::GroupInUse, format!("{text}, with ?force=true"))
             }
+            GroupError::OfQueue(_) => Self::new(Kind::Mismatch, text),
             GroupError::NotRead { .. } => Self::new(Kind::UnknownPartition, text),
             GroupError::Unavailable(why) => why.into(),
             GroupError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
             GroupError::Other(_) => Self::new(Kind::Internal, text),
+        }
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        let text = error.to_string();
+        match error {
+            QueueError::Unknown(queue) => {
+                let detail = format!(
+                    "unknown queue {queue}; GET /v1/queues lists those there are, and POST \
+                     /v1/queues creates one"
+                );
+                Self::new(Kind::UnknownQueue, detail)
+            }
+            QueueError::Exists(_) | QueueError::GroupExists(_) => Self::new(Kind::Conflict, text),
+            QueueError::IsTopic(topic) => {
+                let detail = format!(
+                    "{topic} is a topic, no queue; POST and GET /v1/topics/{topic}/events instead"
+                );
+                Self::new(Kind::Mismatch, detail)
+            }
+            QueueError::Stale(_) => Self::new(Kind::StaleLease, text),
+            QueueError::Limit(_) => Self::new(Kind::Limit, text),
+            QueueError::Publish(why) => why.into(),
+            QueueError::Full(_) => Self::new(Kind::Overloaded, text).retry_later(),
+            QueueError::Unavailable(why) => why.into(),
+            QueueError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
+            QueueError::Other(_) => Self::new(Kind::Internal, text),
         }
     }
 }

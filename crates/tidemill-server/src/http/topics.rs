@@ -90,6 +90,7 @@ async fn show(
     Query::parse(query.as_deref(), &[])?;
     let name = TopicName::new(name)?;
     let found = match &app.broker {
+        Some(broker) if broker.is_queue(&name) => return Err(Problem::is_queue(&name)),
         Some(broker) => broker.topic(&name).map(Topic::Broker),
         None => {
             let mut topics = app.bus.topics().await?.into_iter();

@@ -1,0 +1,138 @@
+//! Queues for those who run the broker: create, list, show, delete.
+
+use tidemill_core::{GroupName, TopicId, TopicName};
+use tidemill_log::{Cleanup, PartitionSettings};
+use uuid::Uuid;
+
+use super::QueueError;
+use super::info::{CreateQueue, QueueInfo};
+use super::live::Live;
+use super::peek::disk_info;
+use super::settings::QueueSettings;
+use crate::broker::Broker;
+use crate::limits::QUEUE_SEGMENT_BYTES;
+use crate::machine::{Operation, Receipt, Topic};
+
+/// The group that reads a queue has its name.
+fn group_of(name: &TopicName) -> Result<GroupName, QueueError> {
+    GroupName::new(name.as_str().to_owned()).map_err(|error| QueueError::Limit(error.to_string()))
+}
+
+impl Broker {
+    /// Makes a queue. Resolves when that is durable, unless it is kept in memory alone.
+    ///
+    /// # Errors
+    /// [`QueueError::Exists`] where a queue or a topic has the name, [`QueueError::GroupExists`]
+    /// where a group has it, and [`QueueError::Limit`].
+    pub async fn create_queue(
+        &self,
+        name: TopicName,
+        how: CreateQueue,
+    ) -> Result<QueueInfo, QueueError> {
+        let settings = how.settings.checked()?;
+        if how.transient {
+            self.create_transient(name.clone(), settings)?;
+        } else {
+            self.create_durable(name.clone(), settings).await?;
+        }
+        Ok(self.queue(&name)?.info().await)
+    }
+
+    async fn create_durable(
+        &self,
+        name: TopicName,
+        settings: QueueSettings,
+    ) -> Result<(), QueueError> {
+        if self.inner.queues.in_memory(&name) {
+            return Err(QueueError::Exists(name));
+        }
+        let mut partitions = PartitionSettings::default();
+        partitions.cleanup = Cleanup::Settled;
+        partitions.segment_bytes = Some(QUEUE_SEGMENT_BYTES);
+        let operation = Operation::CreateQueue {
+            group: group_of(&name)?,
+            name,
+            topic: Topic {
+                id: TopicId(Uuid::now_v7()),
+                partitions: 1,
+            },
+            partitions,
+            settings,
+        };
+        self.inner.submit(operation).await?;
+        Ok(())
+    }
+
+    fn create_transient(&self, name: TopicName, settings: QueueSettings) -> Result<(), QueueError> {
+        let taken = || self.inner.durable.catalog().topic(&name).is_some();
+        if taken() {
+            return Err(QueueError::Exists(name));
+        }
+        let group = group_of(&name)?;
+        if self.inner.durable.state().group_id(&group).is_some() {
+            return Err(QueueError::GroupExists(group));
+        }
+        let live = Live::in_memory(name.clone(), group, settings);
+        self.inner.queues.insert(live)?;
+        if taken() {
+            // A topic was made meanwhile.
+            self.inner.queues.remove(&name);
+            return Err(QueueError::Exists(name));
+        }
+        Ok(())
+    }
+
+    /// Deletes a queue with all its messages, those in flight included; its dead letters stay.
+    /// Whoever waits for it is told. Resolves when that is durable.
+    ///
+    /// # Errors
+    /// [`QueueError::Unknown`], and [`QueueError::IsTopic`] where it is none.
+    pub async fn delete_queue(&self, name: &TopicName) -> Result<(), QueueError> {
+        if self.inner.queues.in_memory(name) {
+            self.inner.queues.remove(name);
+            return Ok(());
+        }
+        let catalog = self.inner.durable.catalog();
+        let topic = catalog.topic(name);
+        if topic.is_some_and(|topic| !catalog.is_queue(topic.id)) {
+            return Err(QueueError::IsTopic(name.clone()));
+        }
+        let operation = Operation::DeleteQueue { name: name.clone() };
+        if let Receipt::Topic(topic) = self.inner.submit(operation).await? {
+            let group = self.inner.groups().remove(&group_of(name)?);
+            if let Some(group) = group {
+                group.group_gone();
+            }
+            self.inner.listening.forget(|id, _| id.topic != topic.id);
+            self.inner.queues.remove(name);
+        }
+        Ok(())
+    }
+
+    /// The queues, sorted by name.
+    pub async fn queues(&self) -> Vec<QueueInfo> {
+        let catalog = self.inner.durable.catalog();
+        let mut all = Vec::new();
+        for (name, topic) in catalog
+            .iter()
+            .filter(|(_, topic)| catalog.is_queue(topic.id))
+        {
+            all.push(disk_info(&self.inner, name, topic).await);
+        }
+        for name in self.inner.queues.transient_names() {
+            if let Ok(queue) = self.queue(&name) {
+                all.push(queue.info().await);
+            }
+        }
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Whether a queue has this name.
+    #[must_use]
+    pub fn is_queue(&self, name: &TopicName) -> bool {
+        let catalog = self.inner.durable.catalog();
+        let topic = catalog.topic(name);
+        topic.is_some_and(|topic| catalog.is_queue(topic.id)) || self.inner.queues.in_memory(name)
+    }
+}

@@ -1,0 +1,209 @@
+//! The messages of a queue that is kept in memory alone. Pure but for the memory that it takes
+//! from the broker's budget; it may not know leases, or who waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemill_core::budget::{Budget, Class, Share};
+use tidemill_core::{Event, Offset};
+
+use super::info::QueueMessage;
+use crate::limits::{EVENT_MEMORY_BYTES, QUEUE_IN_FLIGHT_MAX};
+
+/// One message.
+#[derive(Debug)]
+struct Message {
+    event: Arc<Event>,
+    /// How many times it was given out.
+    deliveries: u32,
+    /// When it came, in milliseconds since 1970.
+    came_ms: i64,
+    share: Share,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct MemoryStore {
+    ready: BTreeMap<Offset, Message>,
+    held: BTreeMap<Offset, Message>,
+    next: Offset,
+    /// What it has of the budget.
+    bytes: usize,
+}
+
+/// There is no room for so many bytes more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoRoom(pub(super) usize);
+
+impl MemoryStore {
+    /// Takes all of these, or none. Answers the first one's offset.
+    pub(super) fn push(
+        &mut self,
+        budget: &Budget,
+        events: Vec<Event>,
+        now_ms: i64,
+    ) -> Result<Offset, NoRoom> {
+        let bytes = |event: &Event| event.size_bytes() + EVENT_MEMORY_BYTES;
+        let mut messages = Vec::with_capacity(events.len());
+        for event in &events {
+            let share = budget.take(Class::Queues, bytes(event));
+            let Some(share) = share else {
+                return Err(NoRoom(events.iter().map(bytes).sum()));
+            };
+            messages.push(Message {
+                // It is kept for long, and came with others.
+                event: Arc::new(event.detached()),
+                deliveries: 0,
+                came_ms: now_ms,
+                share,
+            });
+        }
+        let first = self.next;
+        for message in messages {
+            self.bytes += message.share.bytes();
+            self.ready.insert(self.next, message);
+            self.next = self.next.next();
+        }
+        Ok(first)
+    }
+
+    /// Gives out up to `max` messages, oldest first, each with how many times it was given out.
+    pub(super) fn take(&mut self, max: usize) -> Vec<(QueueMessage, u32)> {
+        let max = max.min(QUEUE_IN_FLIGHT_MAX.saturating_sub(self.held.len()));
+        let mut taken = Vec::with_capacity(max.min(self.ready.len()));
+        while taken.len() < max
+            && let Some((offset, mut message)) = self.ready.pop_first()
+        {
+            message.deliveries = message.deliveries.saturating_add(1);
+            taken.push((shown(offset, &message), message.deliveries));
+            self.held.insert(offset, message);
+        }
+        taken
+    }
+
+    /// One that was given out is done with.
+    pub(super) fn settle(&mut self, offset: Offset) -> Option<Arc<Event>> {
+        let message = self.held.remove(&offset)?;
+        self.bytes -= message.share.bytes();
+        Some(message.event)
+    }
+
+    /// One that was given out waits again, at its old place.
+    pub(super) fn give_back(&mut self, offset: Offset) {
+        if let Some(message) = self.held.remove(&offset) {
+            self.ready.insert(offset, message);
+        }
+    }
+
+    /// The event of one that was given out.
+    pub(super) fn held(&self, offset: Offset) -> Option<Arc<Event>> {
+        self.held.get(&offset).map(|message| message.event.clone())
+    }
+
+    /// The oldest messages that nobody has.
+    pub(super) fn peek(&self, max: usize) -> Vec<QueueMessage> {
+        let oldest = self.ready.iter().take(max);
+        oldest
+            .map(|(offset, message)| shown(*offset, message))
+            .collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.held.len()
+    }
+
+    /// When the oldest one came.
+    pub(super) fn oldest_ms(&self) -> Option<i64> {
+        let first = |messages: &BTreeMap<Offset, Message>| {
+            let (offset, message) = messages.first_key_value()?;
+            Some((*offset, message.came_ms))
+        };
+        let oldest = first(&self.ready).into_iter().chain(first(&self.held));
+        oldest.min().map(|(_, came_ms)| came_ms)
+    }
+
+    /// Bytes that it has of the budget.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn shown(offset: Offset, message: &Message) -> QueueMessage {
+    QueueMessage {
+        offset,
+        event: Arc::clone(&message.event),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::limits::MEMORY_MIN_BYTES;
+    use tidemill_core::{EventId, EventType, Source};
+
+    use super::*;
+
+    fn events(count: usize, bytes: usize) -> Vec<Event> {
+        let event = |number: usize| {
+            let id = EventId::new(number.to_string()).unwrap();
+            let source = Source::new("/test").unwrap();
+            let builder = Event::builder(id, source, EventType::new("made").unwrap());
+            builder
+                .data("text/plain", vec![b'x'; bytes])
+                .build()
+                .unwrap()
+        };
+        (0..count).map(event).collect()
+    }
+
+    fn offsets(taken: &[(QueueMessage, u32)]) -> Vec<(u64, u32)> {
+        let offset = |(message, deliveries): &(QueueMessage, u32)| (message.offset.0, *deliveries);
+        taken.iter().map(offset).collect()
+    }
+
+    #[test]
+    fn what_comes_back_goes_to_its_old_place_and_is_counted() {
+        let (mut store, budget) = (MemoryStore::default(), Budget::default());
+        assert_eq!(store.push(&budget, events(4, 1), 10), Ok(Offset(0)));
+        assert_eq!(offsets(&store.take(3)), [(0, 1), (1, 1), (2, 1)]);
+        store.give_back(Offset(1));
+        assert_eq!(store.push(&budget, events(1, 1), 20), Ok(Offset(4)));
+        assert_eq!(store.peek(9).len(), 3);
+        assert_eq!((store.len(), store.oldest_ms()), (5, Some(10)));
+        assert_eq!(offsets(&store.take(9)), [(1, 2), (3, 1), (4, 1)]);
+        for offset in 0..5 {
+            assert!(store.settle(Offset(offset)).is_some());
+            assert!(store.settle(Offset(offset)).is_none(), "once");
+            store.give_back(Offset(offset));
+        }
+        assert_eq!(
+            (store.len(), store.bytes(), store.oldest_ms()),
+            (0, 0, None)
+        );
+        assert_eq!(budget.used(Class::Queues), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_whole_and_what_is_settled_makes_room() {
+        let (mut store, budget) = (MemoryStore::default(), Budget::new(MEMORY_MIN_BYTES));
+        let piece = budget.max(Class::Queues) / 4;
+        store.push(&budget, events(2, piece), 0).unwrap();
+        let before = (store.len(), budget.used(Class::Queues));
+        assert!(store.push(&budget, events(3, piece), 0).is_err());
+        assert_eq!((store.len(), budget.used(Class::Queues)), before);
+        store.take(1);
+        store.settle(Offset(0));
+        assert_eq!(store.push(&budget, events(2, piece), 0), Ok(Offset(2)));
+    }
+
+    #[test]
+    fn no_more_is_in_flight_than_may_be() {
+        let (mut store, budget) = (MemoryStore::default(), Budget::default());
+        store
+            .push(&budget, events(QUEUE_IN_FLIGHT_MAX + 1, 0), 0)
+            .unwrap();
+        assert_eq!(store.take(usize::MAX).len(), QUEUE_IN_FLIGHT_MAX);
+        assert_eq!(store.take(1).len(), 0);
+        store.settle(Offset(7));
+        assert_eq!(store.take(2).len(), 1);
+    }
+}

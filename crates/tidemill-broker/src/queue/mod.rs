@@ -1,0 +1,25 @@
+//! Queues: a message is enqueued once, dequeued by one taker at a time under a lease, and
+//! acknowledged or given back.
+//!
+//! A queue on disk is a topic with one group, whose one member is the broker itself; a queue in
+//! memory is a map. Leases are the same for both, and end with the process.
+//!
+//! This room may not know tokens' meaning to a door, HTTP, or files.
+
+mod admin;
+mod error;
+mod handle;
+mod info;
+mod leases;
+mod live;
+mod memory;
+mod peek;
+mod settings;
+mod store;
+
+pub use self::error::QueueError;
+pub use self::handle::{Dequeue, Queue};
+pub use self::info::{CreateQueue, Dequeued, QueueInfo, QueueMessage};
+pub use self::leases::{InvalidLease, LeaseId};
+pub(crate) use self::live::Queues;
+pub use self::settings::QueueSettings;
