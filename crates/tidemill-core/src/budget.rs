@@ -362,6 +362,7 @@ mod tests {
             Class::Writes,
             Class::Settlements,
             Class::Reads,
+            Class::Queues,
             Class::Requests,
         ] {
             let own = class.parts().0 * budget.limit() / PARTS;

@@ -156,6 +156,12 @@ impl Group {
         Some((flow.cursor.clone(), in_flight.collect()))
     }
 
+    /// Whether something is being read from the disk that may be for somebody.
+    pub(crate) fn is_reading(&self) -> bool {
+        let locked = self.locked();
+        locked.core.flows.iter().any(|flow| flow.reading)
+    }
+
     fn locked(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -256,7 +262,13 @@ impl Group {
         if let Some((read, stable, held)) = self.look(inner, &plan, held, Some(member)) {
             add(&inner.counters.disk_reads, 1);
             let (group, inner) = (Arc::clone(self), Arc::clone(inner));
-            let run = move || group.read_disk(&inner, plan, read, stable, held);
+            let run = move || {
+                group.read_disk(&inner, plan, read, stable, held);
+                // Also where nothing came of it: somebody may wait for just that.
+                let mut locked = group.locked();
+                locked.core.wake_readers(plan.flow);
+                locked.wake(None);
+            };
             tokio::task::spawn_blocking(run);
         }
     }

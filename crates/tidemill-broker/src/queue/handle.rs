@@ -19,7 +19,9 @@ use super::memory::NoRoom;
 use super::store::{Given, Look, locked};
 use crate::broker::{Broker, Inner};
 use crate::encode::{Sorted, too_large};
-use crate::limits::{DEQUEUE_MAX_MESSAGES, LEASE_MAX, LEASES_AT_ONCE, PUBLISH_MAX_EVENTS};
+use crate::limits::{
+    DEQUEUE_MAX_MESSAGES, DISK_WAIT, LEASE_MAX, LEASES_AT_ONCE, PUBLISH_MAX_EVENTS,
+};
 use crate::machine::{Append, Client, Operation, Receipt};
 use crate::metrics::add;
 
@@ -185,7 +187,8 @@ impl Queue {
     pub async fn dequeue(&self, how: Dequeue) -> Result<Vec<Dequeued>, QueueError> {
         let (inner, live) = self.parts();
         let lease_for = self.checked(&how)?;
-        let deadline = Instant::now().checked_add(how.wait);
+        let begun = Instant::now();
+        let deadline = begun.checked_add(how.wait);
         let pass_on = PassOn(&live.notify);
         loop {
             let waiting = live.notify.notified();
@@ -211,11 +214,16 @@ impl Queue {
                 }
             };
             let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            // What is there and has to come from the disk, or needs memory first, is waited for in
+            // any case.
+            let comes = due.is_some() || live.is_reading();
+            let reads = comes.then(|| begun + DISK_WAIT);
+            let until = deadline.map(|deadline| reads.map_or(deadline, |r| r.max(deadline)));
+            if until.is_some_and(|until| until <= now) {
                 return Ok(Vec::new());
             }
             let due = due.map(|due| now + due.saturating_sub(inner.now()));
-            match deadline.into_iter().chain(due).min() {
+            match until.into_iter().chain(due).min() {
                 // In time or too late: look once more.
                 Some(until) => drop(tokio::time::timeout_at(until, waiting).await),
                 None => waiting.await,

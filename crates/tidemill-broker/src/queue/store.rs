@@ -87,6 +87,11 @@ impl Live {
         }
     }
 
+    /// Whether messages are being read from the disk.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(&self.store, Store::Disk { group, .. } if group.is_reading())
+    }
+
     /// A message is done with; resolves when that is durable, where the queue is.
     pub(super) async fn settle(&self, inner: &Arc<Inner>, held: &Held) -> Result<(), QueueError> {
         match (&self.store, held) {
