@@ -6,11 +6,15 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use support::{Folder, event, events, group, topic};
+use support::{Folder, event, events, group, join, topic};
 use tidemill_broker::{
-    Broker, CreateQueue, Dequeue, Dequeued, LeaseId, Queue, QueueError, QueueSettings,
+    Broker, CreateQueue, CreateTopic, Dequeue, Dequeued, GroupError, LeaseId, Queue, QueueError,
+    QueueSettings, SeekTo, TopicError,
 };
-use tidemill_core::{Event, Fetch, Offset, Partition};
+use tidemill_core::{
+    Event, Fetch, FetchError, Offset, Order, Partition, PublishError, Start, SubscribeError,
+    Subscription, TopicName,
+};
 use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -487,10 +491,6 @@ async fn the_disk_comes_back_although_the_oldest_message_stays_in_flight() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_and_queues_share_their_names_and_not_their_doors() {
-    use support::join;
-    use tidemill_broker::{CreateTopic, GroupError, SeekTo, TopicError};
-    use tidemill_core::{FetchError, Order, PublishError, Start, SubscribeError, Subscription};
-
     for (queue, broker, _folder) in each(QueueSettings::default()).await {
         let name = queue.name().clone();
         let bus = broker.bus();
@@ -517,69 +517,76 @@ async fn topics_and_queues_share_their_names_and_not_their_doors() {
         let twice = broker.create_queue(name.clone(), how).await.unwrap_err();
         assert_eq!(twice, QueueError::Exists(name.clone()));
         assert!(broker.is_queue(&name) && broker.topic(&name).is_none());
-        if queue.info().await.transient {
-            continue;
+        if !queue.info().await.transient {
+            topics_doors_refuse(&broker, &name).await;
+            groups_are_told_apart(&broker, &name).await;
+            broker.delete_queue(&name).await.unwrap();
+            let again = broker.delete_queue(&name).await.unwrap_err();
+            assert_eq!(again, QueueError::Unknown(name.clone()));
+            let how = CreateTopic::default();
+            broker.create_topic(name, how).await.unwrap();
         }
-        let subscription = Subscription {
-            topics: vec![name.clone()],
-            group: group("g"),
-            order: Order::PerKey,
-            start: Start::Beginning,
-        };
-        let joined = bus.subscribe(subscription).await.err().unwrap();
-        assert_eq!(joined, SubscribeError::IsQueue(name.clone()));
-        assert_eq!(
-            broker.delete_topic(&name).await,
-            Err(TopicError::IsQueue(name.clone()))
-        );
-        let trimmed = broker.trim_topic(&name, Partition(0), Offset(0)).await;
-        assert_eq!(trimmed, Err(TopicError::IsQueue(name.clone())));
-        let of = group(name.as_str());
-        assert_eq!(
-            broker.delete_group(&of).await,
-            Err(GroupError::OfQueue(of.clone()))
-        );
-        let sought = broker.seek(&of, &name, Partition(0), SeekTo::End).await;
-        assert_eq!(sought, Err(GroupError::OfQueue(of)));
-        // Its group is no group of topics, and takes the name of none.
-        bus.publish(topic("plain"), events(0, 1)).await.unwrap();
-        let subscription = Subscription {
-            topics: vec![topic("plain")],
-            group: group(name.as_str()),
-            order: Order::PerKey,
-            start: Start::Beginning,
-        };
-        let joined = bus.subscribe(subscription).await.err().unwrap();
-        assert!(
-            matches!(joined, SubscribeError::GroupConflict { .. }),
-            "{joined}"
-        );
-        let member = join(&broker, "taken", "plain", Order::PerKey).await;
-        for transient in [true, false] {
-            let how = CreateQueue {
-                transient,
-                ..CreateQueue::default()
-            };
-            let clash = broker.create_queue(topic("taken"), how).await.unwrap_err();
-            assert_eq!(clash, QueueError::GroupExists(group("taken")));
-            let clash = broker.create_queue(topic("plain"), how).await.unwrap_err();
-            assert_eq!(clash, QueueError::Exists(topic("plain")));
-        }
-        drop(member);
-        let opened = broker.queue(&topic("plain")).unwrap_err();
-        assert_eq!(opened, QueueError::IsTopic(topic("plain")));
-        let deleted = broker.delete_queue(&topic("plain")).await.unwrap_err();
-        assert_eq!(deleted, QueueError::IsTopic(topic("plain")));
-        assert_eq!(broker.topics().len(), 1);
-        assert_eq!(broker.groups().len(), 1);
-        broker.delete_queue(&name).await.unwrap();
-        let again = broker.delete_queue(&name).await.unwrap_err();
-        assert_eq!(again, QueueError::Unknown(name.clone()));
-        broker
-            .create_topic(name, CreateTopic::default())
-            .await
-            .unwrap();
     }
+}
+
+async fn topics_doors_refuse(broker: &Broker, name: &TopicName) {
+    let bus = broker.bus();
+    let subscription = Subscription {
+        topics: vec![name.clone()],
+        group: group("g"),
+        order: Order::PerKey,
+        start: Start::Beginning,
+    };
+    let joined = bus.subscribe(subscription).await.err().unwrap();
+    assert_eq!(joined, SubscribeError::IsQueue(name.clone()));
+    assert_eq!(
+        broker.delete_topic(name).await,
+        Err(TopicError::IsQueue(name.clone()))
+    );
+    let trimmed = broker.trim_topic(name, Partition(0), Offset(0)).await;
+    assert_eq!(trimmed, Err(TopicError::IsQueue(name.clone())));
+    let of = group(name.as_str());
+    assert_eq!(
+        broker.delete_group(&of).await,
+        Err(GroupError::OfQueue(of.clone()))
+    );
+    let sought = broker.seek(&of, name, Partition(0), SeekTo::End).await;
+    assert_eq!(sought, Err(GroupError::OfQueue(of)));
+}
+
+async fn groups_are_told_apart(broker: &Broker, name: &TopicName) {
+    let bus = broker.bus();
+    // Its group is no group of topics, and takes the name of none.
+    bus.publish(topic("plain"), events(0, 1)).await.unwrap();
+    let subscription = Subscription {
+        topics: vec![topic("plain")],
+        group: group(name.as_str()),
+        order: Order::PerKey,
+        start: Start::Beginning,
+    };
+    let joined = bus.subscribe(subscription).await.err().unwrap();
+    assert!(
+        matches!(joined, SubscribeError::GroupConflict { .. }),
+        "{joined}"
+    );
+    let member = join(broker, "taken", "plain", Order::PerKey).await;
+    for transient in [true, false] {
+        let how = CreateQueue {
+            transient,
+            ..CreateQueue::default()
+        };
+        let clash = broker.create_queue(topic("taken"), how).await.unwrap_err();
+        assert_eq!(clash, QueueError::GroupExists(group("taken")));
+        let clash = broker.create_queue(topic("plain"), how).await.unwrap_err();
+        assert_eq!(clash, QueueError::Exists(topic("plain")));
+    }
+    drop(member);
+    let opened = broker.queue(&topic("plain")).unwrap_err();
+    assert_eq!(opened, QueueError::IsTopic(topic("plain")));
+    let deleted = broker.delete_queue(&topic("plain")).await.unwrap_err();
+    assert_eq!(deleted, QueueError::IsTopic(topic("plain")));
+    assert_eq!(broker.topics().len(), 1);
+    assert_eq!(broker.groups().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
