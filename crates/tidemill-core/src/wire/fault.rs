@@ -29,6 +29,8 @@ pub enum Fault {
     Limit { why: String },
     /// The topic is not there, and is not made by its first use.
     UnknownTopic { topic: TopicName },
+    /// It is a queue, and frames are about topics.
+    IsQueue { topic: TopicName },
     /// The topic has fewer partitions.
     UnknownPartition {
         topic: TopicName,
@@ -108,6 +110,7 @@ impl Fault {
     pub fn into_publish(self) -> PublishError {
         match self {
             Self::UnknownTopic { topic } => PublishError::UnknownTopic(topic),
+            Self::IsQueue { topic } => PublishError::IsQueue(topic),
             Self::InvalidEvent { why } => PublishError::Invalid(InvalidEvent::Malformed(why)),
             Self::TooLarge {
                 size_bytes,
@@ -142,6 +145,7 @@ impl Fault {
     pub fn into_subscribe(self) -> SubscribeError {
         match self {
             Self::UnknownTopic { topic } => SubscribeError::UnknownTopic(topic),
+            Self::IsQueue { topic } => SubscribeError::IsQueue(topic),
             Self::GroupConflict { group, why } => SubscribeError::GroupConflict { group, why },
             other => match other.unavailable() {
                 Ok(why) => SubscribeError::Unavailable(why),
@@ -194,6 +198,7 @@ impl Fault {
     pub fn into_fetch(self) -> FetchError {
         match self {
             Self::UnknownTopic { topic } => FetchError::UnknownTopic(topic),
+            Self::IsQueue { topic } => FetchError::IsQueue(topic),
             Self::UnknownPartition {
                 topic,
                 partition,
@@ -244,6 +249,7 @@ impl Fault {
     pub fn of_fetch(topic: &TopicName, partition: Partition, error: FetchError) -> Self {
         match error {
             FetchError::UnknownTopic(topic) => Self::UnknownTopic { topic },
+            FetchError::IsQueue(topic) => Self::IsQueue { topic },
             FetchError::UnknownPartition {
                 topic,
                 partition,
@@ -306,6 +312,7 @@ impl From<PublishError> for Fault {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::UnknownTopic(topic) => Self::UnknownTopic { topic },
+            PublishError::IsQueue(topic) => Self::IsQueue { topic },
             PublishError::Invalid(why) => why.into(),
             PublishError::TooLarge {
                 size_bytes,
@@ -340,6 +347,7 @@ impl From<SubscribeError> for Fault {
     fn from(error: SubscribeError) -> Self {
         match error {
             SubscribeError::UnknownTopic(topic) => Self::UnknownTopic { topic },
+            SubscribeError::IsQueue(topic) => Self::IsQueue { topic },
             SubscribeError::Unsupported { need, why } => Self::Unsupported {
                 need: need.to_owned(),
                 why,
