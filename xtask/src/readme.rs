@@ -23,7 +23,8 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     let place = Place::new(root, "target/readme")?;
     let demo = command(&text, "demo")?;
     let data = place.folder.join("demo").display().to_string();
-    let ports = ["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+    let mut ports = vec!["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+    ports.extend(["--messages", "127.0.0.1:0"]);
     let ended = place.output(
         &demo,
         &[&["--for", "5s", "--data", &data], &ports[..]].concat(),

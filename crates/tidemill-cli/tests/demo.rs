@@ -10,7 +10,14 @@ use std::path::Path;
 use serde_json::Value;
 use support::{Running, run, tidemill};
 
-const ANY_PORT: [&str; 4] = ["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+const ANY_PORT: [&str; 6] = [
+    "--http",
+    "127.0.0.1:0",
+    "--shop",
+    "127.0.0.1:0",
+    "--messages",
+    "127.0.0.1:0",
+];
 
 /// The shop's synthetic file.
 const SMALL_FILE: &str = concat!(
@@ -109,16 +116,23 @@ fn files_without_lines_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn one_address_for_both_doors_is_refused_before_anything_is_made() {
+fn one_address_for_two_doors_is_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let new = folder.path().join("new");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
     let data = ["demo", "--for", "1s", "--data", new.to_str().unwrap()];
-    let both = ["--http", &address, "--shop", &address];
-    let error = run(&[&data[..], &both].concat()).misused();
-    assert!(error.contains("an address of its own"), "{error}");
+    for (one, other) in [
+        ("--http", "--shop"),
+        ("--http", "--messages"),
+        ("--shop", "--messages"),
+    ] {
+        let both = [one, &address, other, &address];
+        let error = run(&[&data[..], &both].concat()).misused();
+        assert!(error.contains("an address of its own"), "{error}");
+        assert!(error.contains(one) && error.contains(other), "{error}");
+    }
     assert!(!new.exists());
 }
 
@@ -172,9 +186,9 @@ fn databases_that_are_older_than_the_log_are_refused_at_the_start() {
 #[test]
 fn a_taken_port_is_left_for_a_free_one_where_nobody_named_it() {
     // Whoever has it.
-    let _taken = [7575, 7580].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)));
+    let _taken = [7575, 7580, 7581].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)));
     let output = run(&["demo", "--bus", "memory:", "--for", "1s"]).done();
-    for port in [7575, 7580] {
+    for port in [7575, 7580, 7581] {
         let said = format!("127.0.0.1:{port} is taken");
         assert!(output.contains(&said), "{output}");
     }
@@ -187,7 +201,11 @@ fn a_named_port_that_is_taken_is_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let new = folder.path().join("new");
     let data = ["--data", new.to_str().unwrap(), "--for", "1s"];
-    for (flag, other) in [("--http", "--shop"), ("--shop", "--http")] {
+    for (flag, other) in [
+        ("--http", "--shop"),
+        ("--shop", "--http"),
+        ("--messages", "--http"),
+    ] {
         let ports = [flag, &address, other, "127.0.0.1:0"];
         let error = run(&[&["demo"], &data[..], &ports].concat()).failed();
         assert!(error.contains(&address) && error.contains(flag), "{error}");
@@ -199,8 +217,13 @@ fn a_named_port_that_is_taken_is_refused_before_anything_is_made() {
 fn wrong_use_says_what_is_wrong() {
     let error = run(&["demo", "--replay", "/no/such/file.csv"]).misused();
     assert!(error.contains("/no/such/file.csv"), "{error}");
-    let error = run(&["demo", "--shop", "0.0.0.0:0"]).misused();
-    assert!(error.contains("--insecure"), "{error}");
+    for flag in ["--shop", "--messages"] {
+        let error = run(&["demo", flag, "0.0.0.0:0"]).misused();
+        assert!(
+            error.contains("--insecure") && error.contains(flag),
+            "{error}"
+        );
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("other.csv");
     std::fs::write(&file, "a,b\n1,2\n").unwrap();

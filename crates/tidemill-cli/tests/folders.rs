@@ -90,7 +90,8 @@ fn a_demos_folder_names_the_one_of_its_log() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().to_str().unwrap();
     let mut command = tidemill();
-    let ports = ["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+    let mut ports = vec!["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+    ports.extend(["--messages", "127.0.0.1:0"]);
     command
         .args(["demo", "--rate", "0", "--data", path])
         .args(ports);

@@ -66,7 +66,8 @@ fn copies_and_verifications_say_what_is_done() {
 fn a_demo_says_that_it_ended_and_what_goes_on() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().to_str().unwrap();
-    let ports = ["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+    let mut ports = vec!["--http", "127.0.0.1:0", "--shop", "127.0.0.1:0"];
+    ports.extend(["--messages", "127.0.0.1:0"]);
     let demo = ["demo", "--for", "1s", "--data", path];
     let error = full(&[&demo[..], &ports].concat()).failed();
     for part in ["cannot write to standard output", "the demo ended", path] {

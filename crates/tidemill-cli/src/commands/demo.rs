@@ -1,10 +1,12 @@
 //! `tidemill demo`: broker, doors and the shop in one process, with orders that are generated or
 //! come from a file.
 
+mod doors;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{ErrorKind, IsTerminal as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +15,7 @@ use clap::Args;
 use tidemill::Bus;
 use tidemill::broker::Broker;
 use tidemill::broker::inspect::holds_log;
-use tidemill_server::{Config, ServeError, Server};
+use tidemill_server::Config;
 use tidemill_shop::database::Place;
 use tidemill_shop::demo::{self, DemoError, DemoOptions, DemoReport, Format, Load};
 use tidemill_shop::payment::Cards;
@@ -21,18 +23,18 @@ use tidemill_shop::replay;
 use tidemill_shop::shop::ShopOptions;
 use tidemill_shop::source::Traffic;
 use tidemill_shop::stock::Opening;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
+use self::doors::{Doors, Texts};
 use crate::failure::Failure;
 use crate::folder::{self, demo_bus};
 use crate::limits::DEMO_RATE_MAX;
 use crate::output::{self, Stage, unwritten};
 use crate::{port, shell, signals, values};
 
-/// The ports of the doors and of the shop, where nobody names others.
+/// The ports of the doors, of the shop and of the text messages, where nobody names others.
 const HTTP_PORT: u16 = 7575;
 const SHOP_PORT: u16 = 7580;
+const MESSAGES_PORT: u16 = 7581;
 
 /// Of the generated orders, about one in so many meets a declined card.
 const DECLINE_ONE_IN: u64 = 40;
@@ -40,7 +42,7 @@ const DECLINE_ONE_IN: u64 = 40;
 /// A rate that is short by more than one in so many orders is told.
 const RATE_SHORT_ONE_IN: u64 = 5;
 
-/// Run a shop on a broker with its doors, all in this process
+/// Run a shop and text messages on a broker with its doors, all in this process
 ///
 /// Prints a line a second: events published and handled, the time from an order's request to its
 /// end, orders waiting, calls failed. At the end (after --for, at the end of the file, at Ctrl-C)
@@ -95,6 +97,9 @@ pub(crate) struct Demo {
     /// Address of the shop's HTTP [default: 127.0.0.1:7580, or a free port where that is taken]
     #[arg(long, value_name = "ADDR", value_parser = values::address)]
     shop: Option<SocketAddr>,
+    /// Address of the text messages [default: 127.0.0.1:7581, or a free port where that is taken]
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
+    messages: Option<SocketAddr>,
     /// Listen where other machines can reach it, although nobody has to log in
     #[arg(long)]
     insecure: bool,
@@ -149,10 +154,16 @@ impl Demo {
 
     /// Refuses what makes no sense, before anything is made.
     fn check(&self) -> Result<(), Failure> {
-        let shop = self.shop_address();
-        if !shop.ip().is_loopback() && !self.insecure {
+        let open = [
+            ("--shop", self.shop_address()),
+            ("--messages", self.messages_address()),
+        ];
+        let reachable = |(_, address): &(_, SocketAddr)| !address.ip().is_loopback();
+        if let Some((flag, address)) = open.into_iter().find(reachable)
+            && !self.insecure
+        {
             return Err(Failure::usage(format!(
-                "--shop {shop}: other machines could reach it and nobody has to log in; bind to \
+                "{flag} {address}: other machines could reach it and nobody has to log in; bind to \
                  127.0.0.1, or allow it with --insecure"
             )));
         }
@@ -161,13 +172,16 @@ impl Demo {
         if let Some(file) = &self.replay {
             check_file(file).map_err(|why| Failure::usage(replay_named(file, why)))?;
         }
-        if self
-            .shop
-            .is_some_and(|shop| shop.port() != 0 && self.http == Some(shop))
-        {
-            return Err(Failure::usage(format!(
-                "--http and --shop are both {shop}; give each an address of its own"
-            )));
+        for (n, (one, address)) in self.named().into_iter().enumerate() {
+            let mut others = self.named().into_iter().skip(n + 1);
+            let is_same = |(_, other): &(_, Option<SocketAddr>)| *other == address;
+            if let Some(address) = address.filter(|address| address.port() != 0)
+                && let Some((other, _)) = others.find(is_same)
+            {
+                return Err(Failure::usage(format!(
+                    "{one} and {other} are both {address}; give each an address of its own"
+                )));
+            }
         }
         match self.in_memory() {
             true => Ok(()),
@@ -198,12 +212,21 @@ impl Demo {
 
     /// Refuses a named port that is taken, before anything is made.
     fn ports(&self) -> Result<(), Failure> {
-        let http = self
-            .http
-            .map_or(Ok(()), |address| port::is_free("--http", address));
-        http?;
-        self.shop
-            .map_or(Ok(()), |address| port::is_free("--shop", address))
+        let named = self.named().into_iter();
+        let named = named.filter_map(|(flag, address)| Some((flag, address?)));
+        for (flag, address) in named {
+            port::is_free(flag, address)?;
+        }
+        Ok(())
+    }
+
+    /// The addresses that somebody typed.
+    fn named(&self) -> [(&'static str, Option<SocketAddr>); 3] {
+        [
+            ("--http", self.http),
+            ("--shop", self.shop),
+            ("--messages", self.messages),
+        ]
     }
 
     fn http_address(&self) -> SocketAddr {
@@ -212,6 +235,11 @@ impl Demo {
 
     fn shop_address(&self) -> SocketAddr {
         self.shop.unwrap_or((Ipv4Addr::LOCALHOST, SHOP_PORT).into())
+    }
+
+    fn messages_address(&self) -> SocketAddr {
+        let usual = (Ipv4Addr::LOCALHOST, MESSAGES_PORT).into();
+        self.messages.unwrap_or(usual)
     }
 
     /// What is to be said of a demo that is ended at once.
@@ -257,6 +285,7 @@ impl Demo {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<DemoReport, Failure> {
         let doors = Doors::open(self, broker).await?;
+        let texts = Texts::open(self, bus.clone()).await?;
         let (mut stage, gone) = Stage::new();
         let ending = async {
             tokio::select! {
@@ -268,6 +297,7 @@ impl Demo {
             }
         };
         let played = demo::run(bus.clone(), self.options(), &mut stage, ending).await;
+        texts.close().await;
         doors.close().await;
         played.map_err(|error| match (&error, &self.replay) {
             (DemoError::Replay(_), Some(file)) => Failure::new(replay_named(file, error)),
@@ -351,44 +381,6 @@ impl Demo {
             true => output::say(serde_json::json!({ name: text })),
             false => output::say(format_args!("{name}: {text}")),
         };
-    }
-}
-
-/// The broker's doors while the demo runs.
-struct Doors {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Doors {
-    async fn open(demo: &Demo, broker: Broker) -> Result<Self, Failure> {
-        let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let config = demo.config(demo.http_address());
-        let bound = match Server::bind(broker.clone(), config).await {
-            Err(ServeError::Taken(address)) if demo.http.is_none() => {
-                let text = format!("{address} is taken, so HTTP and Socket.IO are on a free port");
-                demo.say("note", &text);
-                Server::bind(broker, demo.config(free)).await
-            }
-            bound => bound,
-        };
-        let server = bound.map_err(Failure::new)?;
-        if !demo.in_memory() {
-            demo.say("data", &demo.data.display().to_string());
-        }
-        demo.say("http", &format!("http://{}", server.http_addr()));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(server.run(async {
-            // An error means that `Doors` was dropped, which stops too.
-            let _ = stopped.await;
-        }));
-        Ok(Self { stop, task })
-    }
-
-    async fn close(self) {
-        // The doors may be gone already; a panic in them was told on standard error.
-        let _ = self.stop.send(());
-        let _ = self.task.await;
     }
 }
 
