@@ -36,7 +36,8 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     let text =
         std::fs::read_to_string(root.join(name)).map_err(|e| format!("cannot read {name}: {e}"))?;
     let place = Place::new(root, "target/doors")?;
-    let mut server = Server::start(&place, &["serve".to_owned()])?;
+    let serve = ["serve", "--backups", "backups"].map(str::to_owned);
+    let mut server = Server::start(&place, &serve)?;
     let url = server.url()?;
     let (mut ran, mut compared) = (0, 0);
     let blocks = blocks(&text);

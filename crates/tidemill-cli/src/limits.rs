@@ -62,3 +62,6 @@ pub(crate) const LATENCY_MAX_US: u64 = 600_000_000;
 
 /// How long a broken-off `subscribe` waits for its last page to be taken.
 pub(crate) const LAST_PAGE_WAIT: Duration = Duration::from_millis(500);
+
+/// How often a command that waits for a server's backup looks whether it has ended.
+pub(crate) const BACKUP_LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -70,6 +70,9 @@ options! {
     /// known before it is met; 0 for never [default: 0]
     scrub_bytes_per_second: u64 = "scrub-bytes-per-second", "TIDEMILL_SCRUB_BYTES_PER_SECOND",
         "BYTES", value_parser = values::number::<u64>;
+    /// Folder in which clients may let backups be taken while the server runs, each under a name
+    /// of its own [default: none, and then they cannot]
+    backups: PathBuf = "backups", "TIDEMILL_BACKUPS", "DIR";
 }
 
 /// Where a door listens, as typed or written.
@@ -174,6 +177,7 @@ pub(crate) struct Settings {
     pub(crate) auto_create_topics: bool,
     pub(crate) default_partitions: u32,
     pub(crate) scrub_bytes_per_second: u64,
+    pub(crate) backups: Option<PathBuf>,
 }
 
 impl Settings {
@@ -219,6 +223,7 @@ impl Settings {
             auto_create_topics: options.auto_create_topics.unwrap_or(true),
             default_partitions: partitions,
             scrub_bytes_per_second: options.scrub_bytes_per_second.unwrap_or(0),
+            backups: options.backups,
         })
     }
 }

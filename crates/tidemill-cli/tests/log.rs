@@ -156,6 +156,57 @@ fn a_backup_is_taken_verified_and_restored_and_what_is_none_is_refused() {
 }
 
 #[test]
+fn a_running_server_takes_a_backup_of_its_own_data() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (data, backups, back) = (at("data"), at("backups"), at("back"));
+    let server = Server::start_with(data.as_ref(), &["--backups", &backups]);
+    server
+        .run(&["publish", "orders", "x", "--count", "5"])
+        .done();
+    let busy = run(&["log", "backup", "--data", &data, "--to", &at("to")]).misused();
+    assert!(busy.contains("--server"), "{busy}");
+    let taken = server.run(&["log", "backup", "--name", "monday"]).done();
+    assert!(
+        taken.contains("log restore --from FOLDER/monday"),
+        "{taken}"
+    );
+    server
+        .run(&["publish", "orders", "x", "--count", "2"])
+        .done();
+    let told = server.run(&["log", "backup", "--name", "tuesday", "--json"]);
+    let told = json(&told.done());
+    assert_eq!(
+        (&told[0]["state"], &told[0]["report"]["clean"]),
+        (&"done".into(), &true.into())
+    );
+    for (name, why) in [
+        ("monday", "another name"),
+        ("../x", "--name: a backup's name has"),
+    ] {
+        let refused = server.run(&["log", "backup", "--name", name]).misused();
+        assert!(refused.contains(why), "{refused}");
+    }
+    server.running.stop("TERM").done();
+    for (name, events) in [("monday", 5), ("tuesday", 7)] {
+        let (from, data) = (format!("{backups}/{name}"), format!("{back}-{name}"));
+        run(&["log", "restore", "--from", &from, "--data", &data]).done();
+        let shown = json(&run(&["topic", "show", "orders", "--data", &data, "--json"]).done());
+        assert_eq!(shown[0]["partitions"][0]["end"], events, "{shown:?}");
+    }
+
+    let server = Server::start(place.path().join("data").as_path());
+    let refused = server.run(&["log", "backup", "--name", "a"]).misused();
+    assert!(refused.contains("--backups DIR"), "{refused}");
+    let both = server
+        .run(&["log", "backup", "--name", "a", "--data", &data])
+        .misused();
+    assert!(both.contains("cannot be used with"), "{both}");
+    let nothing = run(&["log", "backup", "--to", &at("to")]).misused();
+    assert!(nothing.contains("--data"), "{nothing}");
+}
+
+#[test]
 fn a_restored_backup_of_damaged_data_names_the_damage() {
     let data = written();
     let segment = file(data.path(), ".log");

@@ -10,6 +10,7 @@ use tidemill_core::budget::Budget;
 use tidemill_core::error::Unavailable;
 use tokio::sync::watch;
 
+use crate::backups::Backups;
 use crate::connections::ConnectionId;
 use crate::http::body::Bodies;
 use crate::http::problem::{Kind, Problem};
@@ -21,6 +22,8 @@ pub(crate) struct App {
     pub(crate) bus: Bus,
     /// The broker behind the bus, where there is one: it creates, deletes and describes.
     pub(crate) broker: Option<Broker>,
+    /// Backups of that broker, where there is a folder for them.
+    pub(crate) backups: Option<Arc<Backups>>,
     /// Counts what passes.
     pub(crate) metrics: Arc<Metrics>,
     /// The memory of all that is on its way.

@@ -1,6 +1,7 @@
 //! What a user may set about the server, and which of it is refused before anything opens.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use crate::error::ServeError;
 use crate::limits;
@@ -20,6 +21,9 @@ pub struct Config {
     pub connections_max: usize,
     /// Most Socket.IO clients at once.
     pub socketio_clients_max: usize,
+    /// The folder in which clients may let backups be taken, each under a name of its own; without
+    /// one they cannot.
+    pub backups: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -30,6 +34,7 @@ impl Default for Config {
             body_max_bytes: limits::BODY_MAX_BYTES,
             connections_max: limits::CONNECTIONS_MAX,
             socketio_clients_max: limits::SOCKETIO_CLIENTS_MAX,
+            backups: None,
         }
     }
 }

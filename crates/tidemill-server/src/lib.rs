@@ -13,6 +13,7 @@
 //! never runs a handler. Every endpoint is described in `docs/HTTP.md`.
 
 mod app;
+mod backups;
 mod config;
 mod connections;
 mod envelope;

@@ -33,6 +33,9 @@ pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// with 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of a backup's name, which is a folder's.
+pub const BACKUP_NAME_MAX_BYTES: usize = 128;
+
 /// Largest body of a request in bytes, when nothing else is configured: one event of the largest
 /// size and its envelope.
 pub const BODY_MAX_BYTES: usize = tidemill_core::limits::EVENT_DATA_MAX_BYTES + ENVELOPE_MAX_BYTES;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use crate::backups::Backups;
 use crate::config::Config;
 use crate::connections;
 use crate::error::ServeError;
@@ -70,6 +71,7 @@ impl Server {
         let app = Arc::new(App {
             bus,
             broker,
+            backups: config.backups.clone().map(Backups::new).map(Arc::new),
             metrics,
             bodies: Bodies::new(body_max_bytes, memory.clone()),
             memory,

@@ -3,6 +3,7 @@
 mod backup;
 mod lines;
 mod repair;
+mod running;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

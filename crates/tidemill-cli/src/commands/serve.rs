@@ -36,6 +36,7 @@ impl Serve {
         let config = Config {
             insecure: settings.insecure,
             body_max_bytes: one_event.max(BODY_MAX_BYTES),
+            backups: settings.backups.clone(),
             ..Config::at(settings.http)
         };
         // Before anything is made.

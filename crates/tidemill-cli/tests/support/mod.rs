@@ -246,12 +246,18 @@ pub(crate) struct Server {
 impl Server {
     /// Serves `data` on a free port.
     pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// As [`Server::start`], with further options.
+    pub(crate) fn start_with(data: &Path, options: &[&str]) -> Self {
         let mut command = tidemill();
         command
             .arg("serve")
             .arg("--data")
             .arg(data)
-            .args(["--http", "127.0.0.1:0"]);
+            .args(["--http", "127.0.0.1:0"])
+            .args(options);
         let mut running = Running::start(command);
         let url = running.line("http ");
         Self { running, url }

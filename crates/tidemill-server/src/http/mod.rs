@@ -2,6 +2,7 @@
 //! problem documents for paths and methods that do not exist).
 
 mod answer;
+mod backups;
 mod binary;
 pub(crate) mod body;
 mod fetch;
@@ -52,6 +53,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             tidemill_core::wire::PATH,
             only("GET", get(crate::ws::upgrade)),
         )
+        .route("/v1/backups", only("GET, POST", backups::collection()))
+        .route("/v1/backups/{backup}", only("GET", get(backups::show)))
         .route("/health/live", only("GET", get(health::live)))
         .route("/health/ready", only("GET", get(health::ready)))
         .route("/metrics", only("GET", get(metrics::metrics)))

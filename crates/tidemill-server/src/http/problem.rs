@@ -84,6 +84,8 @@ pub(crate) enum Kind {
     UnknownGroup,
     /// No such queue.
     UnknownQueue,
+    /// No such backup.
+    UnknownBackup,
     /// A bound of the broker would be passed.
     Limit,
     /// This server has no broker of its own behind it.
@@ -115,7 +117,8 @@ impl Kind {
             | Self::UnknownTopic
             | Self::UnknownPartition
             | Self::UnknownGroup
-            | Self::UnknownQueue => S::NOT_FOUND,
+            | Self::UnknownQueue
+            | Self::UnknownBackup => S::NOT_FOUND,
             Self::MethodNotAllowed => S::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => S::REQUEST_TIMEOUT,
             Self::Conflict | Self::GroupInUse | Self::Mismatch | Self::StaleLease => S::CONFLICT,
@@ -163,6 +166,7 @@ impl Kind {
             Self::UnknownPartition => ("unknown-partition", "No such partition"),
             Self::UnknownQueue => ("unknown-queue", "No such queue"),
             Self::UnknownGroup => ("unknown-group", "No such group"),
+            Self::UnknownBackup => ("unknown-backup", "No such backup"),
             Self::Limit => ("limit", "A bound would be passed"),
             Self::NotSupported => ("not-supported", "This server cannot do that"),
             Self::Damaged => ("damaged", "The log is damaged there"),

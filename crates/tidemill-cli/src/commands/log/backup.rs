@@ -3,18 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tidemill::broker::OpenError;
 use tidemill::broker::backup::{self, BackupError};
-use tidemill::broker::inspect::{Report, Severity};
+use tidemill::broker::inspect::{InspectError, Report, Severity};
 
 use crate::failure::Failure;
 use crate::listing::print_json;
 use crate::output::{all_the_same, say};
 use crate::progress::Reading;
+use crate::values::ServerUrl;
 
-/// Copy a data folder that no server has open, so that it can be restored
+use super::running;
+
+/// Copy a data folder, or let a running server copy its own, so that it can be restored
 ///
-/// A folder that is in use is refused: end the server first, or let the program that has the broker
-/// open take the backup (`Broker::backup`); a running server has no command for it.
+/// With --data and --to it copies a folder that no server has open; one that is in use is refused.
+/// With --server and --name the server copies its own data while it goes on working, into the
+/// folder that `tidemill serve --backups DIR` names; a program that has a broker open does so with
+/// `Broker::backup`.
 ///
 /// The backup opens as a data folder itself. Where both folders are on one file system, files
 /// that never change again share their bytes; --copy copies them too. The backup is read again
@@ -26,17 +32,25 @@ use crate::progress::Reading;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill log backup --data ./tidemill-data --to /backup/monday\n  \
-    tidemill log backup --data ./tidemill-data --to /mnt/other-disk/monday --copy")]
+    tidemill log backup --data ./tidemill-data --to /mnt/other-disk/monday --copy\n  \
+    tidemill log backup --server http://127.0.0.1:7575 --name monday")]
 pub(crate) struct Backup {
-    /// The data folder
-    #[arg(long = "data", env = "TIDEMILL_DATA", value_name = "DIR")]
-    folder: PathBuf,
+    /// The data folder [env: TIDEMILL_DATA]
+    #[arg(long = "data", value_name = "DIR")]
+    folder: Option<PathBuf>,
     /// The folder of the backup; it must be new or empty
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "server")]
+    to: Option<PathBuf>,
     /// Copy every file, also those that could share their bytes
     #[arg(long)]
     copy: bool,
+    /// The running server that is to take it
+    #[arg(long, value_name = "URL", requires = "name")]
+    #[arg(conflicts_with_all = ["folder", "to", "copy"])]
+    server: Option<ServerUrl>,
+    /// The backup's name in the server's folder of backups
+    #[arg(long, value_name = "NAME", requires = "server")]
+    name: Option<String>,
     /// Print a line of JSON
     #[arg(long)]
     json: bool,
@@ -68,13 +82,34 @@ pub(crate) struct Restore {
 
 impl Backup {
     pub(super) fn run(self) -> Result<(), Failure> {
-        super::is_folder(&self.folder)?;
+        match (&self.server, &self.name, &self.to) {
+            (Some(server), Some(name), _) => {
+                super::super::narrow(running::take(server, name, self.json))
+            }
+            (_, _, Some(to)) => self.copy_to(to),
+            _ => Err(Failure::usage(
+                "name a folder with --to, or a server with --server",
+            )),
+        }
+    }
+
+    /// The folder that was typed, or else that the environment names.
+    fn data(&self) -> Result<PathBuf, Failure> {
+        let named = self.folder.clone();
+        named
+            .or_else(|| std::env::var_os("TIDEMILL_DATA").map(PathBuf::from))
+            .ok_or_else(|| Failure::usage("name the data folder with --data"))
+    }
+
+    fn copy_to(&self, to: &Path) -> Result<(), Failure> {
+        let folder = self.data()?;
+        super::is_folder(&folder)?;
         let bar = Reading::new();
-        let taken = backup::backup(&self.folder, &self.to, !self.copy, |at| {
+        let taken = backup::backup(&folder, to, !self.copy, |at| {
             bar.show(at.file, at.done_bytes, at.total_bytes);
         });
         bar.end();
-        let (data, to) = (self.folder.display(), self.to.display());
+        let (data, to) = (folder.display(), to.display());
         let taken = taken.map_err(|error| {
             failed(
                 &format!("--data {data} --to {to}"),
@@ -108,6 +143,12 @@ impl Backup {
 fn failed(options: &str, done: &str, error: &BackupError) -> Failure {
     match error {
         BackupError::Unverified(_) => Failure::new(format!("{options}: {done}: {error}")),
+        BackupError::Open(OpenError::Locked(_))
+        | BackupError::Inspect(InspectError::Open(OpenError::Locked(_))) => {
+            Failure::usage(format!(
+                "{options}: {error}; a running server takes a backup by --server URL --name NAME"
+            ))
+        }
         _ => Failure::usage(format!("{options}: {error}")),
     }
 }
@@ -178,7 +219,6 @@ fn is_backup(folder: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill::broker::inspect::InspectError;
 
     #[test]
     fn what_was_done_and_not_verified_is_no_wrong_use() {

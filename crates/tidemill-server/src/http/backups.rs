@@ -1,0 +1,97 @@
+//! `/v1/backups`: takes, lists and shows backups in the folder that the server was given for them.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get};
+use serde::{Deserialize, Serialize};
+
+use super::answer::{json, json_with};
+use super::body::{is_json, media_type};
+use super::path::Named as NamedPath;
+use super::problem::{Kind, Problem};
+use super::query::Query;
+use crate::app::App;
+use crate::backups::{Backups, Named, NotBegun, Standing};
+
+/// The methods of `/v1/backups`.
+pub(crate) fn collection() -> MethodRouter<Arc<App>> {
+    get(list).post(take)
+}
+
+#[derive(Serialize)]
+struct All {
+    backups: Vec<Named>,
+}
+
+fn backups(app: &App) -> Result<&Arc<Backups>, Problem> {
+    app.backups.as_ref().ok_or_else(|| {
+        let detail = "this server has no folder for backups; start it with --backups DIR";
+        Problem::new(Kind::NotSupported, detail)
+    })
+}
+
+async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let backups = Arc::clone(backups(&app)?);
+    let listed = tokio::task::spawn_blocking(move || backups.list()).await;
+    let internal = |why: String| Problem::new(Kind::Internal, why);
+    let listed = listed.map_err(|error| internal(error.to_string()))?;
+    let backups = listed
+        .map_err(|error| internal(format!("the folder of backups cannot be read: {error}")))?;
+    Ok(json(&All { backups }))
+}
+
+/// `GET /v1/backups/{backup}`.
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    NamedPath(name): NamedPath,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    match backups(&app)?.show(&name) {
+        Some(standing) => Ok(json(&Named { name, standing })),
+        None => {
+            let detail = format!("no backup {name}; GET /v1/backups lists those there are");
+            Err(Problem::new(Kind::UnknownBackup, detail))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBackup {
+    name: String,
+}
+
+async fn take(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
+    Query::parse(query.as_deref(), &[])?;
+    let (backups, broker) = (backups(&app)?, app.broker()?);
+    if !is_json(&media_type(&parts.headers)) {
+        return Err(Problem::media_type("application/json"));
+    }
+    let NewBackup { name } = serde_json::from_slice(&received.bytes).map_err(|error| {
+        let detail = format!("the body is not {{\"name\": ...}}: {error}");
+        Problem::new(Kind::InvalidJson, detail)
+    })?;
+    backups.begin(broker, &name).map_err(|why| match why {
+        NotBegun::Name(detail) => Problem::new(Kind::InvalidName, detail),
+        NotBegun::Taken(detail) => Problem::new(Kind::Conflict, detail),
+    })?;
+    let location = format!("/v1/backups/{name}").try_into();
+    let standing = Standing::Running;
+    let mut response = json_with(StatusCode::ACCEPTED, &Named { name, standing });
+    if let Ok(location) = location {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
