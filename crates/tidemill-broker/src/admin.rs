@@ -72,6 +72,7 @@ impl Broker {
             for group in groups {
                 group.topic_gone(topic.id);
             }
+            self.inner.listening.wake_topic(topic.id);
             self.inner.listening.forget(|id, _| id.topic != topic.id);
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, W
 
 use tidemill_core::bus::{Advanced, BoxFuture, Watch};
 use tidemill_core::error::Unavailable;
-use tidemill_core::{FetchError, Offset};
+use tidemill_core::{FetchError, Offset, TopicId};
 use tidemill_log::PartitionId;
 use tidemill_log::driver::Observer;
 use tokio::sync::Notify;
@@ -102,6 +102,16 @@ impl Listening {
             // A poll that waits holds the notification, too.
             !listeners.groups.is_empty() || Arc::strong_count(&listeners.polls) > 1
         });
+    }
+
+    /// Wakes who waits for events of a topic that is gone.
+    pub(crate) fn wake_topic(&self, topic: TopicId) {
+        let partitions = self
+            .partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let of_topic = partitions.iter().filter(|(id, _)| id.topic == topic);
+        of_topic.for_each(|(_, listeners)| listeners.polls.notify_waiters());
     }
 
     /// Wakes everybody: what they wait for will not come.

@@ -386,6 +386,24 @@ async fn a_fetch_waits_for_the_first_event() {
     }
 }
 
+#[tokio::test]
+async fn a_fetch_that_waits_ends_when_its_topic_is_deleted() {
+    let broker = Broker::in_memory();
+    let bus = broker.bus();
+    bus.publish(topic("t"), events(0, 2)).await.unwrap();
+    let waiting = Fetch {
+        wait: Duration::from_secs(600),
+        ..fetch("t", 2)
+    };
+    let mut waiting = Box::pin(bus.fetch(waiting));
+    let at_once = tokio::time::timeout(Duration::ZERO, &mut waiting).await;
+    assert!(at_once.is_err(), "there is nothing yet: {at_once:?}");
+    broker.delete_topic(&topic("t")).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    let gone = FetchError::UnknownTopic(topic("t"));
+    assert_eq!(ended.unwrap().unwrap_err(), gone);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_publishers_make_one_topic_once() {
     for (broker, _folder) in both(|builder| builder.default_partitions(4)).await {

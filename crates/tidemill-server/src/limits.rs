@@ -189,3 +189,15 @@ pub const WS_CALLS_SPARE: usize = 64;
 
 /// Most watches of one connection.
 pub const WS_WATCHES_MAX: usize = 16;
+
+/// Most partitions that one stream of server-sent events reads: each event carries a place in all.
+pub const STREAM_PARTITIONS_MAX: usize = 256;
+
+/// Bytes of events of one piece of such a stream; one event may be larger.
+pub const STREAM_PIECE_BYTES: usize = 64 * 1024;
+
+/// How long such a stream is silent at most.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(15);
+
+/// How long its client is asked to wait before it comes back.
+pub const STREAM_RETRY_MS: u64 = 1_000;

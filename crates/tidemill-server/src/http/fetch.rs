@@ -60,7 +60,7 @@ struct Wanted {
 }
 
 /// Where reading begins.
-enum From {
+pub(super) enum From {
     Beginning,
     End,
     /// In every partition read.
@@ -79,7 +79,7 @@ impl Wanted {
         let wait = query.number("wait_ms", 0..=wait_max)?.unwrap_or(0);
         Ok(Self {
             partition: query.number("partition", 0..=u32::MAX)?.map(Partition),
-            from: From::parse(query.text("offset"), query.text("since"))?,
+            from: From::parse(query.text("offset"), query.text("since"), "offset")?,
             max: max.unwrap_or(limits::FETCH_EVENTS_DEFAULT),
             wait: Duration::from_millis(wait),
         })
@@ -87,10 +87,15 @@ impl Wanted {
 }
 
 impl From {
-    fn parse(offset: Option<&str>, since: Option<&str>) -> Result<Self, Problem> {
+    /// Reads a place; `name` is what it is called where it comes from.
+    pub(super) fn parse(
+        offset: Option<&str>,
+        since: Option<&str>,
+        name: &str,
+    ) -> Result<Self, Problem> {
         if let Some(since) = since {
             if offset.is_some() {
-                return Err(Problem::query("give offset or since, not both"));
+                return Err(Problem::query(format!("give {name} or since, not both")));
             }
             return since.parse().map(Self::Since).map_err(|_| {
                 Problem::query("since is a time such as 2026-01-31T12:00:00Z (RFC 3339)")
@@ -112,14 +117,14 @@ impl From {
             ))
         });
         each.collect::<Option<_>>().map(Self::Each).ok_or_else(|| {
-            Problem::query(
-                "offset is a whole number, beginning, end, or partition:offset pairs such as \
-                 0:17,1:4",
-            )
+            Problem::query(format!(
+                "{name} is a whole number, beginning, end, or partition:offset pairs such as \
+                 0:17,1:4"
+            ))
         })
     }
 
-    fn in_partition(&self, bounds: &PartitionBounds) -> Offset {
+    pub(super) fn in_partition(&self, bounds: &PartitionBounds) -> Offset {
         match self {
             Self::Beginning => bounds.earliest,
             // What is not searched for begins with what comes next.
@@ -134,7 +139,7 @@ impl From {
 }
 
 /// Where a time begins in each partition. Only a broker can tell.
-async fn since_in_each(
+pub(super) async fn since_in_each(
     app: &App,
     topic: &TopicName,
     bounds: &[PartitionBounds],
@@ -150,7 +155,7 @@ async fn since_in_each(
 }
 
 /// The partitions to read and what is kept of them.
-async fn bounds_of(
+pub(super) async fn bounds_of(
     app: &App,
     topic: &TopicName,
     partition: Option<Partition>,

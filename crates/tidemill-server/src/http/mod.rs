@@ -16,6 +16,7 @@ pub(crate) mod plain;
 pub(crate) mod problem;
 mod publish;
 mod query;
+mod stream;
 mod topics;
 
 use std::sync::Arc;
@@ -46,6 +47,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
                     .post(publish::publish)
                     .delete(topics::trim),
             ),
+        )
+        .route(
+            "/v1/topics/{topic}/stream",
+            only("GET", get(stream::stream)),
         )
         .route("/v1/groups", only("GET", get(groups::list)))
         .route("/v1/groups/{group}", only("GET, DELETE", groups::one()))

@@ -288,19 +288,24 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = self.kind.status();
+impl Problem {
+    /// The document, in one line.
+    pub(crate) fn document(&self) -> String {
         let (urn, title) = self.kind.name();
         let document = Document {
             r#type: format!("urn:tidemill:problem:{urn}"),
             title,
-            status: status.as_u16(),
+            status: self.kind.status().as_u16(),
             detail: &self.detail,
             damage: self.damage.as_deref(),
         };
-        let body = serde_json::to_vec(&document).expect("texts and a number are always JSON");
-        let mut response = (status, body).into_response();
+        serde_json::to_string(&document).expect("texts and a number are always JSON")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.kind.status(), self.document()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some((name, value)) = self.header {

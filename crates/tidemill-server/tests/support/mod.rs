@@ -5,6 +5,7 @@
 pub(crate) mod cutter;
 pub(crate) mod http;
 pub(crate) mod socketio;
+pub(crate) mod sse;
 pub(crate) mod ws;
 
 use std::net::SocketAddr;
