@@ -267,8 +267,8 @@ async fn two_programs_share_one_partition_by_keys() {
         .unwrap();
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let mut readers = Vec::new();
-    for other in 0..2 {
-        let lines = others[other].lines.take().unwrap();
+    for (other, program) in others.iter_mut().enumerate() {
+        let lines = program.lines.take().unwrap();
         let tell = tell.clone();
         readers.push(std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {

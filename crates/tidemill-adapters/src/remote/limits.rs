@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Publishes at once; more wait for one of these to end.
-pub const PUBLISHES_MAX: usize = 64;
+pub const PUBLISHES_MAX: usize = 32;
 
 /// Other calls at once that end soon, such as settlements.
 pub const CALLS_MAX: usize = 512;

@@ -8,6 +8,10 @@
 //! and settling it is stale.
 //!
 //! While there is no connection, calls wait for it: put a time limit around what must not.
+//! Publishes that are under way at the same time are kept in any order; those of one call keep
+//! theirs. A member holds at most as many events unseen as it asked for with its last pull. A
+//! program that ends without dropping its members first, or is killed, holds their keys up for
+//! the session's [ten seconds](tidemill_core::wire::KEEP_DEFAULT_MS).
 //!
 //! ```text
 //! Remote, members, watches --Command--> connection.rs (one task) --> session.rs: what to say

@@ -48,7 +48,10 @@ impl Watching {
         for advanced in partitions {
             let place = (advanced.topic.clone(), advanced.partition);
             let now = (advanced.id, advanced.end);
-            if state.known.insert(place.clone(), now) != Some(now) {
+            // What was looked up may be older than what was told since.
+            let known = state.known.get(&place);
+            if known.is_none_or(|(id, end)| *id != now.0 || *end < now.1) {
+                state.known.insert(place.clone(), now);
                 state.news.insert(place, advanced);
             }
         }

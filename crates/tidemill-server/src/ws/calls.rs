@@ -121,18 +121,20 @@ impl Calls {
 
     /// A place for a call that must not be done twice. `None` where it has its answer, or will.
     async fn begin(&self, id: u64) -> Option<OwnedSemaphorePermit> {
-        let place = match self.session.place() {
-            Ok(place) => place,
-            Err(fault) => {
-                self.refuse(Some(id), fault).await;
-                return None;
-            }
-        };
         match self.session.begin(id) {
-            Known::New => Some(place),
-            Known::UnderWay => None,
+            Known::New => {}
+            Known::UnderWay => return None,
             Known::Done(answer) => {
                 let _ = self.outbox.send(answer).await;
+                return None;
+            }
+        }
+        match self.session.place() {
+            Ok(place) => Some(place),
+            Err(fault) => {
+                // So that it is done when it comes again.
+                self.session.forget(id);
+                self.refuse(Some(id), fault).await;
                 None
             }
         }

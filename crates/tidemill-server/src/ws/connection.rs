@@ -135,10 +135,12 @@ async fn hello(
     };
     // Before anything of its subscriptions.
     let welcome = ServerFrame::Welcome(welcome(app, &session, resumed));
-    outbox
-        .send(welcome.encode())
-        .await
-        .map_err(|_| End::Broke)?;
+    if outbox.send(welcome.encode()).await.is_err() {
+        if !resumed {
+            app.ws.sessions.end(&session);
+        }
+        return Err(End::Broke);
+    }
     let received = if resumed { received } else { Vec::new() };
     let attached = session.attach(outbox, &received);
     let attached = attached.ok_or(End::Refused(1001, "the session has just ended; come back"))?;

@@ -49,6 +49,11 @@ impl Once {
         }
     }
 
+    /// It is not done, and nothing is known of it.
+    pub(crate) fn forget(&mut self, id: u64) {
+        self.under_way.remove(&id);
+    }
+
     /// It was answered.
     pub(crate) fn end(&mut self, id: u64, answer: String) {
         if !self.under_way.remove(&id) {
@@ -79,6 +84,8 @@ mod tests {
         let mut once = Once::new(memory.empty(Class::Answers));
         assert_eq!(once.begin(1), Known::New);
         assert_eq!(once.begin(1), Known::UnderWay);
+        once.forget(1);
+        assert_eq!(once.begin(1), Known::New, "it was not done");
         once.end(1, "one".into());
         once.end(1, "another".into());
         assert_eq!(once.begin(1), Known::Done("one".into()));

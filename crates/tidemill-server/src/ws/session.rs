@@ -137,6 +137,11 @@ impl Session {
         self.state().once.begin(id)
     }
 
+    /// It was refused before it began.
+    pub(crate) fn forget(&self, id: u64) {
+        self.state().once.forget(id);
+    }
+
     /// The answer to such a call.
     pub(crate) async fn answer(&self, id: u64, frame: ServerFrame) {
         let text = frame.encode();
