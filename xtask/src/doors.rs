@@ -1,5 +1,5 @@
-//! Runs the commands of docs/HTTP.md from top to bottom against a new server, and compares the
-//! answers that it shows with those that come.
+//! Runs the commands of docs/HTTP.md and docs/SHOP.md from top to bottom against a new server, and
+//! compares the answers that they show with those that come.
 //!
 //! This room may not know what the doors do beyond what the document says.
 
@@ -11,8 +11,34 @@ use serde_json::Value;
 use crate::readme::{Place, Server};
 use crate::tools;
 
-/// The address that documents name.
+/// The address of the server that documents name.
 const ADDRESS: &str = "http://127.0.0.1:7575";
+
+/// What documents name, and where that listens in this run.
+type Addresses<'a> = [(&'a str, String)];
+
+/// A document, what it is run against, and the addresses that this prints, in their order.
+struct Document {
+    name: &'static str,
+    folder: &'static str,
+    server: &'static str,
+    addresses: &'static [&'static str],
+}
+
+const DOCUMENTS: [Document; 2] = [
+    Document {
+        name: "docs/HTTP.md",
+        folder: "target/doors",
+        server: "serve --backups backups",
+        addresses: &[ADDRESS],
+    },
+    Document {
+        name: "docs/SHOP.md",
+        folder: "target/doors-shop",
+        server: "demo --bus memory: --rate 0 --shop 127.0.0.1:0 --messages 127.0.0.1:0",
+        addresses: &[ADDRESS, "http://127.0.0.1:7581", "http://127.0.0.1:7580"],
+    },
+];
 
 /// A code block of a document.
 #[derive(Debug, PartialEq)]
@@ -32,13 +58,21 @@ struct Block {
 /// The line of the document that is not true, and what came instead; or that there is no `curl`.
 pub(crate) fn check(root: &Path) -> Result<(), String> {
     tools::ensure_curl()?;
-    let name = "docs/HTTP.md";
+    DOCUMENTS
+        .iter()
+        .try_for_each(|document| check_one(root, document))
+}
+
+fn check_one(root: &Path, document: &Document) -> Result<(), String> {
+    let name = document.name;
     let text =
         std::fs::read_to_string(root.join(name)).map_err(|e| format!("cannot read {name}: {e}"))?;
-    let place = Place::new(root, "target/doors")?;
-    let serve = ["serve", "--backups", "backups"].map(str::to_owned);
-    let mut server = Server::start(&place, &serve)?;
-    let url = server.url()?;
+    let place = Place::new(root, document.folder)?;
+    let words: Vec<String> = document.server.split(' ').map(str::to_owned).collect();
+    let mut server = Server::start(&place, &words)?;
+    let urls = document.addresses.iter();
+    let urls = urls.map(|address| Ok((*address, server.url()?)));
+    let urls: Vec<(&str, String)> = urls.collect::<Result<_, String>>()?;
     let (mut ran, mut compared) = (0, 0);
     let blocks = blocks(&text);
     let mut following = blocks.iter().skip(1);
@@ -54,7 +88,7 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
         for (n, command) in commands.iter().enumerate() {
             let shown = shown.as_ref().filter(|_| n + 1 == commands.len());
             let at = |why: String| format!("{name}:{}: {command}\n{why}", block.line);
-            one(command, &url, shown).map_err(at)?;
+            one(command, &urls, shown).map_err(at)?;
             ran += 1;
             compared += usize::from(shown.is_some());
         }
@@ -62,15 +96,16 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     if ran == 0 || compared == 0 {
         return Err(format!("{name} has no commands, or shows no answers"));
     }
-    println!("{ran} commands ran, {compared} answers are as shown");
+    println!("{name}: {ran} commands ran, {compared} answers are as shown");
     Ok(())
 }
 
 /// Runs one command, whose answer must be as shown, and good if nothing else is shown.
-fn one(command: &str, url: &str, shown: Option<&Value>) -> Result<(), String> {
-    let (status, answer) = curl(command, url)?;
-    // A problem document that is shown tells its own status.
-    let expected = shown.and_then(|shown| shown.get("status")?.as_u64());
+fn one(command: &str, urls: &Addresses<'_>, shown: Option<&Value>) -> Result<(), String> {
+    let (status, answer) = curl_at(command, urls)?;
+    // A problem document that is shown tells its own status, or code.
+    let told = |name| shown.and_then(|shown| shown.get(name)?.as_u64());
+    let expected = told("status").or_else(|| told("code"));
     let good = match expected {
         Some(expected) => u64::from(status) == expected,
         None => (200..300).contains(&status),
@@ -91,13 +126,16 @@ fn one(command: &str, url: &str, shown: Option<&Value>) -> Result<(), String> {
 /// # Errors
 /// When it does not run or brings no answer.
 pub(crate) fn curl(command: &str, url: &str) -> Result<(u16, String), String> {
+    curl_at(command, &[(ADDRESS, url.to_owned())])
+}
+
+fn curl_at(command: &str, urls: &Addresses<'_>) -> Result<(u16, String), String> {
     let Some(rest) = command.strip_prefix("curl ") else {
         return Err("only commands that begin with curl are run here".to_owned());
     };
-    let line = format!(
-        "curl -sS -w '\\n%{{http_code}}' {}",
-        rest.replace(ADDRESS, url)
-    );
+    let there = |line: String, (address, url): &(&str, String)| line.replace(address, url);
+    let rest = urls.iter().fold(rest.to_owned(), there);
+    let line = format!("curl -sS -w '\\n%{{http_code}}' {rest}");
     let output = Command::new("sh")
         .args(["-c", &line])
         .stdin(Stdio::null())

@@ -89,7 +89,7 @@ const ALL: [Step; 14] = [
     ),
     step(
         "doors",
-        "docs/HTTP.md's commands are answered as it says",
+        "the commands of docs/HTTP.md and docs/SHOP.md are answered as they say",
         doors_step,
     ),
 ];
