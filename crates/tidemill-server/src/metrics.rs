@@ -23,6 +23,22 @@ struct RequestLabels {
     status: u16,
 }
 
+/// One of what a gauge counts, until it is dropped.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn one(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// The server's counters and gauges.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -45,6 +61,10 @@ pub(crate) struct Metrics {
     pub(crate) pushed: Counter,
     /// Bytes of events that wait for Socket.IO clients.
     pub(crate) waiting_bytes: Gauge,
+    /// WebSocket clients of the native protocol that are connected now.
+    pub(crate) websockets: Gauge,
+    /// Streams of server-sent events that are open now.
+    pub(crate) streams: Gauge,
 }
 
 impl Metrics {
@@ -62,9 +82,12 @@ impl Metrics {
             clients_slow: Counter::default(),
             pushed: Counter::default(),
             waiting_bytes: Gauge::default(),
+            websockets: Gauge::default(),
+            streams: Gauge::default(),
             registry: Registry::default(),
         };
         metrics.register_http(&mut registry);
+        metrics.register_streams(&mut registry);
         metrics.register_socketio(&mut registry);
         Self {
             registry,
@@ -99,6 +122,19 @@ impl Metrics {
             "http_connections_stalled",
             "Connections closed because they took none of their bytes for too long",
             self.connections_stalled.clone(),
+        );
+    }
+
+    fn register_streams(&self, registry: &mut Registry) {
+        registry.register(
+            "websocket_clients",
+            "WebSocket clients of the native protocol that are connected",
+            self.websockets.clone(),
+        );
+        registry.register(
+            "http_streams",
+            "Streams of server-sent events that are open",
+            self.streams.clone(),
         );
     }
 

@@ -279,6 +279,26 @@ async fn what_a_client_held_comes_to_another_when_it_leaves() {
 }
 
 #[tokio::test]
+async fn clients_are_counted_while_they_are_connected() {
+    let running = Running::start().await;
+    let count = async || {
+        let text = running.client().get("/metrics").await.text;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("tidemill_websocket_clients "));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!(count().await, 0);
+    let (one, _) = Ws::hello(running.address).await;
+    let (_two, _) = Ws::hello(running.address).await;
+    assert_eq!(count().await, 2);
+    drop(one);
+    while count().await != 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_closing_server_says_when_to_come_back() {
     let running = Running::start().await;
     let (mut ws, _) = Ws::hello(running.address).await;

@@ -26,6 +26,7 @@ use super::problem::Problem;
 use super::query::Query;
 use crate::app::App;
 use crate::limits;
+use crate::metrics::Counted;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -55,6 +56,7 @@ pub(crate) async fn stream(
     let next = positions(&topic, &from, &bounds)?;
     let share = app.memory.empty(Class::Answers);
     let streaming = Streaming {
+        _counted: Counted::one(&app.metrics.streams),
         app,
         topic,
         types,
@@ -146,6 +148,7 @@ struct Streaming {
     /// Which partition is read first, so that a busy one does not keep the others out.
     turn: usize,
     state: Progress,
+    _counted: Counted,
 }
 
 impl Streaming {

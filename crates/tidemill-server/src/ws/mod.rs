@@ -38,6 +38,7 @@ use crate::app::App;
 use crate::connections::ConnectionId;
 use crate::http::problem::{Kind, Problem};
 use crate::limits::{SHUTDOWN_GRACE, WS_CONNECTIONS_MAX, WS_FRAME_MAX_BYTES};
+use crate::metrics::Counted;
 
 /// What the connections of this door share.
 pub(crate) struct Door {
@@ -88,7 +89,7 @@ pub(crate) async fn upgrade(
         .map_or(0, |id| id.0);
     tokio::spawn(async move {
         // Held until the connection has ended.
-        let _place = place;
+        let _place = (place, Counted::one(&app.metrics.websockets));
         match upgrade.await {
             Ok(upgraded) => {
                 let mut config = WebSocketConfig::default();
