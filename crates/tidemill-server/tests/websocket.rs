@@ -279,6 +279,36 @@ async fn what_a_client_held_comes_to_another_when_it_leaves() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_not_resumed_in_time_is_over_and_what_became_of_its_event_is_told() {
+    let running = Running::start().await;
+    let subscribe = r#"{"type":"subscribe","id":1,"subscription":1,"topics":["t"],"group":"g",
+        "credit":1}"#;
+    let mut first = Ws::open(running.address).await;
+    let welcome = first.ask(r#"{"type":"hello","keep_ms":1}"#).await;
+    assert_eq!(welcome["keep_ms"], 1);
+    first.ask(&publish(2, 1)).await;
+    first.say(subscribe).await;
+    while first.hear().await.unwrap()["type"] != "deliver" {}
+    let (mut second, _) = Ws::hello(running.address).await;
+    second.ask(subscribe).await;
+    drop(first);
+    assert_eq!(second.hear().await.unwrap()["deliveries"][0]["attempt"], 2);
+    let mut back = Ws::open(running.address).await;
+    let hello = json!({"type": "hello", "session": welcome["session"], "received": [[1, 1]]});
+    let again = back.ask(&hello.to_string()).await;
+    assert_eq!(again["resumed"], false);
+    assert_ne!(again["session"], welcome["session"]);
+    let settle = r#"{"type":"settle","id":3,"subscription":1,"delivery":1}"#;
+    assert_eq!(back.ask(settle).await["code"], "stale");
+    let look = r#"{"type":"is_settled","id":4,"group":"g","topic":"t","partition":0,"offset":0}"#;
+    assert_eq!(back.ask(look).await["settled"], false);
+    assert_eq!(second.ask(settle).await["type"], "answer");
+    assert_eq!(back.ask(look).await["settled"], true);
+    let unknown = look.replace("\"g\"", "\"nobody\"");
+    assert!(back.ask(&unknown).await["settled"].is_null());
+}
+
+#[tokio::test]
 async fn clients_are_counted_while_they_are_connected() {
     let running = Running::start().await;
     let count = async || {
