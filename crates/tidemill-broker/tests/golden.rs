@@ -16,8 +16,12 @@ use tidemill_broker::inspect::{Dump, Value, dump, verify};
 use tidemill_broker::{Broker, CreateQueue, CreateTopic, Dequeue, QueueSettings, TransactionalId};
 use tidemill_core::{Commit, Order};
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/folder-0")
+/// The format's version, of which a folder is written today.
+const VERSION: u32 = 1;
+
+fn golden(version: u32) -> PathBuf {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    golden.join(format!("folder-{version}"))
 }
 
 /// Publishes, settles, creates and deletes, as often as it is told: the events of a life have
@@ -115,20 +119,25 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The golden folder, written anew where that is asked for, and one that is made today.
-async fn folders(place: &Path) -> [PathBuf; 2] {
+/// One that is made today, and the golden folders, of which the last is written anew where that
+/// is asked for.
+async fn folders(place: &Path) -> Vec<PathBuf> {
     let today = place.join("today");
     made(&today).await;
     for left in ["lock", "backup.manifest"] {
         std::fs::remove_file(today.join(left)).unwrap();
     }
     if std::env::var_os("TIDEMILL_WRITE_GOLDEN").is_some() {
-        let _ = std::fs::remove_dir_all(golden());
-        copy(&today, &golden());
+        let _ = std::fs::remove_dir_all(golden(VERSION));
+        copy(&today, &golden(VERSION));
     }
-    let kept = place.join("kept");
-    copy(&golden(), &kept);
-    [kept, today]
+    let mut folders = vec![today];
+    for version in 0..=VERSION {
+        let kept = place.join(format!("kept-{version}"));
+        copy(&golden(version), &kept);
+        folders.push(kept);
+    }
+    folders
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

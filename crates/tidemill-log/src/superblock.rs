@@ -15,7 +15,7 @@ use crate::limits::BLOCK_BYTES;
 use crate::machine::Lsn;
 
 /// The format that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 0;
+pub const FORMAT_VERSION: u32 = 1;
 
 /// The formats that a program reads. All of them have the layout that is written today; one
 /// with another layout gets its own arm in [`Superblock::decode`].
@@ -25,6 +25,8 @@ struct Reads {
     newest: u32,
 }
 
+/// Version 0 is what was written before the format was settled; its last state is version 1, and an
+/// opening writes it as that.
 const READS: Reads = Reads {
     oldest: 0,
     newest: FORMAT_VERSION,

@@ -30,9 +30,9 @@ use uuid::Uuid;
 
 type Image = HashMap<String, Vec<u8>>;
 
-fn folder() -> PathBuf {
+fn folder(version: u32) -> PathBuf {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    golden.join(format!("folder-{FORMAT_VERSION}"))
+    golden.join(format!("folder-{version}"))
 }
 
 fn options() -> Options {
@@ -269,14 +269,19 @@ fn check_compacted(reader: &Reader) {
 /// The folder of today's version.
 fn golden() -> Image {
     if std::env::var_os("TIDEMILL_WRITE_GOLDEN").is_some() {
-        let _ = std::fs::remove_dir_all(folder());
+        let folder = folder(FORMAT_VERSION);
+        let _ = std::fs::remove_dir_all(&folder);
         for (path, bytes) in made() {
-            let path = folder().join(path);
+            let path = folder.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         }
     }
-    files(&folder(), &folder())
+    written_by(FORMAT_VERSION)
+}
+
+fn written_by(version: u32) -> Image {
+    files(&folder(version), &folder(version))
 }
 
 fn files(root: &Path, dir: &Path) -> Image {
@@ -299,7 +304,8 @@ fn what_a_version_wrote_is_read_to_the_very_records_and_written_on() {
     let bytes: usize = golden.values().map(Vec::len).sum();
     assert!(bytes < 200 * 1024, "{bytes} bytes are too many to keep");
     // What is written today holds the same, so the files can be made again.
-    for (which, image) in [("golden", golden), ("made today", made())] {
+    let older = (0..FORMAT_VERSION).map(|version| ("older", written_by(version)));
+    for (which, image) in older.chain([("golden", golden), ("made today", made())]) {
         let disk = disk_of(&image);
         let report = verify(disk.as_ref(), &mut (), &mut |_| {}).unwrap();
         assert!(report.is_clean(), "{which}: {:?}", report.findings);
@@ -330,6 +336,11 @@ fn what_a_version_wrote_is_read_to_the_very_records_and_written_on() {
         check_compacted(&log.reader());
         check_settled(&log.reader());
         assert_eq!(read(&log.reader()), more, "{which}");
+        // Whatever it was, it is of today's version now.
+        let superblocks = common::faulty::image(disk.as_ref(), "");
+        for name in ["superblock.0", "superblock.1"] {
+            assert_eq!(superblocks[name][8..12], FORMAT_VERSION.to_le_bytes());
+        }
         assert_eq!(log.reader().bounds(plain).unwrap().earliest, Offset(15));
     }
 }

@@ -177,7 +177,7 @@ fn a_newer_format_is_refused_and_says_so() {
     }
     let error = open(&image).err().unwrap();
     assert!(
-        error.to_string().contains("format version 7, newer than 0"),
+        error.to_string().contains("format version 7, newer than 1"),
         "{error}"
     );
 }
