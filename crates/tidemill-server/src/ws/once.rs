@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use tidemill_core::budget::Share;
+use tidemill_core::budget::{Budget, Class, Share};
 
 use crate::limits::WS_ANSWERS_KEPT;
 
@@ -24,17 +24,20 @@ pub(crate) struct Once {
     answers: HashMap<u64, String>,
     /// The answered calls, oldest first.
     order: VecDeque<u64>,
+    /// What the answers take.
     share: Share,
+    memory: Budget,
 }
 
 impl Once {
-    /// `share` counts what the answers take.
-    pub(crate) fn new(share: Share) -> Self {
+    /// Its answers are counted in `memory`.
+    pub(crate) fn new(memory: &Budget) -> Self {
         Self {
             under_way: HashSet::new(),
             answers: HashMap::new(),
             order: VecDeque::new(),
-            share,
+            share: memory.empty(Class::Answers),
+            memory: memory.clone(),
         }
     }
 
@@ -59,7 +62,10 @@ impl Once {
         if !self.under_way.remove(&id) {
             return;
         }
-        while self.order.len() >= WS_ANSWERS_KEPT || !self.share.grow(answer.len()) {
+        while self.order.len() >= WS_ANSWERS_KEPT
+            || self.is_short()
+            || !self.share.grow(answer.len())
+        {
             // Without anything to forget there is no memory for this one either.
             let Some(oldest) = self.order.pop_front() else {
                 return;
@@ -70,18 +76,24 @@ impl Once {
         self.order.push_back(id);
         self.answers.insert(id, answer);
     }
+
+    /// Whether half of the memory for answers is taken: the rest is for those that are on their
+    /// way.
+    fn is_short(&self) -> bool {
+        self.memory.used(Class::Answers) >= self.memory.max(Class::Answers) / 2
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tidemill_core::budget::{Budget, Class};
+    use tidemill_core::limits::MEMORY_MIN_BYTES;
 
     use super::*;
 
     #[test]
     fn a_call_is_done_once_while_its_answer_is_kept() {
         let memory = Budget::default();
-        let mut once = Once::new(memory.empty(Class::Answers));
+        let mut once = Once::new(&memory);
         assert_eq!(once.begin(1), Known::New);
         assert_eq!(once.begin(1), Known::UnderWay);
         once.forget(1);
@@ -97,5 +109,22 @@ mod tests {
         assert_eq!(once.begin(1), Known::New, "the oldest is forgotten first");
         drop(once);
         assert_eq!(memory.used(Class::Answers), 0);
+    }
+
+    #[test]
+    fn what_is_kept_for_clients_leaves_half_of_the_memory_to_others() {
+        let memory = Budget::new(MEMORY_MIN_BYTES);
+        let mut sessions: Vec<Once> = (0..20).map(|_| Once::new(&memory)).collect();
+        let answer = "x".repeat(10_000);
+        for id in 0..100 {
+            for once in &mut sessions {
+                assert_eq!(once.begin(id), Known::New);
+                once.end(id, answer.clone());
+            }
+        }
+        let half = memory.max(Class::Answers) / 2;
+        assert!(memory.used(Class::Answers) <= half + answer.len());
+        assert!(memory.used(Class::Answers) > half / 2, "it is used, too");
+        assert!(memory.take(Class::Answers, half - answer.len()).is_some());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_broker::Broker;
-use tidemill_core::budget::{Budget, Class};
+use tidemill_core::budget::Budget;
 use tidemill_core::wire::{CALLS_MAX, Failed, Fault, ServerFrame};
 use tidemill_core::{Bus, GroupMember};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -243,7 +243,7 @@ impl Sessions {
                 link: None,
                 links: 0,
                 subscriptions: HashMap::new(),
-                once: Once::new(memory.empty(Class::Answers)),
+                once: Once::new(memory),
                 over: false,
             }),
         });
