@@ -365,6 +365,8 @@ fn check_summary(summary: &Value, purchases: &[Purchase]) {
     let balance = &summary["balance"];
     let generated = summary["log"]["accepted"].as_u64().unwrap();
     assert_eq!(balance["confirmed"], bought + generated);
+    // Generated orders go the whole way; those of the buyers wait for a carrier.
+    assert_eq!(balance["delivered"], generated);
     assert!(balance["by_hand"].as_u64().unwrap() <= unanswered);
     assert_eq!(balance["unfinished"], 0);
     assert_eq!(summary["log"]["doubled"], 0);
