@@ -213,6 +213,14 @@ impl Broker {
     /// # Errors
     /// [`GroupError::InUse`] and [`GroupError::Unknown`].
     pub async fn delete_group_without_members(&self, name: &GroupName) -> Result<(), GroupError> {
+        let kind = {
+            let state = self.inner.durable.state();
+            let id = state.group_id(name);
+            id.and_then(|id| state.group(id)).map(|group| group.kind)
+        };
+        if kind == Some(GroupKind::Queue) {
+            return Err(GroupError::OfQueue(name.clone()));
+        }
         let live = self.inner.groups().get(name).cloned();
         let members = live.map_or(0, |live| live.overview().members.len());
         if members > 0 {

@@ -163,6 +163,9 @@ pub const LEASE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 /// Most messages that one dequeue gives.
 pub const DEQUEUE_MAX_MESSAGES: usize = 1000;
 
+/// A dequeue takes no further message once it has so many bytes of them.
+pub const DEQUEUE_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// How long a dequeue that does not wait for messages waits for the disk to give those it has.
 pub const DISK_WAIT: Duration = Duration::from_secs(5);
 

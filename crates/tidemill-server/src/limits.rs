@@ -90,6 +90,9 @@ pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most partitions that a fetch without `partition` reads at once.
 pub const FETCH_PARTITIONS_MAX: usize = 1_024;
 
+/// Queues that the metrics tell of, the first ones by their names.
+pub const METRIC_QUEUES_MAX: usize = 1_000;
+
 /// How long open requests get at shutdown to come to an end.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 

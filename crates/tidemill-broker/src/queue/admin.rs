@@ -109,22 +109,38 @@ impl Broker {
         Ok(())
     }
 
+    /// The names of the queues, sorted.
+    #[must_use]
+    pub fn queue_names(&self) -> Vec<TopicName> {
+        let catalog = self.inner.durable.catalog();
+        let queues = catalog.iter().filter(|(_, of)| catalog.is_queue(of.id));
+        let mut names: Vec<TopicName> = queues.map(|(name, _)| name.clone()).collect();
+        names.extend(self.inner.queues.transient_names());
+        names.sort_unstable();
+        names
+    }
+
+    /// A queue as it is now.
+    ///
+    /// # Errors
+    /// [`QueueError::Unknown`], and [`QueueError::IsTopic`] where it is none.
+    pub async fn queue_info(&self, name: &TopicName) -> Result<QueueInfo, QueueError> {
+        let catalog = self.inner.durable.catalog();
+        match catalog.topic(name) {
+            Some(topic) if catalog.is_queue(topic.id) => {
+                Ok(disk_info(&self.inner, name, topic).await)
+            }
+            _ => Ok(self.queue(name)?.info().await),
+        }
+    }
+
     /// The queues, sorted by name.
     pub async fn queues(&self) -> Vec<QueueInfo> {
-        let catalog = self.inner.durable.catalog();
         let mut all = Vec::new();
-        for (name, topic) in catalog
-            .iter()
-            .filter(|(_, topic)| catalog.is_queue(topic.id))
-        {
-            all.push(disk_info(&self.inner, name, topic).await);
+        for name in self.queue_names() {
+            // One that is deleted meanwhile is left out.
+            all.extend(self.queue_info(&name).await);
         }
-        for name in self.inner.queues.transient_names() {
-            if let Ok(queue) = self.queue(&name) {
-                all.push(queue.info().await);
-            }
-        }
-        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
     }
 

@@ -28,7 +28,8 @@ use crate::metrics::add;
 /// How much a dequeue takes, for how long, and how long it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dequeue {
-    /// Most messages, 1 to [`DEQUEUE_MAX_MESSAGES`].
+    /// Most messages, 1 to [`DEQUEUE_MAX_MESSAGES`]; fewer where they are large: see
+    /// [`DEQUEUE_MAX_BYTES`](crate::limits::DEQUEUE_MAX_BYTES).
     pub max: usize,
     /// How long they are the taker's, up to [`LEASE_MAX`]; zero removes them at once, and `None`
     /// is the queue's own.
@@ -177,7 +178,8 @@ impl Queue {
     }
 
     /// Takes messages, oldest first: those that nobody has. Waits for the first one as long as is
-    /// asked for, then answers what there is, perhaps nothing.
+    /// asked for, then answers what there is: perhaps nothing, and what was read so far where they
+    /// come from the disk.
     ///
     /// With a lease of zero they are removed at once: a message whose taker dies on the way is
     /// lost.

@@ -23,3 +23,8 @@ pub use self::info::{CreateQueue, Dequeued, QueueInfo, QueueMessage};
 pub use self::leases::{InvalidLease, LeaseId};
 pub(crate) use self::live::Queues;
 pub use self::settings::QueueSettings;
+
+/// The guide, so that its program compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/QUEUES.md")]
+struct Guide;

@@ -53,6 +53,14 @@ impl Queue {
         }
     }
 
+    /// How many messages somebody has.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        let (inner, live) = self.parts();
+        live.end_leases(inner);
+        live.in_flight() as u64
+    }
+
     /// The queue as it is now.
     pub async fn info(&self) -> QueueInfo {
         let (inner, live) = self.parts();

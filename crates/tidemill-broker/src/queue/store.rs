@@ -18,7 +18,7 @@ use super::live::{Held, Live, Store};
 use super::memory::MemoryStore;
 use crate::broker::Inner;
 use crate::group::Taken;
-use crate::limits::REROUTES_MAX;
+use crate::limits::{DEQUEUE_MAX_BYTES, REROUTES_MAX};
 use crate::machine::{Operation, Refusal};
 use crate::metrics::add;
 
@@ -53,10 +53,28 @@ impl Live {
         matches!(self.store, Store::Memory(_))
     }
 
-    /// Takes up to `max` messages, oldest first.
+    /// Takes up to `max` messages, oldest first, until they have
+    /// [`DEQUEUE_MAX_BYTES`](crate::limits::DEQUEUE_MAX_BYTES).
     pub(super) fn take(self: &Arc<Self>, inner: &Arc<Inner>, max: usize) -> Look {
+        let mut all: Vec<Given> = Vec::new();
+        let mut bytes = 0;
+        while all.len() < max && bytes < DEQUEUE_MAX_BYTES {
+            match self.take_one(inner) {
+                Look::Given(given) => {
+                    let sizes = given.iter().map(|one| one.message.event.size_bytes());
+                    bytes += sizes.sum::<usize>();
+                    all.extend(given);
+                }
+                _ if !all.is_empty() => break,
+                nothing => return nothing,
+            }
+        }
+        Look::Given(all)
+    }
+
+    fn take_one(self: &Arc<Self>, inner: &Arc<Inner>) -> Look {
         match &self.store {
-            Store::Disk { group, member, .. } => match group.take(inner, *member, max) {
+            Store::Disk { group, member, .. } => match group.take(inner, *member, 1) {
                 Taken::Gone => Look::Gone,
                 Taken::Nothing { due } => Look::Nothing { due },
                 Taken::Given(given) => {
@@ -73,7 +91,7 @@ impl Live {
             },
             Store::Memory(_) if !inner.queues.has(self) => Look::Gone,
             Store::Memory(store) => {
-                let taken = locked(store).take(max);
+                let taken = locked(store).take(1);
                 if taken.is_empty() {
                     return Look::Nothing { due: None };
                 }

@@ -15,6 +15,7 @@ use tidemill_core::budget::{Budget, Class};
 
 use super::problem::{Kind, Problem};
 use crate::app::App;
+use crate::limits::METRIC_QUEUES_MAX;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -27,6 +28,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
     add_topics(&app, &mut registry).await?;
     if let Some(broker) = &app.broker {
         add_groups(broker, &mut registry);
+        add_queues(broker, &mut registry).await;
         add_counters(broker, &mut registry);
     }
     let waiting = app.memory.used(Class::Outboxes);
@@ -111,6 +113,30 @@ fn add_groups(broker: &Broker, registry: &mut Registry) {
         in_flight,
     );
     registry.register("group_members", "Members that are connected", members);
+}
+
+/// How much is in each queue.
+async fn add_queues(broker: &Broker, registry: &mut Registry) {
+    let depth = Family::<Labels, Gauge>::default();
+    let in_flight = Family::<Labels, Gauge>::default();
+    let oldest = Family::<Labels, Gauge>::default();
+    for name in broker.queue_names().iter().take(METRIC_QUEUES_MAX) {
+        // It may be deleted meanwhile.
+        let Ok(queue) = broker.queue_info(name).await else {
+            continue;
+        };
+        let labels = vec![("queue", queue.name.to_string())];
+        set(&depth, &labels, queue.length);
+        set(&in_flight, &labels, queue.in_flight);
+        let age_ms = queue.oldest_age_ms.unwrap_or_default();
+        set(&oldest, &labels, age_ms / 1000);
+    }
+    let help = "Messages that are not settled, those in flight included";
+    registry.register("queue_messages", help, depth);
+    let help = "Messages that somebody has now";
+    registry.register("queue_in_flight_messages", help, in_flight);
+    let help = "How long the oldest message has been there, 0 where there is none";
+    registry.register_with_unit("queue_oldest_message_age", help, Unit::Seconds, oldest);
 }
 
 /// What the broker counts, under the names that it has for it.

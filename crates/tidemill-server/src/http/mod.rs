@@ -17,6 +17,7 @@ pub(crate) mod problem;
 mod publish;
 mod query;
 mod stream;
+mod queues;
 mod topics;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             "/v1/topics/{topic}/stream",
             only("GET", get(stream::stream)),
         )
+        .merge(queues())
         .route("/v1/groups", only("GET", get(groups::list)))
         .route("/v1/groups/{group}", only("GET, DELETE", groups::one()))
         .route(
@@ -67,6 +69,21 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(from_fn(within_time))
         .layer(from_fn_with_state(Arc::clone(app), measured))
         .with_state(Arc::clone(app))
+}
+
+/// The paths of queues.
+fn queues() -> Router<Arc<App>> {
+    let one = "/v1/queues/{queue}";
+    let of = |what: &str| format!("{one}/{what}");
+    Router::new()
+        .route("/v1/queues", only("GET, POST", queues::collection()))
+        .route(one, only("GET, DELETE", queues::one()))
+        .route(&of("enqueue"), only("POST", queues::enqueues()))
+        .route(&of("dequeue"), only("POST", queues::dequeues()))
+        .route(&of("ack"), only("POST", queues::acks()))
+        .route(&of("requeue"), only("POST", queues::requeues()))
+        .route(&of("length"), only("GET", queues::lengths()))
+        .route(&of("peek"), only("GET", queues::peeks()))
 }
 
 /// Answers other methods than `allowed` with a problem document.

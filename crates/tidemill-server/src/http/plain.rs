@@ -48,7 +48,7 @@ pub(crate) async fn publish(
 }
 
 /// JSON, or none stated. What `curl -d` states by itself is taken too.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = media_type(headers);
     match media_type.as_str() {
         "" => Ok(()),
@@ -58,15 +58,39 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-fn event_of(body: &Bytes) -> Result<(TopicName, Event), Problem> {
+/// The envelope of a body that is one JSON value.
+fn envelope_of(body: &Bytes) -> Result<Envelope, Problem> {
     let text = std::str::from_utf8(body).map_err(|error| {
         let detail = format!("the body is not UTF-8 from byte {} on", error.valid_up_to());
         Problem::new(Kind::InvalidJson, detail)
     })?;
-    let envelope = Envelope::read(text).map_err(|error| {
+    Envelope::read(text).map_err(|error| {
         let detail = format!("the body is not one JSON value: {error}");
         Problem::new(Kind::InvalidJson, detail)
-    })?;
+    })
+}
+
+/// A message for a queue: the body, byte for byte.
+pub(crate) fn message_of(body: &Bytes, source: String) -> Result<Event, Problem> {
+    let envelope = envelope_of(body)?;
+    made(&envelope.ty, Source::new(source)?, body)
+}
+
+fn made(ty: &Member, source: Source, body: &Bytes) -> Result<Event, Problem> {
+    let ty = match ty {
+        Member::Text(name) => EventType::new(name.as_str())?,
+        _ => EventType::new(DEFAULT_TYPE)?,
+    };
+    let id = EventId::new(uuid::Uuid::now_v7().to_string())?;
+    let event = Event::builder(id, source, ty)
+        .time(jiff::Timestamp::now())
+        .data("application/json", body.clone())
+        .build()?;
+    Ok(event)
+}
+
+fn event_of(body: &Bytes) -> Result<(TopicName, Event), Problem> {
+    let envelope = envelope_of(body)?;
     let topic = match envelope.target() {
         Member::Absent => TopicName::new(DEFAULT_TOPIC)?,
         Member::Text(name) => TopicName::new(name.as_str())?,
@@ -75,15 +99,7 @@ fn event_of(body: &Bytes) -> Result<(TopicName, Event), Problem> {
             return Err(Problem::new(Kind::InvalidName, detail));
         }
     };
-    let ty = match &envelope.ty {
-        Member::Text(name) => EventType::new(name.as_str())?,
-        _ => EventType::new(DEFAULT_TYPE)?,
-    };
-    let id = EventId::new(uuid::Uuid::now_v7().to_string())?;
-    let event = Event::builder(id, Source::new(SOURCE)?, ty)
-        .time(jiff::Timestamp::now())
-        .data("application/json", body.clone())
-        .build()?;
+    let event = made(&envelope.ty, Source::new(SOURCE)?, body)?;
     Ok((topic, event))
 }
 

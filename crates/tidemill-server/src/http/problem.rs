@@ -86,6 +86,9 @@ pub(crate) enum Kind {
     UnknownQueue,
     /// No such backup.
     UnknownBackup,
+    /// What a queue is made of, or a body of its doors, has a member that is unknown, missing or
+    /// of another kind.
+    InvalidQueue,
     /// A bound of the broker would be passed.
     Limit,
     /// This server has no broker of its own behind it.
@@ -125,9 +128,11 @@ impl Kind {
             Self::OffsetOutOfRange => S::RANGE_NOT_SATISFIABLE,
             Self::TooLarge => S::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => S::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidEvent | Self::InvalidTopic | Self::InvalidName | Self::Limit => {
-                S::UNPROCESSABLE_ENTITY
-            }
+            Self::InvalidEvent
+            | Self::InvalidQueue
+            | Self::InvalidTopic
+            | Self::InvalidName
+            | Self::Limit => S::UNPROCESSABLE_ENTITY,
             Self::NotSupported => S::NOT_IMPLEMENTED,
             Self::Damaged | Self::Indeterminate | Self::Internal => S::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Overloaded => S::SERVICE_UNAVAILABLE,
@@ -165,6 +170,7 @@ impl Kind {
             Self::UnknownTopic => ("unknown-topic", "No such topic"),
             Self::UnknownPartition => ("unknown-partition", "No such partition"),
             Self::UnknownQueue => ("unknown-queue", "No such queue"),
+            Self::InvalidQueue => ("invalid-queue", "Not what a queue takes"),
             Self::UnknownGroup => ("unknown-group", "No such group"),
             Self::UnknownBackup => ("unknown-backup", "No such backup"),
             Self::Limit => ("limit", "A bound would be passed"),

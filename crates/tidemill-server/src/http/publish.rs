@@ -21,7 +21,7 @@ const ACCEPTED: &str = "application/cloudevents+json, application/cloudevents-ba
 
 /// The content modes of CloudEvents over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     Structured,
     Batch,
     Binary,
@@ -84,7 +84,18 @@ pub(crate) async fn publish(
     }
 }
 
-fn decode(mode: Mode, headers: &HeaderMap, body: &Bytes) -> Result<Vec<Event>, Problem> {
+/// The mode that a request states, whether it has one: then it is a CloudEvent or means to be.
+pub(crate) fn stated(headers: &HeaderMap) -> Option<Mode> {
+    let meant = media_type(headers).starts_with("application/cloudevents");
+    match Mode::of(headers) {
+        Ok(mode) => Some(mode),
+        // Refused by its name when it is decoded.
+        Err(_) if meant => Some(Mode::Structured),
+        Err(_) => None,
+    }
+}
+
+pub(crate) fn decode(mode: Mode, headers: &HeaderMap, body: &Bytes) -> Result<Vec<Event>, Problem> {
     let decoded = match mode {
         Mode::Binary => return Ok(vec![binary::decode(headers, body)?]),
         Mode::Structured => json::decode(body).map(|event| vec![event]),

@@ -1,0 +1,407 @@
+//! `/v1/queues`: lists, creates, shows and deletes queues; puts messages in, takes them out,
+//! acknowledges them and gives them back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{RawQuery, Request, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tidemill_broker::limits::{DEQUEUE_MAX_MESSAGES, LEASE_MAX, LEASES_AT_ONCE, PEEK_MAX_MESSAGES};
+use tidemill_broker::{
+    Broker, CreateQueue, Dequeue, Dequeued, LeaseId, Queue, QueueInfo, QueueMessage, QueueSettings,
+};
+use tidemill_core::budget::{Class, Share};
+use tidemill_core::{Event, EventId, Offset, TopicName, json as events};
+use tokio::time::Instant;
+
+use super::answer::{counted_json, json, json_with};
+use super::body::{is_json, media_type};
+use super::path::Named;
+use super::plain;
+use super::problem::{Kind, Problem};
+use super::publish::{self, Mode};
+use super::query::Query;
+use crate::app::App;
+use crate::connections::ConnectionId;
+use crate::limits;
+use crate::memory;
+
+/// The methods of `/v1/queues`.
+pub(crate) fn collection() -> MethodRouter<Arc<App>> {
+    get(list).post(create)
+}
+
+/// The methods of `/v1/queues/{queue}`.
+pub(crate) fn one() -> MethodRouter<Arc<App>> {
+    get(show).delete(delete)
+}
+
+/// `POST /v1/queues/{queue}/enqueue`.
+pub(crate) fn enqueues() -> MethodRouter<Arc<App>> {
+    post(enqueue)
+}
+
+/// `POST /v1/queues/{queue}/dequeue`.
+pub(crate) fn dequeues() -> MethodRouter<Arc<App>> {
+    post(dequeue)
+}
+
+/// `POST /v1/queues/{queue}/ack`.
+pub(crate) fn acks() -> MethodRouter<Arc<App>> {
+    post(ack)
+}
+
+/// `POST /v1/queues/{queue}/requeue`.
+pub(crate) fn requeues() -> MethodRouter<Arc<App>> {
+    post(requeue)
+}
+
+/// `GET /v1/queues/{queue}/length`.
+pub(crate) fn lengths() -> MethodRouter<Arc<App>> {
+    get(length)
+}
+
+/// `GET /v1/queues/{queue}/peek`.
+pub(crate) fn peeks() -> MethodRouter<Arc<App>> {
+    get(peek)
+}
+
+#[derive(Serialize)]
+struct Queues {
+    queues: Vec<QueueInfo>,
+}
+
+async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let queues = app.broker()?.queues().await;
+    Ok(json(&Queues { queues }))
+}
+
+/// What a queue is made of; anything else in it is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewQueue {
+    name: String,
+    #[serde(default)]
+    transient: bool,
+    lease_ms: Option<u64>,
+    max_deliveries: Option<u32>,
+}
+
+/// The JSON of a body; `shape` says what it is to be.
+fn body_of<T: DeserializeOwned>(body: &Bytes, shape: &str) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let detail = format!("the body is not {shape}: {error}");
+        let kind = match error.is_data() {
+            true => Kind::InvalidQueue,
+            false => Kind::InvalidJson,
+        };
+        Problem::new(kind, detail)
+    })
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
+    Query::parse(query.as_deref(), &[])?;
+    let broker = app.broker()?;
+    if !is_json(&media_type(&parts.headers)) {
+        return Err(Problem::media_type("application/json"));
+    }
+    let shape = "{\"name\": ...}, with \"transient\", \"lease_ms\" and \"max_deliveries\" where \
+                 they are wanted";
+    let new: NewQueue = body_of(&received.bytes, shape)?;
+    let name = TopicName::new(new.name)?;
+    let usual = QueueSettings::default();
+    let how = CreateQueue {
+        transient: new.transient,
+        settings: QueueSettings {
+            lease: new.lease_ms.map_or(usual.lease, Duration::from_millis),
+            max_deliveries: new.max_deliveries,
+        },
+    };
+    let queue = broker.create_queue(name.clone(), how).await?;
+    let mut response = json_with(StatusCode::CREATED, &queue);
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/queues/{name}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The queue of a path.
+fn queue_of(broker: &Broker, name: String) -> Result<Queue, Problem> {
+    let name = TopicName::new(name)?;
+    Ok(broker.queue(&name)?)
+}
+
+async fn show(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let queue = queue_of(app.broker()?, name)?;
+    Ok(json(&queue.info().await))
+}
+
+async fn delete(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let name = TopicName::new(name)?;
+    app.broker()?.delete_queue(&name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[derive(Serialize)]
+struct Length<'a> {
+    queue: &'a TopicName,
+    length: u64,
+    in_flight: u64,
+}
+
+async fn length(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let queue = queue_of(app.broker()?, name)?;
+    Ok(json(&Length {
+        queue: queue.name(),
+        length: queue.length(),
+        in_flight: queue.in_flight(),
+    }))
+}
+
+/// A message that is in the queue now.
+#[derive(Serialize)]
+struct Enqueued<'a> {
+    status: &'static str,
+    id: &'a EventId,
+    queue: &'a TopicName,
+    offset: Offset,
+}
+
+#[derive(Serialize)]
+struct EnqueuedBatch<'a> {
+    status: &'static str,
+    messages: Vec<Enqueued<'a>>,
+}
+
+async fn enqueue(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
+    Query::parse(query.as_deref(), &[])?;
+    let broker = app.broker()?;
+    let queue = match parts.extensions.get::<ConnectionId>() {
+        Some(ConnectionId(number)) => queue_of(&broker.as_client(*number), name)?,
+        None => queue_of(broker, name)?,
+    };
+    let (events, is_batch) = match publish::stated(&parts.headers) {
+        Some(mode) => {
+            let events = publish::decode(mode, &parts.headers, &received.bytes)?;
+            (events, mode == Mode::Batch)
+        }
+        None => {
+            plain::check_media_type(&parts.headers)?;
+            let source = format!("/v1/queues/{}", queue.name());
+            (vec![plain::message_of(&received.bytes, source)?], false)
+        }
+    };
+    let ids: Vec<EventId> = events.iter().map(|event| event.id().clone()).collect();
+    let offsets = queue.enqueue(events).await?;
+    let enqueued = ids.iter().zip(offsets).map(|(id, offset)| Enqueued {
+        status: "success",
+        id,
+        queue: queue.name(),
+        offset,
+    });
+    let messages: Vec<_> = enqueued.collect();
+    if is_batch {
+        let status = "success";
+        return Ok(json(&EnqueuedBatch { status, messages }));
+    }
+    let none = || Problem::new(Kind::Internal, "the queue gave no place for the message");
+    Ok(json(messages.first().ok_or_else(none)?))
+}
+
+async fn dequeue(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    drop(app.bodies.read(&parts.headers, body).await?);
+    let query = Query::parse(query.as_deref(), &["lease_ms", "max", "wait_ms"])?;
+    let lease_max = LEASE_MAX.as_millis() as u64;
+    let wait_max = limits::FETCH_WAIT_MAX.as_millis() as u64;
+    let how = Dequeue {
+        max: query.number("max", 1..=DEQUEUE_MAX_MESSAGES)?.unwrap_or(1),
+        lease: query
+            .number("lease_ms", 0..=lease_max)?
+            .map(Duration::from_millis),
+        wait: Duration::from_millis(query.number("wait_ms", 0..=wait_max)?.unwrap_or(0)),
+    };
+    let queue = queue_of(app.broker()?, name)?;
+    let taken = tokio::select! {
+        // Dropped while it waits, it has taken nothing.
+        taken = queue.dequeue(how) => taken?,
+        () = app.closed() => Vec::new(),
+    };
+    let share = room_for(&app, &queue, &taken).await?;
+    Ok(counted_json(dequeued(&taken), share))
+}
+
+/// Memory for an answer with these messages. Where none comes free they are given back.
+async fn room_for(app: &App, queue: &Queue, taken: &[Dequeued]) -> Result<Share, Problem> {
+    let cost = |one: &Dequeued| cost_of(&one.message.event);
+    let bytes = taken.iter().map(cost).sum();
+    let until = Instant::now() + limits::MEMORY_WAIT;
+    let leases: Vec<LeaseId> = taken.iter().filter_map(|one| one.lease).collect();
+    if leases.len() < taken.len() {
+        // They are removed already: nobody else has them.
+        let mut share = app.memory.empty(Class::Answers);
+        share.grow_anyway(bytes);
+        return Ok(share);
+    }
+    match memory::take(&app.memory, Class::Answers, bytes, until).await {
+        Ok(share) => Ok(share),
+        Err(none) => {
+            if !leases.is_empty() {
+                queue.give_back(&leases).await?;
+            }
+            Err(none)
+        }
+    }
+}
+
+fn cost_of(event: &Event) -> usize {
+    limits::ANSWER_COST * event.size_bytes() + limits::ANSWER_EVENT_BYTES
+}
+
+/// `{"messages":[{"offset","deliveries","lease","lease_ms","event"}]}`
+fn dequeued(taken: &[Dequeued]) -> Vec<u8> {
+    listed(taken.iter().map(|one| {
+        let lease = one.lease.map(|lease| format!("\"{lease}\""));
+        let lease = lease.unwrap_or_else(|| "null".to_owned());
+        let lease_ms = one.lease_for.as_millis();
+        let deliveries = one.deliveries;
+        let head =
+            format!("\"deliveries\":{deliveries},\"lease\":{lease},\"lease_ms\":{lease_ms},");
+        (&one.message, head)
+    }))
+}
+
+/// `{"messages":[{"offset",...,"event"}]}`, with what is between them.
+fn listed<'a>(messages: impl Iterator<Item = (&'a QueueMessage, String)>) -> Vec<u8> {
+    let mut out = b"{\"messages\":[".to_vec();
+    for (n, (message, between)) in messages.enumerate() {
+        let comma = if n == 0 { "" } else { "," };
+        let offset = message.offset;
+        let head = format!("{comma}{{\"offset\":{offset},{between}\"event\":");
+        out.extend_from_slice(head.as_bytes());
+        events::encode(&message.event, &mut out);
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+    out
+}
+
+async fn peek(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Query::parse(query.as_deref(), &["max"])?;
+    let max = query.number("max", 1..=PEEK_MAX_MESSAGES)?.unwrap_or(1);
+    let queue = queue_of(app.broker()?, name)?;
+    let peeked = queue.peek(max).await?;
+    let bytes = peeked.iter().map(|message| cost_of(&message.event)).sum();
+    let until = Instant::now() + limits::MEMORY_WAIT;
+    let share = memory::take(&app.memory, Class::Answers, bytes, until).await?;
+    let text = listed(peeked.iter().map(|message| (message, String::new())));
+    Ok(counted_json(text, share))
+}
+
+/// Which messages an ack or a giving back is about; anything else in it is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leases {
+    leases: Vec<String>,
+}
+
+/// What was done about so many messages.
+#[derive(Serialize)]
+struct Settled {
+    status: &'static str,
+    count: usize,
+}
+
+/// The queue and the leases of a request.
+async fn leases_of(
+    app: &App,
+    name: String,
+    query: Option<&str>,
+    request: Request,
+) -> Result<(Queue, Vec<LeaseId>), Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
+    Query::parse(query, &[])?;
+    plain::check_media_type(&parts.headers)?;
+    let Leases { leases } = body_of(&received.bytes, "{\"leases\": [...]}")?;
+    if leases.is_empty() || leases.len() > LEASES_AT_ONCE {
+        let detail = format!("name 1 to {LEASES_AT_ONCE} leases");
+        return Err(Problem::new(Kind::Limit, detail));
+    }
+    let parsed = leases.iter().map(|lease| lease.parse());
+    let parsed: Result<Vec<LeaseId>, _> = parsed.collect();
+    let parsed = parsed.map_err(|wrong| Problem::new(Kind::InvalidQueue, wrong.to_string()))?;
+    Ok((queue_of(app.broker()?, name)?, parsed))
+}
+
+async fn ack(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (queue, leases) = leases_of(&app, name, query.as_deref(), request).await?;
+    queue.ack(&leases).await?;
+    Ok(json(&Settled {
+        status: "success",
+        count: leases.len(),
+    }))
+}
+
+async fn requeue(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (queue, leases) = leases_of(&app, name, query.as_deref(), request).await?;
+    queue.give_back(&leases).await?;
+    Ok(json(&Settled {
+        status: "success",
+        count: leases.len(),
+    }))
+}
