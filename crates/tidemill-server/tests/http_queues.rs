@@ -1,4 +1,5 @@
-//! Queues over HTTP.
+//! Queues over HTTP: what goes in comes out, leases are named, and what is wrong is told as at the
+//! other doors.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -52,68 +53,8 @@ async fn a_message_goes_in_and_out_and_is_done_with() {
             (&made["length"], &made["lease_ms"]),
             (&json!(0), &json!(60_000))
         );
-        let first = enqueue(
-            &client,
-            name,
-            r#"{"type":"resize","n":12345678901234567890123}"#,
-        )
-        .await;
-        assert_eq!(first.json()["offset"], 0, "{}", first.text);
-        assert_eq!(first.json()["queue"], name);
-        let path = format!("/v1/queues/{name}");
-        let event = r#"{"specversion":"1.0","id":"a","source":"/s","type":"t","data":1}"#;
-        let one = client.post(&format!("{path}/enqueue"), EVENT, event).await;
-        assert_eq!(
-            (&one.json()["id"], &one.json()["offset"]),
-            (&json!("a"), &json!(1))
-        );
-        let both = format!("[{event},{event}]");
-        let both = client.post(&format!("{path}/enqueue"), BATCH, both).await;
-        assert_eq!(both.json()["messages"][1]["offset"], 3, "{}", both.text);
-
-        let peeked = client.get(&format!("{path}/peek?max=2")).await.json();
-        assert_eq!(peeked["messages"][0]["event"]["type"], "resize");
-        assert_eq!(peeked["messages"].as_array().unwrap().len(), 2);
-        let text = client.get(&format!("{path}/peek")).await.text;
-        assert!(
-            text.contains("12345678901234567890123"),
-            "byte for byte: {text}"
-        );
-        let taken = dequeue(&client, name, "?max=3").await;
-        assert_eq!(
-            (&taken[0]["deliveries"], &taken[0]["lease_ms"]),
-            (&json!(1), &json!(60_000))
-        );
-        assert_eq!(taken[0]["event"]["source"], format!("/v1/queues/{name}"));
-        let length = client.get(&format!("{path}/length")).await.json();
-        assert_eq!(length, json!({"queue": name, "length": 4, "in_flight": 3}));
-
-        let acked = settle(&client, name, "ack", &[lease(&taken[0])]).await;
-        assert_eq!(acked.json(), json!({"status": "success", "count": 1}));
-        let back = settle(
-            &client,
-            name,
-            "requeue",
-            &[lease(&taken[1]), lease(&taken[2])],
-        )
-        .await;
-        assert_eq!(back.status, 200, "{}", back.text);
-        let again = dequeue(&client, name, "?lease_ms=0&max=9").await;
-        let offsets: Vec<_> = again
-            .iter()
-            .map(|one| one["offset"].as_u64().unwrap())
-            .collect();
-        assert_eq!(offsets, [1, 2, 3]);
-        assert_eq!(
-            (&again[0]["lease"], &again[0]["deliveries"]),
-            (&Value::Null, &json!(2))
-        );
-        let shown = client.get(&path).await.json();
-        assert_eq!(
-            (&shown["length"], &shown["in_flight"]),
-            (&json!(0), &json!(0))
-        );
-        assert_eq!(shown["dead_letters"], format!("{name}.deadletter"));
+        put_in(&client, name).await;
+        take_out(&client, name).await;
     }
     let listed = client.get("/v1/queues").await.json();
     let names: Vec<_> = listed["queues"]
@@ -141,6 +82,76 @@ async fn a_message_goes_in_and_out_and_is_done_with() {
         let gone = client.get(&format!("/v1/queues/{name}")).await;
         assert_eq!(gone.problem(404), "unknown-queue");
     }
+}
+
+/// Four messages: of any JSON, as one CloudEvent, and two in a batch.
+async fn put_in(client: &Client, name: &str) {
+    let first = enqueue(
+        client,
+        name,
+        r#"{"type":"resize","n":12345678901234567890123}"#,
+    )
+    .await;
+    assert_eq!(first.json()["offset"], 0, "{}", first.text);
+    assert_eq!(first.json()["queue"], name);
+    let path = format!("/v1/queues/{name}");
+    let event = r#"{"specversion":"1.0","id":"a","source":"/s","type":"t","data":1}"#;
+    let one = client.post(&format!("{path}/enqueue"), EVENT, event).await;
+    assert_eq!(
+        (&one.json()["id"], &one.json()["offset"]),
+        (&json!("a"), &json!(1))
+    );
+    let both = format!("[{event},{event}]");
+    let both = client.post(&format!("{path}/enqueue"), BATCH, both).await;
+    assert_eq!(both.json()["messages"][1]["offset"], 3, "{}", both.text);
+}
+
+/// Looks, takes three, acknowledges one, gives two back, and removes what is left.
+async fn take_out(client: &Client, name: &str) {
+    let path = format!("/v1/queues/{name}");
+    let peeked = client.get(&format!("{path}/peek?max=2")).await.json();
+    assert_eq!(peeked["messages"][0]["event"]["type"], "resize");
+    assert_eq!(peeked["messages"].as_array().unwrap().len(), 2);
+    let text = client.get(&format!("{path}/peek")).await.text;
+    assert!(
+        text.contains("12345678901234567890123"),
+        "byte for byte: {text}"
+    );
+    let taken = dequeue(client, name, "?max=3").await;
+    assert_eq!(
+        (&taken[0]["deliveries"], &taken[0]["lease_ms"]),
+        (&json!(1), &json!(60_000))
+    );
+    assert_eq!(taken[0]["event"]["source"], format!("/v1/queues/{name}"));
+    let length = client.get(&format!("{path}/length")).await.json();
+    assert_eq!(length, json!({"queue": name, "length": 4, "in_flight": 3}));
+
+    let acked = settle(client, name, "ack", &[lease(&taken[0])]).await;
+    assert_eq!(acked.json(), json!({"status": "success", "count": 1}));
+    let back = settle(
+        client,
+        name,
+        "requeue",
+        &[lease(&taken[1]), lease(&taken[2])],
+    )
+    .await;
+    assert_eq!(back.status, 200, "{}", back.text);
+    let again = dequeue(client, name, "?lease_ms=0&max=9").await;
+    let offsets: Vec<_> = again
+        .iter()
+        .map(|one| one["offset"].as_u64().unwrap())
+        .collect();
+    assert_eq!(offsets, [1, 2, 3]);
+    assert_eq!(
+        (&again[0]["lease"], &again[0]["deliveries"]),
+        (&Value::Null, &json!(2))
+    );
+    let shown = client.get(&path).await.json();
+    assert_eq!(
+        (&shown["length"], &shown["in_flight"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(shown["dead_letters"], format!("{name}.deadletter"));
 }
 
 #[tokio::test]
@@ -224,6 +235,14 @@ async fn what_is_wrong_is_told_as_at_the_other_doors() {
         let refused = client.post("/v1/queues", content_type, body).await;
         assert_eq!(refused.problem(status), kind, "{body}: {}", refused.text);
     }
+}
+
+#[tokio::test]
+async fn queues_and_topics_are_told_apart_at_every_door() {
+    let server = Running::start().await;
+    let client = server.client();
+    create(&client, r#"{"name":"jobs"}"#).await;
+    client.event(r#"{"topic":"orders"}"#).await;
     for (method, path, status, kind) in [
         ("GET", "/v1/queues?x=1", 400, "invalid-query"),
         ("GET", "/v1/queues/none", 404, "unknown-queue"),
@@ -283,6 +302,13 @@ async fn what_is_wrong_is_told_as_at_the_other_doors() {
         "{}",
         published.text
     );
+}
+
+#[tokio::test]
+async fn wrong_leases_and_messages_are_refused() {
+    let server = Running::start().await;
+    let client = server.client();
+    create(&client, r#"{"name":"jobs"}"#).await;
     for (body, status, kind) in [
         ("{", 400, "invalid-json"),
         ("{}", 422, "invalid-queue"),
