@@ -127,6 +127,16 @@ impl Client {
         understood(&answer)
     }
 
+    /// `POST path` without a body, which the server may hold back for `wait`.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, CallError> {
+        let answer = self.call(Method::POST, path, None, wait).await?;
+        understood(&answer)
+    }
+
     /// `DELETE path`, which answers with what became of it.
     pub(crate) async fn delete_from<T: DeserializeOwned>(
         &self,

@@ -2,6 +2,7 @@
 //!
 //! This room may not know which command asks.
 
+mod queues;
 mod reader;
 
 use std::path::PathBuf;

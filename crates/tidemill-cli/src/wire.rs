@@ -148,3 +148,64 @@ pub(crate) struct PageEvent {
     pub(crate) offset: u64,
     pub(crate) event: Box<RawValue>,
 }
+
+/// `GET /v1/queues`.
+#[derive(Deserialize)]
+pub(crate) struct Queues {
+    pub(crate) queues: Vec<QueueOf>,
+}
+
+/// `GET /v1/queues/{queue}`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct QueueOf {
+    pub(crate) name: String,
+    /// Whether it is in memory alone.
+    #[serde(default)]
+    pub(crate) transient: bool,
+    #[serde(default)]
+    pub(crate) lease_ms: u64,
+    #[serde(default)]
+    pub(crate) max_deliveries: Option<u32>,
+    /// Messages that are not settled.
+    pub(crate) length: u64,
+    /// How many of them somebody has.
+    #[serde(default)]
+    pub(crate) in_flight: u64,
+    #[serde(default)]
+    pub(crate) oldest_age_ms: Option<u64>,
+    #[serde(default)]
+    pub(crate) size_bytes: u64,
+    #[serde(default)]
+    pub(crate) dead_letters: String,
+    /// Why nothing more is given out, when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paused: Option<String>,
+    /// What is damaged, when something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) damage: Option<String>,
+}
+
+/// `POST /v1/queues/{queue}/enqueue`.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Enqueued {
+    pub(crate) id: String,
+    pub(crate) queue: String,
+    pub(crate) offset: u64,
+}
+
+/// `POST /v1/queues/{queue}/dequeue`, `GET /v1/queues/{queue}/peek`.
+#[derive(Deserialize)]
+pub(crate) struct QueueMessages {
+    pub(crate) messages: Vec<QueueMessage>,
+}
+
+/// A message of a queue; the event itself stays the text it is.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct QueueMessage {
+    pub(crate) offset: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deliveries: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lease: Option<String>,
+    pub(crate) event: Box<RawValue>,
+}

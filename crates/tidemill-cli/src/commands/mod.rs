@@ -6,6 +6,7 @@ mod demo;
 mod group;
 mod log;
 mod publish;
+mod queue;
 mod serve;
 mod subscribe;
 mod topic;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Group(group::Group),
     #[command(subcommand)]
+    Queue(queue::Queue),
+    #[command(subcommand)]
     Log(log::Log),
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -44,6 +47,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Subscribe(command) => narrow(command.run()),
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
+        Command::Queue(command) => narrow(command.run()),
         Command::Log(command) => command.run(),
         Command::Bench(command) => wide(command.run()),
         Command::Completions(command) => command.run(),

@@ -197,7 +197,8 @@ fn before_now(since: Duration) -> Result<Timestamp, Failure> {
 }
 
 /// The data as it is when it is text, else its size.
-fn data_text(event: &Event) -> String {
+/// An event's data for people.
+pub(super) fn data_text(event: &Event) -> String {
     match event.data() {
         None => "(no data)".to_owned(),
         Some(data) => match std::str::from_utf8(data) {
