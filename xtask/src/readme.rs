@@ -102,6 +102,11 @@ impl Place {
         })
     }
 
+    /// The program.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     fn command(&self, words: &[String]) -> Command {
         let mut command = Command::new(&self.binary);
         command
