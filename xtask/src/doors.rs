@@ -1,5 +1,5 @@
-//! Runs the commands of docs/HTTP.md and docs/SHOP.md from top to bottom against a new server, and
-//! compares the answers that they show with those that come.
+//! Runs the commands of docs/HTTP.md, docs/QUEUES.md and docs/SHOP.md from top to bottom, each
+//! against a new server, and compares the answers that they show with those that come.
 //!
 //! This room may not know what the doors do beyond what the document says.
 
@@ -25,11 +25,17 @@ struct Document {
     addresses: &'static [&'static str],
 }
 
-const DOCUMENTS: [Document; 2] = [
+const DOCUMENTS: [Document; 3] = [
     Document {
         name: "docs/HTTP.md",
         folder: "target/doors",
         server: "serve --backups backups",
+        addresses: &[ADDRESS],
+    },
+    Document {
+        name: "docs/QUEUES.md",
+        folder: "target/doors-queues",
+        server: "serve",
         addresses: &[ADDRESS],
     },
     Document {
@@ -77,20 +83,25 @@ fn check_one(root: &Path, document: &Document) -> Result<(), String> {
     let blocks = blocks(&text);
     let mut following = blocks.iter().skip(1);
     for block in &blocks {
-        let shown = following
-            .next()
-            .filter(|next| next.follows && next.language == "json");
+        let next = following.next().filter(|next| next.follows);
+        let said = next.filter(|next| next.language == "text");
+        let shown = next.filter(|next| next.language == "json");
         if block.language != "sh" {
             continue;
         }
         let shown = shown.map(|next| json(&next.text, next.line)).transpose()?;
         let commands = commands(&block.text);
         for (n, command) in commands.iter().enumerate() {
-            let shown = shown.as_ref().filter(|_| n + 1 == commands.len());
+            let is_last = n + 1 == commands.len();
+            let shown = shown.as_ref().filter(|_| is_last);
+            let said = said.filter(|_| is_last);
             let at = |why: String| format!("{name}:{}: {command}\n{why}", block.line);
-            one(command, &urls, shown).map_err(at)?;
+            match command.starts_with("tidemill ") {
+                true => program(command, &urls, &place, said).map_err(at)?,
+                false => one(command, &urls, shown).map_err(at)?,
+            }
             ran += 1;
-            compared += usize::from(shown.is_some());
+            compared += usize::from(shown.is_some() || said.is_some());
         }
     }
     if ran == 0 || compared == 0 {
@@ -98,6 +109,30 @@ fn check_one(root: &Path, document: &Document) -> Result<(), String> {
     }
     println!("{name}: {ran} commands ran, {compared} answers are as shown");
     Ok(())
+}
+
+/// Runs a command of the program itself, which must say just what is shown, if something is.
+fn program(
+    command: &str,
+    urls: &Addresses<'_>,
+    place: &Place,
+    said: Option<&Block>,
+) -> Result<(), String> {
+    let server = urls.first().map_or("", |(_, url)| url.as_str());
+    let line = format!("tidemill() {{ \"$PROGRAM\" \"$@\"; }}; {command}");
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .env("PROGRAM", place.binary())
+        .env("TIDEMILL_SERVER", server)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot run sh: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match said.map(|said| said.text.as_str()) {
+        _ if !output.status.success() => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Some(said) if said != text => Err(format!("is shown to say\n{said}and said\n{text}")),
+        _ => Ok(()),
+    }
 }
 
 /// Runs one command, whose answer must be as shown, and good if nothing else is shown.

@@ -89,7 +89,7 @@ const ALL: [Step; 14] = [
     ),
     step(
         "doors",
-        "the commands of docs/HTTP.md and docs/SHOP.md are answered as they say",
+        "the commands of docs/HTTP.md, QUEUES.md and SHOP.md are answered as they say",
         doors_step,
     ),
 ];

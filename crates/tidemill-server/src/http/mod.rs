@@ -16,8 +16,8 @@ pub(crate) mod plain;
 pub(crate) mod problem;
 mod publish;
 mod query;
-mod stream;
 mod queues;
+mod stream;
 mod topics;
 
 use std::sync::Arc;
