@@ -273,6 +273,7 @@ async fn queues_and_topics_are_told_apart_at_every_door() {
         ("GET", "/v1/topics/jobs", 409, "wrong-kind"),
         ("DELETE", "/v1/topics/jobs", 409, "wrong-kind"),
         ("GET", "/v1/topics/jobs/events", 409, "wrong-kind"),
+        ("GET", "/v1/topics/jobs/stream", 409, "wrong-kind"),
         (
             "GET",
             "/v1/topics/jobs/events?offset=0&partition=0",
