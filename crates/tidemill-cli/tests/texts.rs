@@ -1,11 +1,11 @@
 //! The text messages of `tidemill demo`: taken in on their own port, and delivered live by the
-//! doors of the broker, here Socket.IO over long polling.
+//! doors of the broker, here Socket.IO over long polling and server-sent events.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,17 @@ fn until(http: &str, path: &str, what: &str) -> String {
     }
 }
 
+/// Reads a stream of server-sent events until a line holds this.
+fn read_until(stream: &mut impl BufRead, what: &str) -> String {
+    let mut line = String::new();
+    while !line.contains(what) {
+        line.clear();
+        let read = stream.read_line(&mut line).unwrap();
+        assert!(read > 0, "the stream ended before {what}");
+    }
+    line
+}
+
 #[test]
 fn a_text_message_is_answered_and_arrives_live() {
     let mut command = tidemill();
@@ -91,5 +102,18 @@ fn a_text_message_is_answered_and_arrives_live() {
     let history = call(&messages, "GET", "/messages?user=bob", "");
     let history: Value = serde_json::from_str(&history).unwrap();
     assert_eq!(history["messages"][0]["id"], answer["id"]);
+
+    // The same by server-sent events: first what was, then what comes.
+    let mut stream = TcpStream::connect(&http).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    let follow =
+        "GET /v1/topics/messages/stream?from=beginning HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(follow.as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    read_until(&mut stream, "are you there?");
+    let new = r#"{"from": "bob", "to": "ada", "text": "yes, live"}"#;
+    call(&messages, "POST", "/messages", new);
+    read_until(&mut stream, "yes, live");
+    drop(stream);
     running.stop("TERM").done();
 }
