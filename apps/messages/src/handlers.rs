@@ -87,7 +87,7 @@ fn handed_on<M>(message: M, attributes: &Attributes) -> Outgoing<M> {
 }
 
 /// A text without control characters, but line ends and tabs, and without blanks around it.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
     let kept: String = text.chars().filter(kept).collect();
     kept.trim().to_owned()

@@ -3,7 +3,7 @@
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,7 @@ use tidemill::core::{FetchError, PublishError, RequestError};
 use tidemill::{AskError, Bus, BusExt as _};
 
 use crate::events::{MessageSent, SendMessage};
+use crate::handlers::clean;
 use crate::history::{self, Place};
 use crate::limits::{HTTP_BODY_MAX_BYTES, NAME_MAX_BYTES, RESULT_WAIT, TEXT_MAX_BYTES};
 
@@ -180,10 +181,14 @@ async fn take(
         let why = format!("the body cannot be read: {why}");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why)
     })?;
+    // A list would be taken for the fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::wrong("the body is wrong: it is no JSON object"));
+    }
     let new: NewMessage = serde_json::from_slice(&body)
         .map_err(|why| Refusal::wrong(format!("the body is wrong: {why}")))?;
-    if new.text.trim().is_empty() || new.text.len() > TEXT_MAX_BYTES {
-        let why = format!("a text has 1 to {TEXT_MAX_BYTES} bytes, and not blanks alone");
+    if clean(&new.text).is_empty() || new.text.len() > TEXT_MAX_BYTES {
+        let why = format!("a text has 1 to {TEXT_MAX_BYTES} bytes, and not what nobody sees alone");
         return Err(Refusal::wrong(why));
     }
     let request = SendMessage {
@@ -216,7 +221,11 @@ struct HistoryShown {
     next: Option<String>,
 }
 
-async fn show(State(bus): State<Bus>, Query(asked): Query<Asked>) -> Result<Response, Refusal> {
+async fn show(
+    State(bus): State<Bus>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(asked) = asked.map_err(|why| Refusal::wrong(why.body_text()))?;
     let missing = || Refusal::wrong("say whose messages: ?user=");
     let user = asked
         .user

@@ -157,6 +157,8 @@ async fn what_makes_no_sense_is_refused_and_leaves_nothing_in_the_log() {
             String::new(),
             "{".to_owned(),
             "[]".to_owned(),
+            json!(["a", "b", "hi"]).to_string(),
+            message("a", "b", "\u{0}").to_string(),
             json!({"from": "a", "to": "b"}).to_string(),
             json!({"from": "a", "text": "x"}).to_string(),
             json!({"to": "a", "text": "x"}).to_string(),
@@ -179,8 +181,15 @@ async fn what_makes_no_sense_is_refused_and_leaves_nothing_in_the_log() {
             );
             assert!(answer["message"].is_string());
         }
-        for path in ["/messages", "/messages?user=", "/messages?user=a&after=x"] {
-            assert_eq!(client.get(path).unwrap().0, 422, "{path}");
+        for path in [
+            "/messages",
+            "/messages?user=",
+            "/messages?user=a&user=b",
+            "/messages?user=a&after=x",
+        ] {
+            let (code, answer) = client.get(path).unwrap();
+            assert_eq!(code, 422, "{path}");
+            assert!(answer["message"].is_string(), "{path} {answer}");
         }
         assert_eq!(client.get("/nothing").unwrap().0, 404);
         assert_eq!(client.call("DELETE", "/messages", "").unwrap().0, 405);

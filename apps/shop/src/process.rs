@@ -69,7 +69,7 @@ pub async fn run(
     // Databases first: a second shop on the same ones must not reach the bus.
     let services = open(&process).await?;
     let bus = tidemill::open(&process.bus).await?;
-    let door = match process.http {
+    let mut door = match process.http {
         Some(address) => Some(Door::open(&bus, address).await?),
         None => None,
     };
@@ -83,7 +83,8 @@ pub async fn run(
     ready(door.as_ref().map(|door| door.address));
     let ended = tokio::select! {
         () = shutdown => Ok(()),
-        ended = serving.ended() => Err(ended),
+        ended = serving.ended() => Err(ended.into()),
+        ended = Door::ended(&mut door) => Err(ended),
     };
     // In this order: requests that were taken are answered.
     let closed = match door {
@@ -94,7 +95,8 @@ pub async fn run(
     for service in kept {
         service.close().await;
     }
-    ended.and(stopped)?;
+    ended?;
+    stopped?;
     closed
 }
 
@@ -139,6 +141,20 @@ impl Door {
             stop,
             task,
         })
+    }
+
+    /// Resolves when the door has ended by itself, if there is one; it is taken away then.
+    async fn ended(door: &mut Option<Self>) -> ProcessError {
+        let Some(open) = door else {
+            return std::future::pending().await;
+        };
+        let ended = (&mut open.task).await;
+        *door = None;
+        match ended {
+            Ok(Err(why)) => why.into(),
+            Ok(Ok(())) => ProcessError::Ended("the HTTP door".to_owned()),
+            Err(error) => ProcessError::Ended(error.to_string()),
+        }
     }
 
     async fn close(self) -> Result<(), ProcessError> {

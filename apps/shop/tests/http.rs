@@ -163,3 +163,73 @@ async fn unknown_is_404_and_wrong_is_422_and_nothing_changes() {
     let orders = balance.confirmed + balance.out_of_stock + balance.cancelled + balance.by_hand;
     assert_eq!(orders, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_takes_ids_alone_and_its_paths_have_other_names() {
+    let open = Open::new().await;
+    open.run(|client| {
+        let body = json!({"user_id": 7, "products": [1, {"id": 3}]});
+        let created = client.post("/order/create", &body).unwrap();
+        expect(&created, 201, "pending_payment");
+        let id = created.1["order_id"].clone();
+        let shown = client.get(&format!("/order/query?order_id={id}")).unwrap();
+        expect(&shown, 200, "pending_payment");
+        assert_eq!(shown.1["products"][0]["quantity"], 1);
+        assert_eq!(shown.1["products"][1]["product_id"], 3);
+        let listed = client.get("/order/query?user_id=7").unwrap();
+        assert_eq!(listed.1["orders"][0]["order_id"], id);
+        let more = json!({"order_id": id, "products": [{"product_id": 1, "quantity": 3}]});
+        let changed = client.post("/order/update", &more).unwrap();
+        expect(&changed, 200, "pending_payment");
+        let gone = client.post("/order/delete", &json!({"order_id": id}));
+        expect(&gone.unwrap(), 200, "cancelled");
+    })
+    .await;
+    open.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_object_or_nobodys_is_refused_with_a_message_and_changes_nothing() {
+    let open = Open::new().await;
+    open.run(|client| {
+        for (path, body) in [
+            ("/cart/add", json!([7, 1, 3])),
+            ("/cart/add", json!({"user_id": -1, "product_id": 1})),
+            ("/cart/add", json!({"user_id": 0, "product_id": 1})),
+            ("/order/create", json!([7, [1]])),
+            (
+                "/order/create",
+                json!({"user_id": 7, "products": [[1, null, 2]]}),
+            ),
+            ("/order/create", json!({"user_id": 7, "products": [1.5]})),
+            ("/order/create", json!({"user_id": 7, "products": ["1"]})),
+            ("/order/create", json!({"user_id": 7, "products": [true]})),
+            ("/order/create", json!({"user_id": 7, "products": [null]})),
+            ("/order/create", json!({"user_id": -7, "products": [1]})),
+            ("/order/pay", json!([1_000_000_000])),
+            ("/users/register", json!({"name": "ada", "password": ""})),
+        ] {
+            let (code, answer) = client.post(path, &body).unwrap();
+            assert_eq!(code, 422, "{path} {body}: {answer}");
+            assert!(answer["message"].is_string(), "{path} {body}: {answer}");
+        }
+        for path in [
+            "/cart/query?user_id=1&user_id=2",
+            "/cart/query?user_id=-1",
+            "/cart/query",
+            "/products/%ff",
+            "/orders/%ff",
+            "/orders?after=x",
+        ] {
+            let (code, answer) = client.get(path).unwrap();
+            assert_eq!(code, 422, "{path}: {answer}");
+            assert!(answer["message"].is_string(), "{path}: {answer}");
+        }
+        let (_, cart) = client.get("/cart/query?user_id=7").unwrap();
+        assert_eq!(cart["products"], json!([]));
+        let (_, orders) = client.get("/orders").unwrap();
+        assert_eq!(orders["orders"], json!([]));
+    })
+    .await;
+    open.close().await;
+}

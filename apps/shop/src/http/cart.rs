@@ -1,11 +1,11 @@
 //! Carts: `/cart/...`. Knows the events that ask the cart service, and no service.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::answer::{self, CartShown, Refusal, json};
-use super::{Answer, Asked, Body, Door, number, read};
+use super::{Answer, Asked, Body, Door, number, read, user};
 use crate::events::{AddToCart, Cart, GetCart, RemoveFromCart};
 
 /// Fields that are not named here are ignored, names and prices too: those are the catalogue's.
@@ -19,7 +19,7 @@ struct Picked {
 pub(super) async fn add(State(door): State<Door>, body: Body) -> Answer {
     let picked: Picked = read(body)?;
     let request = AddToCart {
-        user_id: picked.user_id,
+        user_id: user(picked.user_id)?,
         product_id: picked.product_id,
         quantity: picked.quantity.unwrap_or(1),
     };
@@ -29,16 +29,16 @@ pub(super) async fn add(State(door): State<Door>, body: Body) -> Answer {
 pub(super) async fn remove(State(door): State<Door>, body: Body) -> Answer {
     let picked: Picked = read(body)?;
     let request = RemoveFromCart {
-        user_id: picked.user_id,
+        user_id: user(picked.user_id)?,
         product_id: picked.product_id,
         quantity: picked.quantity,
     };
     Ok(answer::cart(door.ask(&request).await?))
 }
 
-pub(super) async fn show(State(door): State<Door>, Query(page): Asked) -> Answer {
+pub(super) async fn show(State(door): State<Door>, Asked(page): Asked) -> Answer {
     let missing = || Refusal::wrong("say whose cart: ?user_id=");
-    let user_id = number(page.user_id.as_deref().ok_or_else(missing)?)?;
+    let user_id = user(number(page.user_id.as_deref().ok_or_else(missing)?)?)?;
     let cart: Cart = door.ask(&GetCart { user_id }).await?;
     Ok(json(StatusCode::OK, &CartShown::new(None, cart)))
 }

@@ -22,10 +22,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Query};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidemill::core::FetchError;
@@ -96,6 +97,12 @@ fn router(door: Door) -> Router {
         .route("/order/confirm", post(orders::confirm))
         .route("/order/cancel", post(orders::cancel))
         .route("/order/return", post(orders::send_back))
+        .route(
+            "/order/update",
+            put(orders::update_named).post(orders::update_named),
+        )
+        .route("/order/delete", delete(orders::cancel).post(orders::cancel))
+        .route("/order/query", get(orders::query))
         .route("/order/{id}", order.clone())
         .route("/orders", get(orders::list).post(orders::create))
         .route("/orders/{id}", order)
@@ -131,12 +138,35 @@ fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
         let why = format!("the body cannot be read: {why}");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why)
     })?;
+    // A list would be taken for the fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::wrong("the body is wrong: it is no JSON object"));
+    }
     serde_json::from_slice(&body).map_err(|why| Refusal::wrong(format!("the body is wrong: {why}")))
 }
 
 fn number(text: &str) -> Result<i64, Refusal> {
     text.parse()
         .map_err(|_| Refusal::wrong("an id is a whole number"))
+}
+
+/// Whoever it is: carts and orders ask for no registration.
+fn user(id: i64) -> Result<i64, Refusal> {
+    let why = || Refusal::wrong("a user_id is a whole number from 1 on");
+    (id > 0).then_some(id).ok_or_else(why)
+}
+
+/// The id in a path.
+struct Id(i64);
+
+impl FromRequestParts<Door> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
+        let text = Path::<String>::from_request_parts(parts, door).await;
+        let Path(text) = text.map_err(|why| Refusal::wrong(why.body_text()))?;
+        number(&text).map(Self)
+    }
 }
 
 /// What a list may be asked for.
@@ -147,7 +177,17 @@ struct Page {
     after: Option<String>,
 }
 
-type Asked = Query<Page>;
+struct Asked(Page);
+
+impl FromRequestParts<Door> for Asked {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Refusal> {
+        let page = Query::from_request_parts(parts, door).await;
+        let Query(page) = page.map_err(|why| Refusal::wrong(why.body_text()))?;
+        Ok(Self(page))
+    }
+}
 
 impl Page {
     fn after(&self, first: i64) -> Result<i64, Refusal> {

@@ -1,6 +1,6 @@
 //! Products: `/products`. Knows the events that ask the catalogue, and no service.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tidemill::{BusExt as _, Message};
 
 use super::answer::{self, ProductShown, ProductsShown, Refusal, json};
-use super::{Answer, Asked, Body, Door, OUTCOME_WAIT, number, read};
+use super::{Answer, Asked, Body, Door, Id, OUTCOME_WAIT, read};
 use crate::events::{
     Answer as Given, CartHeard, CreateProduct, GetProduct, Heard, ListProducts, OrdersHeard,
     Product, ProductList, RemoveProduct, StockHeard, UpdateProduct, Verdict,
@@ -74,8 +74,7 @@ pub(super) async fn create(State(door): State<Door>, body: Body) -> Answer {
     Ok(door.when_known(given, StatusCode::CREATED).await)
 }
 
-pub(super) async fn update(State(door): State<Door>, Path(id): Path<String>, body: Body) -> Answer {
-    let product_id = number(&id)?;
+pub(super) async fn update(State(door): State<Door>, Id(product_id): Id, body: Body) -> Answer {
     let product: OtherProduct = read(body)?;
     let request = UpdateProduct {
         product_id,
@@ -91,14 +90,12 @@ pub(super) async fn update(State(door): State<Door>, Path(id): Path<String>, bod
     Ok(door.when_known(given, StatusCode::OK).await)
 }
 
-pub(super) async fn remove(State(door): State<Door>, Path(id): Path<String>) -> Answer {
-    let product_id = number(&id)?;
+pub(super) async fn remove(State(door): State<Door>, Id(product_id): Id) -> Answer {
     let given = door.ask(&RemoveProduct { product_id }).await?;
     Ok(door.when_known(given, StatusCode::OK).await)
 }
 
-pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>) -> Answer {
-    let product_id = number(&id)?;
+pub(super) async fn show(State(door): State<Door>, Id(product_id): Id) -> Answer {
     let found: ProductList = door.ask(&GetProduct { product_id }).await?;
     match found.products.into_iter().next() {
         Some(product) => {
@@ -111,7 +108,7 @@ pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>) -> An
     }
 }
 
-pub(super) async fn list(State(door): State<Door>, Query(page): Asked) -> Answer {
+pub(super) async fn list(State(door): State<Door>, Asked(page): Asked) -> Answer {
     let after = page.after(0)?;
     let found: ProductList = door.ask(&ListProducts { after }).await?;
     Ok(json(StatusCode::OK, &ProductsShown::new(found.products)))

@@ -1,12 +1,12 @@
 //! Shipments: `/shipments`. Knows the events that ask the logistics service, and no service.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::answer::{self, Refusal, ShipmentShown, ShipmentsShown, json};
 use super::heard::News;
-use super::{Answer, Asked, Body, Door, OUTCOME_WAIT, number, read};
+use super::{Answer, Asked, Body, Door, Id, OUTCOME_WAIT, number, read};
 use crate::events::{
     Answer as Given, GetShipment, ListShipments, OrderStatus, Shipment, ShipmentStatus, Shipments,
     UpdateShipment, Verdict,
@@ -18,8 +18,7 @@ struct NewStatus {
 }
 
 /// Answers once the order knows of it: who asks for the order next finds it so.
-pub(super) async fn update(State(door): State<Door>, Path(id): Path<String>, body: Body) -> Answer {
-    let shipment_id = number(&id)?;
+pub(super) async fn update(State(door): State<Door>, Id(shipment_id): Id, body: Body) -> Answer {
     let NewStatus { status } = read(body)?;
     let request = UpdateShipment {
         shipment_id,
@@ -30,7 +29,7 @@ pub(super) async fn update(State(door): State<Door>, Path(id): Path<String>, bod
         return Ok(answer::shipment(given, StatusCode::OK));
     };
     let follows = |news: &News| match status {
-        ShipmentStatus::Shipped => news.status != OrderStatus::Confirmed,
+        ShipmentStatus::Shipped => news.status == OrderStatus::Shipped || news.status.is_final(),
         _ => news.status.is_final(),
     };
     let order_id = shipment.order_id;
@@ -41,8 +40,7 @@ pub(super) async fn update(State(door): State<Door>, Path(id): Path<String>, bod
     Ok(answer::shipment(given, code))
 }
 
-pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>) -> Answer {
-    let shipment_id = number(&id)?;
+pub(super) async fn show(State(door): State<Door>, Id(shipment_id): Id) -> Answer {
     let found: Shipments = door.ask(&GetShipment { shipment_id }).await?;
     match found.shipments.into_iter().next() {
         Some(shipment) => {
@@ -55,7 +53,7 @@ pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>) -> An
     }
 }
 
-pub(super) async fn list(State(door): State<Door>, Query(page): Asked) -> Answer {
+pub(super) async fn list(State(door): State<Door>, Asked(page): Asked) -> Answer {
     let request = ListShipments {
         after: page.after(0)?,
         order_id: page.order_id.as_deref().map(number).transpose()?,

@@ -1,11 +1,11 @@
 //! What is in stock: `/stock`. Knows the events that ask the stock service, and no service.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::answer::{self, Refusal, ShelfShown, ShelvesShown, json};
-use super::{Answer, Asked, Body, Door, number, read};
+use super::{Answer, Asked, Body, Door, Id, read};
 use crate::events::{GetStock, ListStock, SetStock, Shelves};
 use crate::limits::QUANTITY_MAX;
 
@@ -15,8 +15,7 @@ struct NewStock {
     quantity: Option<i64>,
 }
 
-pub(super) async fn show(State(door): State<Door>, Path(product): Path<String>) -> Answer {
-    let product_id = number(&product)?;
+pub(super) async fn show(State(door): State<Door>, Id(product_id): Id) -> Answer {
     let found: Shelves = door.ask(&GetStock { product_id }).await?;
     match found.shelves.into_iter().next() {
         Some(shelf) => {
@@ -29,18 +28,13 @@ pub(super) async fn show(State(door): State<Door>, Path(product): Path<String>) 
     }
 }
 
-pub(super) async fn list(State(door): State<Door>, Query(page): Asked) -> Answer {
+pub(super) async fn list(State(door): State<Door>, Asked(page): Asked) -> Answer {
     let after = page.after(0)?;
     let found: Shelves = door.ask(&ListStock { after }).await?;
     Ok(json(StatusCode::OK, &ShelvesShown::new(found)))
 }
 
-pub(super) async fn set(
-    State(door): State<Door>,
-    Path(product): Path<String>,
-    body: Body,
-) -> Answer {
-    let product_id = number(&product)?;
+pub(super) async fn set(State(door): State<Door>, Id(product_id): Id, body: Body) -> Answer {
     let stock: NewStock = read(body)?;
     let missing = || Refusal::wrong("the body is wrong: missing field `available`");
     let available = stock.available.or(stock.quantity).ok_or_else(missing)?;

@@ -1,13 +1,13 @@
 //! Users: `/users/...`. Makes hashes of passwords and digests of tokens, so that no event holds
 //! either. Knows the events that ask the user service, and no service.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::answer::{self, Refusal};
 use super::secret::{digest, new_salt, new_token};
-use super::{Answer, Body, Door, number, read};
+use super::{Answer, Body, Door, Id, read};
 use crate::events::{
     Answer as Given, GetSalt, GetUser, Leaving, LoginUser, LogoutUser, RegisterUser, Salt, User,
     Verdict,
@@ -89,8 +89,7 @@ pub(super) async fn logout(State(door): State<Door>, headers: HeaderMap, body: B
     Ok(answer::user(given, StatusCode::OK, None))
 }
 
-pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>) -> Answer {
-    let user_id = number(&id)?;
+pub(super) async fn show(State(door): State<Door>, Id(user_id): Id) -> Answer {
     let given = door.ask(&GetUser { user_id }).await?;
     Ok(answer::user(given, StatusCode::OK, None))
 }

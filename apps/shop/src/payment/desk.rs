@@ -9,6 +9,7 @@ use crate::dice::mix;
 use crate::events::{
     Checkout, OrderPaid, OrderReturned, OrderStatus, PaymentFailed, PaymentRequested, worth,
 };
+use crate::limits::TRAFFIC_ORDER_ID_FIRST;
 
 /// What was taken for which order and how much of it went back; what was given for credit notes.
 pub(super) const SCHEMA: &str = "
@@ -58,7 +59,8 @@ pub(super) fn charge(
 impl Cards {
     fn declines(self, order_id: i64) -> bool {
         let draw = mix(order_id.cast_unsigned());
-        self.decline_one_in > 0 && draw.is_multiple_of(self.decline_one_in)
+        let generated = order_id >= TRAFFIC_ORDER_ID_FIRST;
+        generated && self.decline_one_in > 0 && draw.is_multiple_of(self.decline_one_in)
     }
 }
 

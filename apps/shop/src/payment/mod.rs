@@ -29,7 +29,8 @@ type Out<L> = Told<PaymentOut, L>;
 /// The simulated card processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cards {
-    /// Declines about one order in so many, decided by the order's id alone; 0 declines none.
+    /// Declines about one generated order in so many, decided by the order's id alone; 0 declines
+    /// none. Orders of people and of files are always paid.
     pub decline_one_in: u64,
 }
 
