@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 const PUBLISHES: usize = 3;
 const PARTITIONS: u32 = 2;
+/// Longer than a run may last: however busy the machine, no session is over before.
+const KEEP: Duration = Duration::from_secs(60);
 
 fn topic(name: &str) -> TopicName {
     TopicName::new(name.to_owned()).unwrap()
@@ -120,10 +122,10 @@ async fn run(cut: Option<Cut>) -> (usize, usize, usize) {
     let running = Running::over(broker.clone(), config).await;
     let cutter = Cutter::start(running.address, cut).await;
     let address = format!("tidemill://{}", cutter.address);
-    let remote = match Remote::connect(&address).await {
+    let remote = match Remote::connect_keeping(&address, KEEP).await {
         Ok(remote) => remote,
         // The first connection is told of, and nothing else tried.
-        Err(_) => Remote::connect(&address).await.unwrap(),
+        Err(_) => Remote::connect_keeping(&address, KEEP).await.unwrap(),
     };
     let worked = tokio::time::timeout(Duration::from_secs(30), work(&remote.bus())).await;
     assert!(worked.is_ok(), "{cut:?}: it hangs");

@@ -18,7 +18,7 @@ pub(super) struct Lanes {
     /// Whether the server knows numbers; without them a publish is known within its session.
     numbered: bool,
     frame_max_bytes: usize,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     free: Mutex<Vec<Lane>>,
     partitions: Mutex<HashMap<TopicName, u32>>,
 }
@@ -42,20 +42,34 @@ fn unexpected() -> Fault {
     }
 }
 
+/// Whether the server is sure that it kept nothing, so that the numbers are free as before.
+fn is_unkept(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::InvalidEvent { .. }
+            | Fault::TooLarge { .. }
+            | Fault::IsQueue { .. }
+            | Fault::Limit { .. }
+            | Fault::Full { .. }
+            | Fault::Overloaded
+    )
+}
+
 impl Lanes {
     pub(super) fn new(link: Link, numbered: bool, frame_max_bytes: usize) -> Self {
         Self {
             link,
             numbered,
             frame_max_bytes,
-            permits: Semaphore::new(PUBLISHES_MAX),
+            permits: Arc::new(Semaphore::new(PUBLISHES_MAX)),
             free: Mutex::default(),
             partitions: Mutex::default(),
         }
     }
 
-    /// Publishes; goes on to the answer also when nobody waits for it any longer, as the lane is
-    /// not to be used before.
+    /// Publishes. Who gives up before there is a place publishes nothing; from then on it goes on
+    /// to the answer also when nobody waits for it any longer, as the lane is not to be used
+    /// before.
     pub(super) async fn publish(
         self: Arc<Self>,
         topic: TopicName,
@@ -64,17 +78,17 @@ impl Lanes {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        // Waited for here, so that no more than there are places outlive who asked for them.
+        let permit = match Arc::clone(&self.permits).acquire_owned().await {
+            Ok(permit) => permit,
+            Err(_) => return Err(Fault::Closed.into_publish()),
+        };
         let published = tokio::spawn(async move {
-            let permit = self.permits.acquire().await;
             let mut lane = locked(&self.free).pop().unwrap_or_default();
             let published = match self.numbered {
                 true => self.publish_by(&mut lane, topic, events).await,
                 false => self.publish_plain(topic, events).await,
             };
-            if published.is_err() {
-                // Whether its numbers were used is not known in every case.
-                lane = Lane::default();
-            }
             locked(&self.free).push(lane);
             drop(permit);
             published.map_err(Fault::into_publish)
@@ -99,6 +113,7 @@ impl Lanes {
         for _ in 0..RENUMBERS_MAX {
             publish.id = self.link.number();
             publish.numbers = Some(self.number(lane, &publish.topic).await?);
+            let connection = self.link.connection();
             match self.send(&publish, Again::Always).await {
                 Ok(positions) => {
                     lane.took(&publish.topic, &positions);
@@ -113,7 +128,15 @@ impl Lanes {
                     tracing::debug!(why, "publishing goes on with another producer");
                     *lane = Lane::default();
                 }
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    // Where it was sent again, the answer is that of the last time alone.
+                    let once = self.link.connection() == connection;
+                    if !once || !is_unkept(&fault) {
+                        // Its numbers may be used: they must not name other events.
+                        *lane = Lane::default();
+                    }
+                    return Err(fault);
+                }
             }
         }
         let why = format!("the topic {} keeps changing; try again", publish.topic);
@@ -214,5 +237,109 @@ impl Lane {
             // After 2^31 - 1 comes 0.
             *next = next.checked_add(1).unwrap_or(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tidemill_core::wire::Failed;
+    use tidemill_core::{EventId, EventType, Offset, Source};
+
+    use super::super::link::{Command, Counts};
+    use super::*;
+
+    fn topic() -> TopicName {
+        TopicName::new("t").unwrap()
+    }
+
+    fn event() -> Event {
+        let id = EventId::new("1").unwrap();
+        let source = Source::new("/t").unwrap();
+        Event::builder(id, source, EventType::new("t").unwrap())
+            .build()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn publishes_that_are_given_up_before_they_have_a_place_are_none() {
+        let (link, commands) = Link::new(Arc::new(Counts::default()));
+        let lanes = Arc::new(Lanes::new(link, true, 1 << 20));
+        for _ in 0..3 * PUBLISHES_MAX {
+            let published = Arc::clone(&lanes).publish(topic(), vec![event()]);
+            assert_eq!(published.now_or_never(), None);
+        }
+        while commands.len() < PUBLISHES_MAX {
+            tokio::task::yield_now().await;
+        }
+        // Those beyond would have come behind.
+        for _ in 0..3 * PUBLISHES_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(commands.len(), PUBLISHES_MAX);
+    }
+
+    /// Publishes once for each fault and once more; answers how many producers were asked for.
+    async fn producers_with(faults: Vec<Fault>) -> usize {
+        let (link, mut commands) = Link::new(Arc::new(Counts::default()));
+        let lanes = Arc::new(Lanes::new(link, true, 1 << 20));
+        let publishes = faults.len() + 1;
+        let server = tokio::spawn(async move {
+            let (mut producers, mut faults) = (0, faults.into_iter());
+            while let Some(command) = commands.recv().await {
+                let Command::Call { text, answered, .. } = command else {
+                    continue;
+                };
+                let mut answer = Answer::default();
+                let frame = ClientFrame::decode(&text.into_bytes().into()).unwrap();
+                let fault = match frame {
+                    ClientFrame::Call(Call::Producer { .. }) => {
+                        producers += 1;
+                        answer.producer = Some(producers.to_string());
+                        answer.epoch = Some(0);
+                        None
+                    }
+                    ClientFrame::Publish(publish) => {
+                        assert_eq!(publish.numbers.unwrap().sequences.len(), 0);
+                        answer.positions = Some(vec![Position {
+                            topic: topic(),
+                            partition: Partition(0),
+                            offset: Offset(0),
+                        }]);
+                        faults.next()
+                    }
+                    _ => {
+                        answer.partitions = Some(1);
+                        None
+                    }
+                };
+                let failed = fault.map(|fault| ServerFrame::Error(Failed::call(None, fault)));
+                let frame = failed.unwrap_or(ServerFrame::Answer(answer));
+                answered.send(Ok(frame)).unwrap();
+            }
+            producers
+        });
+        for n in 1..=publishes {
+            let published = Arc::clone(&lanes).publish(topic(), vec![event()]).await;
+            assert_eq!(published.is_ok(), n == publishes, "{published:?}");
+        }
+        drop(lanes);
+        server.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_producer_is_given_up_only_where_its_numbers_may_be_used() {
+        let why = || "so".to_owned();
+        let unkept = vec![
+            Fault::Overloaded,
+            Fault::Full { why: why() },
+            Fault::InvalidEvent { why: why() },
+        ];
+        assert_eq!(producers_with(unkept).await, 1);
+        let unknown = vec![
+            Fault::Indeterminate { why: why() },
+            Fault::Other { why: why() },
+        ];
+        assert_eq!(producers_with(unknown).await, 3);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidemill_core::wire::{Call, ClientFrame, Failed, Fault, ServerFrame};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::joined::Joined;
 use super::limits::{CALLS_MAX, WAITING_CALLS_MAX};
@@ -33,7 +33,12 @@ pub(super) enum Command {
         id: u64,
         text: String,
         again: Again,
+        /// Where nobody waits for its answer any longer, it need not be said at all. A settlement
+        /// must be: who settled it is gone, and nobody else gives it back.
+        droppable: bool,
         answered: Answered,
+        /// What it takes of the calls there may be at once, until it has its answer.
+        place: Option<OwnedSemaphorePermit>,
     },
     /// A new membership.
     Join(Arc<Joined>, oneshot::Sender<Result<(), Fault>>),
@@ -58,20 +63,29 @@ pub(super) struct Link {
 
 struct Shared {
     next: AtomicU64,
-    calls: Semaphore,
-    waiting: Semaphore,
-    epoch: Arc<AtomicU64>,
+    calls: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    counts: Arc<Counts>,
+}
+
+/// Counted by the task, read by calls.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Numbers the session that is on.
+    pub(super) epoch: AtomicU64,
+    /// Numbers the connection that is on.
+    pub(super) connection: AtomicU64,
 }
 
 impl Link {
-    /// The link, and what its task takes. `epoch` numbers the session that is on.
-    pub(super) fn new(epoch: Arc<AtomicU64>) -> (Self, mpsc::UnboundedReceiver<Command>) {
+    /// The link, and what its task takes.
+    pub(super) fn new(counts: Arc<Counts>) -> (Self, mpsc::UnboundedReceiver<Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             next: AtomicU64::new(1),
-            calls: Semaphore::new(CALLS_MAX),
-            waiting: Semaphore::new(WAITING_CALLS_MAX),
-            epoch,
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            waiting: Arc::new(Semaphore::new(WAITING_CALLS_MAX)),
+            counts,
         });
         (Self { commands, shared }, receiver)
     }
@@ -83,7 +97,12 @@ impl Link {
 
     /// The session that is on.
     pub(super) fn epoch(&self) -> u64 {
-        self.shared.epoch.load(Ordering::Acquire)
+        self.shared.counts.epoch.load(Ordering::Acquire)
+    }
+
+    /// The connection that is on: as long as it is the same, no call was sent again.
+    pub(super) fn connection(&self) -> u64 {
+        self.shared.counts.connection.load(Ordering::Acquire)
     }
 
     pub(super) fn tell(&self, command: Command) {
@@ -98,8 +117,10 @@ impl Link {
         text: String,
         again: Again,
     ) -> Result<Result<ServerFrame, Fault>, Lost> {
-        let _place = self.shared.calls.acquire().await.map_err(|_| Lost)?;
-        self.send(id, text, again).await
+        let place = Arc::clone(&self.shared.calls).acquire_owned().await;
+        let place = Some(place.map_err(|_| Lost)?);
+        let droppable = again == Again::Always;
+        self.go(id, text, again, droppable, place).await
     }
 
     /// As [`Link::call`], for one that may have to wait long.
@@ -109,8 +130,9 @@ impl Link {
         text: String,
         again: Again,
     ) -> Result<Result<ServerFrame, Fault>, Lost> {
-        let _place = self.shared.waiting.acquire().await.map_err(|_| Lost)?;
-        self.send(id, text, again).await
+        let place = Arc::clone(&self.shared.waiting).acquire_owned().await;
+        let place = Some(place.map_err(|_| Lost)?);
+        self.go(id, text, again, true, place).await
     }
 
     /// As [`Link::call`], for a caller that bounds its calls itself.
@@ -120,12 +142,25 @@ impl Link {
         text: String,
         again: Again,
     ) -> Result<Result<ServerFrame, Fault>, Lost> {
+        self.go(id, text, again, false, None).await
+    }
+
+    async fn go(
+        &self,
+        id: u64,
+        text: String,
+        again: Again,
+        droppable: bool,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Result<ServerFrame, Fault>, Lost> {
         let (answered, answer) = oneshot::channel();
         self.tell(Command::Call {
             id,
             text,
             again,
+            droppable,
             answered,
+            place,
         });
         match answer.await {
             Ok(Ok(ServerFrame::Error(Failed { fault, .. }))) => Ok(Err(fault)),
@@ -150,7 +185,9 @@ impl Link {
             id,
             text: ClientFrame::Call(call).encode(),
             again,
+            droppable: false,
             answered,
+            place: None,
         });
     }
 }

@@ -11,7 +11,8 @@
 //! Publishes that are under way at the same time are kept in any order; those of one call keep
 //! theirs. A member holds at most as many events unseen as it asked for with its last pull. A
 //! program that ends without dropping its members first, or is killed, holds their keys up for
-//! the session's [ten seconds](tidemill_core::wire::KEEP_DEFAULT_MS).
+//! the session's [ten seconds](tidemill_core::wire::KEEP_DEFAULT_MS), or as long as
+//! [`Remote::connect_keeping`] was told.
 //!
 //! ```text
 //! Remote, members, watches --Command--> connection.rs (one task) --> session.rs: what to say
@@ -30,10 +31,11 @@ mod session;
 mod watching;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use tidemill_core::wire::{Answer, Call, ClientFrame, Fault, Request, ServerFrame, Welcome};
+use tidemill_core::wire::{
+    Answer, Call, ClientFrame, Fault, KEEP_DEFAULT_MS, KEEP_MAX_MS, Request, ServerFrame, Welcome,
+};
 use tidemill_core::{
     BoxFuture, Bus, Event, Fetch, FetchError, Fetched, GroupMember, Guarantees, Position,
     PublishError, Publisher, RequestError, SubscribeError, Subscriber, Subscription, TopicBounds,
@@ -47,7 +49,7 @@ use self::connection::Connection;
 use self::joined::Joined;
 use self::lanes::Lanes;
 use self::limits::REQUEST_SLACK;
-use self::link::{Again, Command, Link};
+use self::link::{Again, Command, Counts, Link};
 use self::member::RemoteMember;
 use self::session::Session;
 use self::watching::{RemoteWatch, Watching};
@@ -68,10 +70,20 @@ impl Remote {
     /// # Errors
     /// [`ConnectError`] says what to look at.
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
+        Self::connect_keeping(address, Duration::from_millis(KEEP_DEFAULT_MS)).await
+    }
+
+    /// As [`Remote::connect`], with a session that outlives a broken connection for `keep`, at most
+    /// a [minute](KEEP_MAX_MS): what members hold stays theirs so long.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says what to look at.
+    pub async fn connect_keeping(address: &str, keep: Duration) -> Result<Self, ConnectError> {
         let place = Address::parse(address)?;
-        let epoch = Arc::new(AtomicU64::new(0));
-        let (link, commands) = Link::new(Arc::clone(&epoch));
-        let mut session = Session::new(epoch);
+        let counts = Arc::new(Counts::default());
+        let (link, commands) = Link::new(Arc::clone(&counts));
+        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        let mut session = Session::new(counts, keep_ms.min(KEEP_MAX_MS));
         let open = Connection::open(&place, session.hello()).await?;
         session.welcomed(&open.welcome);
         let welcome = Arc::new(open.welcome.clone());
@@ -139,7 +151,8 @@ impl Remote {
             let left = fetch.wait.saturating_sub(began.elapsed());
             let fetched = self.fetch_once(&fetch, left).await?;
             // The server bounds how long it waits at a time.
-            if !fetched.events.is_empty() || left.is_zero() {
+            let passed_over = fetched.next > fetch.offset;
+            if !fetched.events.is_empty() || passed_over || left.is_zero() {
                 return Ok(fetched);
             }
         }

@@ -3,20 +3,30 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use tidemill_core::wire::{Answer, Call, ClientFrame, Failed, Fault, News, ServerFrame, Welcome};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::joined::Joined;
-use super::link::{Again, Answered, Command, Lost};
+use super::link::{Again, Answered, Command, Counts, Lost};
 use super::watching::Watching;
 
 /// A call without an answer.
 struct Pending {
     text: String,
     again: Again,
+    /// See [`Command::Call`].
+    droppable: bool,
     answered: Answered,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    /// Nobody waits for it, and it need not be said.
+    fn is_dropped(&self) -> bool {
+        self.droppable && self.answered.is_closed()
+    }
 }
 
 /// A membership, and who waits for its beginning.
@@ -30,7 +40,9 @@ struct Membership {
 /// See the module.
 pub(super) struct Session {
     token: Option<String>,
-    epoch: Arc<AtomicU64>,
+    /// How long it outlives its connection, in milliseconds.
+    keep_ms: u64,
+    counts: Arc<Counts>,
     /// Calls by their numbers, so that they are sent again in their order.
     pending: BTreeMap<u64, Pending>,
     /// Joins under way: whose they are, and their texts.
@@ -54,10 +66,11 @@ pub(super) enum Then {
 }
 
 impl Session {
-    pub(super) fn new(epoch: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(counts: Arc<Counts>, keep_ms: u64) -> Self {
         Self {
             token: None,
-            epoch,
+            keep_ms,
+            counts,
             pending: BTreeMap::new(),
             joining: BTreeMap::new(),
             members: BTreeMap::new(),
@@ -84,13 +97,14 @@ impl Session {
         ClientFrame::Call(Call::Hello {
             session: self.token.clone(),
             received: members.map(|member| member.joined.received()).collect(),
-            keep_ms: None,
+            keep_ms: Some(self.keep_ms),
         })
         .encode()
     }
 
     /// A connection is there: says what the server may not have heard.
     pub(super) fn welcomed(&mut self, welcome: &Welcome) {
+        self.counts.connection.fetch_add(1, Ordering::AcqRel);
         self.outgoing.clear();
         self.token = Some(welcome.session.clone());
         match welcome.resumed {
@@ -104,6 +118,7 @@ impl Session {
             self.comparing.insert(id, number);
             self.say(Call::Topics { id });
         }
+        self.pending.retain(|_, pending| !pending.is_dropped());
         let texts = self.pending.values().map(|pending| pending.text.clone());
         self.outgoing.extend(texts);
     }
@@ -126,7 +141,7 @@ impl Session {
     }
 
     fn begin_anew(&mut self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.counts.epoch.fetch_add(1, Ordering::AcqRel);
         let lost = self
             .pending
             .extract_if(.., |_, pending| pending.again != Again::Always);
@@ -150,10 +165,20 @@ impl Session {
         if let Some(member) = self.members.get_mut(&joined.number) {
             member.asked = true;
         }
-        let call = joined.join(id, self.epoch.load(Ordering::Acquire));
+        let call = joined.join(id, self.counts.epoch.load(Ordering::Acquire));
         let text = ClientFrame::Call(call).encode();
         self.joining.insert(id, (joined.number, text.clone()));
         self.outgoing.push_back(text);
+    }
+
+    fn call(&mut self, id: u64, pending: Pending) {
+        let epoch = self.counts.epoch.load(Ordering::Acquire);
+        if matches!(pending.again, Again::InSession(of) if of != epoch) {
+            let _ = pending.answered.send(Err(Lost));
+        } else if !pending.is_dropped() {
+            self.outgoing.push_back(pending.text.clone());
+            self.pending.insert(id, pending);
+        }
     }
 
     /// A command of the program.
@@ -163,20 +188,18 @@ impl Session {
                 id,
                 text,
                 again,
+                droppable,
                 answered,
+                place,
             } => {
-                let epoch = self.epoch.load(Ordering::Acquire);
-                if matches!(again, Again::InSession(of) if of != epoch) {
-                    let _ = answered.send(Err(Lost));
-                    return;
-                }
-                self.outgoing.push_back(text.clone());
                 let pending = Pending {
                     text,
                     again,
+                    droppable,
                     answered,
+                    _place: place,
                 };
-                self.pending.insert(id, pending);
+                self.call(id, pending);
             }
             Command::Join(joined, begun) => {
                 let member = Membership {
@@ -332,6 +355,53 @@ impl Session {
         }
         for watching in self.watches.values() {
             watching.failed(Fault::Closed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::super::limits::WAITING_CALLS_MAX;
+    use super::super::link::Link;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_said_but_settlements_are() {
+        let counts = Arc::new(Counts::default());
+        let (link, mut commands) = Link::new(Arc::clone(&counts));
+        let mut session = Session::new(counts, 0);
+        for (again, said) in [(Again::Always, 0), (Again::InSession(0), 1)] {
+            let call = link.call(link.number(), "a frame".into(), again);
+            assert!(call.now_or_never().is_none(), "it is given up");
+            session.take(commands.try_recv().unwrap());
+            assert_eq!(
+                (session.outgoing.len(), session.pending.len()),
+                (said, said)
+            );
+        }
+        let request = link.wait(link.number(), "a frame".into(), Again::InSession(0));
+        assert!(request.now_or_never().is_none(), "it is given up");
+        session.take(commands.try_recv().unwrap());
+        assert_eq!(session.pending.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_given_up_have_their_places_until_they_are_known() {
+        let counts = Arc::new(Counts::default());
+        let (link, mut commands) = Link::new(Arc::clone(&counts));
+        let mut session = Session::new(counts, 0);
+        for _ in 0..2 {
+            for _ in 0..WAITING_CALLS_MAX + 10 {
+                let fetch = link.wait(link.number(), "a frame".into(), Again::Always);
+                let given_up = tokio::task::unconstrained(fetch).now_or_never();
+                assert!(given_up.is_none());
+            }
+            assert_eq!(commands.len(), WAITING_CALLS_MAX);
+            while let Ok(command) = commands.try_recv() {
+                session.take(command);
+            }
         }
     }
 }
