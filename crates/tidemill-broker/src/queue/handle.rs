@@ -1,10 +1,11 @@
 //! The handle on a queue: enqueue, dequeue, acknowledge, give back, peek.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use jiff::Timestamp;
 use tidemill_core::error::Unavailable;
 use tidemill_core::{Event, Offset, TopicName};
@@ -187,6 +188,20 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Limit`], and [`QueueError::Unknown`] where the queue was deleted meanwhile.
     pub async fn dequeue(&self, how: Dequeue) -> Result<Vec<Dequeued>, QueueError> {
+        self.dequeue_until(how, std::future::pending()).await
+    }
+
+    /// As [`Queue::dequeue`], but it waits for messages no longer than until `end` resolves. What
+    /// it took by then it answers: with a lease of zero, whoever drops it instead loses that.
+    ///
+    /// # Errors
+    /// As [`Queue::dequeue`].
+    pub async fn dequeue_until(
+        &self,
+        how: Dequeue,
+        end: impl Future<Output = ()>,
+    ) -> Result<Vec<Dequeued>, QueueError> {
+        tokio::pin!(end);
         let (inner, live) = self.parts();
         let lease_for = self.checked(&how)?;
         let begun = Instant::now();
@@ -225,10 +240,16 @@ impl Queue {
                 return Ok(Vec::new());
             }
             let due = due.map(|due| now + due.saturating_sub(inner.now()));
-            match until.into_iter().chain(due).min() {
-                // In time or too late: look once more.
-                Some(until) => drop(tokio::time::timeout_at(until, waiting).await),
-                None => waiting.await,
+            // In time or too late: look once more.
+            let looks = async {
+                match until.into_iter().chain(due).min() {
+                    Some(until) => drop(tokio::time::timeout_at(until, waiting).await),
+                    None => waiting.await,
+                }
+            };
+            // Nothing is taken here.
+            if let Either::Right(_) = select(pin!(looks), end.as_mut()).await {
+                return Ok(Vec::new());
             }
         }
     }
@@ -343,7 +364,7 @@ impl Queue {
             for ((id, lease), ended) in taken.into_iter().zip(ended) {
                 if let Err(error) = ended {
                     if !matches!(error, QueueError::Indeterminate(_)) {
-                        live.keep(id, lease);
+                        live.keep(&inner, id, lease);
                     }
                     failed = Err(error);
                 }

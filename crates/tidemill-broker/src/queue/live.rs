@@ -129,6 +129,12 @@ impl Live {
             id
         });
         let ids = ids.collect();
+        self.watch(inner, watched);
+        ids
+    }
+
+    /// Sees to it that the leases that were put in are watched over.
+    fn watch(self: &Arc<Self>, inner: &Arc<Inner>, mut watched: MutexGuard<'_, Watched>) {
         let begins = !std::mem::replace(&mut watched.watched, true);
         drop(watched);
         if begins {
@@ -137,7 +143,6 @@ impl Live {
         } else {
             self.sooner.notify_one();
         }
-        ids
     }
 
     /// Takes these leases out, or none of them.
@@ -151,9 +156,10 @@ impl Live {
     }
 
     /// Puts a lease back that was taken out.
-    pub(super) fn keep(&self, id: LeaseId, lease: Lease<Held>) {
-        self.watched().leases.insert(id, lease);
-        self.sooner.notify_one();
+    pub(super) fn keep(self: &Arc<Self>, inner: &Arc<Inner>, id: LeaseId, lease: Lease<Held>) {
+        let mut watched = self.watched();
+        watched.leases.insert(id, lease);
+        self.watch(inner, watched);
     }
 
     /// Takes out the leases that are over.
@@ -353,5 +359,48 @@ impl std::fmt::Debug for Live {
         f.debug_struct("Live")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::{Event, EventId, EventType, Source};
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::queue::{CreateQueue, Dequeue};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_put_back_after_the_watch_ended_ends_in_its_time() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let broker = Broker::in_memory();
+        let name = TopicName::new("jobs").unwrap();
+        let how = CreateQueue {
+            transient: true,
+            ..CreateQueue::default()
+        };
+        broker.create_queue(name.clone(), how).await.unwrap();
+        let queue = broker.queue(&name).unwrap();
+        let (id, ty) = (EventId::new("1").unwrap(), EventType::new("made").unwrap());
+        let event = Event::builder(id, Source::new("/test").unwrap(), ty);
+        queue.enqueue(vec![event.build().unwrap()]).await.unwrap();
+        let taken = queue.dequeue(Dequeue::default()).await.unwrap();
+
+        let (inner, live) = queue.parts();
+        let kept = live.unlease(inner, &[taken[0].lease.unwrap()]).unwrap();
+        live.sooner.notify_one();
+        while live.watched().watched {
+            tokio::task::yield_now().await;
+        }
+        for (id, lease) in kept {
+            live.keep(inner, id, lease);
+        }
+        let begun = tokio::time::Instant::now();
+        let how = Dequeue {
+            wait: HOUR,
+            ..Dequeue::default()
+        };
+        assert_eq!(queue.dequeue(how).await.unwrap().len(), 1);
+        assert!(begun.elapsed() < HOUR, "its end was not watched for");
     }
 }

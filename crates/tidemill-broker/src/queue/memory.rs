@@ -108,6 +108,17 @@ impl MemoryStore {
             .collect()
     }
 
+    /// Why nothing is given out although there is something.
+    pub(super) fn paused(&self) -> Option<String> {
+        let full = self.held.len() >= QUEUE_IN_FLIGHT_MAX && !self.ready.is_empty();
+        full.then(|| {
+            format!(
+                "{QUEUE_IN_FLIGHT_MAX} messages are in flight; it goes on when one is settled or \
+                 given back"
+            )
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.held.len()
     }
@@ -201,9 +212,13 @@ mod tests {
         store
             .push(&budget, events(QUEUE_IN_FLIGHT_MAX + 1, 0), 0)
             .unwrap();
+        assert_eq!(store.paused(), None);
         assert_eq!(store.take(usize::MAX).len(), QUEUE_IN_FLIGHT_MAX);
         assert_eq!(store.take(1).len(), 0);
+        assert!(store.paused().is_some());
         store.settle(Offset(7));
+        assert_eq!(store.paused(), None);
         assert_eq!(store.take(2).len(), 1);
+        assert_eq!(store.paused(), None, "nothing waits");
     }
 }

@@ -77,7 +77,7 @@ impl Queue {
                     oldest_age_ms: store.oldest_ms().map(age_ms),
                     size_bytes: store.bytes() as u64,
                     dead_letters: dead_letter_topic(&live.group),
-                    paused: None,
+                    paused: store.paused(),
                     damage: None,
                 }
             }

@@ -120,6 +120,8 @@ impl Live {
             (Store::Memory(store), Held::Memory(offset)) => {
                 let settled = locked(store).settle(*offset);
                 add(&inner.counters.settled, usize::from(settled.is_some()));
+                // There may be room in flight for one who waits.
+                self.notify.notify_one();
             }
             _ => {}
         }
@@ -196,6 +198,7 @@ impl Live {
                 };
                 if buried.is_ok() {
                     locked(store).settle(*offset);
+                    self.notify.notify_one();
                     add(&inner.counters.dead_lettered, 1);
                 }
                 buried

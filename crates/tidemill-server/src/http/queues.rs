@@ -262,11 +262,8 @@ async fn dequeue(
         wait: Duration::from_millis(query.number("wait_ms", 0..=wait_max)?.unwrap_or(0)),
     };
     let queue = queue_of(app.broker()?, name)?;
-    let taken = tokio::select! {
-        // Dropped while it waits, it has taken nothing.
-        taken = queue.dequeue(how) => taken?,
-        () = app.closed() => Vec::new(),
-    };
+    // A server that closes ends the waiting alone: what is being removed is answered.
+    let taken = queue.dequeue_until(how, app.closed()).await?;
     let share = room_for(&app, &queue, &taken).await?;
     Ok(counted_json(dequeued(&taken), share))
 }
