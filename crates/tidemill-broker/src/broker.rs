@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::builder::{Builder, Settings};
+use crate::catalog::Catalog;
 use crate::encode::{Places, Sorted, sort};
 use crate::group::Group;
 use crate::inbox::Inboxes;
@@ -146,6 +147,14 @@ impl Inner {
         })
     }
 
+    /// Whether a queue has this name, in `catalog` or in memory alone.
+    pub(crate) fn is_queue(&self, catalog: &Catalog, name: &TopicName) -> bool {
+        match catalog.topic(name) {
+            Some(topic) => catalog.is_queue(topic.id),
+            None => self.queues.in_memory(name),
+        }
+    }
+
     /// Events for one topic as records: for the topic as it is, or (if `create`) as it is to be
     /// made.
     pub(crate) fn encode(
@@ -173,14 +182,11 @@ impl Inner {
     ) -> Result<(Append, Places), PublishError> {
         // Only under an id of its own: one that is deleted meanwhile never comes back.
         let catalog = self.durable.catalog();
+        if self.is_queue(&catalog, name) {
+            return Err(PublishError::IsQueue(name.clone()));
+        }
         let (route, create) = match catalog.topic(name) {
-            Some(topic) if catalog.is_queue(topic.id) => {
-                return Err(PublishError::IsQueue(name.clone()));
-            }
             Some(topic) => (topic, false),
-            None if create && self.queues.in_memory(name) => {
-                return Err(PublishError::IsQueue(name.clone()));
-            }
             None if create => (self.fresh_topic(), true),
             None => return Err(PublishError::UnknownTopic(name.clone())),
         };

@@ -121,6 +121,9 @@ async fn join_in_log(
 ) -> Result<Joined, SubscribeError> {
     for _ in 0..REROUTES_MAX {
         let catalog = inner.durable.catalog();
+        if let Some(queue) = topics.iter().find(|name| inner.is_queue(&catalog, name)) {
+            return Err(SubscribeError::IsQueue(queue.clone()));
+        }
         let create = inner.settings.auto_create_topics;
         let topics = topics.iter().map(|name| {
             // One that is known may be gone by then.

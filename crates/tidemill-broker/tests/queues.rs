@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use support::{Folder, event, events, group, join, topic};
 use tidemill_broker::{
-    Broker, CreateQueue, CreateTopic, Dequeue, Dequeued, GroupError, LeaseId, Queue, QueueError,
-    QueueSettings, SeekTo, TopicError,
+    Broker, CreateQueue, CreateTopic, Dequeue, Dequeued, GroupError, LeaseId, Numbered,
+    ProducerError, Queue, QueueError, QueueSettings, SeekTo, TopicError,
 };
 use tidemill_core::{
     Event, Fetch, FetchError, Offset, Order, Partition, PublishError, Start, SubscribeError,
@@ -174,6 +174,49 @@ async fn a_lease_of_zero_removes_at_once() {
         assert_eq!(queue.length(), 1);
         let info = queue.info().await;
         assert_eq!(info.in_flight, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_ends_the_waiting_gets_what_was_removed_by_then() {
+    for (queue, _broker, _folder) in each(QueueSettings::default()).await {
+        let how = |wait| Dequeue {
+            max: 10,
+            lease: Some(Duration::ZERO),
+            wait,
+        };
+        let now = || std::future::ready(());
+        let none = queue.dequeue_until(how(HOUR), now()).await.unwrap();
+        assert_eq!(none.len(), 0);
+        queue.enqueue(events(0, 3)).await.unwrap();
+        let mut taken = Vec::new();
+        while taken.len() < 3 {
+            // What is being read from the disk is perhaps not there yet.
+            taken.extend(queue.dequeue_until(how(HOUR), now()).await.unwrap());
+            assert_eq!(taken.len() as u64 + queue.length(), 3);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ids(&taken), ["0", "1", "2"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn room_in_flight_wakes_who_waits_and_until_then_a_queue_says_why_it_gives_none() {
+    for (queue, _broker, _folder) in each(QueueSettings::default()).await {
+        let most = tidemill_broker::limits::QUEUE_IN_FLIGHT_MAX;
+        queue.enqueue(events(0, most + 1)).await.unwrap();
+        let mut held = Vec::new();
+        while held.len() < most {
+            held.extend(wait(&queue, 1000, HOUR).await);
+        }
+        assert!(queue.info().await.paused.is_some());
+        let waits = queue.clone();
+        let waits = tokio::spawn(async move { wait(&waits, 1, HOUR).await });
+        tokio::task::yield_now().await;
+        queue.ack(&leases(&held[..1])).await.unwrap();
+        assert_eq!(ids(&waits.await.unwrap()), [most.to_string()]);
+        queue.ack(&leases(&held[1..2])).await.unwrap();
+        assert_eq!(queue.info().await.paused, None);
     }
 }
 
@@ -516,6 +559,22 @@ async fn topics_and_queues_share_their_names_and_not_their_doors() {
         let how = CreateQueue::default();
         let twice = broker.create_queue(name.clone(), how).await.unwrap_err();
         assert_eq!(twice, QueueError::Exists(name.clone()));
+        // Doors that make topics by their first use make none beside it.
+        let ensured = broker.ensure_topic(&name).await;
+        assert_eq!(ensured, Err(PublishError::IsQueue(name.clone())));
+        let numbered = Numbered {
+            topic: name.clone(),
+            producer: broker.init_producer().unwrap(),
+            partitions: 1,
+            round: 0,
+            sequences: std::collections::BTreeMap::new(),
+        };
+        let published = broker.publish_numbered(numbered, &events(0, 1)).await;
+        let is_queue = ProducerError::Event(PublishError::IsQueue(name.clone()));
+        assert_eq!(published, Err(is_queue));
+        let joined = subscribed(&broker, &name).await;
+        assert_eq!(joined, Some(SubscribeError::IsQueue(name.clone())));
+        assert!(broker.topics().is_empty() && broker.groups().is_empty());
         assert!(broker.is_queue(&name) && broker.topic(&name).is_none());
         if !queue.info().await.transient {
             topics_doors_refuse(&broker, &name).await;
@@ -529,16 +588,18 @@ async fn topics_and_queues_share_their_names_and_not_their_doors() {
     }
 }
 
-async fn topics_doors_refuse(broker: &Broker, name: &TopicName) {
-    let bus = broker.bus();
+/// Why a group cannot read it, if so.
+async fn subscribed(broker: &Broker, name: &TopicName) -> Option<SubscribeError> {
     let subscription = Subscription {
         topics: vec![name.clone()],
         group: group("g"),
         order: Order::PerKey,
         start: Start::Beginning,
     };
-    let joined = bus.subscribe(subscription).await.err().unwrap();
-    assert_eq!(joined, SubscribeError::IsQueue(name.clone()));
+    broker.bus().subscribe(subscription).await.err()
+}
+
+async fn topics_doors_refuse(broker: &Broker, name: &TopicName) {
     assert_eq!(
         broker.delete_topic(name).await,
         Err(TopicError::IsQueue(name.clone()))

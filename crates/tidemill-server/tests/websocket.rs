@@ -11,6 +11,8 @@ use futures_util::SinkExt;
 use serde_json::{Value, json};
 use support::Running;
 use support::ws::{Closed, Ws};
+use tidemill_broker::CreateQueue;
+use tidemill_core::TopicName;
 use tidemill_core::budget::Class;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -154,6 +156,39 @@ async fn a_wrong_frame_is_refused_and_the_connection_goes_on() {
         assert!(!refused["message"].as_str().unwrap().is_empty());
     }
     assert_eq!(ws.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn a_queue_is_told_from_a_topic_and_gets_none_beside_it() {
+    let running = Running::start().await;
+    for (name, transient) in [("jobs", false), ("fleeting", true)] {
+        let name = TopicName::new(name).unwrap();
+        let how = CreateQueue {
+            transient,
+            ..CreateQueue::default()
+        };
+        running.broker.create_queue(name, how).await.unwrap();
+    }
+    let (mut ws, _) = Ws::hello(running.address).await;
+    let producer = ws.ask(r#"{"type":"producer","id":1}"#).await;
+    let numbers = json!({
+        "producer": producer["producer"], "epoch": 0, "partitions": 1, "sequences": {}
+    });
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/t", "type": "t"});
+    for queue in ["jobs", "fleeting"] {
+        for frame in [
+            json!({"type": "topic", "topic": queue}),
+            json!({"type": "publish", "topic": queue, "events": [event]}),
+            json!({"type": "publish", "topic": queue, "events": [event], "numbers": numbers}),
+            json!({"type": "subscribe", "subscription": 1, "topics": [queue], "group": "g"}),
+        ] {
+            let mut frame = frame;
+            frame["id"] = json!(2);
+            let refused = ws.ask(&frame.to_string()).await;
+            assert_eq!(refused["code"], "is_queue", "{frame}: {refused}");
+        }
+    }
+    assert!(running.broker.topics().is_empty());
 }
 
 #[tokio::test]

@@ -181,6 +181,7 @@ impl From<CommitError<Refusal>> for ProducerError {
                 Refusal::UnknownTopic(topic) | Refusal::TopicExists(topic) => {
                     Self::UnknownTopic(topic)
                 }
+                Refusal::IsQueue(name) => Self::Event(PublishError::IsQueue(name)),
                 Refusal::Rerouted { topic, .. } => Self::Changed(topic),
                 Refusal::Producer(error) => *error,
                 other => Self::Other(other.to_string()),

@@ -88,9 +88,14 @@ impl Broker {
         let settings = TopicSettings::default().checked();
         let settings = settings.map_err(|error| PublishError::Other(error.to_string()))?;
         for _ in 0..REROUTES_MAX {
-            if let Some(topic) = inner.durable.catalog().topic(name) {
+            let catalog = inner.durable.catalog();
+            if inner.is_queue(&catalog, name) {
+                return Err(PublishError::IsQueue(name.clone()));
+            }
+            if let Some(topic) = catalog.topic(name) {
                 return Ok(topic.partitions);
             }
+            drop(catalog);
             if !inner.settings.auto_create_topics {
                 return Err(PublishError::UnknownTopic(name.clone()));
             }
@@ -155,7 +160,12 @@ fn numbered_append(
     if !inner.producer_ids.knows(producer.id) {
         return Err(ProducerError::UnknownProducer(producer.id));
     }
-    let route = inner.durable.catalog().topic(&topic);
+    let catalog = inner.durable.catalog();
+    if inner.is_queue(&catalog, &topic) {
+        return Err(ProducerError::Event(PublishError::IsQueue(topic)));
+    }
+    let route = catalog.topic(&topic);
+    drop(catalog);
     let route = route.ok_or_else(|| ProducerError::UnknownTopic(topic.clone()))?;
     if route.partitions != partitions {
         return Err(ProducerError::Changed(topic));

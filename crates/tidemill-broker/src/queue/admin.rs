@@ -147,8 +147,6 @@ impl Broker {
     /// Whether a queue has this name.
     #[must_use]
     pub fn is_queue(&self, name: &TopicName) -> bool {
-        let catalog = self.inner.durable.catalog();
-        let topic = catalog.topic(name);
-        topic.is_some_and(|topic| catalog.is_queue(topic.id)) || self.inner.queues.in_memory(name)
+        self.inner.is_queue(&self.inner.durable.catalog(), name)
     }
 }
