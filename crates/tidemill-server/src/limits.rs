@@ -180,7 +180,10 @@ pub const WS_PULL_MAX: usize = 1_024;
 /// Most deliveries of one subscription that are not settled, whatever credit there is.
 pub const WS_CREDIT_MAX: usize = 4_096;
 
-/// Most subscriptions of one session.
+/// How long a request of a WebSocket client waits for its reply at most, whatever it asks for.
+pub const WS_REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// Most subscriptions of one session, with those that are joining their groups.
 pub const WS_SUBSCRIPTIONS_MAX: usize = 256;
 
 /// Answers of a session that are kept for a client that asks again: those it cannot have got are

@@ -278,6 +278,81 @@ async fn a_session_has_a_bounded_number_of_subscriptions() {
 }
 
 #[tokio::test]
+async fn subscriptions_that_are_joining_count_and_can_be_ended() {
+    let running = Running::start().await;
+    let (mut ws, _) = Ws::hello(running.address).await;
+    let most = tidemill_server::limits::WS_SUBSCRIPTIONS_MAX;
+    let subscribe = |n: usize, group: &str| {
+        format!(
+            r#"{{"type":"subscribe","id":{n},"subscription":{n},"topics":["t"],
+                "group":"{group}","order":"none","credit":10}}"#
+        )
+    };
+    // All at once: none has its answer when the next one comes.
+    for n in 1..=20 {
+        ws.socket
+            .feed(Message::text(subscribe(n, "g")))
+            .await
+            .unwrap();
+        let end = json!({"type": "unsubscribe", "id": 1000 + n, "subscription": n}).to_string();
+        ws.socket.feed(Message::text(end)).await.unwrap();
+    }
+    ws.socket.flush().await.unwrap();
+    for _ in 0..2 * 20 {
+        let frame = ws.hear().await.unwrap();
+        let ended = frame["id"].as_u64() > Some(1000);
+        assert!(
+            frame["type"] == "answer" || !ended && frame["code"] == "unexpected",
+            "{frame}"
+        );
+    }
+    let (mut other, _) = Ws::hello(running.address).await;
+    assert_eq!(other.ask(&subscribe(1, "g")).await["type"], "answer");
+    ws.ask(&publish(2000, 10)).await;
+    let mut came = 0;
+    while came < 10 {
+        let frame = other.hear().await.unwrap();
+        came += frame["deliveries"].as_array().map_or(0, Vec::len);
+    }
+
+    for n in 101..=100 + most + 40 {
+        let text = subscribe(n, &format!("g{n}")).replace("[\"t\"]", "[\"u\"]");
+        ws.socket.feed(Message::text(text)).await.unwrap();
+    }
+    ws.socket.flush().await.unwrap();
+    let mut refused = 0;
+    for _ in 0..most + 40 {
+        refused += usize::from(ws.hear().await.unwrap()["code"] == "limit");
+    }
+    assert_eq!(refused, 40);
+}
+
+#[tokio::test]
+async fn requests_end_with_their_session() {
+    let running = Running::start().await;
+    let (mut ws, _) = Ws::hello(running.address).await;
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/t", "type": "t",
+        "datacontenttype": "text/plain", "data": "x".repeat(10_000)});
+    let request = json!({"type": "request", "id": 1, "topic": "t", "event": event,
+        "timeout_ms": u64::MAX});
+    ws.say(&request.to_string()).await;
+    let memory = running.broker.memory();
+    while memory.used(Class::Requests) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let fetch = r#"{"type":"fetch","id":2,"topic":"t","wait_ms":30000}"#;
+    let mut fetched = json!(null);
+    while fetched["type"] != "fetched" {
+        fetched = ws.ask(fetch).await;
+    }
+    assert_eq!(ws.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    ws.say(r#"{"type":"bye"}"#).await;
+    while memory.used(Class::Requests) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn what_a_client_held_comes_to_another_when_it_leaves() {
     let running = Running::start().await;
     let subscribe = r#"{"type":"subscribe","id":1,"subscription":1,"topics":["t"],"group":"g",

@@ -8,6 +8,7 @@
 //! and settling it is stale.
 //!
 //! While there is no connection, calls wait for it: put a time limit around what must not.
+//! A request waits for its reply at most as long as the server allows, which is ten minutes.
 //! Publishes that are under way at the same time are kept in any order; those of one call keep
 //! theirs. A member holds at most as many events unseen as it asked for with its last pull. A
 //! program that ends without dropping its members first, or is killed, holds their keys up for

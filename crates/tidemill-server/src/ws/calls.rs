@@ -258,25 +258,26 @@ impl Calls {
     }
 
     async fn subscribe(&self, id: u64, number: u64, asked: Subscription, credit: u64) {
-        let share = self.session.memory.empty(Class::Requests);
-        let session = Arc::clone(&self.session);
-        let join = async move {
-            let joined = match session.check_subscription(number) {
-                Ok(()) => session.bus.subscribe(asked).await.map_err(Fault::from),
-                Err(fault) => Err(fault),
-            };
-            match joined {
-                Ok(member) => {
-                    session.subscribed(number, member, credit);
-                    ServerFrame::Answer(Answer {
-                        id,
-                        ..Answer::default()
-                    })
-                }
-                Err(fault) => ServerFrame::Error(Failed::call(Some(id), fault)),
-            }
+        let Some(place) = self.begin(id).await else {
+            return;
         };
-        self.once(id, share, join).await;
+        let session = Arc::clone(&self.session);
+        // Before the next frame, which may end it.
+        if let Err(fault) = session.begin_join(number) {
+            return session.refuse(id, fault).await;
+        }
+        tokio::spawn(async move {
+            let joined = session.bus.subscribe(asked).await.map_err(Fault::from);
+            let answer = match session.end_join(number, joined, credit) {
+                Ok(()) => ServerFrame::Answer(Answer {
+                    id,
+                    ..Answer::default()
+                }),
+                Err(fault) => ServerFrame::Error(Failed::call(Some(id), fault)),
+            };
+            session.answer(id, answer).await;
+            drop(place);
+        });
     }
 
     async fn watch(&mut self, number: u64) {
@@ -428,9 +429,15 @@ async fn run_request(session: Arc<Session>, request: Request) -> ServerFrame {
         timeout,
         event,
     } = request;
-    match session.bus.request(topic, event, timeout).await {
+    let timeout = timeout.min(limits::WS_REQUEST_TIMEOUT_MAX);
+    let replied = tokio::select! {
+        replied = session.bus.request(topic, event, timeout) => replied.map_err(Fault::from),
+        // Nobody is there to hear of it.
+        () = session.ended() => Err(Fault::Closed),
+    };
+    match replied {
         Ok(event) => ServerFrame::Reply { id, event },
-        Err(error) => ServerFrame::Error(Failed::call(Some(id), error.into())),
+        Err(fault) => ServerFrame::Error(Failed::call(Some(id), fault)),
     }
 }
 

@@ -9,7 +9,7 @@ use tidemill_broker::Broker;
 use tidemill_core::budget::Budget;
 use tidemill_core::wire::{CALLS_MAX, Failed, Fault, ServerFrame};
 use tidemill_core::{Bus, GroupMember};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use uuid::Uuid;
 
 use super::once::{Known, Once};
@@ -28,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) memory: Budget,
     calls: Arc<Semaphore>,
     state: Mutex<State>,
+    /// Turns true when it is over.
+    over: watch::Sender<bool>,
 }
 
 struct State {
@@ -35,6 +37,8 @@ struct State {
     /// Counts the connections that it had.
     links: u64,
     subscriptions: HashMap<u64, Arc<Subscription>>,
+    /// Subscriptions that are not taken into their groups yet, and whether they are given up.
+    joining: HashMap<u64, bool>,
     once: Once,
     over: bool,
 }
@@ -85,6 +89,9 @@ impl Session {
             }
             received.contains_key(number)
         });
+        for (number, given_up) in &mut state.joining {
+            *given_up |= !received.contains_key(number);
+        }
         drop(state);
         ended.iter().for_each(|subscription| subscription.end());
         Some(Attached { number, replaced })
@@ -118,9 +125,16 @@ impl Session {
         state.link = None;
         let subscriptions = std::mem::take(&mut state.subscriptions);
         drop(state);
+        self.over.send_replace(true);
         subscriptions
             .values()
             .for_each(|subscription| subscription.end());
+    }
+
+    /// Waits until it is over.
+    pub(crate) async fn ended(&self) {
+        // An error is its end, too.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
     /// Sends a frame, if the client is connected.
@@ -168,37 +182,52 @@ impl Session {
         self.state().subscriptions.get(&number).cloned()
     }
 
-    /// Whether one more subscription may have this number.
-    pub(crate) fn check_subscription(&self, number: u64) -> Result<(), Fault> {
-        let state = self.state();
-        if state.subscriptions.contains_key(&number) {
+    /// A subscription begins to join its group, if one more may have this number.
+    pub(crate) fn begin_join(&self, number: u64) -> Result<(), Fault> {
+        let mut state = self.state();
+        if state.subscriptions.contains_key(&number) || state.joining.contains_key(&number) {
             let why = format!("subscription {number} is there already; number the next one anew");
             return Err(Fault::Unexpected { why });
         }
-        if state.subscriptions.len() >= WS_SUBSCRIPTIONS_MAX {
+        if state.subscriptions.len() + state.joining.len() >= WS_SUBSCRIPTIONS_MAX {
             let why = format!("a session has at most {WS_SUBSCRIPTIONS_MAX} subscriptions");
             return Err(Fault::Limit { why });
         }
+        state.joining.insert(number, false);
         Ok(())
     }
 
-    /// It was taken into its group.
-    pub(crate) fn subscribed(&self, number: u64, member: Box<dyn GroupMember>, credit: u64) {
+    /// It was taken into its group, or not. It leaves at once if it was given up meanwhile.
+    pub(crate) fn end_join(
+        &self,
+        number: u64,
+        joined: Result<Box<dyn GroupMember>, Fault>,
+        credit: u64,
+    ) -> Result<(), Fault> {
         let mut state = self.state();
-        if state.over {
-            return;
+        let given_up = state.joining.remove(&number).unwrap_or(true);
+        let member = joined?;
+        if given_up || state.over {
+            drop(state);
+            // Leaving takes other locks.
+            drop(member);
+            let why = format!("subscription {number} was ended before it began; subscribe anew");
+            return Err(Fault::Unexpected { why });
         }
         let outbox = state.link.as_ref().map(|link| link.outbox.clone());
         let subscription = Subscription::begin(number, member, outbox, credit);
-        let before = state.subscriptions.insert(number, subscription);
-        drop(state);
-        if let Some(before) = before {
-            before.end();
-        }
+        state.subscriptions.insert(number, subscription);
+        Ok(())
     }
 
+    /// Ends a subscription, also one that is joining.
     pub(crate) fn unsubscribe(&self, number: u64) {
-        let removed = self.state().subscriptions.remove(&number);
+        let mut state = self.state();
+        if let Some(given_up) = state.joining.get_mut(&number) {
+            *given_up = true;
+        }
+        let removed = state.subscriptions.remove(&number);
+        drop(state);
         if let Some(removed) = removed {
             removed.end();
         }
@@ -243,9 +272,11 @@ impl Sessions {
                 link: None,
                 links: 0,
                 subscriptions: HashMap::new(),
+                joining: HashMap::new(),
                 once: Once::new(memory),
                 over: false,
             }),
+            over: watch::Sender::new(false),
         });
         sessions.insert(token, Arc::clone(&session));
         Some(session)
