@@ -113,14 +113,22 @@ impl Session {
         ours
     }
 
-    /// Whether no connection came since this one was gone.
-    fn is_alone_since(&self, attached: &Attached) -> bool {
-        self.state().links == attached.number
+    /// Ends it, unless another connection came since this one. Answers whether it did.
+    fn end_after(&self, attached: &Attached) -> bool {
+        let state = self.state();
+        let alone = state.links == attached.number;
+        if alone {
+            self.end_now(state);
+        }
+        alone
     }
 
     /// Leaves all groups, and gives back what is held.
     pub(crate) fn end(&self) {
-        let mut state = self.state();
+        self.end_now(self.state());
+    }
+
+    fn end_now(&self, mut state: MutexGuard<'_, State>) {
         state.over = true;
         state.link = None;
         let subscriptions = std::mem::take(&mut state.subscriptions);
@@ -288,6 +296,14 @@ impl Sessions {
         session.end();
     }
 
+    /// The session is over, unless another connection came since this one.
+    fn end_after(&self, session: &Session, attached: &Attached) {
+        // One that finds it until it is removed is told that it has ended.
+        if session.end_after(attached) {
+            self.sessions().remove(&session.token);
+        }
+    }
+
     pub(crate) fn end_all(&self) {
         let all = std::mem::take(&mut *self.sessions());
         all.values().for_each(|session| session.end());
@@ -305,14 +321,34 @@ impl Sessions {
             return;
         }
         if at_once || session.keep.is_zero() {
-            return self.end(&session);
+            return self.end_after(&session, &attached);
         }
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(session.keep).await;
-            if session.is_alone_since(&attached) {
-                sessions.end(&session);
-            }
+            sessions.end_after(&session, &attached);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_does_not_end_under_a_connection_that_goes_on_with_it() {
+        let broker = Broker::builder().in_memory(64 << 20).open().await.unwrap();
+        let (memory, sessions) = (Budget::default(), Sessions::default());
+        let opened = sessions.open(broker.bus(), None, &memory, Duration::ZERO);
+        let session = opened.unwrap();
+        let (outbox, _parcels) = Outbox::new(memory.clone());
+        let first = session.attach(&outbox, &[]).unwrap();
+        assert!(session.detach(&first));
+        let second = session.attach(&outbox, &[]).unwrap();
+        sessions.end_after(&session, &first);
+        assert!(sessions.find(&session.token).is_some());
+        sessions.end_after(&session, &second);
+        assert!(sessions.find(&session.token).is_none());
+        assert!(session.attach(&outbox, &[]).is_none(), "it is over");
     }
 }
