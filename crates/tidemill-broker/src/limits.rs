@@ -169,6 +169,13 @@ pub const DEQUEUE_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// How long a dequeue that does not wait for messages waits for the disk to give those it has.
 pub const DISK_WAIT: Duration = Duration::from_secs(5);
 
+/// How long it takes until a dead letter of a queue that could not be kept is tried again: this
+/// long at first, then twice as long each time, up to [`BURY_WAIT_MAX`].
+pub const BURY_WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// Longest time between two such tries.
+pub const BURY_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Most messages that one peek gives.
 pub const PEEK_MAX_MESSAGES: usize = 100;
 

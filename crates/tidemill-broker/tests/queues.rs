@@ -559,6 +559,14 @@ async fn topics_and_queues_share_their_names_and_not_their_doors() {
         let how = CreateQueue::default();
         let twice = broker.create_queue(name.clone(), how).await.unwrap_err();
         assert_eq!(twice, QueueError::Exists(name.clone()));
+        let letters = topic(&format!("{name}.deadletter"));
+        let clash = broker.create_queue(letters, how).await.unwrap_err();
+        assert!(matches!(clash, QueueError::Limit(_)), "{clash:?}");
+        let before = topic("later.deadletter");
+        broker.create_queue(before.clone(), how).await.unwrap();
+        let clash = broker.create_queue(topic("later"), how).await.unwrap_err();
+        assert!(matches!(clash, QueueError::Limit(_)), "{clash:?}");
+        broker.delete_queue(&before).await.unwrap();
         // Doors that make topics by their first use make none beside it.
         let ensured = broker.ensure_topic(&name).await;
         assert_eq!(ensured, Err(PublishError::IsQueue(name.clone())));

@@ -1,5 +1,6 @@
 //! Queues for those who run the broker: create, list, show, delete.
 
+use tidemill_core::delivery::dead_letter_topic;
 use tidemill_core::{GroupName, TopicId, TopicName};
 use tidemill_log::{Cleanup, PartitionSettings};
 use uuid::Uuid;
@@ -23,19 +24,41 @@ impl Broker {
     ///
     /// # Errors
     /// [`QueueError::Exists`] where a queue or a topic has the name, [`QueueError::GroupExists`]
-    /// where a group has it, and [`QueueError::Limit`].
+    /// where a group has it, and [`QueueError::Limit`], also where a queue would have the name that
+    /// another one's dead letters need.
     pub async fn create_queue(
         &self,
         name: TopicName,
         how: CreateQueue,
     ) -> Result<QueueInfo, QueueError> {
         let settings = how.settings.checked()?;
+        self.apart_from_dead_letters(&name)?;
         if how.transient {
             self.create_transient(name.clone(), settings)?;
         } else {
             self.create_durable(name.clone(), settings).await?;
         }
         Ok(self.queue(&name)?.info().await)
+    }
+
+    /// Dead letters go to a topic, and a queue of its name would keep them out.
+    fn apart_from_dead_letters(&self, name: &TopicName) -> Result<(), QueueError> {
+        let letters = dead_letter_topic(&group_of(name)?);
+        if self.is_queue(&letters) {
+            let why = format!(
+                "the dead letters of {name} would go to the topic {letters}, but that is a queue; \
+                 delete it first, or use another name"
+            );
+            return Err(QueueError::Limit(why));
+        }
+        let needs = |of: &TopicName| group_of(of).is_ok_and(|of| dead_letter_topic(&of) == *name);
+        match self.queue_names().into_iter().find(needs) {
+            None => Ok(()),
+            Some(of) => Err(QueueError::Limit(format!(
+                "the dead letters of the queue {of} go to a topic of the name {name}; use another \
+                 name"
+            ))),
+        }
     }
 
     async fn create_durable(

@@ -58,6 +58,8 @@ pub(crate) struct Live {
     pub(super) store: Store,
     /// Rung for one of those who wait when there may be something for them.
     pub(super) notify: Arc<Notify>,
+    /// How many of its dead letters could not be kept so far.
+    pub(super) unburied: AtomicUsize,
     watched: Mutex<Watched>,
     /// Rung when a lease is given that may end before all others.
     sooner: Arc<Notify>,
@@ -83,6 +85,7 @@ impl Live {
             settings,
             store,
             notify,
+            unburied: AtomicUsize::new(0),
             watched: Mutex::default(),
             sooner: Arc::default(),
         }

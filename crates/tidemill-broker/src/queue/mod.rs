@@ -7,6 +7,7 @@
 //! This room may not know tokens' meaning to a door, HTTP, or files.
 
 mod admin;
+mod dead;
 mod error;
 mod handle;
 mod info;

@@ -3,14 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tidemill_core::dead_letter::DeadLetter;
-use tidemill_core::delivery::dead_letter_topic;
-use tidemill_core::{
-    Commit, Effects, Event, Failure, Offset, Outcome, Partition, Position, PublishError,
-};
-use tidemill_log::CommitError;
-use tidemill_log::limits::BATCH_MAX_BYTES;
+use tidemill_core::Commit;
 
 use super::QueueError;
 use super::info::QueueMessage;
@@ -18,8 +11,7 @@ use super::live::{Held, Live, Store};
 use super::memory::MemoryStore;
 use crate::broker::Inner;
 use crate::group::Taken;
-use crate::limits::{DEQUEUE_MAX_BYTES, REROUTES_MAX};
-use crate::machine::{Operation, Refusal};
+use crate::limits::DEQUEUE_MAX_BYTES;
 use crate::metrics::add;
 
 /// A message that was given out.
@@ -152,112 +144,5 @@ impl Live {
                 self.give_back(inner, &lease.held);
             }
         }
-    }
-
-    /// Whether a message is not to be given out again.
-    pub(super) fn is_worn_out(&self, deliveries: u32) -> bool {
-        let most = self.settings.max_deliveries;
-        most.is_some_and(|most| deliveries >= most)
-    }
-
-    /// Has a message buried, whoever waits for that.
-    pub(super) fn bury_later(self: &Arc<Self>, inner: &Arc<Inner>, held: Held, deliveries: u32) {
-        let (inner, live) = (Arc::clone(inner), Arc::clone(self));
-        tokio::spawn(async move {
-            if let Err(error) = live.bury(&inner, &held, deliveries).await {
-                tracing::warn!(queue = %live.name, %error, "a message could not be buried");
-            }
-        });
-    }
-
-    /// Moves a message to the dead letters. Where that fails it is given back.
-    pub(super) async fn bury(
-        &self,
-        inner: &Arc<Inner>,
-        held: &Held,
-        deliveries: u32,
-    ) -> Result<(), QueueError> {
-        let failure = self.failure(deliveries);
-        let buried = match (&self.store, held) {
-            (Store::Disk { group, .. }, Held::Disk(ticket)) => {
-                let commit = Commit {
-                    outcome: Outcome::DeadLetter {
-                        failure: Box::new(failure),
-                    },
-                    effects: Effects::default(),
-                };
-                let settler = group.settler(inner);
-                let settled = settler.settle(ticket.clone(), commit).await;
-                settled.map(drop).map_err(QueueError::from)
-            }
-            (Store::Memory(store), Held::Memory(offset)) => {
-                let event = locked(store).held(*offset);
-                let buried = match event {
-                    Some(event) => self.publish_dead(inner, &event, *offset, failure).await,
-                    None => Ok(()),
-                };
-                if buried.is_ok() {
-                    locked(store).settle(*offset);
-                    self.notify.notify_one();
-                    add(&inner.counters.dead_lettered, 1);
-                }
-                buried
-            }
-            _ => Ok(()),
-        };
-        if buried.is_err() {
-            self.give_back(inner, held);
-        }
-        buried
-    }
-
-    fn failure(&self, deliveries: u32) -> Failure {
-        let times = match deliveries {
-            1 => "once".to_owned(),
-            more => format!("{more} times"),
-        };
-        Failure {
-            reason: "max_deliveries".to_owned(),
-            error: format!("it was dequeued {times} and never acknowledged"),
-            attempts: deliveries,
-            first: None,
-            last: Some(Timestamp::now()),
-            handler: None,
-            version: None,
-        }
-    }
-
-    /// Publishes the dead letter of a message that was in memory alone.
-    async fn publish_dead(
-        &self,
-        inner: &Arc<Inner>,
-        event: &Event,
-        offset: Offset,
-        failure: Failure,
-    ) -> Result<(), QueueError> {
-        let letter = DeadLetter {
-            event: event.clone(),
-            origin: Position {
-                topic: self.name.clone(),
-                partition: Partition(0),
-                offset,
-            },
-            group: self.group.clone(),
-            failure,
-        };
-        let letter = letter.to_event().map_err(PublishError::Invalid)?;
-        let topic = dead_letter_topic(&self.group);
-        let max_bytes = (BATCH_MAX_BYTES, BATCH_MAX_BYTES);
-        for _ in 0..REROUTES_MAX {
-            let letters = std::slice::from_ref(&letter);
-            let (append, _) = inner.encode_within(&topic, true, letters, max_bytes)?;
-            match inner.submit(Operation::Publish(append)).await {
-                Ok(_) => return Ok(()),
-                Err(CommitError::Refused(Refusal::Rerouted { .. } | Refusal::UnknownTopic(_))) => {}
-                Err(error) => return Err(crate::publish::publish_error(error).into()),
-            }
-        }
-        let why = format!("the topic {topic} keeps changing; try again");
-        Err(QueueError::Other(why))
     }
 }
