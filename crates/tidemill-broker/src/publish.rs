@@ -115,7 +115,9 @@ impl Broker {
             builder = builder.extension(CORRELATION_ID, text(event.id().as_byte_string()));
         }
         let request = builder.build().map_err(PublishError::Invalid)?;
-        let correlation = request.extension(CORRELATION_ID).cloned();
+        // Copied: a part would keep whatever buffer the event was read from while it waits.
+        let correlation = request.extension(CORRELATION_ID).map(copied);
+        drop(event);
         let answered = async {
             self.publish(topic, vec![request]).await?;
             Ok(answer.await)
@@ -127,6 +129,13 @@ impl Broker {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(RequestError::Timeout(timeout)),
         }
+    }
+}
+
+fn copied(value: &ExtensionValue) -> ExtensionValue {
+    match value {
+        ExtensionValue::String(text) => ExtensionValue::String(text.to_string().into()),
+        other => other.clone(),
     }
 }
 

@@ -328,7 +328,7 @@ async fn subscriptions_that_are_joining_count_and_can_be_ended() {
 }
 
 #[tokio::test]
-async fn requests_end_with_their_session() {
+async fn requests_that_wait_for_their_replies_hold_no_memory() {
     let running = Running::start().await;
     let (mut ws, _) = Ws::hello(running.address).await;
     let event = json!({"specversion": "1.0", "id": "1", "source": "/t", "type": "t",
@@ -337,19 +337,27 @@ async fn requests_end_with_their_session() {
         "timeout_ms": u64::MAX});
     ws.say(&request.to_string()).await;
     let memory = running.broker.memory();
-    while memory.used(Class::Requests) == 0 {
-        tokio::task::yield_now().await;
-    }
     let fetch = r#"{"type":"fetch","id":2,"topic":"t","wait_ms":30000}"#;
     let mut fetched = json!(null);
     while fetched["type"] != "fetched" {
         fetched = ws.ask(fetch).await;
     }
-    assert_eq!(ws.ask(r#"{"type":"ping"}"#).await["type"], "pong");
-    ws.say(r#"{"type":"bye"}"#).await;
     while memory.used(Class::Requests) > 0 {
         tokio::task::yield_now().await;
     }
+    ws.say(r#"{"type":"subscribe","id":3,"subscription":1,"topics":["t"],"group":"g","credit":1}"#)
+        .await;
+    while ws.hear().await.unwrap()["type"] != "deliver" {}
+    let reply = json!({"specversion": "1.0", "id": "2", "source": "/t", "type": "t"});
+    let settle = json!({"type": "settle", "id": 4, "subscription": 1, "delivery": 1,
+        "reply": reply});
+    ws.say(&settle.to_string()).await;
+    let mut replied = ws.hear().await.unwrap();
+    while replied["type"] != "reply" {
+        assert_eq!(replied["type"], "answer", "{replied}");
+        replied = ws.hear().await.unwrap();
+    }
+    assert_eq!(replied["event"]["correlationid"], "1", "{replied}");
 }
 
 #[tokio::test]

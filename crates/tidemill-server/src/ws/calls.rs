@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +28,18 @@ use super::session::Session;
 use super::subscription::Begun;
 use crate::limits;
 
+/// A frame that was read, and the memory that it takes until nothing of it is in use.
+struct Counted {
+    bytes: Bytes,
+    _share: Arc<Mutex<Option<Share>>>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// The calls of one connection.
 pub(super) struct Calls {
     session: Arc<Session>,
@@ -49,9 +61,22 @@ impl Calls {
 
     /// Takes a frame. Breaks where it was the client's last.
     pub(super) async fn take(&mut self, bytes: Bytes) -> ControlFlow<()> {
-        let share = self.memory(bytes.len()).await;
+        let share = Arc::new(Mutex::new(Some(self.memory(bytes.len()).await)));
+        let bytes = Bytes::from_owner(Counted {
+            bytes,
+            _share: Arc::clone(&share),
+        });
         while self.reads.try_join_next().is_some() {}
-        let call = match ClientFrame::decode(&bytes) {
+        let decoded = ClientFrame::decode(&bytes);
+        drop(bytes);
+        let share = match &decoded {
+            // Its memory is free when the event is published, and not held for the reply, which
+            // needs some, too.
+            Ok(ClientFrame::Request(_)) => None,
+            _ => share.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        };
+        let share = share.unwrap_or_else(|| self.session.memory.empty(Class::Requests));
+        let call = match decoded {
             Ok(ClientFrame::Call(call)) => call,
             Ok(ClientFrame::Publish(publish)) => {
                 let session = Arc::clone(&self.session);

@@ -333,6 +333,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -347,7 +349,9 @@ mod tests {
         let second = session.attach(&outbox, &[]).unwrap();
         sessions.end_after(&session, &first);
         assert!(sessions.find(&session.token).is_some());
+        assert_eq!(session.ended().now_or_never(), None);
         sessions.end_after(&session, &second);
+        assert_eq!(session.ended().now_or_never(), Some(()));
         assert!(sessions.find(&session.token).is_none());
         assert!(session.attach(&outbox, &[]).is_none(), "it is over");
     }
