@@ -165,6 +165,9 @@ pub const WS_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long a client is asked to wait before it comes back to a server that closes.
 pub const WS_RETRY_MS: u64 = 500;
 
+/// How long a connection whose session goes on over another one may take what is left for it.
+pub const WS_REPLACED_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Frames that wait for one WebSocket client; who has more to say waits.
 pub const WS_OUTBOX_FRAMES: usize = 1_024;
 
@@ -190,6 +193,9 @@ pub const WS_SUBSCRIPTIONS_MAX: usize = 256;
 /// among the last that it may have waited for.
 pub const WS_ANSWERS_KEPT: usize = tidemill_core::wire::CALLS_MAX + WS_CALLS_SPARE;
 
+/// Bytes that the number of such a call counts for, with or without its answer.
+pub const WS_ANSWER_ID_BYTES: usize = 64;
+
 /// Calls beyond the bound that a client is told, as it may not know yet which are answered.
 pub const WS_CALLS_SPARE: usize = 64;
 
@@ -201,6 +207,9 @@ pub const STREAM_PARTITIONS_MAX: usize = 256;
 
 /// Bytes of events of one piece of such a stream; one event may be larger.
 pub const STREAM_PIECE_BYTES: usize = 64 * 1024;
+
+/// Bytes of text after which such a piece ends; the memory for it is taken before it is read.
+pub const STREAM_TEXT_BYTES: usize = ANSWER_COST * STREAM_PIECE_BYTES;
 
 /// How long such a stream is silent at most.
 pub const STREAM_SILENCE: Duration = Duration::from_secs(15);

@@ -257,43 +257,58 @@ impl Streaming {
         Problem::fetch(&self.topic, partition, error)
     }
 
-    /// The events as text, each with the place behind it.
+    /// The events as text, each with the place behind it. What its memory is counted for from then
+    /// on is the text.
     fn text(&mut self, partition: Partition, fetched: Fetched) -> Vec<u8> {
-        let needs = cost(&fetched);
+        let out = write(&mut self.next, self.types.as_ref(), partition, &fetched);
+        drop(fetched);
         let have = self.share.bytes();
-        self.share.shrink(have.saturating_sub(needs));
-        self.share.grow_anyway(needs.saturating_sub(have));
-        let mut out = Vec::new();
-        let mut text = Vec::new();
-        for (offset, event) in &fetched.events {
-            self.next.insert(partition, offset.next());
-            if self
-                .types
-                .as_ref()
-                .is_some_and(|types| !types.matches(event.ty().as_str()))
-            {
-                continue;
-            }
-            text.clear();
-            json::encode(event, &mut text);
-            put(&mut out, &self.id(), &text);
-        }
-        self.next.insert(partition, fetched.next);
-        if out.is_empty() {
-            // All were of other types: the place alone.
-            out = format!("id: {}\n\n", self.id()).into_bytes();
-        }
+        self.share.shrink(have.saturating_sub(out.capacity()));
+        self.share.grow_anyway(out.capacity().saturating_sub(have));
         out
     }
 
-    /// Where to read on: `0:17,1:4`.
     fn id(&self) -> String {
-        let pairs = self
-            .next
-            .iter()
-            .map(|(partition, offset)| format!("{partition}:{offset}"));
-        pairs.collect::<Vec<_>>().join(",")
+        id(&self.next)
     }
+}
+
+/// The events as text, as far as [`limits::STREAM_TEXT_BYTES`] go: the places of many partitions
+/// are longer than small events. `next` is then where to read on.
+fn write(
+    next: &mut BTreeMap<Partition, Offset>,
+    types: Option<&Pattern>,
+    partition: Partition,
+    fetched: &Fetched,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut text = Vec::new();
+    for (offset, event) in &fetched.events {
+        if out.len() >= limits::STREAM_TEXT_BYTES {
+            return out;
+        }
+        next.insert(partition, offset.next());
+        if types.is_some_and(|types| !types.matches(event.ty().as_str())) {
+            continue;
+        }
+        text.clear();
+        json::encode(event, &mut text);
+        put(&mut out, &id(next), &text);
+    }
+    next.insert(partition, fetched.next);
+    if out.is_empty() {
+        // All were of other types: the place alone.
+        out = format!("id: {}\n\n", id(next)).into_bytes();
+    }
+    out
+}
+
+/// Where to read on: `0:17,1:4`.
+fn id(next: &BTreeMap<Partition, Offset>) -> String {
+    let pairs = next
+        .iter()
+        .map(|(partition, offset)| format!("{partition}:{offset}"));
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 fn cost(fetched: &Fetched) -> usize {
@@ -315,7 +330,48 @@ fn put(out: &mut Vec<u8>, id: &str, text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_core::{EventId, EventType, Source};
+
     use super::*;
+
+    fn fetched(count: u64) -> Fetched {
+        let event = |n: u64| {
+            let id = EventId::new(n.to_string()).unwrap();
+            let (source, ty) = (Source::new("/t").unwrap(), EventType::new("t").unwrap());
+            let event = Event::builder(id, source, ty).build().unwrap();
+            (Offset(n), Arc::new(event))
+        };
+        Fetched {
+            events: (0..count).map(event).collect(),
+            next: Offset(count),
+            end: Offset(count),
+        }
+    }
+
+    #[test]
+    fn a_piece_is_bounded_also_where_the_places_are_longer_than_the_events() {
+        let mut next: BTreeMap<_, _> = (0..256)
+            .map(|n| (Partition(n), Offset(1_000_000_000 + u64::from(n))))
+            .collect();
+        next.insert(Partition(7), Offset(0));
+        let place = id(&next).len();
+        assert!(place > 3_000);
+        let all = fetched(600);
+        let mut written = 0;
+        while next[&Partition(7)] < Offset(600) {
+            let from = next[&Partition(7)].0;
+            let rest = Fetched {
+                events: all.events[usize::try_from(from).unwrap()..].to_vec(),
+                ..all.clone()
+            };
+            let text = write(&mut next, None, Partition(7), &rest);
+            assert!(text.len() < limits::STREAM_TEXT_BYTES + place + 1_000);
+            let text = String::from_utf8(text).unwrap();
+            written += text.matches("\ndata: ").count();
+            assert!(text.contains(&format!("7:{},8:", next[&Partition(7)])));
+        }
+        assert_eq!(written, 600, "each once");
+    }
 
     #[test]
     fn lines_of_a_text_are_lines_of_data() {

@@ -153,6 +153,11 @@ impl Calls {
                 let _ = self.outbox.send(answer).await;
                 return None;
             }
+            Known::Forgotten => {
+                let why = "it was done, and the answer is not known any longer".to_owned();
+                self.refuse(Some(id), Fault::Indeterminate { why }).await;
+                return None;
+            }
         }
         match self.session.place() {
             Ok(place) => Some(place),
@@ -283,6 +288,10 @@ impl Calls {
     }
 
     async fn subscribe(&self, id: u64, number: u64, asked: Subscription, credit: u64) {
+        // That it is there is the answer, whatever became of its text.
+        if self.session.was_answered(id) && self.session.subscription(number).is_some() {
+            return self.done(id).await;
+        }
         let Some(place) = self.begin(id).await else {
             return;
         };

@@ -60,7 +60,12 @@ pub(super) async fn run(app: &Arc<App>, socket: Socket, number: u64) {
     take_leave(&outbox, end).await;
     drop(outbox);
     let abort = writer.abort_handle();
-    if timeout(limits::WRITE_STALL_TIMEOUT, writer).await.is_err() {
+    // Of one that was replaced nobody waits for what is left.
+    let patience = match end {
+        End::Replaced => limits::WS_REPLACED_PATIENCE,
+        _ => limits::WRITE_STALL_TIMEOUT,
+    };
+    if timeout(patience, writer).await.is_err() {
         abort.abort();
     }
 }
@@ -74,18 +79,13 @@ async fn take_leave(outbox: &Outbox, end: End) {
         End::Closing => (1001, "the server is closing"),
         End::Refused(code, why) => (code, why),
     };
-    let said = async {
-        if !matches!(end, End::Left) {
-            let bye = News::Bye {
-                retry_ms: limits::WS_RETRY_MS,
-                why: why.to_owned(),
-            };
-            let _ = outbox.send(ServerFrame::News(bye).encode()).await;
-        }
-        outbox.close(code, why).await;
-    };
+    let bye = (end != End::Left).then(|| {
+        let retry_ms = limits::WS_RETRY_MS;
+        let why = why.to_owned();
+        ServerFrame::News(News::Bye { retry_ms, why }).encode()
+    });
     // A client that takes nothing is not waited for.
-    let _ = timeout(Duration::from_secs(1), said).await;
+    let _ = timeout(Duration::from_secs(1), outbox.close(bye, code, why)).await;
 }
 
 /// The first frame, and the session that it begins or goes on with.
@@ -222,6 +222,8 @@ async fn read(
         let taken = tokio::select! {
             taken = calls.take(frame) => taken,
             () = app.closed() => return End::Closing,
+            // The client says again what was not begun.
+            () = attached.replaced.notified() => return End::Replaced,
         };
         if taken.is_break() {
             return End::Left;
@@ -255,7 +257,12 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut parcels: mpsc::Receiver
                         return;
                     }
                 }
-                Parcel::Close(code, reason) => {
+                Parcel::Close(last, code, reason) => {
+                    if let Some(text) = last
+                        && sink.feed(Message::text(text)).await.is_err()
+                    {
+                        return;
+                    }
                     let frame = CloseFrame {
                         code: code.into(),
                         reason: reason.into(),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use tidemill_core::budget::{Budget, Class, Share};
 
-use crate::limits::WS_ANSWERS_KEPT;
+use crate::limits::{WS_ANSWER_ID_BYTES, WS_ANSWERS_KEPT};
 
 /// What is to become of a call.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,15 +16,20 @@ pub(crate) enum Known {
     UnderWay,
     /// It was done, and this was the answer.
     Done(String),
+    /// It was done, and its answer is not known any longer.
+    Forgotten,
 }
 
 /// See the module.
 pub(crate) struct Once {
     under_way: HashSet<u64>,
-    answers: HashMap<u64, String>,
-    /// The answered calls, oldest first.
+    /// The answered calls; where memory is short without the answer, so that none is done again.
+    answers: HashMap<u64, Option<String>>,
+    /// Those, oldest first.
     order: VecDeque<u64>,
-    /// What the answers take.
+    /// How many of the oldest have no answer any longer.
+    forgotten: usize,
+    /// What they take.
     share: Share,
     memory: Budget,
 }
@@ -36,6 +41,7 @@ impl Once {
             under_way: HashSet::new(),
             answers: HashMap::new(),
             order: VecDeque::new(),
+            forgotten: 0,
             share: memory.empty(Class::Answers),
             memory: memory.clone(),
         }
@@ -43,13 +49,20 @@ impl Once {
 
     /// A call came.
     pub(crate) fn begin(&mut self, id: u64) -> Known {
-        if let Some(answer) = self.answers.get(&id) {
-            return Known::Done(answer.clone());
+        match self.answers.get(&id) {
+            Some(Some(answer)) => return Known::Done(answer.clone()),
+            Some(None) => return Known::Forgotten,
+            None => {}
         }
         match self.under_way.insert(id) {
             true => Known::New,
             false => Known::UnderWay,
         }
+    }
+
+    /// Whether a call was answered, as far as that is known.
+    pub(crate) fn was_answered(&self, id: u64) -> bool {
+        self.answers.contains_key(&id)
     }
 
     /// It is not done, and nothing is known of it.
@@ -62,19 +75,49 @@ impl Once {
         if !self.under_way.remove(&id) {
             return;
         }
-        while self.order.len() >= WS_ANSWERS_KEPT
-            || self.is_short()
-            || !self.share.grow(answer.len())
-        {
-            // Without anything to forget there is no memory for this one either.
-            let Some(oldest) = self.order.pop_front() else {
+        if self.order.len() >= WS_ANSWERS_KEPT {
+            self.drop_oldest();
+        }
+        while !self.share.grow(WS_ANSWER_ID_BYTES) {
+            if !self.forget_oldest() {
+                self.share.grow_anyway(WS_ANSWER_ID_BYTES);
+                break;
+            }
+        }
+        while self.is_short() || !self.share.grow(answer.len()) {
+            if !self.forget_oldest() {
+                // Without anything to forget there is no memory for this one either.
+                self.order.push_back(id);
+                self.answers.insert(id, None);
+                self.forgotten += 1;
                 return;
-            };
-            let forgotten = self.answers.remove(&oldest).map_or(0, |text| text.len());
-            self.share.shrink(forgotten);
+            }
         }
         self.order.push_back(id);
-        self.answers.insert(id, answer);
+        self.answers.insert(id, Some(answer));
+    }
+
+    /// Nothing is known of the oldest call any longer: its client has its answer.
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.order.pop_front() else {
+            return;
+        };
+        self.forgotten = self.forgotten.saturating_sub(1);
+        let answer = self.answers.remove(&oldest).flatten();
+        let bytes = answer.map_or(0, |text| text.len());
+        self.share.shrink(WS_ANSWER_ID_BYTES + bytes);
+    }
+
+    /// Forgets the oldest answer that is kept, but not that there was one. Answers whether there
+    /// was one to forget.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.order.get(self.forgotten) else {
+            return false;
+        };
+        self.forgotten += 1;
+        let answer = self.answers.get_mut(oldest).and_then(Option::take);
+        self.share.shrink(answer.map_or(0, |text| text.len()));
+        true
     }
 
     /// Whether half of the memory for answers is taken: the rest is for those that are on their
@@ -105,9 +148,39 @@ mod tests {
             assert_eq!(once.begin(id), Known::New);
             once.end(id, "x".into());
         }
-        assert_eq!(memory.used(Class::Answers), WS_ANSWERS_KEPT);
+        let each = WS_ANSWER_ID_BYTES + "x".len();
+        assert_eq!(memory.used(Class::Answers), WS_ANSWERS_KEPT * each);
         assert_eq!(once.begin(1), Known::New, "the oldest is forgotten first");
         drop(once);
+        assert_eq!(memory.used(Class::Answers), 0);
+    }
+
+    #[test]
+    fn a_call_is_not_done_again_where_there_is_no_memory_for_its_answer() {
+        let memory = Budget::new(MEMORY_MIN_BYTES);
+        let mut once = Once::new(&memory);
+        let half = memory.max(Class::Answers) / 2;
+        let answer = "x".repeat(half / 4);
+        for id in 0..10 {
+            assert_eq!(once.begin(id), Known::New);
+            once.end(id, answer.clone());
+        }
+        assert_eq!(once.begin(9), Known::Done(answer.clone()), "the last one");
+        assert_eq!(once.begin(0), Known::Forgotten);
+        let others = memory.take(Class::Answers, memory.free(Class::Answers));
+        assert!(others.is_some());
+        assert_eq!(once.begin(10), Known::New);
+        once.end(10, answer);
+        for id in 0..=10 {
+            assert_eq!(once.begin(id), Known::Forgotten, "{id}");
+        }
+        for id in 11..(WS_ANSWERS_KEPT as u64 + 11) {
+            assert_eq!(once.begin(id), Known::New);
+            once.end(id, "x".into());
+            assert_eq!(once.begin(id), Known::Forgotten);
+        }
+        assert_eq!(once.begin(10), Known::New, "they are bounded");
+        drop((once, others));
         assert_eq!(memory.used(Class::Answers), 0);
     }
 
@@ -123,7 +196,8 @@ mod tests {
             }
         }
         let half = memory.max(Class::Answers) / 2;
-        assert!(memory.used(Class::Answers) <= half + answer.len());
+        let ids = 20 * 100 * WS_ANSWER_ID_BYTES;
+        assert!(memory.used(Class::Answers) <= half + answer.len() + ids);
         assert!(memory.used(Class::Answers) > half / 2, "it is used, too");
         assert!(memory.take(Class::Answers, half - answer.len()).is_some());
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tidemill_core::budget::{Budget, Class, Share};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::limits::{MEMORY_LOOK_EVERY, WS_OUTBOX_BYTES, WS_OUTBOX_FRAMES};
 
@@ -17,8 +17,8 @@ pub(crate) struct Gone;
 pub(crate) enum Parcel {
     /// A frame, with its room and its memory.
     Frame(String, OwnedSemaphorePermit, Share),
-    /// The end of the connection: close code and reason.
-    Close(u16, &'static str),
+    /// The end of the connection: a last frame, if there is one, close code and reason.
+    Close(Option<String>, u16, &'static str),
 }
 
 /// The way to one client.
@@ -26,6 +26,8 @@ pub(crate) enum Parcel {
 pub(crate) struct Outbox {
     parcels: mpsc::Sender<Parcel>,
     room: Arc<Semaphore>,
+    /// Turns true when nothing more is to be sent this way.
+    cut: Arc<watch::Sender<bool>>,
     memory: Budget,
 }
 
@@ -36,6 +38,7 @@ impl Outbox {
         let outbox = Self {
             parcels,
             room,
+            cut: Arc::new(watch::Sender::new(false)),
             memory,
         };
         (outbox, receiver)
@@ -43,10 +46,25 @@ impl Outbox {
 
     /// Waits until there is room for a frame, and hands it over.
     pub(crate) async fn send(&self, text: String) -> Result<(), Gone> {
+        if *self.cut.borrow() {
+            return Err(Gone);
+        }
         tokio::select! {
             sent = self.send_now(text) => sent,
             () = self.parcels.closed() => Err(Gone),
+            () = self.is_cut() => Err(Gone),
         }
+    }
+
+    /// Takes no frames any longer: who waits for room is told at once. Another connection has taken
+    /// over what this one was for.
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    async fn is_cut(&self) {
+        // An error is its end, too.
+        let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
     }
 
     async fn send_now(&self, text: String) -> Result<(), Gone> {
@@ -70,9 +88,10 @@ impl Outbox {
         self.parcels.send(parcel).await.map_err(|_| Gone)
     }
 
-    /// Ends the connection once everything before was sent.
-    pub(crate) async fn close(&self, code: u16, reason: &'static str) {
-        let _ = self.parcels.send(Parcel::Close(code, reason)).await;
+    /// Ends the connection once everything before was sent, with a last frame if there is one.
+    pub(crate) async fn close(&self, last: Option<String>, code: u16, reason: &'static str) {
+        let close = Parcel::Close(last, code, reason);
+        let _ = self.parcels.send(close).await;
     }
 }
 
@@ -97,5 +116,17 @@ mod tests {
         drop(parcels);
         assert_eq!(outbox.send(text).await, Err(Gone));
         assert_eq!(memory.used(Class::Outboxes), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_client_that_does_not_read_is_told_when_it_is_given_up() {
+        let (outbox, _parcels) = Outbox::new(Budget::default());
+        let text = "x".repeat(WS_OUTBOX_BYTES);
+        assert_eq!(outbox.send(text.clone()).now_or_never(), Some(Ok(())));
+        let mut waiting = Box::pin(outbox.send(text.clone()));
+        assert_eq!((&mut waiting).now_or_never(), None);
+        outbox.cut();
+        assert_eq!(waiting.now_or_never(), Some(Err(Gone)));
+        assert_eq!(outbox.send(text).now_or_never(), Some(Err(Gone)));
     }
 }

@@ -79,6 +79,8 @@ impl Session {
             replaced: Arc::clone(&replaced),
         };
         if let Some(before) = state.link.replace(link) {
+            // What is done for the client must not wait for a connection that may be dead.
+            before.outbox.cut();
             before.replaced.notify_one();
         }
         let mut ended = Vec::new();
@@ -157,6 +159,11 @@ impl Session {
     /// A call came that must not be done twice.
     pub(crate) fn begin(&self, id: u64) -> Known {
         self.state().once.begin(id)
+    }
+
+    /// Whether such a call has its answer.
+    pub(crate) fn was_answered(&self, id: u64) -> bool {
+        self.state().once.was_answered(id)
     }
 
     /// It was refused before it began.
@@ -336,6 +343,23 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::limits::WS_OUTBOX_BYTES;
+
+    #[tokio::test]
+    async fn nothing_waits_for_the_old_connection_once_another_goes_on_with_the_session() {
+        let broker = Broker::builder().in_memory(64 << 20).open().await.unwrap();
+        let (memory, sessions) = (Budget::default(), Sessions::default());
+        let keep = Duration::from_secs(10);
+        let session = sessions.open(broker.bus(), None, &memory, keep).unwrap();
+        let (old, _unread) = Outbox::new(memory.clone());
+        let _first = session.attach(&old, &[]).unwrap();
+        session.say("x".repeat(WS_OUTBOX_BYTES)).await;
+        let mut saying = Box::pin(session.say("y".to_owned()));
+        assert_eq!((&mut saying).now_or_never(), None, "there is no room");
+        let (new, _parcels) = Outbox::new(memory.clone());
+        let _second = session.attach(&new, &[]).unwrap();
+        assert_eq!(saying.now_or_never(), Some(()));
+    }
 
     #[tokio::test]
     async fn a_session_does_not_end_under_a_connection_that_goes_on_with_it() {
