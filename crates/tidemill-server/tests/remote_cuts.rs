@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 
 const PUBLISHES: usize = 3;
 const PARTITIONS: u32 = 2;
-/// Longer than a run may last: however busy the machine, no session is over before.
-const KEEP: Duration = Duration::from_secs(60);
+/// Sessions are kept for longer than a run may last: however busy the machine, none is over before.
+const KEEP_MS: u64 = 60_000;
 
 fn topic(name: &str) -> TopicName {
     TopicName::new(name.to_owned()).unwrap()
@@ -121,11 +121,11 @@ async fn run(cut: Option<Cut>) -> (usize, usize, usize) {
     let config = tidemill_server::Config::at("127.0.0.1:0".parse().unwrap());
     let running = Running::over(broker.clone(), config).await;
     let cutter = Cutter::start(running.address, cut).await;
-    let address = format!("tidemill://{}", cutter.address);
-    let remote = match Remote::connect_keeping(&address, KEEP).await {
+    let address = format!("tidemill://{}?keep_ms={KEEP_MS}", cutter.address);
+    let remote = match Remote::connect(&address).await {
         Ok(remote) => remote,
         // The first connection is told of, and nothing else tried.
-        Err(_) => Remote::connect_keeping(&address, KEEP).await.unwrap(),
+        Err(_) => Remote::connect(&address).await.unwrap(),
     };
     let worked = tokio::time::timeout(Duration::from_secs(30), work(&remote.bus())).await;
     assert!(worked.is_ok(), "{cut:?}: it hangs");

@@ -48,7 +48,9 @@ pub enum OpenError {
 /// where there is none; `file:` and such a path; or `memory:` for a broker that keeps nothing
 /// once the process ends; or `tidemill://HOST:PORT` for a server (`tidemill serve`) there, with
 /// the feature `remote`. A server must be there at this moment; later the connection is made anew
-/// by itself.
+/// by itself. `tidemill://HOST:PORT?keep_ms=30000` has settings: `keep_ms`, for how long what was
+/// being handled stays this program's when the connection breaks (10 s); `connect_timeout_ms`
+/// (5 s); and `silence_ms`, after how long a server that says nothing is taken for gone (30 s).
 ///
 /// A broker with other options than the usual ones comes from its own builder and gives a
 /// [`Bus`] with `Broker::bus`.

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::address::{Address, ConnectError, Socket};
 use super::backoff::Backoff;
-use super::limits::{CONNECT_TIMEOUT, PING_EVERY, SILENCE_MAX};
+use super::limits::PING_EVERY;
 use super::link::Command;
 use super::session::{Session, Then};
 
@@ -24,6 +24,8 @@ enum End {
     /// Nobody has the bus any longer.
     Unused,
     Broke(String),
+    /// The server closes, and asks to be left alone so long.
+    Closed(Duration),
 }
 
 /// See the module.
@@ -65,7 +67,7 @@ impl Connection {
                 };
             }
         };
-        let welcome = timeout(CONNECT_TIMEOUT, welcomed).await;
+        let welcome = timeout(address.settings.connect, welcomed).await;
         let welcome = welcome.map_err(|_| protocol("it does not answer a hello".into()))??;
         Ok(Open {
             sink,
@@ -91,6 +93,7 @@ impl Connection {
         let mut open = first;
         loop {
             let began = Instant::now();
+            let mut wait = Duration::ZERO;
             match self.serve(&mut open).await {
                 End::Unused => {
                     let bye = ClientFrame::Call(Call::Bye {}).encode();
@@ -101,13 +104,15 @@ impl Connection {
                 End::Broke(why) => {
                     tracing::warn!(server = %self.address, why, "the connection broke");
                 }
+                End::Closed(asked) => {
+                    tracing::warn!(server = %self.address, "the server closes the connection");
+                    wait = asked;
+                }
             }
             drop(open);
             // One that breaks at once must not be made anew without a pause.
-            match self
-                .reconnect(began.elapsed() < Duration::from_secs(1))
-                .await
-            {
+            let pause = began.elapsed() < Duration::from_secs(1) || !wait.is_zero();
+            match self.reconnect(wait, pause).await {
                 Some(next) => open = next,
                 None => break,
             }
@@ -117,17 +122,20 @@ impl Connection {
         self.session.end();
     }
 
-    /// Tries until there is a connection; `None` where nobody has the bus any longer.
-    async fn reconnect(&mut self, mut pause: bool) -> Option<Open> {
+    /// Tries until there is a connection, first after `wait`, and a pause if there is to be one;
+    /// `None` where nobody has the bus any longer. What is left to be said then needs no
+    /// connection: the server gives back what members held when their session is over.
+    async fn reconnect(&mut self, wait: Duration, mut pause: bool) -> Option<Open> {
         let mut backoff = Backoff::new();
+        let mut wait = wait;
         loop {
-            if self.commands.is_closed() && self.commands.is_empty() {
+            if self.commands.is_closed() {
                 return None;
             }
             if pause {
-                tokio::time::sleep(backoff.wait()).await;
+                tokio::time::sleep(wait + backoff.wait()).await;
             }
-            pause = true;
+            (pause, wait) = (true, Duration::ZERO);
             match Self::open(&self.address, self.session.hello()).await {
                 Ok(open) => return Some(open),
                 Err(error) => tracing::debug!(%error, "not connected yet"),
@@ -136,7 +144,8 @@ impl Connection {
     }
 
     async fn serve(&mut self, open: &mut Open) -> End {
-        let mut pings = interval(PING_EVERY);
+        let silence_max = self.address.settings.silence;
+        let mut pings = interval(PING_EVERY.min(silence_max / 3));
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         let mut unsent = false;
@@ -147,7 +156,7 @@ impl Connection {
                     heard = Instant::now();
                     match self.heard(message(came)) {
                         Ok(Then::GoOn) => {}
-                        Ok(Then::Reconnect) => return End::Broke("the server closes".into()),
+                        Ok(Then::Reconnect(wait)) => return End::Closed(wait),
                         Err(why) => return End::Broke(why),
                     }
                 }
@@ -163,7 +172,7 @@ impl Connection {
                     None => return End::Unused,
                 },
                 _ = pings.tick() => {
-                    if heard.elapsed() > SILENCE_MAX {
+                    if heard.elapsed() > silence_max {
                         return End::Broke("the server says nothing any longer".into());
                     }
                     self.session.outgoing.push_back(ClientFrame::Call(Call::Ping {}).encode());
@@ -219,5 +228,25 @@ fn message(came: Option<Result<Message, Error>>) -> Result<Option<Bytes>, String
         Some(Ok(Message::Close(_))) | None => Err("the server closed the connection".into()),
         Some(Ok(_)) => Ok(None),
         Some(Err(error)) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::link::Link;
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_connects_for_a_bus_that_nobody_has_any_longer() {
+        let (link, commands) = Link::new(Arc::default());
+        // As a member does that is dropped while there is no connection.
+        link.tell(Command::Leave(1));
+        drop(link);
+        let address = Address::parse("tidemill://127.0.0.1:1").unwrap();
+        let session = Session::new(Arc::default(), 0);
+        let mut connection = Connection::new(address, session, commands);
+        assert!(connection.reconnect(Duration::ZERO, true).await.is_none());
     }
 }

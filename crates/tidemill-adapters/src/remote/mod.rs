@@ -12,8 +12,16 @@
 //! Publishes that are under way at the same time are kept in any order; those of one call keep
 //! theirs. A member holds at most as many events unseen as it asked for with its last pull. A
 //! program that ends without dropping its members first, or is killed, holds their keys up for
-//! the session's [ten seconds](tidemill_core::wire::KEEP_DEFAULT_MS), or as long as
-//! [`Remote::connect_keeping`] was told.
+//! the session's [ten seconds](tidemill_core::wire::KEEP_DEFAULT_MS), or as long as the address
+//! says. That a publish is known by its numbers ends a day after its producer's last one.
+//!
+//! An address may have settings: `tidemill://HOST:PORT?keep_ms=30000&silence_ms=5000`.
+//!
+//! - `keep_ms` (10,000; 0 to 60,000): how long the session, and what its members hold, outlives a
+//!   broken connection.
+//! - `connect_timeout_ms` (5,000; 100 to 600,000): how long one try to connect may take.
+//! - `silence_ms` (30,000; 100 to 600,000): after how long without a word of the server its
+//!   connection is taken for gone. It is asked for one three times in that time, or every 10 s.
 //!
 //! ```text
 //! Remote, members, watches --Command--> connection.rs (one task) --> session.rs: what to say
@@ -34,9 +42,7 @@ mod watching;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidemill_core::wire::{
-    Answer, Call, ClientFrame, Fault, KEEP_DEFAULT_MS, KEEP_MAX_MS, Request, ServerFrame, Welcome,
-};
+use tidemill_core::wire::{Answer, Call, ClientFrame, Fault, Request, ServerFrame, Welcome};
 use tidemill_core::{
     BoxFuture, Bus, Event, Fetch, FetchError, Fetched, GroupMember, Guarantees, Position,
     PublishError, Publisher, RequestError, SubscribeError, Subscriber, Subscription, TopicBounds,
@@ -66,25 +72,17 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Connects to `tidemill://HOST:PORT`. Tries once: a server that is not there is told at once.
+    /// Connects to `tidemill://HOST:PORT`, with the settings that the address has (see the module).
+    /// Tries once: a server that is not there is told at once.
     ///
     /// # Errors
     /// [`ConnectError`] says what to look at.
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
-        Self::connect_keeping(address, Duration::from_millis(KEEP_DEFAULT_MS)).await
-    }
-
-    /// As [`Remote::connect`], with a session that outlives a broken connection for `keep`, at most
-    /// a [minute](KEEP_MAX_MS): what members hold stays theirs so long.
-    ///
-    /// # Errors
-    /// [`ConnectError`] says what to look at.
-    pub async fn connect_keeping(address: &str, keep: Duration) -> Result<Self, ConnectError> {
         let place = Address::parse(address)?;
         let counts = Arc::new(Counts::default());
         let (link, commands) = Link::new(Arc::clone(&counts));
-        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        let mut session = Session::new(counts, keep_ms.min(KEEP_MAX_MS));
+        let keep_ms = u64::try_from(place.settings.keep.as_millis()).unwrap_or(u64::MAX);
+        let mut session = Session::new(counts, keep_ms);
         let open = Connection::open(&place, session.hello()).await?;
         session.welcomed(&open.welcome);
         let welcome = Arc::new(open.welcome.clone());

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidemill_core::wire::{Answer, Call, ClientFrame, Failed, Fault, News, ServerFrame, Welcome};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::joined::Joined;
+use super::limits::RETRY_MAX;
 use super::link::{Again, Answered, Command, Counts, Lost};
 use super::watching::Watching;
 
@@ -61,8 +63,8 @@ pub(super) struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     GoOn,
-    /// Connect anew.
-    Reconnect,
+    /// Connect anew, after what the server asks to wait.
+    Reconnect(Duration),
 }
 
 impl Session {
@@ -271,7 +273,7 @@ impl Session {
                 ..
             }) => {
                 if fault == Fault::Closed {
-                    return Then::Reconnect;
+                    return Then::Reconnect(Duration::ZERO);
                 }
                 if let Some(member) = self.members.get(&number) {
                     member.joined.failed(fault);
@@ -285,9 +287,9 @@ impl Session {
                     watching.came(partitions);
                 }
             }
-            ServerFrame::News(News::Bye { why, .. }) => {
-                tracing::debug!(why, "the server takes its leave");
-                return Then::Reconnect;
+            ServerFrame::News(News::Bye { why, retry_ms }) => {
+                tracing::debug!(why, retry_ms, "the server takes its leave");
+                return Then::Reconnect(Duration::from_millis(retry_ms).min(RETRY_MAX));
             }
             _ => {}
         }
@@ -301,7 +303,7 @@ impl Session {
             ..
         }) = frame
         {
-            return Then::Reconnect;
+            return Then::Reconnect(Duration::ZERO);
         }
         if let Some(pending) = self.pending.remove(&id) {
             // Nobody may wait any longer.
@@ -385,6 +387,17 @@ mod tests {
         assert!(request.now_or_never().is_none(), "it is given up");
         session.take(commands.try_recv().unwrap());
         assert_eq!(session.pending.len(), 1);
+    }
+
+    #[test]
+    fn a_server_that_takes_its_leave_is_left_alone_as_long_as_it_asks() {
+        let mut session = Session::new(Arc::default(), 0);
+        let (second, year) = (Duration::from_secs(1), 365 * 86_400_000);
+        for (retry_ms, wait) in [(0, Duration::ZERO), (1_000, second), (year, RETRY_MAX)] {
+            let why = "so".to_owned();
+            let bye = ServerFrame::News(News::Bye { retry_ms, why });
+            assert_eq!(session.heard(bye), Then::Reconnect(wait));
+        }
     }
 
     #[tokio::test]
