@@ -18,6 +18,7 @@ use crate::inspect::{self, Report};
 
 /// A backup that was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Backup {
     /// Files, its manifest not counted.
@@ -34,6 +35,7 @@ pub struct Backup {
 
 /// Data that was restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Restored {
     /// Files that were copied.

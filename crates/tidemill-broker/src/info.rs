@@ -8,6 +8,7 @@ use crate::topic_settings::TopicSettings;
 
 /// A topic and its partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct TopicInfo {
     /// Its name.
@@ -23,6 +24,7 @@ pub struct TopicInfo {
 
 /// A partition and what is kept of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct PartitionInfo {
     /// Which one.
@@ -40,6 +42,7 @@ pub struct PartitionInfo {
 
 /// A consumer group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct GroupInfo {
     /// Its name.
@@ -77,6 +80,7 @@ impl GroupInfo {
 
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct MemberInfo {
     /// Its number in the group; never used again while the broker is open.
@@ -91,6 +95,7 @@ pub struct MemberInfo {
 
 /// A group's position in a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct GroupPartitionInfo {
     /// The topic.
@@ -115,6 +120,7 @@ pub struct GroupPartitionInfo {
 
 /// Whether the broker takes writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", content = "why", rename_all = "snake_case")]
 pub enum Health {
     /// Reads and writes.

@@ -15,6 +15,7 @@ use crate::limits::COMPACTED_SEGMENT_BYTES;
 /// for, and up to a segment more. A segment is closed after a quarter of the retention at the
 /// latest, whichever of age and bytes comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TopicSettings {
     /// Events are deleted this many milliseconds after their time, at least 1; `None`: never.
     pub retention_ms: Option<u64>,
@@ -27,6 +28,7 @@ pub struct TopicSettings {
     pub compact: bool,
     /// How batches are packed on their way into segments.
     #[serde(serialize_with = "as_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub compression: CompressionType,
 }
 

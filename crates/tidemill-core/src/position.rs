@@ -10,7 +10,8 @@ use crate::name::TopicName;
 /// The identity of a topic: survives nothing but the topic itself, so a topic deleted and
 /// created again under the same name has a new one. Used in paths and in the log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TopicId(pub Uuid);
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
+pub struct TopicId(#[cfg_attr(feature = "schema", schemars(with = "String"))] pub Uuid);
 
 impl fmt::Debug for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,6 +33,7 @@ macro_rules! number {
             Serialize, Deserialize,
         )]
         #[serde(transparent)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
         pub struct $name(pub $repr);
 
         impl fmt::Display for $name {

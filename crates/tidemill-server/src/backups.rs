@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidemill_broker::Broker;
 use tidemill_broker::backup::{self, Backup, BackupError};
@@ -34,7 +35,7 @@ struct Failed {
 }
 
 /// How a backup stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(crate) enum Standing {
     /// It is being taken.
@@ -55,7 +56,8 @@ pub(crate) enum Standing {
 }
 
 /// A backup and how it stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Backup")]
 pub(crate) struct Named {
     pub(crate) name: String,
     #[serde(flatten)]

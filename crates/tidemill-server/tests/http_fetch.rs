@@ -201,7 +201,7 @@ async fn wrong_reads_are_refused_with_the_reason() {
         .send("PUT", "/v1/topics/numbers/events", &[], "")
         .await;
     assert_eq!(put.problem(405), "method-not-allowed");
-    assert_eq!(put.header("allow"), "GET, POST, DELETE");
+    assert_eq!(put.header("allow"), "DELETE, GET, POST");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! Stock Socket.IO clients of other languages against the server: `python-socketio` and
-//! `socket.io-client`, with polling, with WebSocket, and with an upgrade from one to the other.
+//! Stock clients of other languages against the server: `python-socketio` and `socket.io-client`,
+//! with polling, with WebSocket, and with an upgrade from one to the other; and stock validators of
+//! OpenAPI documents and JSON Schemas.
 //!
 //! The clients are installed into the target folder. Where that is not possible the tests are
 //! skipped and say why, except under `CI=true`, where that is a failure.
@@ -76,9 +77,12 @@ async fn check(mut script: Command, transport: &str, holding: usize) {
     let server = Running::start().await;
     script
         .arg(format!("http://{}", server.address))
-        .arg(transport)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+        .arg(transport);
+    ended_well(script, holding).await;
+}
+
+async fn ended_well(mut script: Command, holding: usize) {
+    script.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(SCRIPT_TIMEOUT, script.output());
     let output = output.await.expect("the script ends in time").unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -95,6 +99,18 @@ async fn python_socketio_with_polling_and_websocket() {
     };
     check(python(&folder), "polling", 6).await;
     check(python(&folder), "websocket", 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_document_is_valid_and_says_what_the_doors_answer() {
+    let Some(folder) = installed().await else {
+        return;
+    };
+    let server = Running::start().await;
+    let mut script = Command::new(folder.join("venv/bin/python"));
+    script.arg(scripts().join("openapi.py"));
+    script.arg(format!("http://{}", server.address));
+    ended_well(script, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

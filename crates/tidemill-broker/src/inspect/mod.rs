@@ -27,6 +27,7 @@ use names::Names;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Nothing is lost.
@@ -37,6 +38,7 @@ pub enum Severity {
 
 /// From the first number up to the one before `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Span {
     /// The first.
     pub from: u64,
@@ -46,6 +48,7 @@ pub struct Span {
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Finding {
     /// How bad it is.
@@ -76,6 +79,7 @@ pub struct Finding {
 
 /// What a verification answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Report {
     /// Whether everything that was written is there.
@@ -85,6 +89,7 @@ pub struct Report {
     /// How many are notes.
     pub notes: u64,
     /// The log's identity.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub log: Option<Uuid>,
     /// How often it was opened.
     pub epoch: u64,

@@ -22,6 +22,7 @@ pub(crate) struct GroupId(pub(crate) u64);
 
 /// What sort of members a group has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GroupKind {
     /// Members of this broker's own protocol, which share the work by key slots.

@@ -21,6 +21,7 @@ pub struct CreateQueue {
 
 /// A queue as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct QueueInfo {
     /// Its name.

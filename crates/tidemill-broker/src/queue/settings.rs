@@ -13,10 +13,12 @@ const MAX_DELIVERIES: u64 = 2;
 
 /// What may be set for one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QueueSettings {
     /// How long a message is its taker's, unless the taker says otherwise: a whole number of
     /// milliseconds, up to [`LEASE_MAX`].
     #[serde(rename = "lease_ms", serialize_with = "in_millis")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub lease: Duration,
     /// After how many deliveries without an ack a message goes to the dead letters, at least 1;
     /// `None`: never.

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidemill_core::budget::Share;
 use tidemill_core::{EventId, Offset, Partition, Position, TopicName};
@@ -17,7 +18,7 @@ use tidemill_core::{EventId, Offset, Partition, Position, TopicName};
 use crate::limits::ANSWER_PIECE_BYTES;
 
 /// An event that is durable now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Accepted<'a> {
     status: &'static str,
     id: &'a EventId,
@@ -39,7 +40,7 @@ impl<'a> Accepted<'a> {
 }
 
 /// A batch that is durable now, in the order in which it was sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct AcceptedBatch<'a> {
     pub(crate) status: &'static str,
     pub(crate) events: Vec<Accepted<'a>>,

@@ -6,23 +6,45 @@ use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{json, json_with};
 use super::body::{is_json, media_type};
+use super::doors::{Doors, Methods};
+use super::openapi::Operation;
 use super::path::Named as NamedPath;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 use crate::backups::{Backups, Named, NotBegun, Standing};
 
-/// The methods of `/v1/backups`.
-pub(crate) fn collection() -> MethodRouter<Arc<App>> {
-    get(list).post(take)
+/// The paths of backups.
+pub(crate) fn doors(doors: Doors) -> Doors {
+    let list_all = Operation::new("list_backups", "Lists the backups")
+        .answers::<All>(200, "All backups")
+        .problems(&[Kind::NotSupported]);
+    let begin = Operation::new("take_backup", "Begins to take a backup")
+        .takes::<NewBackup>()
+        .answers::<Named>(202, "It is being taken; its path says how it stands")
+        .problems(&[
+            Kind::InvalidJson,
+            Kind::InvalidName,
+            Kind::Conflict,
+            Kind::NotSupported,
+        ]);
+    let one = Operation::new("show_backup", "Says how a backup stands")
+        .answers::<Named>(200, "The backup")
+        .problems(&[Kind::UnknownBackup, Kind::NotSupported]);
+    doors
+        .door(
+            "/v1/backups",
+            Methods::new().get(list, list_all).post(take, begin),
+        )
+        .door("/v1/backups/{backup}", Methods::new().get(show, one))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct All {
     backups: Vec<Named>,
 }
@@ -45,8 +67,7 @@ async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<
     Ok(json(&All { backups }))
 }
 
-/// `GET /v1/backups/{backup}`.
-pub(crate) async fn show(
+async fn show(
     State(app): State<Arc<App>>,
     NamedPath(name): NamedPath,
     RawQuery(query): RawQuery,
@@ -61,7 +82,7 @@ pub(crate) async fn show(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NewBackup {
     name: String,

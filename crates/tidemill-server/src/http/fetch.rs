@@ -17,12 +17,49 @@ use tidemill_core::{
 use tokio::time::Instant;
 
 use super::answer::counted_json;
+use super::openapi::{Operation, Parameter, types};
 use super::path::Named;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 use crate::limits::{self, ANSWER_COST};
 use crate::memory;
+
+const QUERY: &[Parameter] = &[
+    Parameter::number("partition", "Reads only this one", (0, u32::MAX as u64)),
+    Parameter::text(
+        "offset",
+        "A number, `beginning` (where nothing is said), `end`, or pairs such as `0:17,1:4`",
+    ),
+    Parameter::text(
+        "since",
+        "In place of `offset`, a time (RFC 3339): begins with what was published then or later",
+    ),
+    Parameter::number("max", "Most events", (1, limits::FETCH_EVENTS_MAX as u64))
+        .or(limits::FETCH_EVENTS_DEFAULT as u64),
+    Parameter::number(
+        "wait_ms",
+        "Where there is no event yet: how long to wait for one",
+        (0, limits::FETCH_WAIT_MAX.as_millis() as u64),
+    )
+    .or(0),
+];
+
+/// What is said of `GET /v1/topics/{topic}/events`.
+pub(super) fn operation() -> Operation {
+    Operation::new("fetch_events", "Reads events by offset")
+        .described("Waits for the first one if asked to. `next` can be given back as `offset`.")
+        .query(QUERY)
+        .answers::<types::Fetched>(200, "Events, and where to read on")
+        .problems(&[
+            Kind::InvalidQuery,
+            Kind::InvalidName,
+            Kind::UnknownTopic,
+            Kind::UnknownPartition,
+            Kind::OffsetOutOfRange,
+            Kind::Damaged,
+        ])
+}
 
 /// Answers with events and with where to read on.
 pub(crate) async fn fetch(

@@ -5,28 +5,54 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidemill_broker::{GroupError, GroupInfo};
 use tidemill_core::GroupName;
 
 use super::answer::json;
+use super::doors::{Doors, Methods};
+use super::openapi::{Operation, Parameter};
 use super::path::Named;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 
-/// The methods of `/v1/groups/{group}`.
-pub(crate) fn one() -> MethodRouter<Arc<App>> {
-    get(show).delete(delete)
+/// The paths of groups.
+pub(crate) fn doors(doors: Doors) -> Doors {
+    const QUERY: &[Parameter] = &[Parameter::flag(
+        "force",
+        "Also one with members, which lose their deliveries",
+    )];
+    let list_all =
+        Operation::new("list_groups", "Lists the groups").answers::<Groups>(200, "All groups");
+    let one = Operation::new("show_group", "Shows a group, its members and its positions")
+        .answers::<Group>(200, "The group")
+        .problems(&[Kind::InvalidName, Kind::UnknownGroup]);
+    let remove = Operation::new("delete_group", "Deletes a group and its positions")
+        .query(QUERY)
+        .answers_nothing(204, "It is gone")
+        .problems(&[
+            Kind::InvalidQuery,
+            Kind::InvalidName,
+            Kind::UnknownGroup,
+            Kind::GroupInUse,
+            Kind::Mismatch,
+        ]);
+    doors
+        .door("/v1/groups", Methods::new().get(list, list_all))
+        .door(
+            "/v1/groups/{group}",
+            Methods::new().get(show, one).delete(delete, remove),
+        )
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Groups {
     groups: Vec<Group>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Group {
     /// Durable events that are not settled, over all partitions.
     lag: u64,
@@ -42,10 +68,7 @@ impl From<GroupInfo> for Group {
 }
 
 /// All groups.
-pub(crate) async fn list(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &[])?;
     let groups = app
         .broker()?

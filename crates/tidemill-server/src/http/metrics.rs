@@ -13,6 +13,9 @@ use prometheus_client::registry::{Registry, Unit};
 use tidemill_broker::{Broker, Health};
 use tidemill_core::budget::{Budget, Class};
 
+use super::doors::Methods;
+use super::openapi::Operation;
+use super::openapi::types::AnyText;
 use super::problem::{Kind, Problem};
 use crate::app::App;
 use crate::limits::METRIC_QUEUES_MAX;
@@ -21,8 +24,15 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 type Labels = Vec<(&'static str, String)>;
 
+/// The methods of `/metrics`.
+pub(crate) fn methods() -> Methods {
+    let operation = Operation::new("metrics", "What is counted, for Prometheus")
+        .answers_as::<AnyText>(200, OPEN_METRICS, "OpenMetrics 1.0");
+    Methods::new().get(metrics, operation)
+}
+
 /// All metrics.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut registry = Registry::with_prefix("tidemill");
     add_memory(&app.memory, &mut registry);
     add_topics(&app, &mut registry).await?;

@@ -5,10 +5,12 @@ mod answer;
 mod backups;
 mod binary;
 pub(crate) mod body;
+pub(crate) mod doors;
 mod fetch;
 mod groups;
 mod health;
 mod metrics;
+pub(crate) mod openapi;
 pub(crate) mod origin;
 mod page;
 mod path;
@@ -23,72 +25,44 @@ mod topics;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 
+use self::doors::Doors;
+use self::openapi::Document;
 use self::problem::{Kind, Problem};
 use crate::app::App;
 use crate::limits::REQUEST_TIMEOUT;
 
 /// All paths but Socket.IO's.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    Router::new()
-        .route("/", only("GET", get(page::page)))
-        .route("/event", only("POST", post(plain::publish)))
-        .route("/v1/topics", only("GET, POST", topics::collection()))
-        .route("/v1/topics/{topic}", only("GET, DELETE", topics::one()))
-        .route(
-            "/v1/topics/{topic}/events",
-            only(
-                "GET, POST, DELETE",
-                get(fetch::fetch)
-                    .post(publish::publish)
-                    .delete(topics::trim),
-            ),
-        )
-        .route(
-            "/v1/topics/{topic}/stream",
-            only("GET", get(stream::stream)),
-        )
-        .merge(queues())
-        .route("/v1/groups", only("GET", get(groups::list)))
-        .route("/v1/groups/{group}", only("GET, DELETE", groups::one()))
-        .route(
-            tidemill_core::wire::PATH,
-            only("GET", get(crate::ws::upgrade)),
-        )
-        .route("/v1/backups", only("GET, POST", backups::collection()))
-        .route("/v1/backups/{backup}", only("GET", get(backups::show)))
-        .route("/health/live", only("GET", get(health::live)))
-        .route("/health/ready", only("GET", get(health::ready)))
-        .route("/metrics", only("GET", get(metrics::metrics)))
+    let doors = doors();
+    let document = Document::of(doors.paths());
+    doors
+        .into_router()
         .fallback(not_found)
+        .layer(Extension(document))
         .layer(from_fn(within_time))
         .layer(from_fn_with_state(Arc::clone(app), measured))
         .with_state(Arc::clone(app))
 }
 
-/// The paths of queues.
-fn queues() -> Router<Arc<App>> {
-    let one = "/v1/queues/{queue}";
-    let of = |what: &str| format!("{one}/{what}");
-    Router::new()
-        .route("/v1/queues", only("GET, POST", queues::collection()))
-        .route(one, only("GET, DELETE", queues::one()))
-        .route(&of("enqueue"), only("POST", queues::enqueues()))
-        .route(&of("dequeue"), only("POST", queues::dequeues()))
-        .route(&of("ack"), only("POST", queues::acks()))
-        .route(&of("requeue"), only("POST", queues::requeues()))
-        .route(&of("length"), only("GET", queues::lengths()))
-        .route(&of("peek"), only("GET", queues::peeks()))
-}
-
-/// Answers other methods than `allowed` with a problem document.
-fn only(allowed: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    methods.fallback(move || std::future::ready(Problem::method(allowed)))
+/// Every path, with what is said of it.
+fn doors() -> Doors {
+    Doors::default()
+        .door("/", page::methods())
+        .door("/openapi.json", openapi::methods())
+        .door("/event", plain::methods())
+        .with(topics::doors)
+        .with(groups::doors)
+        .with(queues::doors)
+        .with(backups::doors)
+        .door(tidemill_core::wire::PATH, crate::ws::methods())
+        .door("/health/live", health::live_methods())
+        .door("/health/ready", health::ready_methods())
+        .door("/metrics", metrics::methods())
 }
 
 async fn not_found(request: Request) -> Problem {

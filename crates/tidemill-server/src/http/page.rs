@@ -7,10 +7,23 @@ use axum::http::HeaderMap;
 use axum::http::header::HOST;
 use axum::response::Html;
 
+use super::doors::Methods;
+use super::openapi::Operation;
+use super::openapi::types::AnyText;
 use crate::app::App;
 
+/// The methods of `/`.
+pub(crate) fn methods() -> Methods {
+    let operation = Operation::new("page", "A page for people").answers_as::<AnyText>(
+        200,
+        "text/html",
+        "The page",
+    );
+    Methods::new().get(page, operation)
+}
+
 /// Names the doors, with commands for the address under which the page was asked for.
-pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Html<String> {
+async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Html<String> {
     let asked = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = match asked {
         Some(host) if is_plain(host) => host.to_owned(),

@@ -10,7 +10,11 @@ use tidemill_core::{Event, EventId, EventType, Source, TopicName};
 
 use super::answer::{Accepted, json};
 use super::body::{is_json, media_type};
+use super::doors::Methods;
+use super::openapi::Operation;
+use super::openapi::types::AnyJson;
 use super::problem::{Kind, Problem};
+use super::publish::PUBLISH_PROBLEMS;
 use super::query::Query;
 use crate::app::App;
 use crate::envelope::{Envelope, Member};
@@ -24,8 +28,21 @@ const DEFAULT_TYPE: &str = "event";
 /// The source of all events that come in here.
 const SOURCE: &str = "/event";
 
+/// The methods of `/event`.
+pub(crate) fn methods() -> Methods {
+    let operation = Operation::new("publish_json", "Publishes any JSON value")
+        .described(
+            "The members `topic` (or `room`) and `type` of the value say where it goes and what \
+             it is; without them the topic is `events` and the type `event`.",
+        )
+        .takes::<AnyJson>()
+        .answers::<Accepted<'_>>(200, "The event is durable")
+        .problems(&PUBLISH_PROBLEMS);
+    Methods::new().post(publish, operation)
+}
+
 /// Publishes the body and answers with its position once it is durable.
-pub(crate) async fn publish(
+async fn publish(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
     request: Request,

@@ -109,7 +109,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The status.
-    fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         use StatusCode as S;
         match self {
             Self::InvalidJson | Self::BodyBrokenOff | Self::InvalidQuery => S::BAD_REQUEST,
@@ -138,6 +138,16 @@ impl Kind {
             Self::Unavailable | Self::Overloaded => S::SERVICE_UNAVAILABLE,
             Self::Timeout => S::GATEWAY_TIMEOUT,
         }
+    }
+
+    /// The `type` of its documents.
+    pub(crate) fn urn(self) -> String {
+        format!("urn:tidemill:problem:{}", self.name().0)
+    }
+
+    /// The `title` of its documents.
+    pub(crate) fn title(self) -> &'static str {
+        self.name().1
     }
 
     /// The last part of the type's URN, and the title.
@@ -248,10 +258,11 @@ impl Problem {
     }
 
     /// The path has only the methods `allowed`.
-    pub(crate) fn method(allowed: &'static str) -> Self {
+    pub(crate) fn method(allowed: &str) -> Self {
         let detail = format!("this path answers to {allowed}");
         let mut problem = Self::new(Kind::MethodNotAllowed, detail);
-        problem.header = Some((ALLOW, HeaderValue::from_static(allowed)));
+        let names = HeaderValue::try_from(allowed).ok();
+        problem.header = names.map(|names| (ALLOW, names));
         problem
     }
 
@@ -297,10 +308,9 @@ impl Problem {
 impl Problem {
     /// The document, in one line.
     pub(crate) fn document(&self) -> String {
-        let (urn, title) = self.kind.name();
         let document = Document {
-            r#type: format!("urn:tidemill:problem:{urn}"),
-            title,
+            r#type: self.kind.urn(),
+            title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: &self.detail,
             damage: self.damage.as_deref(),

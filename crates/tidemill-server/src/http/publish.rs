@@ -7,17 +7,58 @@ use axum::extract::{RawQuery, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use tidemill_core::{Event, EventId, TopicName, json};
 
 use super::answer::{self, Accepted, AcceptedBatch};
 use super::binary;
 use super::body::media_type;
+use super::openapi::Operation;
+use super::openapi::types::{AnyBytes, CloudEvent};
 use super::path::Named;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 
 const ACCEPTED: &str = "application/cloudevents+json, application/cloudevents-batch+json";
+
+/// What a publish may be refused with.
+pub(crate) const PUBLISH_PROBLEMS: [Kind; 10] = [
+    Kind::InvalidJson,
+    Kind::BodyBrokenOff,
+    Kind::BodyTimeout,
+    Kind::TooLarge,
+    Kind::UnsupportedMediaType,
+    Kind::InvalidName,
+    Kind::UnknownTopic,
+    Kind::Unavailable,
+    Kind::Overloaded,
+    Kind::Indeterminate,
+];
+
+/// What is said of `POST /v1/topics/{topic}/events`.
+pub(super) fn operation() -> Operation {
+    Operation::new("publish_events", "Publishes CloudEvents")
+        .described(
+            "Structured, batched, or binary: in the binary mode attributes are headers such as \
+             `ce-id`, and the body is the data. A batch is kept as a whole or not at all.",
+        )
+        .takes_as::<CloudEvent>(json::EVENT_CONTENT_TYPE)
+        .takes_as::<Vec<CloudEvent>>(json::BATCH_CONTENT_TYPE)
+        .takes_as::<AnyBytes>("*/*")
+        .answers::<AnswerOf<'_>>(200, "The events are durable")
+        .problems(&PUBLISH_PROBLEMS)
+}
+
+/// One event is answered with its place, a batch with those of all.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "AcceptedOneOrBatch")]
+#[allow(dead_code, reason = "only its schema is used")]
+enum AnswerOf<'a> {
+    One(Accepted<'a>),
+    Batch(AcceptedBatch<'a>),
+}
 
 /// The content modes of CloudEvents over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

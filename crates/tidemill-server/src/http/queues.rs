@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{RawQuery, Request, State};
+use axum::handler::Handler;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidemill_broker::limits::{DEQUEUE_MAX_MESSAGES, LEASE_MAX, LEASES_AT_ONCE, PEEK_MAX_MESSAGES};
@@ -22,57 +23,163 @@ use tokio::time::Instant;
 
 use super::answer::{counted_json, json, json_with};
 use super::body::{is_json, media_type};
+use super::doors::{Doors, Methods};
+use super::openapi::types::{AnyJson, CloudEvent};
+use super::openapi::{Operation, Parameter, types};
 use super::path::Named;
 use super::plain;
 use super::problem::{Kind, Problem};
-use super::publish::{self, Mode};
+use super::publish::{self, Mode, PUBLISH_PROBLEMS};
 use super::query::Query;
 use crate::app::App;
 use crate::connections::ConnectionId;
 use crate::limits;
 use crate::memory;
 
-/// The methods of `/v1/queues`.
-pub(crate) fn collection() -> MethodRouter<Arc<App>> {
-    get(list).post(create)
+const DEQUEUE_QUERY: &[Parameter] = &[
+    Parameter::number(
+        "lease_ms",
+        "How long the messages are the taker's; 0 removes them at once; else the queue's own",
+        (0, LEASE_MAX.as_millis() as u64),
+    ),
+    Parameter::number("max", "Most messages", (1, DEQUEUE_MAX_MESSAGES as u64)).or(1),
+    Parameter::number(
+        "wait_ms",
+        "Where there is no message: how long to wait for one",
+        (0, limits::FETCH_WAIT_MAX.as_millis() as u64),
+    )
+    .or(0),
+];
+
+const OF_QUEUE: &[Kind] = &[
+    Kind::InvalidQuery,
+    Kind::InvalidName,
+    Kind::UnknownQueue,
+    Kind::Mismatch,
+];
+
+const OF_LEASES: &[Kind] = &[
+    Kind::InvalidJson,
+    Kind::InvalidQueue,
+    Kind::InvalidName,
+    Kind::UnknownQueue,
+    Kind::Mismatch,
+    Kind::StaleLease,
+    Kind::Limit,
+    Kind::Indeterminate,
+];
+
+/// The paths of queues.
+pub(crate) fn doors(doors: Doors) -> Doors {
+    let one = "/v1/queues/{queue}";
+    let of = |what: &str| format!("{one}/{what}");
+    let list_all =
+        Operation::new("list_queues", "Lists the queues").answers::<Queues>(200, "All queues");
+    let make = Operation::new("create_queue", "Creates a queue")
+        .takes::<NewQueue>()
+        .answers::<QueueInfo>(201, "The queue is there")
+        .problems(&[
+            Kind::InvalidJson,
+            Kind::InvalidQueue,
+            Kind::InvalidName,
+            Kind::Conflict,
+            Kind::Mismatch,
+            Kind::Limit,
+        ]);
+    let show_one = Operation::new("show_queue", "Shows a queue")
+        .answers::<QueueInfo>(200, "The queue")
+        .problems(OF_QUEUE);
+    let remove = Operation::new("delete_queue", "Deletes a queue and its messages")
+        .answers_nothing(204, "It is gone")
+        .problems(OF_QUEUE);
+    doors
+        .door(
+            "/v1/queues",
+            Methods::new().get(list, list_all).post(create, make),
+        )
+        .door(
+            one,
+            Methods::new().get(show, show_one).delete(delete, remove),
+        )
+        .door(
+            &of("enqueue"),
+            Methods::new().post(enqueue, enqueue_operation()),
+        )
+        .door(
+            &of("dequeue"),
+            Methods::new().post(dequeue, dequeue_operation()),
+        )
+        .door(
+            &of("ack"),
+            settling("ack", "Acknowledges messages, which go", ack),
+        )
+        .door(
+            &of("requeue"),
+            settling("requeue", "Gives messages back to their places", requeue),
+        )
+        .door(
+            &of("length"),
+            Methods::new().get(length, length_operation()),
+        )
+        .door(&of("peek"), Methods::new().get(peek, peek_operation()))
 }
 
-/// The methods of `/v1/queues/{queue}`.
-pub(crate) fn one() -> MethodRouter<Arc<App>> {
-    get(show).delete(delete)
+fn enqueue_operation() -> Operation {
+    Operation::new("enqueue", "Puts messages in")
+        .described("Any JSON value, or CloudEvents as for a topic.")
+        .takes::<AnyJson>()
+        .takes_as::<CloudEvent>(events::EVENT_CONTENT_TYPE)
+        .takes_as::<Vec<CloudEvent>>(events::BATCH_CONTENT_TYPE)
+        .answers::<EnqueueAnswer<'_>>(200, "The messages are in the queue")
+        .problems(&PUBLISH_PROBLEMS)
 }
 
-/// `POST /v1/queues/{queue}/enqueue`.
-pub(crate) fn enqueues() -> MethodRouter<Arc<App>> {
-    post(enqueue)
+/// One message is answered with its place, a batch with those of all.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "EnqueuedOneOrBatch")]
+#[allow(dead_code, reason = "only its schema is used")]
+enum EnqueueAnswer<'a> {
+    One(Enqueued<'a>),
+    Batch(EnqueuedBatch<'a>),
 }
 
-/// `POST /v1/queues/{queue}/dequeue`.
-pub(crate) fn dequeues() -> MethodRouter<Arc<App>> {
-    post(dequeue)
+fn dequeue_operation() -> Operation {
+    Operation::new("dequeue", "Takes messages out, under a lease")
+        .query(DEQUEUE_QUERY)
+        .answers::<types::DequeuedMessages>(200, "The messages")
+        .problems(OF_QUEUE)
 }
 
-/// `POST /v1/queues/{queue}/ack`.
-pub(crate) fn acks() -> MethodRouter<Arc<App>> {
-    post(ack)
+fn length_operation() -> Operation {
+    Operation::new("queue_length", "Says how many messages there are")
+        .answers::<Length<'_>>(200, "How many")
+        .problems(OF_QUEUE)
 }
 
-/// `POST /v1/queues/{queue}/requeue`.
-pub(crate) fn requeues() -> MethodRouter<Arc<App>> {
-    post(requeue)
+fn peek_operation() -> Operation {
+    const QUERY: &[Parameter] =
+        &[Parameter::number("max", "Most messages", (1, PEEK_MAX_MESSAGES as u64)).or(1)];
+    Operation::new("peek", "Shows the next messages, which stay")
+        .query(QUERY)
+        .answers::<types::PeekedMessages>(200, "The messages")
+        .problems(OF_QUEUE)
 }
 
-/// `GET /v1/queues/{queue}/length`.
-pub(crate) fn lengths() -> MethodRouter<Arc<App>> {
-    get(length)
+/// A path that takes leases.
+fn settling<H, T>(id: &'static str, summary: &'static str, handler: H) -> Methods
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    let operation = Operation::new(id, summary)
+        .takes::<Leases>()
+        .answers::<Settled>(200, "It is done for all of them")
+        .problems(OF_LEASES);
+    Methods::new().post(handler, operation)
 }
 
-/// `GET /v1/queues/{queue}/peek`.
-pub(crate) fn peeks() -> MethodRouter<Arc<App>> {
-    get(peek)
-}
-
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Queues {
     queues: Vec<QueueInfo>,
 }
@@ -84,7 +191,7 @@ async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<
 }
 
 /// What a queue is made of; anything else in it is refused.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NewQueue {
     name: String,
@@ -165,7 +272,7 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Length<'a> {
     queue: &'a TopicName,
     length: u64,
@@ -187,7 +294,7 @@ async fn length(
 }
 
 /// A message that is in the queue now.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Enqueued<'a> {
     status: &'static str,
     id: &'a EventId,
@@ -195,7 +302,7 @@ struct Enqueued<'a> {
     offset: Offset,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct EnqueuedBatch<'a> {
     status: &'static str,
     messages: Vec<Enqueued<'a>>,
@@ -340,14 +447,14 @@ async fn peek(
 }
 
 /// Which messages an ack or a giving back is about; anything else in it is refused.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Leases {
     leases: Vec<String>,
 }
 
 /// What was done about so many messages.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Settled {
     status: &'static str,
     count: usize,

@@ -21,14 +21,49 @@ use tidemill_core::{
 };
 
 use super::fetch::{From, bounds_of, since_in_each};
+use super::openapi::types::AnyText;
+use super::openapi::{Operation, Parameter};
 use super::path::Named;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 use crate::limits;
 use crate::metrics::Counted;
 
 const LAST_EVENT_ID: &str = "last-event-id";
+
+const QUERY: &[Parameter] = &[
+    Parameter::number("partition", "Reads only this one", (0, u32::MAX as u64)),
+    Parameter::text(
+        "from",
+        "`end` (where nothing is said), `beginning`, an offset, or pairs such as `0:17,1:4`",
+    ),
+    Parameter::text("since", "In place of `from`, a time (RFC 3339)"),
+    Parameter::text(
+        "type",
+        "Only events whose type fits this pattern, such as `order_*`",
+    ),
+];
+
+/// What is said of `GET /v1/topics/{topic}/stream`.
+pub(super) fn operation() -> Operation {
+    const HEADERS: &[Parameter] = &[Parameter::text(
+        LAST_EVENT_ID,
+        "Where to read on, as the stream gave it; counts more than `from` and `since`",
+    )];
+    Operation::new("stream_events", "Follows events, as server-sent events")
+        .described("`data` is an event in its JSON form, `id` where to read on.")
+        .query(QUERY)
+        .headers(HEADERS)
+        .answers_as::<AnyText>(200, "text/event-stream", "Events, without an end")
+        .problems(&[
+            Kind::InvalidQuery,
+            Kind::InvalidName,
+            Kind::UnknownTopic,
+            Kind::UnknownPartition,
+            Kind::OffsetOutOfRange,
+        ])
+}
 
 /// Begins to stream.
 pub(crate) async fn stream(

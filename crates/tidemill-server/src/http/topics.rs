@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tidemill_broker::limits::TOPIC_PARTITIONS_MAX;
@@ -15,28 +15,83 @@ use tidemill_core::{FetchError, Offset, Partition, TopicBounds, TopicName};
 
 use super::answer::{json, json_with};
 use super::body::{is_json, media_type};
+use super::doors::{Doors, Methods};
+use super::openapi::{Operation, Parameter};
 use super::path::Named;
 use super::problem::{Kind, Problem};
 use super::query::Query;
+use super::{fetch, publish, stream};
 use crate::app::App;
 
-/// The methods of `/v1/topics`.
-pub(crate) fn collection() -> MethodRouter<Arc<App>> {
-    get(list).post(create)
+/// The paths of topics.
+pub(crate) fn doors(doors: Doors) -> Doors {
+    let list_all =
+        Operation::new("list_topics", "Lists the topics").answers::<Topics>(200, "All topics");
+    let make = Operation::new("create_topic", "Creates a topic")
+        .takes::<NewTopic>()
+        .answers::<Topic>(201, "The topic is there, durably")
+        .problems(&[
+            Kind::InvalidJson,
+            Kind::InvalidTopic,
+            Kind::InvalidName,
+            Kind::Conflict,
+            Kind::Limit,
+            Kind::NotSupported,
+        ]);
+    let one = Operation::new("show_topic", "Shows a topic and its partitions")
+        .answers::<Topic>(200, "The topic")
+        .problems(&[Kind::InvalidName, Kind::UnknownTopic, Kind::Mismatch]);
+    let remove = Operation::new("delete_topic", "Deletes a topic and all its events")
+        .answers_nothing(204, "It is gone")
+        .problems(&[Kind::InvalidName, Kind::UnknownTopic, Kind::Mismatch]);
+    let events = Methods::new()
+        .get(fetch::fetch, fetch::operation())
+        .post(publish::publish, publish::operation())
+        .delete(trim, trim_operation());
+    doors
+        .door(
+            "/v1/topics",
+            Methods::new().get(list, list_all).post(create, make),
+        )
+        .door(
+            "/v1/topics/{topic}",
+            Methods::new().get(show, one).delete(delete, remove),
+        )
+        .door("/v1/topics/{topic}/events", events)
+        .door(
+            "/v1/topics/{topic}/stream",
+            Methods::new().get(stream::stream, stream::operation()),
+        )
 }
 
-/// The methods of `/v1/topics/{topic}`.
-pub(crate) fn one() -> MethodRouter<Arc<App>> {
-    get(show).delete(delete)
+fn trim_operation() -> Operation {
+    const QUERY: &[Parameter] = &[
+        Parameter::number("partition", "Of this partition", (0, u32::MAX as u64)).required(),
+        Parameter::number("before", "Below this offset", (0, u64::MAX)).required(),
+    ];
+    Operation::new(
+        "trim_topic",
+        "Deletes the events of a partition below an offset",
+    )
+    .query(QUERY)
+    .answers::<Trimmed>(200, "Where the partition begins now")
+    .problems(&[
+        Kind::InvalidQuery,
+        Kind::InvalidName,
+        Kind::UnknownTopic,
+        Kind::UnknownPartition,
+        Kind::OffsetOutOfRange,
+        Kind::Mismatch,
+    ])
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Topics {
     topics: Vec<Topic>,
 }
 
 /// A topic, with as much as is known of it: a broker knows more than a bus.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Topic {
     Broker(TopicInfo),
@@ -46,7 +101,7 @@ enum Topic {
     },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct PartitionOf {
     partition: Partition,
     earliest: Offset,
@@ -104,7 +159,7 @@ async fn show(
 }
 
 /// What a topic is made of; anything else in it is refused.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NewTopic {
     name: String,
@@ -115,6 +170,7 @@ struct NewTopic {
     #[serde(default)]
     compact: bool,
     #[serde(default, deserialize_with = "compression")]
+    #[schemars(with = "Option<String>")]
     compression: CompressionType,
 }
 
@@ -184,14 +240,14 @@ async fn delete(
 }
 
 /// Where a partition begins after a trim.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Trimmed {
     partition: Partition,
     earliest: Offset,
 }
 
 /// `DELETE /v1/topics/{topic}/events`: deletes the events of a partition below an offset.
-pub(crate) async fn trim(
+async fn trim(
     State(app): State<Arc<App>>,
     Named(name): Named,
     RawQuery(query): RawQuery,

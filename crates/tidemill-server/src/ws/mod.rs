@@ -36,6 +36,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use self::session::Sessions;
 use crate::app::App;
 use crate::connections::ConnectionId;
+use crate::http::doors::Methods;
+use crate::http::openapi::Operation;
 use crate::http::problem::{Kind, Problem};
 use crate::limits::{SHUTDOWN_GRACE, WS_CONNECTIONS_MAX, WS_FRAME_MAX_BYTES};
 use crate::metrics::Counted;
@@ -66,11 +68,17 @@ impl Door {
     }
 }
 
+/// The methods of the path.
+pub(crate) fn methods() -> Methods {
+    let operation = Operation::new("connect", "The native protocol, over a WebSocket")
+        .described("See docs/WEBSOCKET.md for its frames.")
+        .answers_nothing(101, "The connection is a WebSocket now")
+        .problems(&[Kind::UpgradeRequired, Kind::Unavailable, Kind::Overloaded]);
+    Methods::new().get(upgrade, operation)
+}
+
 /// Takes the connection over from HTTP.
-pub(crate) async fn upgrade(
-    State(app): State<Arc<App>>,
-    mut request: Request,
-) -> Result<Response, Problem> {
+async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -> Result<Response, Problem> {
     let accepted = accept(request.headers())?;
     if *app.closing.borrow() {
         let detail = "the server is closing; come back later";

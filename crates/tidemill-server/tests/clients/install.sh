@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the stock Socket.IO clients into the folder given: a Python environment and a Node
+# Installs the stock clients into the folder given: a Python environment and a Node
 # folder. A second run finds them there. Exits 0 only if both are usable.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -7,7 +7,7 @@ folder=$1
 mkdir -p "$folder/node"
 
 python=$folder/venv/bin/python
-if ! "$python" -c 'import socketio, websocket, requests' 2>/dev/null; then
+if ! "$python" -c 'import socketio, websocket, requests, openapi_spec_validator' 2>/dev/null; then
     rm -rf "$folder/venv"
     python3 -m venv "$folder/venv"
     "$python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"

@@ -1,0 +1,167 @@
+//! What doors take and answer without a Rust type of its own: events in their JSON form, lists
+//! that are written as text, problem documents. Only their schemas are here.
+//!
+//! This room may not know how any of it is written or read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use tidemill_core::{Offset, Partition};
+
+/// An event in the JSON form of CloudEvents 1.0.2.
+pub(crate) struct CloudEvent;
+
+impl JsonSchema for CloudEvent {
+    fn schema_name() -> Cow<'static, str> {
+        "CloudEvent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "An event in the JSON form of CloudEvents 1.0.2. Other members are \
+                            extension attributes: names of lower-case letters and digits, values \
+                            that are texts, booleans or 32-bit numbers.",
+            "required": ["specversion", "id", "source", "type"],
+            "properties": {
+                "specversion": { "const": "1.0" },
+                "id": { "type": "string", "minLength": 1 },
+                "source": { "type": "string", "minLength": 1, "format": "uri-reference" },
+                "type": { "type": "string", "minLength": 1 },
+                "subject": { "type": "string", "minLength": 1 },
+                "time": { "type": "string", "format": "date-time" },
+                "datacontenttype": { "type": "string" },
+                "dataschema": { "type": "string", "format": "uri" },
+                "partitionkey": { "type": "string", "minLength": 1 },
+                "data": true,
+                "data_base64": { "type": "string", "contentEncoding": "base64" },
+            },
+            "additionalProperties": { "type": ["string", "boolean", "integer", "null"] },
+        })
+    }
+}
+
+/// Any JSON value.
+pub(crate) struct AnyJson;
+
+impl JsonSchema for AnyJson {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AnyJson".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "Any JSON value" })
+    }
+}
+
+/// Bytes of any kind.
+pub(crate) struct AnyBytes;
+
+impl JsonSchema for AnyBytes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AnyBytes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "The data, as it is" })
+    }
+}
+
+/// A text that is not JSON.
+pub(crate) struct AnyText;
+
+impl JsonSchema for AnyText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AnyText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
+}
+
+/// What a fetch answers.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct Fetched {
+    /// In each partition in the order of offsets.
+    events: Vec<FetchedEvent>,
+    /// Where to read on in each partition.
+    next: BTreeMap<Partition, Offset>,
+}
+
+/// An event and where it lies.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct FetchedEvent {
+    partition: Partition,
+    offset: Offset,
+    event: CloudEvent,
+}
+
+/// What a dequeue answers.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct DequeuedMessages {
+    messages: Vec<DequeuedMessage>,
+}
+
+/// A message, and for how long it is whose.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct DequeuedMessage {
+    offset: Offset,
+    /// How often it was given out, this time included.
+    deliveries: u32,
+    /// What acknowledges it; null where it is removed already.
+    lease: Option<String>,
+    /// For how many milliseconds it is the taker's.
+    lease_ms: u64,
+    event: CloudEvent,
+}
+
+/// What a peek answers.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct PeekedMessages {
+    messages: Vec<PeekedMessage>,
+}
+
+/// A message that stays where it is.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct PeekedMessage {
+    offset: Offset,
+    event: CloudEvent,
+}
+
+/// What went wrong (RFC 9457).
+#[derive(JsonSchema)]
+#[schemars(rename = "Problem")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct ProblemDocument {
+    /// `urn:tidemill:problem:` and a name that programs compare.
+    r#type: String,
+    /// The same for every problem of a type.
+    title: String,
+    status: u16,
+    /// What happened and what to do.
+    detail: String,
+    /// Where the log is damaged: the partition.
+    partition: Option<Partition>,
+    /// Where reading may go on behind the damage.
+    resume: Option<Offset>,
+}
