@@ -1,5 +1,6 @@
 //! Topics and groups for those who run the broker: list, create, trim, delete, seek.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use crate::topic_settings::TopicSettings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreateTopic {
     /// How many partitions it has, from 1 to
-    /// [`TOPIC_PARTITIONS_MAX`](crate::limits::TOPIC_PARTITIONS_MAX); never changes.
+    /// [`TOPIC_PARTITIONS_MAX`](crate::limits::TOPIC_PARTITIONS_MAX); later it may become more,
+    /// never less.
     pub partitions: u32,
     /// What is kept of it, and how.
     pub settings: TopicSettings,
@@ -297,7 +299,7 @@ impl Broker {
     }
 }
 
-fn topic_info(inner: &Inner, name: &TopicName, topic: Topic) -> TopicInfo {
+pub(crate) fn topic_info(inner: &Inner, name: &TopicName, topic: Topic) -> TopicInfo {
     let partitions = topic.partition_ids().map(|id| {
         let bounds = inner.handle.reader().bounds(id);
         PartitionInfo {
@@ -343,6 +345,15 @@ fn kept_partitions(inner: &Inner, kept: &GroupState) -> Vec<GroupPartitionInfo> 
         })
     };
     let mut all: Vec<_> = kept.cursors.iter().filter_map(one).collect();
+    // What was added to a topic since is the group's as a whole, once somebody joins it.
+    let topics: BTreeSet<_> = kept.cursors.keys().map(|id| id.topic).collect();
+    let topics = topics
+        .iter()
+        .filter_map(|id| catalog.topic(catalog.name(*id)?));
+    let added = topics.flat_map(Topic::partition_ids);
+    let added = added.filter(|id| !kept.cursors.contains_key(id));
+    let at = Cursor::at(Offset(0));
+    all.extend(added.filter_map(|id| one((&id, &at))));
     all.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     all
 }

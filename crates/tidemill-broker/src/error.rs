@@ -8,7 +8,7 @@ pub use tidemill_log::OpenError;
 
 use crate::machine::Refusal;
 
-/// Why a topic was not made, deleted or trimmed.
+/// Why a topic was not made, changed, deleted or trimmed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TopicError {
     /// There is one of this name.

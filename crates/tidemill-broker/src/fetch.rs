@@ -34,7 +34,8 @@ pub(crate) async fn fetch(inner: Arc<Inner>, fetch: Fetch) -> Result<Fetched, Fe
     Ok(fetched)
 }
 
-/// Looks at a partition until what is found answers, or the time is over.
+/// Looks at a partition until what is found answers, or the time is over, or its topic has got more
+/// partitions: who reads them all is to look at those, too.
 pub(crate) async fn poll<'a, T>(
     inner: &Inner,
     id: PartitionId,
@@ -52,6 +53,12 @@ pub(crate) async fn poll<'a, T>(
     if wait.is_zero() || answers(&found) {
         return Ok(found);
     }
+    let count = || {
+        let catalog = inner.durable.catalog();
+        let topic = catalog.name(id.topic).and_then(|name| catalog.topic(name));
+        topic.map(|topic| topic.partitions)
+    };
+    let before = count();
     let poll = inner.listening.poll(id);
     loop {
         let waiting = poll.notify.notified();
@@ -60,7 +67,7 @@ pub(crate) async fn poll<'a, T>(
         waiting.as_mut().enable();
         open()?;
         let found = look().await?;
-        if answers(&found) {
+        if answers(&found) || count() != before {
             return Ok(found);
         }
         match deadline {

@@ -14,6 +14,7 @@
 //! This crate may not know: HTTP, the types of any wire protocol, or what is in an event's data.
 
 mod admin;
+mod alter;
 pub mod backup;
 mod broker;
 mod builder;
@@ -65,4 +66,4 @@ pub use transaction::{
 };
 
 pub use admin::CreateTopic;
-pub use topic_settings::TopicSettings;
+pub use topic_settings::{AlterTopic, TopicSettings};

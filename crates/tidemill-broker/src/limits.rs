@@ -140,6 +140,10 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
 /// Size of `Broker::in_memory()` in bytes, after which it refuses writes.
 pub const IN_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
+/// How long a group waits before it asks again for its positions in partitions that were added,
+/// where the log took nothing.
+pub const WIDEN_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 /// How many times a publish is sorted into partitions anew, or a subscription asks anew, because
 /// a topic changed meanwhile.
 pub const REROUTES_MAX: usize = 8;

@@ -1,4 +1,4 @@
-//! What is kept of a topic, and how: the settings that a topic is made with.
+//! What is kept of a topic, and how: the settings that a topic is made with, and changes of them.
 //!
 //! This room may not know how the log carries them out.
 
@@ -52,23 +52,16 @@ impl TopicSettings {
     /// # Errors
     /// [`TopicError::Limit`] where a retention is 0, or this build cannot pack so.
     pub(crate) fn checked(self) -> Result<PartitionSettings, TopicError> {
-        if self.retention_ms == Some(0) || self.retention_bytes == Some(0) {
-            let why = "a retention is at least 1; delete the topic instead, or leave it out to \
-                       keep everything";
-            return Err(TopicError::Limit(why.to_owned()));
-        }
-        if !self.compression.is_built() {
-            let compression = self.compression;
-            let why = format!(
-                "this program cannot pack with {compression}; use lz4, or build it with the \
-                 feature {compression}"
-            );
-            return Err(TopicError::Limit(why));
-        }
-        let mut settings = PartitionSettings::default();
+        check(self.retention_ms, self.retention_bytes, self.compression)?;
+        Ok(self.over(PartitionSettings::default()))
+    }
+
+    /// What a partition has of `settings`, with these in their place.
+    fn over(self, mut settings: PartitionSettings) -> PartitionSettings {
         settings.retention_ms = self.retention_ms;
         settings.retention_bytes = self.retention_bytes;
         settings.compression = self.compression;
+        (settings.cleanup, settings.segment_bytes) = (Cleanup::Delete, None);
         if self.compact {
             settings.cleanup = match (self.retention_ms, self.retention_bytes) {
                 (None, None) => Cleanup::Compact,
@@ -79,6 +72,79 @@ impl TopicSettings {
             settings.segment_bytes =
                 Some(quarter.clamp(SEGMENT_BYTES_MIN, COMPACTED_SEGMENT_BYTES));
         }
-        Ok(settings)
+        settings
+    }
+}
+
+fn check(
+    retention_ms: Option<u64>,
+    retention_bytes: Option<u64>,
+    compression: CompressionType,
+) -> Result<(), TopicError> {
+    if retention_ms == Some(0) || retention_bytes == Some(0) {
+        let why = "a retention is at least 1; delete the topic instead, or leave it out to keep \
+                   everything";
+        return Err(TopicError::Limit(why.to_owned()));
+    }
+    if !compression.is_built() {
+        let why = format!(
+            "this program cannot pack with {compression}; use lz4, or build it with the feature \
+             {compression}"
+        );
+        return Err(TopicError::Limit(why));
+    }
+    Ok(())
+}
+
+/// A change of a topic: what is `None` stays as it is. See
+/// [`Broker::alter_topic`](crate::Broker::alter_topic).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlterTopic {
+    /// How many partitions it has from now on: as many as it has, or more, up to
+    /// [`TOPIC_PARTITIONS_MAX`](crate::limits::TOPIC_PARTITIONS_MAX).
+    pub partitions: Option<u32>,
+    /// As [`TopicSettings::retention_ms`]; `Some(None)`: never by their age.
+    pub retention_ms: Option<Option<u64>>,
+    /// As [`TopicSettings::retention_bytes`]; `Some(None)`: however many there are.
+    pub retention_bytes: Option<Option<u64>>,
+    /// As [`TopicSettings::compact`]. What a compaction has left out does not come back.
+    pub compact: Option<bool>,
+    /// As [`TopicSettings::compression`], for what is written into segments from now on.
+    pub compression: Option<CompressionType>,
+}
+
+impl AlterTopic {
+    /// Whether it names anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As [`TopicSettings::checked`], of what is named.
+    pub(crate) fn checked(self) -> Result<Self, TopicError> {
+        let compression = self.compression.unwrap_or_default();
+        check(
+            self.retention_ms.flatten(),
+            self.retention_bytes.flatten(),
+            compression,
+        )?;
+        Ok(self)
+    }
+
+    /// What a partition that has these settings has from now on.
+    pub(crate) fn over(&self, have: PartitionSettings) -> PartitionSettings {
+        let mut settings = TopicSettings::of(&have);
+        let named = self.retention_ms.is_some()
+            || self.retention_bytes.is_some()
+            || self.compact.is_some()
+            || self.compression.is_some();
+        if !named {
+            return have;
+        }
+        settings.retention_ms = self.retention_ms.unwrap_or(settings.retention_ms);
+        settings.retention_bytes = self.retention_bytes.unwrap_or(settings.retention_bytes);
+        settings.compact = self.compact.unwrap_or(settings.compact);
+        settings.compression = self.compression.unwrap_or(settings.compression);
+        settings.over(have)
     }
 }

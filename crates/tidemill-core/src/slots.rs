@@ -144,6 +144,16 @@ impl Slots {
         state.holder
     }
 
+    /// Makes it `count` slots, where they were fewer. Each that is new goes to who has fewest.
+    pub fn grow(&mut self, count: u32) {
+        for at in self.count()..count {
+            self.slots.push(State::default());
+            if let Some(member) = self.poorest() {
+                self.retarget(Slot(at), member);
+            }
+        }
+    }
+
     fn retarget(&mut self, slot: Slot, member: MemberId) -> Option<Slot> {
         let state = self.slots.get_mut(slot.0 as usize)?;
         if let Some(count) = state.target.and_then(|old| self.members.get_mut(&old)) {
@@ -206,6 +216,27 @@ mod tests {
                 "slot {at} moved from {old:?} to {new:?}"
             );
         }
+    }
+
+    #[test]
+    fn slots_that_are_added_go_to_who_has_fewest_and_none_moves() {
+        let mut slots = Slots::new(3);
+        slots.grow(2);
+        assert_eq!(slots.count(), 3);
+        slots.join(MemberId(1));
+        slots.join(MemberId(2));
+        let before = owners(&slots);
+        slots.grow(8);
+        let after = owners(&slots);
+        assert_eq!(after[..3], before[..]);
+        let of = |member| after.iter().filter(|owner| **owner == Some(member)).count();
+        assert_eq!((of(1), of(2)), (4, 4));
+        slots.leave(MemberId(1));
+        slots.leave(MemberId(2));
+        slots.grow(9);
+        assert_eq!(slots.owner(Slot(8)), None);
+        slots.join(MemberId(3));
+        assert_eq!(slots.held_by(MemberId(3)), 9);
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl Outlines {
         before.unwrap_or_default()
     }
 
+    /// A partition's settings; the default ones where there is no such partition.
+    pub(crate) fn settings(&self, id: PartitionId) -> PartitionSettings {
+        self.settings.get(&id).copied().unwrap_or_default()
+    }
+
     /// Moves the earliest offset up; answers whether there is such a partition.
     pub(crate) fn trim(&mut self, id: PartitionId, earliest: Offset) -> bool {
         let span = self.spans.get_mut(&id);
@@ -196,8 +201,7 @@ impl<'a> Draft<'a> {
     /// is no such partition.
     #[must_use]
     pub fn settings(&self, id: PartitionId) -> PartitionSettings {
-        let settings = self.outlines.settings.get(&id).copied();
-        settings.unwrap_or_default()
+        self.outlines.settings(id)
     }
 
     /// Adds a change of the machine's own state. See [`crate::Machine::apply`].

@@ -18,7 +18,7 @@ use tidemill_log::batch::{CompressionType, Producer};
 use tidemill_log::driver::MemoryDisk;
 use tidemill_log::inspect::verify;
 use tidemill_log::{
-    BatchBuilder, Cleanup, Disk, Now, Options, PartitionId, PartitionSettings, Read, Reader,
+    BatchBuilder, Cleanup, Disk, Now, Options, PartitionId, PartitionSettings, Read, Reader, Step,
 };
 use uuid::Uuid;
 
@@ -540,4 +540,49 @@ fn a_wall_clock_that_was_back_takes_no_time_from_a_record_without_a_value() {
         .map(|(_, _, value)| value)
         .collect();
     assert_eq!(told, [None], "half a minute is no hour");
+}
+
+/// Wherever it is: what the settings that are acknowledged keep stays, and no file is left.
+#[test]
+fn a_compaction_that_is_not_wanted_any_more_ends_with_that() {
+    let mut seen = Vec::new();
+    for steps in (0..).step_by(3) {
+        let disk = memory();
+        let mut log = begin(&disk, compacted());
+        log.turns(30, 4);
+        let before = log.rows();
+        let mut log = reopen(log, &disk, 1_000);
+        log.log.tick(after(10_000));
+        let mut left = steps;
+        while left > 0
+            && let Step::Io(io) = log.log.poll()
+        {
+            let result = io.run(&log.files);
+            log.log.finish(io.id, result);
+            left -= 1;
+        }
+        log.run(Operation::Configure(id(), PartitionSettings::default()))
+            .unwrap();
+        let kept = log.rows();
+        assert_eq!(believed(&kept), believed(&before));
+        log.pass(20_000);
+        let mut log = reopen(log, &disk, 30_000);
+        log.pass(HOUR_MS);
+        assert_eq!(log.rows(), kept, "after {steps} steps");
+        let names = disk.list(&format!("topics/{}/0", id().topic)).unwrap();
+        let both = |name: &&String| names.contains(&name.replace(".log", ".sum"));
+        assert!(names.iter().all(|name| both(&name)), "{names:?}");
+        let report = verify(disk.as_ref(), &mut (), &mut |_| {}).unwrap();
+        assert!(report.findings.is_empty(), "{report:?}");
+        seen.push(kept.len());
+        if left > 0 {
+            break;
+        }
+    }
+    let (first, last) = (seen[0], seen[seen.len() - 1]);
+    assert!(last < first / 2, "{seen:?}");
+    assert!(
+        seen.iter().any(|count| (last + 1..first).contains(count)),
+        "{seen:?}"
+    );
 }

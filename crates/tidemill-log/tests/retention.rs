@@ -428,3 +428,37 @@ fn deleted_topics_and_segments_give_their_disk_back_wherever_the_process_dies() 
         images.len()
     );
 }
+
+/// A commit is under way that lifts the retention, and a look by the settings that still hold
+/// finds what is due: acknowledged is the commit, so nothing goes.
+#[test]
+fn what_is_due_stays_where_its_retention_is_lifted_before_it_goes() {
+    const HOUR_MS: u64 = 3_600_000;
+    let disk = memory();
+    let mut log = begin(&disk, &small(), keep_for(1_000));
+    log.fill(5, 0);
+    log.settle();
+    let lifting = log.submit(Operation::Configure(id(), PartitionSettings::default()));
+    let Step::Io(commit) = log.log.poll() else {
+        panic!("a commit was to come");
+    };
+    log.log.tick(after(HOUR_MS));
+    // The look, and what it leads to while the commit is under way.
+    let mut begun = vec![commit];
+    while let Step::Io(io) = log.log.poll() {
+        begun.push(io);
+    }
+    for io in begun {
+        let result = io.run(&log.files);
+        log.log.finish(io.id, result);
+    }
+    log.settle();
+    assert!(log.ended.remove(&lifting).unwrap().is_ok());
+    log.pass(after(2 * HOUR_MS));
+    assert_eq!(log.earliest(), 0);
+    // And goes where it is given back.
+    log.run(Operation::Configure(id(), keep_for(1_000)))
+        .unwrap();
+    log.pass(after(3 * HOUR_MS));
+    assert!(log.earliest() > 0);
+}

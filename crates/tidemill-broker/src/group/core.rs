@@ -157,8 +157,11 @@ impl Core {
             {
                 self.topic_gone(old);
             }
-            let place = match self.share_of.get(&name) {
-                Some(place) => *place,
+            let place = match self.share_of.get(&name).copied() {
+                Some(place) => {
+                    self.grow(&name, topic, cursors);
+                    place
+                }
                 None => self.add_topic(name, topic, cursors),
             };
             if let Some(share) = self.shares.get_mut(place) {
@@ -200,6 +203,41 @@ impl Core {
                 flow.in_flight = flying;
             }
         }
+    }
+
+    /// A topic of the group has more partitions, from these positions on. Answers whether there
+    /// was one that is new.
+    pub(super) fn grow(&mut self, name: &TopicName, topic: Topic, cursors: Vec<Cursor>) -> bool {
+        let place = self.share_of.get(name).copied();
+        let Some((place, share)) = place.and_then(|at| Some((at, self.shares.get_mut(at)?))) else {
+            return false;
+        };
+        let have = share.topic.partitions;
+        if share.topic.id != topic.id || have >= topic.partitions {
+            return false;
+        }
+        share.topic = topic;
+        if self.order == Order::PerPartition {
+            share.slots.grow(topic.partitions);
+        }
+        let added = topic.partition_ids().zip(cursors).skip(have as usize);
+        for (id, cursor) in added {
+            let index = FlowIndex(self.flows.len());
+            let mut flow = Flow::new(id, name.clone(), place, cursor);
+            flow.bounds = self.bounds;
+            self.flows.push(flow);
+            self.flow_of.insert(id, index);
+            share.flows.push(index);
+        }
+        self.wake_topic(place);
+        true
+    }
+
+    /// The topics that somebody reads, as they are known here.
+    pub(super) fn read_topics(&self) -> impl Iterator<Item = (&TopicName, Topic)> {
+        let shares = self.shares.iter().enumerate();
+        let read = shares.filter(|(place, share)| !share.gone && !self.is_alone(*place));
+        read.map(|(_, share)| (&share.name, share.topic))
     }
 
     fn add_topic(&mut self, name: TopicName, topic: Topic, cursors: Vec<Cursor>) -> usize {

@@ -40,6 +40,7 @@ use self::settle::{Begun, Ended};
 use self::settler::Settler;
 pub(crate) use self::work::Taken;
 use self::work::{Loaded, ReadPlan};
+use crate::alter::widen;
 use crate::broker::Inner;
 use crate::decode::{Want, decode};
 use crate::info::{GroupPartitionInfo, MemberInfo};
@@ -71,6 +72,8 @@ pub(crate) struct Group {
 #[derive(Debug)]
 struct Locked {
     core: Core,
+    /// Up to which growth of topics it was looked for partitions that are new to the group.
+    growths: u64,
     /// How each member is woken.
     notifies: HashMap<MemberId, Arc<Notify>>,
 }
@@ -131,6 +134,7 @@ impl Group {
             bell: Arc::new(Bell::default()),
             locked: Mutex::new(Locked {
                 core: Core::new(order, generation),
+                growths: 0,
                 notifies: HashMap::new(),
             }),
         }
@@ -184,6 +188,8 @@ impl Group {
         }
         let ids: Vec<_> = topics.iter().map(|(_, topic, _)| *topic).collect();
         let member = locked.core.join(order, topics);
+        // What it was told of the topics may be old by now.
+        locked.growths = 0;
         let notify = Arc::new(Notify::new());
         locked.notifies.insert(member, Arc::clone(&notify));
         self.bell.set(locked.notifies.values().cloned().collect());
@@ -191,6 +197,46 @@ impl Group {
         inner.listening.listen(partitions, &self.bell);
         locked.wake(None);
         Ok((member, notify))
+    }
+
+    /// One of the topics may have more partitions by now: its members look.
+    pub(crate) fn topic_changed(&self, topic: TopicId) {
+        let mut locked = self.locked();
+        if locked.core.read_topics().any(|(_, read)| read.id == topic) {
+            locked.core.wake_all();
+            locked.wake(None);
+        }
+    }
+
+    /// Where topics have got partitions since the last look, has the group read those.
+    fn look_for_growth(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let growths = inner.durable.growths();
+        let mut locked = self.locked();
+        if locked.growths == growths {
+            return;
+        }
+        locked.growths = growths;
+        let catalog = inner.durable.catalog();
+        let grown = |(name, read): (&TopicName, Topic)| {
+            let now = catalog.topic(name)?;
+            (now.id == read.id && now.partitions > read.partitions).then(|| name.clone())
+        };
+        let grown: Vec<_> = locked.core.read_topics().filter_map(grown).collect();
+        drop(locked);
+        for name in grown {
+            widen(inner, self, name);
+        }
+    }
+
+    /// Takes in the positions in partitions that topics have got.
+    pub(crate) fn grow(&self, inner: &Inner, topics: Vec<(TopicName, Topic, Vec<Cursor>)>) {
+        let mut locked = self.locked();
+        for (name, topic, cursors) in topics {
+            if locked.core.grow(&name, topic, cursors) && !locked.notifies.is_empty() {
+                inner.listening.listen(topic.partition_ids(), &self.bell);
+            }
+        }
+        locked.wake(None);
     }
 
     /// Lets a member go.
@@ -214,6 +260,7 @@ impl Group {
         member: MemberId,
         credit: usize,
     ) -> Taken {
+        self.look_for_growth(inner);
         let mut reads = 0;
         let (mut short, mut starves) = (false, false);
         while reads < READS_MAX {

@@ -16,6 +16,7 @@ mod queue_tests;
 mod seal;
 mod seal_producer;
 mod seal_queue;
+mod seal_topic;
 mod seal_transaction;
 mod state;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod transaction_tests;
 
 use std::ops::Range;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +60,8 @@ pub(crate) struct Durable {
     catalog: ArcSwap<Catalog>,
     /// How far each partition may be read.
     pub(crate) stability: Stability,
+    /// How many times a topic has got more partitions; counted once the catalog knows it.
+    growths: AtomicU64,
     /// Rung when a transaction begins.
     pub(crate) alarm: Arc<Alarm>,
 }
@@ -70,6 +74,11 @@ impl Durable {
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
+    }
+
+    /// How many times topics have got more partitions since the opening.
+    pub(crate) fn growths(&self) -> u64 {
+        self.growths.load(Ordering::Acquire)
     }
 
     fn publish_catalog(&self) {
@@ -124,6 +133,10 @@ impl BrokerMachine {
             self.durable.state().apply(change);
             return;
         }
+        let grows = match &change {
+            Change::TopicCreated { name, .. } => self.durable.catalog().topic(name).is_some(),
+            _ => false,
+        };
         match &change {
             Change::TopicDeleted { id } => self.durable.stability.forget_topic(*id),
             Change::Transaction(TransactionChange::State { head, .. }) if head.is_open() => {
@@ -134,6 +147,9 @@ impl BrokerMachine {
         self.durable.state().apply(change);
         if topics {
             self.durable.publish_catalog();
+        }
+        if grows {
+            self.durable.growths.fetch_add(1, Ordering::Release);
         }
     }
 

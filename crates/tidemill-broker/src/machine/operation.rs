@@ -10,6 +10,7 @@ use tidemill_log::{Batch, PartitionId, PartitionSettings};
 use super::state::{GroupId, Topic};
 use crate::producer::ProducerError;
 use crate::queue::QueueSettings;
+use crate::topic_settings::AlterTopic;
 use crate::transaction::{Done, TransactionOperation};
 
 /// Who publishes.
@@ -95,6 +96,11 @@ pub(crate) enum Operation {
         partitions: PartitionSettings,
         settings: QueueSettings,
     },
+    /// Changes a topic's settings and adds partitions, as far as the change names them.
+    AlterTopic {
+        name: TopicName,
+        change: AlterTopic,
+    },
     /// Deletes a queue and its group.
     DeleteQueue {
         name: TopicName,
@@ -132,6 +138,13 @@ pub(crate) enum Operation {
         group: GroupName,
         topics: Vec<JoinTopic>,
         start: Start,
+    },
+    /// Gives a group a position in the partitions that a topic which it reads has got since.
+    Widen {
+        group: GroupId,
+        topic: TopicName,
+        /// How many partitions it may have: so much room of the journal is asked for.
+        partitions_max: u32,
     },
     DeleteGroup {
         group: GroupName,
@@ -184,6 +197,8 @@ pub(crate) enum Refusal {
     GroupExists(GroupName),
     #[error("the topic has {count} partitions")]
     NoPartition { count: u32 },
+    #[error("the topic has {have} partitions, and only more can be made of them, not {asked}")]
+    FewerPartitions { asked: u32, have: u32 },
     #[error("the partition ends at {end}")]
     BeyondEnd { end: Offset },
     /// The topic has another number of partitions by now: sort again.

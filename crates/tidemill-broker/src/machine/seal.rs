@@ -39,29 +39,38 @@ fn records_bytes(operation: &Operation) -> usize {
     }
 }
 
-pub(super) fn demand(operation: &Operation) -> Demand {
-    // Each partition is made and may be given settings.
-    let created = |topic: Topic| SMALL_BYTES * (topic.partitions as usize + 1) + 256;
-    let append = |append: &Append| {
-        let batches = append.batches.iter();
-        let record = |(_, batch): &(_, Batch)| {
-            let forgets = batch.producer().is_some();
-            let forgotten = if forgets { FORGOTTEN_BYTES } else { 0 };
-            let begins = batch.is_transactional();
-            let begun = if begins { BEGIN_BYTES } else { 0 };
-            batch.as_bytes().len() + 128 + forgotten + begun
-        };
-        let records: usize = batches.map(record).sum();
-        records
-            + if append.create {
-                created(append.route)
-            } else {
-                0
-            }
+/// Bytes by which a topic is made: each partition, which may be given settings.
+fn created(topic: Topic) -> usize {
+    SMALL_BYTES * (topic.partitions as usize + 1) + 256
+}
+
+/// Bytes of batches, and of what comes with them.
+fn append(append: &Append) -> usize {
+    let batches = append.batches.iter();
+    let record = |(_, batch): &(_, Batch)| {
+        let forgets = batch.producer().is_some();
+        let forgotten = if forgets { FORGOTTEN_BYTES } else { 0 };
+        let begins = batch.is_transactional();
+        let begun = if begins { BEGIN_BYTES } else { 0 };
+        batch.as_bytes().len() + 128 + forgotten + begun
     };
+    let records: usize = batches.map(record).sum();
+    let made = append.create.then(|| created(append.route));
+    records + made.unwrap_or(0)
+}
+
+pub(super) fn demand(operation: &Operation) -> Demand {
     let records = records_bytes(operation);
     let (bytes, appends) = match operation {
         Operation::CreateTopic { topic, .. } => (created(*topic), true),
+        // With other settings a full disk may have room again.
+        Operation::AlterTopic { change, .. } => (
+            SMALL_BYTES * (TOPIC_PARTITIONS_MAX as usize + 1) + 256,
+            change.partitions.is_some(),
+        ),
+        Operation::Widen { partitions_max, .. } => {
+            (SMALL_BYTES * (*partitions_max as usize + 1), false)
+        }
         // A group, its position and the settings more.
         Operation::CreateQueue { topic, .. } => (created(*topic) + 4 * SMALL_BYTES + 256, true),
         Operation::DeleteTopic { .. } | Operation::DeleteQueue { .. } => {
@@ -122,11 +131,13 @@ fn lane(operation: &Operation) -> u64 {
         | Operation::CreateQueue { name, .. }
         | Operation::DeleteQueue { name }
         | Operation::DeleteTopic { name }
+        | Operation::AlterTopic { name, .. }
         | Operation::Trim { topic: name, .. } => {
             name.hash(&mut hasher);
         }
         Operation::Commit { group, .. }
         | Operation::Pass { group, .. }
+        | Operation::Widen { group, .. }
         | Operation::Seek { group, .. } => group.hash(&mut hasher),
         Operation::Transaction(_) | Operation::Join { .. } | Operation::DeleteGroup { .. } => {
             return 0;
@@ -229,6 +240,12 @@ impl Decision<'_, '_> {
                 before,
             } => self.trim(topic, partition, before),
             Operation::DeleteTopic { name } => self.delete_topic(name),
+            Operation::AlterTopic { name, change } => self.alter_topic(name, change),
+            Operation::Widen {
+                group,
+                topic,
+                partitions_max,
+            } => self.widen(group, topic, partitions_max),
             Operation::Transaction(operation) => self.transaction(*operation),
             Operation::Publish(append)
             | Operation::PublishAdded(append)
@@ -263,18 +280,20 @@ impl Decision<'_, '_> {
                 topics,
                 start,
             } => self.join(group, topics, start),
-            Operation::DeleteGroup { group } => {
-                let id = self.state.group_id(&group).ok_or(Refusal::UnknownGroup)?;
-                self.of_no_queue(id)?;
-                self.changes.push(Change::GroupDeleted { id });
-                Ok(Receipt::Done)
-            }
+            Operation::DeleteGroup { group } => self.delete_group(&group),
             Operation::Seek {
                 group,
                 partition,
                 to,
             } => self.seek(group, partition, to),
         }
+    }
+
+    fn delete_group(&mut self, group: &GroupName) -> Result<Receipt, Refusal> {
+        let id = self.state.group_id(group).ok_or(Refusal::UnknownGroup)?;
+        self.of_no_queue(id)?;
+        self.changes.push(Change::GroupDeleted { id });
+        Ok(Receipt::Done)
     }
 
     fn publish(&mut self, append: Append) -> Result<Receipt, Refusal> {
@@ -299,7 +318,11 @@ impl Decision<'_, '_> {
         open.map_or(end, |first| first.min(end))
     }
 
-    fn cursor(&self, group: GroupId, partition: PartitionId) -> Result<&Cursor, Refusal> {
+    pub(super) fn cursor(
+        &self,
+        group: GroupId,
+        partition: PartitionId,
+    ) -> Result<&Cursor, Refusal> {
         let group = self.state.group(group).ok_or(Refusal::UnknownGroup)?;
         let cursor = group.cursors.get(&partition);
         cursor.ok_or(Refusal::UnknownPartition(partition))
@@ -392,7 +415,10 @@ impl Decision<'_, '_> {
 
     fn append(&mut self, append: Append) -> Result<Vec<Offset>, Refusal> {
         let topic = match self.topic(&append.topic) {
-            Some(topic) if topic.partitions != append.route.partitions => {
+            Some(topic)
+                if topic.partitions != append.route.partitions
+                    && !self.was_kept(topic, &append) =>
+            {
                 return Err(Refusal::Rerouted {
                     topic: append.topic,
                     now: topic,
@@ -458,6 +484,7 @@ impl Decision<'_, '_> {
         };
         let mut joined = Vec::with_capacity(topics.len());
         let mut new_bytes = 0;
+        let have = self.state.group(id);
         for joining in topics {
             let JoinTopic { name, create, .. } = joining;
             let topic = match (self.topic(&name), create) {
@@ -470,6 +497,11 @@ impl Decision<'_, '_> {
                 }
                 (None, Some(topic)) => self.create_topic(name.clone(), topic)?,
                 (None, None) => return Err(Refusal::UnknownTopic(name)),
+            };
+            // What was added to a topic that it reads already is new as a whole.
+            let start = match have.is_some_and(|have| have.reads(topic.id)) {
+                true => Start::Beginning,
+                false => start,
             };
             let mut cursors = Vec::with_capacity(topic.partitions as usize);
             for partition in topic.partition_ids() {
@@ -493,7 +525,7 @@ impl Decision<'_, '_> {
             }
             joined.push((name, topic, cursors));
         }
-        let have = self.state.group(id).map_or(0, GroupState::size_bytes);
+        let have = have.map_or(0, GroupState::size_bytes);
         if new_bytes > 0 && have + new_bytes > GROUP_STATE_MAX_BYTES {
             return Err(Refusal::GroupState {
                 max_bytes: GROUP_STATE_MAX_BYTES,
@@ -503,6 +535,22 @@ impl Decision<'_, '_> {
             group: id,
             topics: joined,
         })
+    }
+
+    /// As joining once more: see [`Operation::Widen`].
+    fn widen(
+        &mut self,
+        group: GroupId,
+        topic: TopicName,
+        partitions_max: u32,
+    ) -> Result<Receipt, Refusal> {
+        let have = self.state.group(group).ok_or(Refusal::UnknownGroup)?;
+        let topic = JoinTopic {
+            name: topic,
+            partitions_max,
+            create: None,
+        };
+        self.join(have.name.clone(), vec![topic], Start::Beginning)
     }
 
     /// `at`, or where the partition begins by now if that is behind it.
@@ -531,7 +579,7 @@ impl Decision<'_, '_> {
         to: SeekTo,
     ) -> Result<Receipt, Refusal> {
         self.of_no_queue(group)?;
-        let mut cursor = self.cursor(group, partition)?.clone();
+        let mut cursor = self.cursor_or_added(group, partition)?;
         let at = match to {
             SeekTo::Beginning => Offset(0),
             SeekTo::End => self.stable_end(partition),

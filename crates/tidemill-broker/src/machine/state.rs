@@ -106,7 +106,7 @@ impl GroupState {
     }
 
     /// Whether it has a position in a partition of this topic.
-    fn reads(&self, topic: TopicId) -> bool {
+    pub(crate) fn reads(&self, topic: TopicId) -> bool {
         let first = PartitionId {
             topic,
             partition: Partition(0),

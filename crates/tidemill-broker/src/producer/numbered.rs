@@ -15,7 +15,7 @@ use super::init::ProducerIdentity;
 use crate::broker::{Broker, Inner};
 use crate::encode::{Sorted, sort};
 use crate::limits::{PUBLISH_MAX_EVENTS, REROUTES_MAX};
-use crate::machine::{Append, Client, Operation, Receipt, Refusal};
+use crate::machine::{Append, Client, Operation, Receipt, Refusal, Topic};
 use crate::metrics::add;
 use crate::topic_settings::TopicSettings;
 
@@ -27,7 +27,8 @@ pub struct Numbered {
     pub topic: TopicName,
     /// Who publishes: see [`Broker::init_producer`].
     pub producer: ProducerIdentity,
-    /// How many partitions the topic has; with another number nothing is kept.
+    /// How many partitions the topic has; with another number nothing is kept, but for what was
+    /// kept with these numbers before the topic got more.
     pub partitions: u32,
     /// The first event without a key goes to this partition, modulo their count, the next one to
     /// the next.
@@ -167,9 +168,15 @@ fn numbered_append(
     let route = catalog.topic(&topic);
     drop(catalog);
     let route = route.ok_or_else(|| ProducerError::UnknownTopic(topic.clone()))?;
-    if route.partitions != partitions {
+    if route.partitions < partitions {
         return Err(ProducerError::Changed(topic));
     }
+    // Sorted for the partitions that its sender knows: where those are fewer by now it is kept
+    // already, or refused when it is sealed.
+    let route = Topic {
+        partitions: partitions.max(1),
+        ..route
+    };
     let turn = || {
         let now = round;
         round = round.wrapping_add(1);

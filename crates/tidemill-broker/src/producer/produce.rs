@@ -11,6 +11,7 @@ use super::batch::ProducerBatch;
 use super::error::ProducerError;
 use super::ids::{ProducerEpoch, ProducerId, Sequence};
 use crate::broker::{Broker, Inner};
+use crate::limits::REROUTES_MAX;
 use crate::machine::{Append, Client, Operation, Receipt, Topic};
 use crate::metrics::add;
 use crate::transaction::Begins;
@@ -70,22 +71,28 @@ impl Broker {
         } = produce;
         let batch = batch.into_batch();
         check(inner, &batch)?;
-        let route = inner.topic_with(&topic, partition)?;
         let (records, bytes) = (batch.record_count(), batch.size_bytes());
         let producer = batch.producer();
         let client = producer.map_or(self.client, |producer| Client::Producer(producer.id));
-        let append = Append {
-            topic,
-            client,
-            route,
-            create: false,
-            batches: vec![(partition, batch)],
+        let mut tries = 1;
+        let produced = loop {
+            let append = Append {
+                topic: topic.clone(),
+                client,
+                route: inner.topic_with(&topic, partition)?,
+                create: false,
+                batches: vec![(partition, batch.clone())],
+            };
+            let operation = match begins {
+                Begins::Yes => Operation::Publish(append),
+                Begins::No => Operation::PublishAdded(append),
+            };
+            match inner.produce_one(operation).await {
+                // It has got more partitions, and this one stays where it is.
+                Err(ProducerError::Changed(_)) if tries < REROUTES_MAX => tries += 1,
+                produced => break produced,
+            }
         };
-        let operation = match begins {
-            Begins::Yes => Operation::Publish(append),
-            Begins::No => Operation::PublishAdded(append),
-        };
-        let produced = inner.produce_one(operation).await;
         let counters = &inner.counters;
         match &produced {
             Ok((_, Kept::Now)) => {

@@ -203,6 +203,7 @@ impl<M: Machine, T> Log<M, T> {
         if self.compacting.take_if(gone).is_some() {
             return None;
         }
+        self.give_up_what_is_not_wanted();
         let compacting = self.compacting.as_mut()?;
         match std::mem::replace(&mut compacting.stage, Stage::Working) {
             Stage::Working => {
@@ -337,6 +338,19 @@ impl<M: Machine, T> Log<M, T> {
         }
     }
 
+    /// Gives a compaction up whose partition is not to be compacted any more, as sealed so far.
+    /// Nothing of it may be under way in the background.
+    fn give_up_what_is_not_wanted(&mut self) {
+        let unwanted = self.compacting.as_ref().is_some_and(|compacting| {
+            let journaled = matches!(compacting.stage, Stage::Swapping { .. });
+            let settings = self.outlines.settings(compacting.id);
+            !journaled && !settings.cleanup.compacts()
+        });
+        if unwanted {
+            self.give_up_compaction();
+        }
+    }
+
     /// Forgets the compaction under way; what it has swapped stays swapped.
     pub(super) fn give_up_compaction(&mut self) {
         let Some(compacting) = self.compacting.take() else {
@@ -347,7 +361,12 @@ impl<M: Machine, T> Log<M, T> {
             _ => None,
         };
         let written = new.map(|new| [new.log_path.clone(), new.sum_path.clone()]);
-        let written = written.into_iter().flatten();
+        let unswapped = match &compacting.stage {
+            Stage::Swap { swap, .. } => swap.new.as_ref(),
+            _ => None,
+        };
+        let unswapped = unswapped.map(|new| paths(compacting.id, new.base, new.generation));
+        let written = written.or(unswapped).into_iter().flatten();
         for path in compacting.work.unfinished().into_iter().chain(written) {
             self.removals.file(path);
         }
@@ -358,6 +377,10 @@ impl<M: Machine, T> Log<M, T> {
 
     /// Journals that a segment was written anew.
     pub(super) fn seal_swap(&mut self, group: &mut GroupBuilder) {
+        let ready = |compacting: &Compacting| matches!(compacting.stage, Stage::Swap { .. });
+        if self.compacting.as_ref().is_some_and(ready) {
+            self.give_up_what_is_not_wanted();
+        }
         let Some(compacting) = &mut self.compacting else {
             return;
         };

@@ -26,7 +26,7 @@ use crate::limits::{
 use crate::machine::{Lsn, Machine, Now, PartitionId};
 use crate::options::Fault;
 use crate::segment::Segment;
-use crate::settings::Cleanup;
+use crate::settings::{Cleanup, PartitionSettings};
 use crate::stats;
 
 /// The clock that ages are judged by. It follows the wall clock, but where that is ahead it
@@ -87,6 +87,8 @@ pub(crate) struct Expiry {
     pub(crate) id: PartitionId,
     pub(crate) bases: Vec<Offset>,
     pub(crate) earliest: Offset,
+    /// What they were judged by: where that is sealed otherwise by now, they stay.
+    pub(crate) by: PartitionSettings,
 }
 
 /// What a look at a partition found to be due.
@@ -152,6 +154,7 @@ impl PartitionState {
                 id: self.id,
                 earliest: earliest.max(last.written.end),
                 bases: gone.iter().map(|segment| segment.base).collect(),
+                by: *settings,
             });
         }
         let aged = settings.roll_after_ms().is_some_and(|after_ms| {
@@ -336,6 +339,13 @@ impl<M: Machine, T> Log<M, T> {
             return;
         }
         for expiry in self.store.expiries.drain(..count) {
+            if self.outlines.settings(expiry.id) != expiry.by {
+                // The next look judges anew.
+                if let Some(partition) = self.store.partitions.get_mut(&expiry.id) {
+                    partition.changing = false;
+                }
+                continue;
+            }
             if self.store.partitions.contains_key(&expiry.id)
                 && self.outlines.trim(expiry.id, expiry.earliest)
             {

@@ -63,6 +63,7 @@ impl PartitionState {
             id: self.id,
             bases,
             earliest,
+            by: self.settings,
         })
     }
 }
