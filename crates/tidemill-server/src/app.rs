@@ -14,6 +14,7 @@ use crate::backups::Backups;
 use crate::connections::ConnectionId;
 use crate::http::body::Bodies;
 use crate::http::problem::{Kind, Problem};
+use crate::http::pull::Pullers;
 use crate::metrics::Metrics;
 
 /// The state behind all doors.
@@ -36,6 +37,8 @@ pub(crate) struct App {
     pub(crate) closing: watch::Receiver<bool>,
     /// The clients that speak the native protocol.
     pub(crate) ws: crate::ws::Door,
+    /// Members of groups that have no connection.
+    pub(crate) pullers: Arc<Pullers>,
 }
 
 impl App {

@@ -216,3 +216,35 @@ pub const STREAM_SILENCE: Duration = Duration::from_secs(15);
 
 /// How long its client is asked to wait before it comes back.
 pub const STREAM_RETRY_MS: u64 = 1_000;
+
+/// Deliveries that one pull over HTTP gives when it does not say how many.
+pub const PULL_DEFAULT: usize = 10;
+
+/// Most deliveries that one pull over HTTP may ask for.
+pub const PULL_MAX: usize = 1_000;
+
+/// Bytes of events after which a pull's answer ends; it has one event at least.
+pub const PULL_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a pull waits that is not to wait: its member joins its group, and what is on the disk
+/// alone is read.
+pub const PULL_LEAST_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a group keeps a member without a connection that nobody pulls for, and that holds
+/// nothing.
+pub const PULL_IDLE: Duration = Duration::from_secs(10);
+
+/// Most members without a connection.
+pub const PULL_MEMBERS_MAX: usize = 1_024;
+
+/// Most deliveries that one of them holds under leases.
+pub const PULL_MEMBER_HELD_MAX: usize = 4_096;
+
+/// Most deliveries that all of them hold.
+pub const PULL_HELD_MAX: usize = 65_536;
+
+/// Tokens of which it is remembered that they were settled, the last ones.
+pub const PULL_SETTLED_KEPT: usize = 65_536;
+
+/// Most deliveries that one call settles.
+pub const SETTLE_MAX: usize = 1_000;

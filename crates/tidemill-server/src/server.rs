@@ -69,6 +69,7 @@ impl Server {
         let feed = Feed::begin(bus.clone(), Arc::clone(&clients)).await?;
         let (closing, closed) = watch::channel(false);
         let app = Arc::new(App {
+            pullers: Arc::new(http::pull::Pullers::new(bus.clone())),
             bus,
             broker,
             backups: config.backups.clone().map(Backups::new).map(Arc::new),
@@ -119,6 +120,8 @@ impl Server {
         // Ends with this future, also when that is dropped.
         let mut following = JoinSet::new();
         following.spawn(feed.run());
+        let pullers = Arc::clone(&app.pullers);
+        following.spawn(async move { pullers.run().await });
         let stopping = async {
             shutdown.await;
             closing.send_replace(true);
@@ -140,6 +143,7 @@ impl Server {
             tracing::warn!("some Socket.IO clients did not take their leave in time");
         }
         following.shutdown().await;
+        app.pullers.close();
     }
 }
 

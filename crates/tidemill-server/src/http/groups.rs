@@ -101,6 +101,7 @@ async fn delete(
     let force = query.flag("force")?;
     let name = GroupName::new(name)?;
     let broker = app.broker()?;
+    app.pullers.dismiss_idle(&name);
     match force {
         true => broker.delete_group(&name).await?,
         false => broker.delete_group_without_members(&name).await?,

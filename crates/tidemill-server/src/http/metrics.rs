@@ -41,6 +41,13 @@ async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         add_queues(broker, &mut registry).await;
         add_counters(broker, &mut registry);
     }
+    let held = Gauge::<i64>::default();
+    held.set(i64::try_from(app.pullers.held()).unwrap_or(i64::MAX));
+    registry.register(
+        "pull_leases",
+        "Events that are held under leases over HTTP",
+        held,
+    );
     let waiting = app.memory.used(Class::Outboxes);
     let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
     app.metrics.waiting_bytes.set(waiting);

@@ -17,6 +17,7 @@ mod path;
 pub(crate) mod plain;
 pub(crate) mod problem;
 mod publish;
+pub(crate) mod pull;
 mod query;
 mod queues;
 mod stream;
@@ -57,6 +58,7 @@ fn doors() -> Doors {
         .door("/event", plain::methods())
         .with(topics::doors)
         .with(groups::doors)
+        .with(pull::doors)
         .with(queues::doors)
         .with(backups::doors)
         .door(tidemill_core::wire::PATH, crate::ws::methods())

@@ -9,9 +9,13 @@ use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tidemill_broker::{GroupError, QueueError, TopicError};
 use tidemill_core::error::Unavailable;
-use tidemill_core::{FetchError, InvalidEvent, InvalidName, Partition, PublishError, TopicName};
+use tidemill_core::{
+    FetchError, InvalidEvent, InvalidName, Partition, PublishError, PullError, SettleError,
+    SubscribeError, TopicName,
+};
 
 /// The media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -25,14 +29,8 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     header: Option<(axum::http::HeaderName, HeaderValue)>,
-    damage: Option<Box<Damage>>,
-}
-
-/// Where reading may go on behind damage.
-#[derive(Clone, Debug, Serialize)]
-struct Damage {
-    partition: u32,
-    resume: u64,
+    /// Members beside those of RFC 9457.
+    more: Option<Box<Map<String, Value>>>,
 }
 
 /// Every kind of problem that a door answers with.
@@ -62,6 +60,10 @@ pub(crate) enum Kind {
     Mismatch,
     /// The lease is over.
     StaleLease,
+    /// It was settled with this token before, or is being settled.
+    AlreadySettled,
+    /// The group's members keep another order, or it is not theirs to join.
+    GroupConflict,
     /// The group has members.
     GroupInUse,
     /// The offset is outside of what is kept.
@@ -89,6 +91,8 @@ pub(crate) enum Kind {
     /// What a queue is made of, or a body of its doors, has a member that is unknown, missing or
     /// of another kind.
     InvalidQueue,
+    /// A list of settlements has a member that is unknown, missing or of another kind.
+    InvalidSettlement,
     /// A bound of the broker would be passed.
     Limit,
     /// This server has no broker of its own behind it.
@@ -124,12 +128,18 @@ impl Kind {
             | Self::UnknownBackup => S::NOT_FOUND,
             Self::MethodNotAllowed => S::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => S::REQUEST_TIMEOUT,
-            Self::Conflict | Self::GroupInUse | Self::Mismatch | Self::StaleLease => S::CONFLICT,
+            Self::Conflict
+            | Self::GroupInUse
+            | Self::GroupConflict
+            | Self::Mismatch
+            | Self::AlreadySettled
+            | Self::StaleLease => S::CONFLICT,
             Self::OffsetOutOfRange => S::RANGE_NOT_SATISFIABLE,
             Self::TooLarge => S::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => S::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidEvent
             | Self::InvalidQueue
+            | Self::InvalidSettlement
             | Self::InvalidTopic
             | Self::InvalidName
             | Self::Limit => S::UNPROCESSABLE_ENTITY,
@@ -165,6 +175,9 @@ impl Kind {
             Self::Conflict => ("conflict", "It exists already"),
             Self::Mismatch => ("wrong-kind", "A queue is no topic, and a topic no queue"),
             Self::StaleLease => ("stale-lease", "The lease is over"),
+            Self::AlreadySettled => ("already-settled", "It was settled before"),
+            Self::GroupConflict => ("group-conflict", "The group is used otherwise"),
+            Self::InvalidSettlement => ("invalid-settlement", "Not a list of settlements"),
             Self::GroupInUse => ("group-in-use", "The group has members"),
             Self::OffsetOutOfRange => (
                 "offset-out-of-range",
@@ -206,7 +219,7 @@ struct Document<'a> {
     status: u16,
     detail: &'a str,
     #[serde(flatten)]
-    damage: Option<&'a Damage>,
+    more: Option<&'a Map<String, Value>>,
 }
 
 impl Problem {
@@ -216,7 +229,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             header: None,
-            damage: None,
+            more: None,
         }
     }
 
@@ -226,14 +239,9 @@ impl Problem {
         let FetchError::Damaged { resume, .. } = error else {
             return error.into();
         };
-        let damage = Damage {
-            partition: partition.0,
-            resume: resume.0,
-        };
-        Self {
-            damage: Some(Box::new(damage)),
-            ..Self::new(Kind::Damaged, format!("{topic}/{partition}: {error}"))
-        }
+        Self::new(Kind::Damaged, format!("{topic}/{partition}: {error}"))
+            .with("partition", partition.0.into())
+            .with("resume", resume.0.into())
     }
 
     /// Which kind it is.
@@ -313,9 +321,34 @@ impl Problem {
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: &self.detail,
-            damage: self.damage.as_deref(),
+            more: self.more.as_deref(),
         };
-        serde_json::to_string(&document).expect("texts and a number are always JSON")
+        serde_json::to_string(&document).expect("texts and numbers are always JSON")
+    }
+
+    /// The document as a part of another one.
+    pub(crate) fn to_json(&self) -> Value {
+        serde_json::from_str(&self.document()).expect("it was written just now")
+    }
+
+    /// The last part of its type, as a word among others.
+    pub(crate) fn word(&self) -> &'static str {
+        self.kind.name().0
+    }
+
+    /// The same with one more member.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
+        let more = self.more.get_or_insert_default();
+        more.insert(name.to_owned(), value);
+        self
+    }
+
+    /// The same, which says first what it is about.
+    #[must_use]
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.detail = format!("{what}: {}", self.detail).into();
+        self
     }
 }
 
@@ -426,6 +459,49 @@ impl From<GroupError> for Problem {
             GroupError::Unavailable(why) => why.into(),
             GroupError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
             GroupError::Other(_) => Self::new(Kind::Internal, text),
+        }
+    }
+}
+
+impl From<SubscribeError> for Problem {
+    fn from(error: SubscribeError) -> Self {
+        let text = error.to_string();
+        match error {
+            SubscribeError::UnknownTopic(topic) => PublishError::UnknownTopic(topic).into(),
+            SubscribeError::IsQueue(queue) => Self::is_queue(&queue),
+            SubscribeError::GroupConflict { .. } => Self::new(Kind::GroupConflict, text),
+            SubscribeError::Unavailable(why) => why.into(),
+            SubscribeError::Unsupported { .. } => Self::new(Kind::NotSupported, text),
+            SubscribeError::Other(_) => Self::new(Kind::Internal, text),
+        }
+    }
+}
+
+impl From<PullError> for Problem {
+    fn from(error: PullError) -> Self {
+        let text = error.to_string();
+        match error {
+            PullError::Gone => {
+                let detail =
+                    "the group or its topic was deleted meanwhile; pull again to begin anew";
+                Self::new(Kind::UnknownGroup, detail)
+            }
+            PullError::Damaged { .. } => Self::new(Kind::Damaged, text),
+            PullError::Unavailable(why) => why.into(),
+            PullError::Other(_) => Self::new(Kind::Internal, text),
+        }
+    }
+}
+
+impl From<SettleError> for Problem {
+    fn from(error: SettleError) -> Self {
+        let text = error.to_string();
+        match error {
+            SettleError::Stale => Self::new(Kind::StaleLease, text),
+            SettleError::Effect(why) => Self::from(why).about("a staged event was refused"),
+            SettleError::Unavailable(why) => why.into(),
+            SettleError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
+            SettleError::Other(_) => Self::new(Kind::Internal, text),
         }
     }
 }

@@ -133,6 +133,71 @@ pub(crate) struct DequeuedMessage {
     event: CloudEvent,
 }
 
+/// What a pull answers.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct Deliveries {
+    deliveries: Vec<PulledEvent>,
+}
+
+/// An event, and for how long it is whose.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct PulledEvent {
+    /// What settles it.
+    token: String,
+    topic: String,
+    partition: Partition,
+    offset: Offset,
+    /// How often it was given out, this time included.
+    attempt: u32,
+    /// For how many milliseconds it is the puller's.
+    lease_ms: u64,
+    /// Until when that is.
+    lease_until: String,
+    event: CloudEvent,
+}
+
+/// How an attempt ended.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct Settlement {
+    token: String,
+    #[schemars(extend("default" = "ack"))]
+    outcome: Option<SettlementOutcome>,
+    /// With `retry`: not before so many milliseconds.
+    after_ms: Option<u64>,
+    /// With `extend`: so many milliseconds from now.
+    lease_ms: Option<u64>,
+    /// With `dead_letter`: the class of the failure in a word.
+    reason: Option<String>,
+    /// With `dead_letter`: what went wrong.
+    error: Option<String>,
+    /// With `ack`: what is published in the same commit.
+    events: Option<Vec<StagedEvent>>,
+    /// With `ack`: the answer to a request.
+    reply: Option<CloudEvent>,
+}
+
+/// What happens to the event.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum SettlementOutcome {
+    Ack,
+    Retry,
+    DeadLetter,
+    Extend,
+}
+
+/// An event that is published together with a settlement.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct StagedEvent {
+    topic: String,
+    event: CloudEvent,
+}
+
 /// What a peek answers.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
