@@ -17,6 +17,14 @@ use crate::machine::{Operation, Receipt};
 use crate::topic_settings::AlterTopic;
 
 impl Broker {
+    /// How many partitions a topic has; `None` where there is no such topic. Quicker than
+    /// [`Broker::topic`].
+    #[must_use]
+    pub fn partition_count(&self, name: &TopicName) -> Option<u32> {
+        let topic = self.inner.durable.catalog().topic(name);
+        topic.map(|topic| topic.partitions)
+    }
+
     /// Changes what a topic was made with; what the change does not name stays. Resolves when that
     /// is durable, with the topic as it is then. From then on nothing is deleted or compacted by
     /// the settings that were before.

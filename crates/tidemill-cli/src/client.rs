@@ -127,6 +127,17 @@ impl Client {
         understood(&answer)
     }
 
+    /// `PATCH path` with a JSON body.
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, CallError> {
+        let body = Some(("application/json", body));
+        let answer = self.call(Method::PATCH, path, body, Duration::ZERO).await?;
+        understood(&answer)
+    }
+
     /// `POST path` without a body, which the server may hold back for `wait`.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use tidemill::broker::{Broker, CreateTopic, FlushPolicy, GroupError, TopicError};
+use tidemill::broker::{AlterTopic, Broker, CreateTopic, FlushPolicy, GroupError, TopicError};
 use tidemill::core::{PublishError, Publisher, json};
 use tidemill::{Event, GroupName, Offset, Partition, TopicName};
 
@@ -282,6 +282,26 @@ impl Target {
                 let created = broker.create_topic(name.clone(), how).await;
                 created.map(|_| ()).map_err(Failure::new)
             }
+        }
+    }
+
+    /// Changes a topic; answers it as it is then, `None` when there is none of that name.
+    pub(crate) async fn alter_topic(
+        &self,
+        name: &TopicName,
+        change: AlterTopic,
+    ) -> Result<Option<wire::Topic>, Failure> {
+        match self {
+            Self::Server(client) => {
+                let at = path(&["v1", "topics", name.as_str()]);
+                let body = serde_json::to_vec(&wire::TopicChange::from(change));
+                let body = body.expect("texts and numbers are JSON");
+                found(client.patch(&at, body.into()).await)
+            }
+            Self::Folder(broker) => match broker.alter_topic(name, change).await {
+                Err(TopicError::Unknown(_)) => Ok(None),
+                altered => altered.map_err(Failure::new).and_then(retold).map(Some),
+            },
         }
     }
 

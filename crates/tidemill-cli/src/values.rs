@@ -71,6 +71,24 @@ pub(crate) fn count<T: FromStr + PartialEq + From<u8>>(text: &str) -> Result<T, 
     }
 }
 
+/// A bound, or the word that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound<T>(pub(crate) Option<T>);
+
+/// Reads a bound; `word` says that there is none.
+pub(crate) fn or_word<T: Clone + Send + Sync + 'static>(
+    word: &'static str,
+    bound: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<Bound<T>, String> + Clone + Send + Sync + 'static {
+    move |text| match text == word {
+        true => Ok(Bound(None)),
+        false => match bound(text) {
+            Ok(value) => Ok(Bound(Some(value))),
+            Err(why) => Err(format!("{why}; or {word}")),
+        },
+    }
+}
+
 fn is_negative(text: &str) -> bool {
     text.strip_prefix('-')
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tidemill::broker::TopicSettings;
+use tidemill::broker::{AlterTopic, TopicSettings};
 
 /// `GET /v1/topics`.
 #[derive(Deserialize)]
@@ -54,6 +54,34 @@ pub(crate) struct NewTopic<'a> {
     pub(crate) partitions: u32,
     #[serde(flatten)]
     pub(crate) settings: TopicSettings,
+}
+
+/// `PATCH /v1/topics/{topic}`: what is not named stays.
+#[derive(Serialize)]
+pub(crate) struct TopicChange {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) partitions: Option<u32>,
+    /// `Some(None)` is `null`, and lifts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_ms: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_bytes: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compact: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compression: Option<String>,
+}
+
+impl From<AlterTopic> for TopicChange {
+    fn from(change: AlterTopic) -> Self {
+        Self {
+            partitions: change.partitions,
+            retention_ms: change.retention_ms,
+            retention_bytes: change.retention_bytes,
+            compact: change.compact,
+            compression: change.compression.map(|how| how.to_string()),
+        }
+    }
 }
 
 /// `DELETE /v1/topics/{topic}/events`.

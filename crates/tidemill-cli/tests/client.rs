@@ -106,6 +106,49 @@ fn topics_are_created_listed_shown_and_deleted() {
 }
 
 #[test]
+fn topics_are_changed_as_far_as_is_named() {
+    on_both(|run| {
+        run(&["topic", "create", "a", "--keep-for", "36h", "--compact"]).done();
+        let set = |options: &[&str]| {
+            let command = ["topic", "set", "a", "--json"];
+            let json = run(&[&command[..], options].concat());
+            serde_json::from_str::<serde_json::Value>(json.done().trim()).unwrap()
+        };
+        let topic = set(&["--keep-bytes", "1000000", "--compression", "lz4"]);
+        assert_eq!(topic["retention_ms"], 36 * 3_600_000);
+        assert_eq!(topic["retention_bytes"], 1_000_000);
+        assert_eq!(topic["compression"], "lz4");
+        assert_eq!(topic["compact"], true);
+        let lifted = ["--keep-for", "forever", "--keep-bytes", "all"];
+        let topic = set(&[&lifted[..], &["--no-compact", "--partitions", "3"]].concat());
+        assert!(topic.get("retention_ms").is_none_or(|ms| ms.is_null()));
+        assert!(topic.get("retention_bytes").is_none_or(|ms| ms.is_null()));
+        assert_eq!(topic["compact"], false);
+        assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
+        let plain = run(&["topic", "set", "a", "--keep-for", "1h"]);
+        assert_eq!(plain.done(), "changed a\n");
+        let fewer = run(&["topic", "set", "a", "--partitions", "2"]).failed();
+        assert!(fewer.contains("3 partitions"), "{fewer}");
+        let unknown = run(&["topic", "set", "b", "--compact"]).failed();
+        assert!(unknown.contains("unknown topic b"), "{unknown}");
+    });
+    let misused: [(&[&str], &str); 4] = [
+        (&[], "nothing is to be changed"),
+        (&["--compact", "--no-compact"], "cannot be used"),
+        (&["--keep-for", "ever"], "or forever"),
+        (&["--keep-bytes", "0"], "or all"),
+    ];
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().to_str().unwrap();
+    run(&["topic", "create", "a", "--data", data]).done();
+    for (options, part) in misused {
+        let command = ["topic", "set", "a", "--data", data];
+        let error = run(&[&command[..], options].concat()).misused();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn topics_are_created_with_what_they_keep_and_trimmed() {
     on_both(|run| {
         let json = run(&[
@@ -337,6 +380,7 @@ fn every_command_has_help_with_an_example() {
         "topic list",
         "topic show",
         "topic create",
+        "topic set",
         "topic trim",
         "topic delete",
         "group list",

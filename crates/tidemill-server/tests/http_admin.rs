@@ -94,8 +94,52 @@ async fn wrong_topics_are_not_created() {
         assert_eq!(answer.problem(status), kind, "{body}");
     }
     assert_eq!(client.get("/v1/topics").await.json(), json!({"topics": []}));
-    let patch = client.send("PATCH", "/v1/topics/a", &[], "").await;
+    let patch = client.send("PATCH", "/v1/topics", &[], "").await;
     assert_eq!(patch.problem(405), "method-not-allowed");
+}
+
+#[tokio::test]
+async fn a_topic_is_changed_as_far_as_is_named() {
+    let server = Running::start().await;
+    let client = server.client();
+    client.event(r#"{"topic":"t"}"#).await;
+    let patch = |body: &'static str| {
+        let client = &client;
+        let headers = [("content-type", JSON)];
+        async move { client.send("PATCH", "/v1/topics/t", &headers, body).await }
+    };
+    let body = r#"{"retention_ms":60000,"retention_bytes":1000000,"compression":"lz4"}"#;
+    assert_eq!(patch(body).await.status, 200);
+    let body = r#"{"retention_ms":null,"compact":true,"partitions":3}"#;
+    let changed = patch(body).await.json();
+    assert_eq!(changed, client.get("/v1/topics/t").await.json());
+    let kept = ["retention_ms", "retention_bytes", "compact", "compression"];
+    let kept = kept.map(|name| changed[name].clone());
+    let wanted = [json!(null), json!(1_000_000), json!(true), json!("lz4")];
+    assert_eq!(kept, wanted);
+    assert_eq!(changed["partitions"].as_array().unwrap().len(), 3);
+    for (body, status, kind) in [
+        ("", 400, "invalid-json"),
+        ("{}", 422, "invalid-topic"),
+        (r#"{"name":"u"}"#, 422, "invalid-topic"),
+        (r#"{"retention_ms":"1h"}"#, 422, "invalid-topic"),
+        (r#"{"compression":"gzip"}"#, 422, "invalid-topic"),
+        (r#"{"partitions":2}"#, 422, "limit"),
+        (r#"{"partitions":1025}"#, 422, "limit"),
+        (r#"{"retention_bytes":0}"#, 422, "limit"),
+    ] {
+        assert_eq!(patch(body).await.problem(status), kind, "{body}");
+    }
+    assert_eq!(client.get("/v1/topics/t").await.json(), changed);
+    let headers = [("content-type", JSON)];
+    let unknown = client.send("PATCH", "/v1/topics/u", &headers, r#"{"compact":true}"#);
+    assert_eq!(unknown.await.problem(404), "unknown-topic");
+    let plain = client.send("PATCH", "/v1/topics/t", &[], r#"{"compact":true}"#);
+    assert_eq!(plain.await.problem(415), "unsupported-media-type");
+    client.post("/v1/queues", JSON, r#"{"name":"q"}"#).await;
+    let queue = client.send("PATCH", "/v1/topics/q", &headers, r#"{"partitions":2}"#);
+    let queue = queue.await;
+    assert!(queue.status.is_client_error(), "{}", queue.text);
 }
 
 #[tokio::test]

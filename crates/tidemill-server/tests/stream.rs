@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use support::Running;
 use support::sse::EventSource;
-use tidemill_broker::{Broker, CreateTopic};
+use tidemill_broker::{AlterTopic, Broker, CreateTopic};
 use tidemill_core::budget::Class;
 use tidemill_core::{Event, EventId, EventType, Key, Offset, Partition, Source, TopicName};
 
@@ -255,4 +255,30 @@ async fn readers_that_stop_hold_a_piece_each_and_disturb_nobody() {
         assert!(running.broker.memory().used(Class::Answers) <= 31 * piece);
     }
     drop(stopped);
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_with_the_partitions_that_are_added() {
+    let running = Running::start().await;
+    create(&running.broker, 1).await;
+    let path = "/v1/topics/orders/stream?from=beginning";
+    let mut source = EventSource::open(running.address, path, "").await;
+    let mut seen = BTreeSet::new();
+    let mut from = 0;
+    for partitions in [1, 4, 9] {
+        let change = AlterTopic {
+            partitions: Some(partitions),
+            ..AlterTopic::default()
+        };
+        running.broker.alter_topic(&topic(), change).await.unwrap();
+        publish(&running.broker, from..from + 60).await;
+        from += 60;
+        while seen.len() < from {
+            let event = source.next().await.unwrap().data;
+            assert!(seen.insert(event["id"].as_str().unwrap().to_owned()));
+        }
+        let info = running.broker.topic(&topic()).unwrap();
+        let used = info.partitions.iter().filter(|one| one.end > Offset(0));
+        assert!(used.count() > usize::from(partitions > 1));
+    }
 }

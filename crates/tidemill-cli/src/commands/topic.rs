@@ -1,23 +1,25 @@
-//! `tidemill topic`: lists, shows, creates, trims and deletes topics.
+//! `tidemill topic`: lists, shows, creates, changes, trims and deletes topics.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tidemill::TopicName;
-use tidemill::broker::{CompressionType, CreateTopic, TopicSettings};
+use tidemill::broker::{AlterTopic, CompressionType, CreateTopic, TopicSettings};
 
 use crate::failure::Failure;
 use crate::folder::Begin;
 use crate::listing::{Listing, print_json, print_json_lines};
 use crate::output::{all_the_same, say};
 use crate::target::{Target, TargetOptions};
+use crate::values::Bound;
 use crate::{values, wire};
 
-/// List, show, create, trim and delete topics
+/// List, show, create, change, trim and delete topics
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  \
     tidemill topic create orders --partitions 4\n  \
     tidemill topic show orders\n  \
+    tidemill topic set orders --keep-for 168h\n  \
     tidemill topic trim orders --partition 0 --before 17\n  \
     tidemill topic list --json\n  \
     tidemill topic delete orders")]
@@ -25,6 +27,7 @@ pub(crate) enum Topic {
     List(List),
     Show(Show),
     Create(Create),
+    Set(Set),
     Trim(Trim),
     Delete(Delete),
 }
@@ -63,7 +66,7 @@ pub(crate) struct Show {
 pub(crate) struct Create {
     /// The topic
     topic: TopicName,
-    /// How many ordered parts it has; their number never changes
+    /// How many ordered parts it has; later there may be more, never fewer
     #[arg(long, short, value_name = "N", default_value_t = 1,
           value_parser = values::count::<u32>)]
     partitions: u32,
@@ -80,6 +83,43 @@ pub(crate) struct Create {
     /// How events are packed on the disk: none, lz4 or zstd
     #[arg(long, value_name = "HOW", default_value_t)]
     compression: CompressionType,
+    /// Print the topic as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Change what a topic was created with
+///
+/// What is not named stays. With more partitions the next events of a key may go to another one
+/// than those before, and between the two no order is kept.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tidemill topic set orders --partitions 8\n  \
+    tidemill topic set clicks --keep-for forever --keep-bytes 5000000000")]
+pub(crate) struct Set {
+    /// The topic
+    topic: TopicName,
+    /// How many ordered parts it has from now on: not fewer than it has
+    #[arg(long, short, value_name = "N", value_parser = values::count::<u32>)]
+    partitions: Option<u32>,
+    /// Delete events so long after they were published, as in 168h; or `forever`
+    #[arg(long, value_name = "TIME",
+          value_parser = values::or_word("forever", values::positive_duration))]
+    keep_for: Option<Bound<Duration>>,
+    /// Delete the oldest events of a partition beyond so many bytes; or `all` keeps them
+    #[arg(long, value_name = "BYTES", value_parser = values::or_word("all", values::count::<u64>))]
+    keep_bytes: Option<Bound<u64>>,
+    /// Keep only the latest event of each key
+    #[arg(long, conflicts_with = "no_compact")]
+    compact: bool,
+    /// Keep every event of each key that comes or is still there
+    #[arg(long)]
+    no_compact: bool,
+    /// How events are packed on the disk from now on: none, lz4 or zstd
+    #[arg(long, value_name = "HOW")]
+    compression: Option<CompressionType>,
     /// Print the topic as JSON
     #[arg(long)]
     json: bool,
@@ -132,6 +172,7 @@ impl Topic {
             Self::List(List { target, .. })
             | Self::Show(Show { target, .. })
             | Self::Create(Create { target, .. })
+            | Self::Set(Set { target, .. })
             | Self::Trim(Trim { target, .. })
             | Self::Delete(Delete { target, .. }) => target,
         }
@@ -172,6 +213,15 @@ impl Topic {
                 };
                 all_the_same(told, format_args!("{} is created", create.topic))?;
             }
+            Self::Set(set) => {
+                let altered = target.alter_topic(&set.topic, set.change()?).await?;
+                let topic = altered.ok_or_else(|| self.unknown(&set.topic))?;
+                let told = match set.json {
+                    true => print_json(&topic),
+                    false => say(format_args!("changed {}", set.topic)),
+                };
+                all_the_same(told, format_args!("{} is changed", set.topic))?;
+            }
             Self::Trim(trim) => {
                 let Trim {
                     topic,
@@ -198,14 +248,37 @@ impl Topic {
     }
 }
 
+/// Shorter than a millisecond is one.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+impl Set {
+    fn change(&self) -> Result<AlterTopic, Failure> {
+        let compact = self.compact.then_some(true);
+        let change = AlterTopic {
+            partitions: self.partitions,
+            retention_ms: self.keep_for.map(|Bound(time)| time.map(millis)),
+            retention_bytes: self.keep_bytes.map(|Bound(bytes)| bytes),
+            compact: compact.or(self.no_compact.then_some(false)),
+            compression: self.compression,
+        };
+        match change.is_empty() {
+            true => Err(Failure::usage(
+                "nothing is to be changed; name --partitions, --keep-for, --keep-bytes, --compact, \
+                 --no-compact or --compression",
+            )),
+            false => Ok(change),
+        }
+    }
+}
+
 impl Create {
     fn how(&self) -> CreateTopic {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         CreateTopic {
             partitions: self.partitions,
             settings: TopicSettings {
-                // Shorter than a millisecond is one.
-                retention_ms: self.keep_for.map(|time| millis(time).max(1)),
+                retention_ms: self.keep_for.map(millis),
                 retention_bytes: self.keep_bytes,
                 compact: self.compact,
                 compression: self.compression,

@@ -31,6 +31,8 @@ pub(crate) struct Reader {
     topic: TopicName,
     /// Where to read on, by partition.
     next: BTreeMap<u32, u64>,
+    /// It reads one partition and no other.
+    alone: bool,
     /// What was met last cannot be read, and `next` leads past it.
     past_damage: bool,
 }
@@ -66,6 +68,7 @@ impl Reader {
             },
             topic: topic.clone(),
             next,
+            alone: false,
             past_damage: false,
         })
     }
@@ -90,6 +93,7 @@ impl Reader {
             },
             topic: self.topic.clone(),
             next: next.map(|(p, o)| (*p, *o)).collect(),
+            alone: true,
             past_damage: false,
         }
     }
@@ -113,13 +117,14 @@ impl Reader {
     async fn read_server(&mut self, client: &Client) -> Result<Vec<Read>, Failure> {
         let pairs: Vec<String> = self.next.iter().map(|(p, o)| format!("{p}:{o}")).collect();
         let base = path(&["v1", "topics", self.topic.as_str(), "events"]);
-        let one = match pairs.len() {
-            1 => self
+        // Where all are read, the answer names those that are added, too.
+        let one = match self.alone {
+            true => self
                 .next
                 .keys()
                 .map(|p| format!("partition={p}&"))
                 .collect(),
-            _ => String::new(),
+            false => String::new(),
         };
         let wait = FETCH_WAIT.as_millis();
         let at = format!(

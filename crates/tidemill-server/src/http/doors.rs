@@ -48,7 +48,6 @@ impl Methods {
     }
 
     /// `PATCH`.
-    #[allow(dead_code, reason = "no door has it yet")]
     pub(crate) fn patch<H, T>(self, handler: H, operation: Operation) -> Self
     where
         H: Handler<T, Arc<App>>,

@@ -79,16 +79,13 @@ pub(crate) async fn stream(
     let types = types.map_err(|error| Problem::query(format!("type: {error}")))?;
     let from = begin(&query, &headers)?;
     let bounds = bounds_of(&app, &topic, partition).await?;
-    if bounds.len() > limits::STREAM_PARTITIONS_MAX {
-        let (count, most) = (bounds.len(), limits::STREAM_PARTITIONS_MAX);
-        let detail = format!("{topic} has {count} partitions, more than {most}; name a partition");
-        return Err(Problem::query(detail));
-    }
+    within_bound(&topic, &bounds)?;
     let from = match from {
         From::Since(since) => since_in_each(&app, &topic, &bounds, since).await?,
         from => from,
     };
     let next = positions(&topic, &from, &bounds)?;
+    let known = partition.is_none().then_some(bounds.len());
     let share = app.memory.empty(Class::Answers);
     let streaming = Streaming {
         _counted: Counted::one(&app.metrics.streams),
@@ -96,6 +93,7 @@ pub(crate) async fn stream(
         topic,
         types,
         next,
+        known,
         share,
         turn: 0,
         state: Progress::Begun,
@@ -109,6 +107,15 @@ pub(crate) async fn stream(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+fn within_bound(topic: &TopicName, bounds: &[PartitionBounds]) -> Result<(), Problem> {
+    let (count, most) = (bounds.len(), limits::STREAM_PARTITIONS_MAX);
+    if count > most {
+        let detail = format!("{topic} has {count} partitions, more than {most}; name a partition");
+        return Err(Problem::query(detail));
+    }
+    Ok(())
 }
 
 /// Where to begin. What a browser sends when it comes back counts more than its address.
@@ -178,6 +185,8 @@ struct Streaming {
     topic: TopicName,
     types: Option<Pattern>,
     next: BTreeMap<Partition, Offset>,
+    /// How many partitions the topic has, where all are read.
+    known: Option<usize>,
     /// The memory of the piece that was given last.
     share: Share,
     /// Which partition is read first, so that a busy one does not keep the others out.
@@ -220,6 +229,7 @@ impl Streaming {
     /// alive.
     async fn read(&mut self) -> Result<Vec<u8>, Problem> {
         self.share.shrink(self.share.bytes());
+        self.look_for_more().await?;
         let partitions: Vec<_> = self.next.keys().copied().collect();
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % partitions.len().max(1);
@@ -239,6 +249,25 @@ impl Streaming {
             self.share.shrink(self.share.bytes());
         }
         self.wait().await
+    }
+
+    /// Reads the partitions that the topic has got since, too, each from its beginning.
+    async fn look_for_more(&mut self) -> Result<(), Problem> {
+        let counted = self.app.broker.as_ref();
+        let counted = counted.and_then(|broker| broker.partition_count(&self.topic));
+        let Some((count, known)) = counted.zip(self.known) else {
+            return Ok(());
+        };
+        if count as usize <= known {
+            return Ok(());
+        }
+        let bounds = bounds_of(&self.app, &self.topic, None).await?;
+        within_bound(&self.topic, &bounds)?;
+        self.known = Some(bounds.len());
+        for bounds in bounds {
+            self.next.entry(bounds.partition).or_insert(bounds.earliest);
+        }
+        Ok(())
     }
 
     /// Waits until a partition has something, no longer than a connection may be silent.

@@ -1,4 +1,5 @@
-//! `/v1/topics`: lists, creates, shows and deletes topics, and deletes events up to an offset.
+//! `/v1/topics`: lists, creates, shows, changes and deletes topics, and deletes events up to an
+//! offset.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tidemill_broker::limits::TOPIC_PARTITIONS_MAX;
-use tidemill_broker::{CompressionType, CreateTopic, TopicInfo, TopicSettings};
+use tidemill_broker::{AlterTopic, CompressionType, CreateTopic, TopicInfo, TopicSettings};
 use tidemill_core::{FetchError, Offset, Partition, TopicBounds, TopicName};
 
 use super::answer::{json, json_with};
@@ -41,6 +42,21 @@ pub(crate) fn doors(doors: Doors) -> Doors {
     let one = Operation::new("show_topic", "Shows a topic and its partitions")
         .answers::<Topic>(200, "The topic")
         .problems(&[Kind::InvalidName, Kind::UnknownTopic, Kind::Mismatch]);
+    let change = Operation::new("alter_topic", "Changes a topic")
+        .described(
+            "What is not named stays; `null` lifts a retention. Partitions become only more.",
+        )
+        .takes::<Changes>()
+        .answers::<Topic>(200, "The topic as it is from now on, durably")
+        .problems(&[
+            Kind::InvalidJson,
+            Kind::InvalidTopic,
+            Kind::InvalidName,
+            Kind::UnknownTopic,
+            Kind::Mismatch,
+            Kind::Limit,
+            Kind::NotSupported,
+        ]);
     let remove = Operation::new("delete_topic", "Deletes a topic and all its events")
         .answers_nothing(204, "It is gone")
         .problems(&[Kind::InvalidName, Kind::UnknownTopic, Kind::Mismatch]);
@@ -55,7 +71,10 @@ pub(crate) fn doors(doors: Doors) -> Doors {
         )
         .door(
             "/v1/topics/{topic}",
-            Methods::new().get(show, one).delete(delete, remove),
+            Methods::new()
+                .get(show, one)
+                .patch(alter, change)
+                .delete(delete, remove),
         )
         .door("/v1/topics/{topic}/events", events)
         .door(
@@ -226,6 +245,76 @@ async fn create(
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
+}
+
+/// What is to be changed of a topic; anything else in it is refused.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Changes {
+    #[serde(default)]
+    partitions: Option<u32>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    retention_ms: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    retention_bytes: Option<Option<u64>>,
+    #[serde(default)]
+    compact: Option<bool>,
+    #[serde(default, deserialize_with = "some_compression")]
+    #[schemars(with = "Option<String>")]
+    compression: Option<CompressionType>,
+}
+
+/// What is there, `null` too.
+fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+fn some_compression<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<CompressionType>, D::Error> {
+    compression(from).map(Some)
+}
+
+async fn alter(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
+    Query::parse(query.as_deref(), &[])?;
+    let name = TopicName::new(name)?;
+    let broker = app.broker()?;
+    if !is_json(&media_type(&parts.headers)) {
+        return Err(Problem::media_type("application/json"));
+    }
+    let changes: Changes = serde_json::from_slice(&received.bytes).map_err(|error| {
+        let detail = format!(
+            "the body is what is to be changed: \"partitions\", \"retention_ms\", \
+             \"retention_bytes\", \"compact\" or \"compression\": {error}"
+        );
+        let kind = match error.is_data() {
+            true => Kind::InvalidTopic,
+            false => Kind::InvalidJson,
+        };
+        Problem::new(kind, detail)
+    })?;
+    let change = AlterTopic {
+        partitions: changes.partitions,
+        retention_ms: changes.retention_ms,
+        retention_bytes: changes.retention_bytes,
+        compact: changes.compact,
+        compression: changes.compression,
+    };
+    if change.is_empty() {
+        let detail = "nothing is to be changed; name partitions, retention_ms, retention_bytes, \
+                      compact or compression";
+        return Err(Problem::new(Kind::InvalidTopic, detail));
+    }
+    Ok(json(&broker.alter_topic(&name, change).await?))
 }
 
 async fn delete(
