@@ -131,8 +131,8 @@ impl Broker {
     #[must_use]
     pub fn groups(&self) -> Vec<GroupInfo> {
         let state = self.inner.durable.state();
-        let native = |id| state.group(id).map(|group| group.kind) == Some(GroupKind::Native);
-        let names = state.group_names().filter(|(_, id)| native(*id));
+        let queue = |id| state.group(id).map(|group| group.kind) == Some(GroupKind::Queue);
+        let names = state.group_names().filter(|(_, id)| !queue(*id));
         let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
         drop(state);
         names.iter().filter_map(|name| self.group(name)).collect()
@@ -206,6 +206,7 @@ impl Broker {
         if let Some(live) = live {
             live.group_gone();
         }
+        self.inner.classics.group_gone(name);
         Ok(())
     }
 
@@ -225,6 +226,7 @@ impl Broker {
         }
         let live = self.inner.groups().get(name).cloned();
         let members = live.map_or(0, |live| live.overview().members.len());
+        let members = members + self.inner.classics.member_count(name);
         if members > 0 {
             let group = name.clone();
             return Err(GroupError::InUse { group, members });
@@ -237,7 +239,8 @@ impl Broker {
     /// the new position when it is durable.
     ///
     /// # Errors
-    /// [`GroupError::Unknown`], and [`GroupError::NotRead`] where it has no position there.
+    /// [`GroupError::Unknown`], [`GroupError::NotRead`] where it has no position there, and
+    /// [`GroupError::InUse`] where it has classic members, which would not know.
     pub async fn seek(
         &self,
         name: &GroupName,
@@ -251,6 +254,11 @@ impl Broker {
             topic: topic.clone(),
             partition,
         };
+        let members = self.inner.classics.member_count(name);
+        if members > 0 {
+            let group = name.clone();
+            return Err(GroupError::InUse { group, members });
+        }
         let group = self
             .inner
             .durable

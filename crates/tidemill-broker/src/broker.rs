@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::builder::{Builder, Settings};
 use crate::catalog::Catalog;
+use crate::classic::Classics;
 use crate::encode::{Places, Sorted, sort};
 use crate::group::Group;
 use crate::inbox::Inboxes;
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) closed: Closed,
     /// The groups that had members since the broker was opened. Locked for a look-up.
     groups: Mutex<HashMap<GroupName, Arc<Group>>>,
+    /// The classic groups that were used since the broker was opened.
+    pub(crate) classics: Classics,
     /// The queues that are in use, and all that are in memory alone.
     pub(crate) queues: Queues,
     /// Where the next event without a key goes.
@@ -77,6 +80,7 @@ impl Inner {
             inboxes: Arc::new(inboxes),
             closed: Arc::new(AtomicBool::new(false)),
             groups: Mutex::default(),
+            classics: Classics::default(),
             queues: Queues::default(),
             round: AtomicU32::new(0),
             opened: Instant::now(),
@@ -274,6 +278,14 @@ impl Broker {
         }
     }
 
+    /// A handle on what is open already.
+    pub(crate) fn with(inner: &Arc<Inner>) -> Self {
+        Self {
+            inner: Arc::clone(inner),
+            client: Client::Any,
+        }
+    }
+
     /// Settings, then [`Builder::open`].
     pub fn builder() -> Builder {
         Builder::new()
@@ -350,6 +362,7 @@ impl Broker {
         self.inner.durable.alarm.close();
         self.inner.listening.wake_all();
         self.inner.queues.wake_all();
+        self.inner.classics.close();
         let handle = self.inner.handle.clone();
         // It waits for the disk. A panic in it was told on its own thread.
         let _ = tokio::task::spawn_blocking(move || handle.close()).await;

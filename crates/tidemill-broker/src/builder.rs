@@ -12,7 +12,8 @@ use tidemill_log::{Disk, FlushPolicy, OpenError, Options};
 
 use crate::broker::{Broker, Inner};
 use crate::limits::{
-    IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX,
+    CLASSIC_INITIAL_DELAY, COMMITS_RETENTION, IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION,
+    PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX,
 };
 use crate::machine::{BrokerMachine, UnknownEffect};
 use crate::watch::Listening;
@@ -36,6 +37,10 @@ pub(crate) struct Settings {
     /// The memory of everything that is on its way.
     pub(crate) memory: Budget,
     pub(crate) producer_id_expiration: Duration,
+    /// How long an empty classic group waits for more than its first member.
+    pub(crate) classic_initial_delay: Duration,
+    /// How long positions of classic groups without members are kept.
+    pub(crate) commits_retention: Duration,
 }
 
 /// Settings of a broker. Made by [`Broker::builder`]; without a place it is in memory.
@@ -62,6 +67,8 @@ impl Builder {
                 publish_max_bytes: PUBLISH_MAX_BYTES,
                 memory: Budget::default(),
                 producer_id_expiration: PRODUCER_ID_EXPIRATION,
+                classic_initial_delay: CLASSIC_INITIAL_DELAY,
+                commits_retention: COMMITS_RETENTION,
             },
             flush: FlushPolicy::EveryCommit,
             scrub_bytes_per_second: 0,
@@ -136,6 +143,20 @@ impl Builder {
     /// told otherwise. Each opening of the broker begins the waiting anew.
     pub fn producer_id_expiration(mut self, after: Duration) -> Self {
         self.settings.producer_id_expiration = after;
+        self
+    }
+
+    /// How long a classic group that was empty waits for more members than its first one, so that
+    /// those that are started together share one generation: 300 ms unless told otherwise.
+    pub fn classic_initial_delay(mut self, delay: Duration) -> Self {
+        self.settings.classic_initial_delay = delay;
+        self
+    }
+
+    /// How long the positions of a classic group are kept that has no members and gets no
+    /// commits: 7 days unless told otherwise. Each opening of the broker begins the waiting anew.
+    pub fn commits_retention(mut self, keep: Duration) -> Self {
+        self.settings.commits_retention = keep;
         self
     }
 

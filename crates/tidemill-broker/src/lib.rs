@@ -19,6 +19,7 @@ pub mod backup;
 mod broker;
 mod builder;
 mod catalog;
+mod classic;
 mod decode;
 mod encode;
 mod error;
@@ -45,10 +46,15 @@ mod watch;
 
 pub use broker::Broker;
 pub use builder::Builder;
+pub use classic::{
+    ClassicCaller, ClassicCommit, ClassicDescription, ClassicError, ClassicGroups, ClassicJoin,
+    ClassicJoined, ClassicMember, ClassicProtocol, ClassicState, ClassicSync, ClassicSynced,
+    CommitRefused, CommittedOffset, JoinedMember, TransactionalCommitError,
+};
 pub use error::{GroupError, OpenError, TopicError};
 pub use fetch_batches::{FetchBatches, FetchedBatches, Isolation};
 pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo, TopicInfo};
-pub use machine::{GroupKind, SeekTo};
+pub use machine::{CommitNote, GroupKind, SeekTo};
 pub use metrics::Metrics;
 pub use producer::{
     Numbered, Produce, Producer, ProducerBatch, ProducerEpoch, ProducerError, ProducerId,

@@ -199,3 +199,31 @@ pub const QUEUE_IN_FLIGHT_MAX: usize = 4096;
 pub const TRANSIENT_QUEUES_MAX: usize = 4096;
 
 const _: () = assert!(QUEUE_IN_FLIGHT_MAX <= tidemill_core::limits::CURSOR_RANGES_MAX);
+
+/// Most bytes of what the members of one classic group say and are given.
+pub const CLASSIC_GROUP_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most bytes of what the members of all classic groups say and are given.
+pub const CLASSIC_GROUPS_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Shortest session timeout of a classic member; Kafka's default.
+pub const CLASSIC_SESSION_MIN: Duration = Duration::from_secs(6);
+
+/// Longest session timeout of a classic member; Kafka's default.
+pub const CLASSIC_SESSION_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// How long a new member of a classic group may wait for its first generation.
+pub const CLASSIC_NEW_MEMBER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a classic group that was empty waits for more than its first member: those that are
+/// started together are in one generation, and a lone one hardly waits. Kafka's default is 3 s.
+pub const CLASSIC_INITIAL_DELAY: Duration = Duration::from_millis(300);
+
+/// Most bytes of what a client keeps with a position; Kafka's default.
+pub const COMMIT_METADATA_MAX_BYTES: usize = 4096;
+
+/// How long the positions of a classic group without members are kept; Kafka's default.
+pub const COMMITS_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How often it is looked for classic groups whose positions are not kept any longer.
+pub const COMMITS_RETENTION_LOOK_EVERY: Duration = Duration::from_secs(600);

@@ -99,6 +99,11 @@ async fn subscribe(
     if let Some(refused) = live.and_then(|live| live.refuses(order)) {
         return Err(join_error(group, order, refused));
     }
+    let hold = inner.classics.kinds.hold(&group, GroupKind::Native);
+    let hold = hold.map_err(|why| SubscribeError::GroupConflict {
+        group: group.clone(),
+        why,
+    })?;
     let (id, topics) = join_in_log(&inner, &group, &topics, start).await?;
     let read: Vec<_> = topics.iter().map(|(_, topic, _)| topic.id).collect();
     let shared = group_of(&inner, group.clone(), id, order, GroupKind::Native);
@@ -106,7 +111,7 @@ async fn subscribe(
     let (member, notify) = joined.map_err(|refused| join_error(group, order, refused))?;
     follow_seeks(&inner, &shared, &read);
     tell_if_gone(&inner, &shared, &read);
-    Ok(Member::new(inner, shared, member, notify))
+    Ok(Member::new(inner, shared, member, notify, hold))
 }
 
 /// The group's id, and its position in every partition of its topics.

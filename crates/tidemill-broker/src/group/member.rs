@@ -13,6 +13,7 @@ use super::Group;
 use super::settler::Settler;
 use super::work::Taken;
 use crate::broker::Inner;
+use crate::classic::KindHold;
 use crate::limits::PULL_MAX_EVENTS;
 use crate::metrics::add;
 
@@ -23,6 +24,8 @@ pub(crate) struct Member {
     id: MemberId,
     notify: Arc<Notify>,
     settler: Arc<dyn Settle>,
+    /// Dropped after it has left.
+    _hold: KindHold,
 }
 
 impl Member {
@@ -31,6 +34,7 @@ impl Member {
         group: Arc<Group>,
         id: MemberId,
         notify: Arc<Notify>,
+        hold: KindHold,
     ) -> Self {
         let settler = Settler::new(Arc::clone(&inner), Arc::clone(&group));
         Self {
@@ -39,6 +43,7 @@ impl Member {
             id,
             notify,
             settler: Arc::new(settler),
+            _hold: hold,
         }
     }
 

@@ -8,7 +8,7 @@ use tidemill_log::inspect as log;
 
 use super::names::Names;
 use super::{Line, Value};
-use crate::machine::{Change, GroupId, take_change};
+use crate::machine::{Change, CommitChange, GroupId, take_change};
 use crate::queue::QueueSettings;
 
 type Fields = Vec<(&'static str, Value)>;
@@ -143,6 +143,7 @@ fn told(change: Change, names: &Names) -> Fields {
             group: of,
             settings,
         } => ("queue set", queue(id, of, settings, names)),
+        Change::Commit(change) => commit(change, names),
         Change::NextGroup { id } => ("next group", vec![("group_id", Value::Number(id.0))]),
         #[allow(
             unreachable_patterns,
@@ -153,6 +154,34 @@ fn told(change: Change, names: &Names) -> Fields {
     let mut all = vec![("effect", Value::Text(name.to_owned()))];
     all.extend(fields);
     all
+}
+
+fn commit(change: CommitChange, names: &Names) -> (&'static str, Fields) {
+    match change {
+        CommitChange::Committed {
+            group: id,
+            partition: of,
+            committed,
+        } => {
+            let mut fields = group(id, names);
+            fields.extend(partition(of, names));
+            fields.push(("position", Value::Number(committed.offset.0)));
+            fields.push(("at_ms", Value::Number(committed.at_ms)));
+            let epoch = committed.note.leader_epoch;
+            fields.extend(epoch.map(|epoch| ("leader_epoch", Value::Number(u64::from(epoch)))));
+            let metadata = committed.note.metadata.to_string();
+            fields.push(("metadata", Value::Text(metadata)));
+            ("committed", fields)
+        }
+        CommitChange::Removed {
+            group: id,
+            partition: of,
+        } => {
+            let mut fields = group(id, names);
+            fields.extend(partition(of, names));
+            ("position removed", fields)
+        }
+    }
 }
 
 fn queue(id: TopicId, of: GroupId, settings: QueueSettings, names: &Names) -> Fields {

@@ -12,6 +12,7 @@ use tidemill_core::{GroupName, Offset, Partition, TopicId, TopicName, varint};
 use tidemill_log::PartitionId;
 use uuid::Uuid;
 
+use super::commit_effect::CommitChange;
 use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind};
 use super::transaction_effect::TransactionChange;
@@ -37,7 +38,7 @@ pub(crate) enum Change {
     },
     /// The topic and every group's position in it are gone.
     TopicDeleted { id: TopicId },
-    /// A group exists.
+    /// A group exists, and is of this kind from now on.
     GroupCreated {
         id: GroupId,
         kind: GroupKind,
@@ -65,6 +66,8 @@ pub(crate) enum Change {
     },
     /// The id of the next group is at least this. Only in snapshots.
     NextGroup { id: GroupId },
+    /// Of what clients keep beside groups' positions.
+    Commit(CommitChange),
     /// Of what is known of producers in partitions.
     Producer(ProducerChange),
     /// Of transactional producers and their transactions.
@@ -144,6 +147,7 @@ impl Change {
                 varint::put(out, id.0);
                 NEXT_GROUP
             }
+            Self::Commit(change) => change.encode(out),
             Self::Producer(change) => change.encode(out),
             Self::Transaction(change) => change.encode(out),
         }
@@ -212,6 +216,9 @@ pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 impl Reader<'_> {
     /// A change of a kind that another room knows.
     fn other(&mut self, kind: u16) -> Result<Change, String> {
+        if let Some(change) = CommitChange::decode(kind, self)? {
+            return Ok(Change::Commit(change));
+        }
         if let Some(change) = ProducerChange::decode(kind, self)? {
             return Ok(Change::Producer(change));
         }
@@ -332,6 +339,12 @@ mod tests {
                 kind: GroupKind::Queue,
                 name: GroupName::new("jobs").unwrap(),
             },
+            Change::GroupCreated {
+                id: group,
+                kind: GroupKind::Classic,
+                name: GroupName::new("readers").unwrap(),
+            },
+            Change::Commit(CommitChange::Removed { group, partition }),
             Change::NextGroup { id: group },
             Change::Producer(ProducerChange::Forgotten {
                 producer: ProducerId(1),

@@ -5,6 +5,7 @@
 //! randomness, no tokio; ids come in with the operations. It may not know members, tickets or
 //! deliveries: those end with the process, and belong to `group`.
 
+mod commit_effect;
 mod effect;
 #[cfg(test)]
 mod effect_tests;
@@ -14,6 +15,7 @@ mod producer_effect;
 #[cfg(test)]
 mod queue_tests;
 mod seal;
+mod seal_commit;
 mod seal_producer;
 mod seal_queue;
 mod seal_topic;
@@ -35,8 +37,12 @@ use arc_swap::ArcSwap;
 use tidemill_core::{Offset, varint};
 use tidemill_log::{Batch, Demand, Draft, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 
+pub(crate) use self::commit_effect::CommitChange;
+pub use self::commit_effect::CommitNote;
 pub use self::operation::SeekTo;
-pub(crate) use self::operation::{Append, Client, JoinTopic, Operation, Receipt, Refusal, Settled};
+pub(crate) use self::operation::{
+    Append, Client, CommitOffset, JoinTopic, Operation, Positions, Receipt, Refusal, Settled,
+};
 pub use self::state::GroupKind;
 pub(crate) use self::state::{GroupId, GroupState, State, Topic};
 

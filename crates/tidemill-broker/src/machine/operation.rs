@@ -7,6 +7,7 @@ use tidemill_core::cursor::{Cursor, Full};
 use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
 use tidemill_log::{Batch, PartitionId, PartitionSettings};
 
+use super::commit_effect::CommitNote;
 use super::state::{GroupId, Topic};
 use crate::producer::ProducerError;
 use crate::queue::QueueSettings;
@@ -65,6 +66,25 @@ pub(crate) struct Settled {
     /// The epoch of the cursor in which they were given out.
     pub(crate) epoch: u64,
     pub(crate) range: Range<Offset>,
+}
+
+/// A position that a client commits for its group.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitOffset {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) note: CommitNote,
+}
+
+/// What is asked of the positions of a group.
+#[derive(Debug)]
+pub(crate) enum Positions {
+    /// Sets some. The group is made where there is none, and is a classic one from then on.
+    Commit(Vec<CommitOffset>),
+    /// Takes some away.
+    Remove(Vec<PartitionId>),
+    /// Deletes the group if it is a classic one.
+    Expire,
 }
 
 /// Where a group's position is to be.
@@ -149,6 +169,11 @@ pub(crate) enum Operation {
     DeleteGroup {
         group: GroupName,
     },
+    /// Something about the positions that clients commit for a group by themselves.
+    Positions {
+        group: GroupName,
+        ask: Positions,
+    },
     Seek {
         group: GroupId,
         partition: PartitionId,
@@ -172,6 +197,8 @@ pub(crate) enum Receipt {
         group: GroupId,
         topics: Vec<(TopicName, Topic, Vec<Cursor>)>,
     },
+    /// The positions that were set.
+    Moved(Vec<(GroupId, PartitionId, Cursor)>),
     /// The group's new position.
     Sought(Cursor),
     /// What was done about a transaction.

@@ -12,6 +12,7 @@ use super::effect::Change;
 use super::heard::Heard;
 use super::operation::{Append, Client, JoinTopic, Operation, Receipt, Refusal, SeekTo, Settled};
 use super::producer_effect::ProducerChange;
+use super::seal_commit::positions_bytes;
 use super::state::{GroupId, GroupKind, GroupState, State, Topic};
 use super::transaction_effect::TransactionChange;
 use crate::limits::{
@@ -22,7 +23,7 @@ use crate::producer::Header;
 use crate::transaction::{Ask, BEGIN_BYTES, TransactionOperation, ask_bytes};
 
 /// Bytes that an effect or a partition needs of the journal at most, without texts and ranges.
-const SMALL_BYTES: usize = 160;
+pub(super) const SMALL_BYTES: usize = 160;
 
 /// Bytes of the effects by which producers are forgotten for one batch.
 const FORGOTTEN_BYTES: usize = SMALL_BYTES * (PRODUCERS_FORGOTTEN_AT_ONCE + 1);
@@ -100,6 +101,7 @@ pub(super) fn demand(operation: &Operation) -> Demand {
             let one = |topic: &JoinTopic| SMALL_BYTES * 2 * (topic.partitions_max as usize + 2);
             (topics.iter().map(one).sum::<usize>() + 512, true)
         }
+        Operation::Positions { ask, .. } => (positions_bytes(ask), false),
         Operation::Pass { .. }
         | Operation::DeleteGroup { .. }
         | Operation::Seek { .. }
@@ -139,6 +141,7 @@ fn lane(operation: &Operation) -> u64 {
         | Operation::Pass { group, .. }
         | Operation::Widen { group, .. }
         | Operation::Seek { group, .. } => group.hash(&mut hasher),
+        Operation::Positions { group, .. } => group.hash(&mut hasher),
         Operation::Transaction(_) | Operation::Join { .. } | Operation::DeleteGroup { .. } => {
             return 0;
         }
@@ -286,6 +289,7 @@ impl Decision<'_, '_> {
                 partition,
                 to,
             } => self.seek(group, partition, to),
+            Operation::Positions { group, ask } => self.positions(group, ask),
         }
     }
 
@@ -478,10 +482,7 @@ impl Decision<'_, '_> {
         topics: Vec<JoinTopic>,
         start: Start,
     ) -> Result<Receipt, Refusal> {
-        let id = match self.state.group_id(&group) {
-            Some(id) => self.of_no_queue(id)?,
-            None => self.create_group(group, GroupKind::Native)?,
-        };
+        let id = self.group_of_kind(group, GroupKind::Native)?;
         let mut joined = Vec::with_capacity(topics.len());
         let mut new_bytes = 0;
         let have = self.state.group(id);

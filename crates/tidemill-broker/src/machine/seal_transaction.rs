@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use tidemill_core::GroupName;
 use tidemill_core::cursor::Cursor;
-use tidemill_core::{GroupName, Offset};
 use tidemill_log::PartitionId;
 use tidemill_log::batch::Marker;
 
@@ -20,8 +20,8 @@ use crate::limits::{
 };
 use crate::producer::{Header, ProducerEpoch, ProducerError, ProducerId, ProducerIdentity};
 use crate::transaction::{
-    Ask, Caller, Done, Head, Transaction, TransactionOperation, TransactionStatus, TransactionalId,
-    end_bytes,
+    Ask, Caller, Done, Given, Head, Transaction, TransactionOperation, TransactionStatus,
+    TransactionalId, end_bytes,
 };
 
 fn refused(error: ProducerError) -> Refusal {
@@ -63,13 +63,14 @@ impl Decision<'_, '_> {
                 begins,
                 group,
                 offsets,
+                kind,
             } => {
                 let head = self.caller(&caller)?.head;
                 if !begins && !head.is_open() {
                     return Err(status(&caller.id, head, "take positions"));
                 }
                 self.begin(&caller.id, head)?;
-                self.offsets(&caller, group, offsets)?;
+                self.offsets(&caller, (group, kind), offsets)?;
                 Done::Added
             }
             Ask::End {
@@ -234,14 +235,14 @@ impl Decision<'_, '_> {
     fn offsets(
         &mut self,
         caller: &Caller,
-        group: GroupName,
-        offsets: Vec<(PartitionId, Offset)>,
+        (group, kind): (GroupName, GroupKind),
+        offsets: Vec<(PartitionId, Given)>,
     ) -> Result<(), Refusal> {
         let id = match self.state.group_id(&group) {
             Some(id) => self.of_no_queue(id)?,
-            None => self.create_group(group, GroupKind::Native)?,
+            None => self.create_group(group, kind)?,
         };
-        for (partition, offset) in offsets {
+        for (partition, given) in offsets {
             if self.draft.end(partition).is_none() {
                 return Err(Refusal::UnknownPartition(partition));
             }
@@ -250,7 +251,7 @@ impl Decision<'_, '_> {
                 producer: caller.identity.id,
                 group: id,
                 partition,
-                offset,
+                given,
             };
             self.changes.push(Change::Transaction(change));
         }
@@ -430,32 +431,14 @@ impl Decision<'_, '_> {
         }
         let mut moved = Vec::new();
         if ending.marker == Marker::Commit {
-            for ((group, partition), offset) in have.offsets {
-                moved.extend(self.move_to(group, partition, offset));
+            for ((group, partition), given) in have.offsets {
+                if self.state.group(group).is_some() {
+                    moved.extend(self.move_to(group, partition, given));
+                }
             }
         }
         self.set(id.clone(), ending.head);
         Ok(moved)
-    }
-
-    /// Sets a group's position; everything before it is settled, nothing else. `None` where the
-    /// group or the partition is gone.
-    fn move_to(
-        &mut self,
-        group: GroupId,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Option<(GroupId, PartitionId, Cursor)> {
-        self.draft.end(partition)?;
-        let have = self.state.group(group)?.cursors.get(&partition);
-        let mut cursor = have.cloned().unwrap_or_default();
-        cursor.seek(offset);
-        self.changes.push(Change::CursorSet {
-            group,
-            partition,
-            cursor: cursor.clone(),
-        });
-        Some((group, partition, cursor))
     }
 
     /// Forgets transactional ids whose time is over, and makes room for one more.

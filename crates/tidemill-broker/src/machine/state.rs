@@ -9,6 +9,7 @@ use tidemill_core::cursor::{Cursor, CursorBounds};
 use tidemill_core::{GroupName, Offset, Partition, TopicId, TopicName};
 use tidemill_log::PartitionId;
 
+use super::commit_effect::{CommitChange, Committed};
 use super::effect::Change;
 use super::producer_effect::ProducerChange;
 use super::transaction_effect::TransactionChange;
@@ -27,14 +28,26 @@ pub(crate) struct GroupId(pub(crate) u64);
 pub enum GroupKind {
     /// Members of this broker's own protocol, which share the work by key slots.
     Native,
+    /// Members that share the partitions among themselves, as Kafka's classic protocol has it.
+    Classic,
     /// A queue's: the broker itself is its one member.
     Queue,
 }
 
 impl GroupKind {
+    /// The kind in words.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Classic => "Kafka classic",
+            Self::Queue => "queue",
+        }
+    }
+
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Native => 0,
+            Self::Classic => 1,
             Self::Queue => 4,
         }
     }
@@ -44,7 +57,7 @@ impl GroupKind {
     pub(crate) fn bounds(self) -> CursorBounds {
         let bounds = CursorBounds::default();
         match self {
-            Self::Native => bounds,
+            Self::Native | Self::Classic => bounds,
             Self::Queue => CursorBounds {
                 window_max: u64::MAX,
                 ..bounds
@@ -55,7 +68,7 @@ impl GroupKind {
     pub(crate) fn from_number(number: u64) -> Result<Self, String> {
         match number {
             0 => Ok(Self::Native),
-            1 => Err(reserved("Kafka classic")),
+            1 => Ok(Self::Classic),
             2 => Err(reserved("Kafka consumer")),
             3 => Err(reserved("share")),
             4 => Ok(Self::Queue),
@@ -90,8 +103,12 @@ pub(crate) struct GroupState {
     pub(crate) name: GroupName,
     pub(crate) kind: GroupKind,
     pub(crate) cursors: BTreeMap<PartitionId, Cursor>,
+    /// What clients committed last, each for a partition with a position.
+    pub(crate) commits: BTreeMap<PartitionId, Committed>,
     /// Settled ranges of all cursors together.
     ranges: usize,
+    /// Bytes that the commits need.
+    commit_bytes: usize,
 }
 
 impl GroupState {
@@ -103,6 +120,7 @@ impl GroupState {
         self.name.as_str().len()
             + self.cursors.len() * Self::CURSOR_BYTES
             + self.ranges * size_of::<Range<Offset>>()
+            + self.commit_bytes
     }
 
     /// Whether it has a position in a partition of this topic.
@@ -124,6 +142,42 @@ impl GroupState {
             after = Bound::Excluded(*partition);
             Some((*partition, cursor.clone()))
         })
+    }
+
+    /// Every commit, one after the other.
+    fn each_commit(self: Arc<Self>) -> impl Iterator<Item = (PartitionId, Committed)> {
+        let mut after = Bound::Unbounded;
+        std::iter::from_fn(move || {
+            let next = self.commits.range((after, Bound::Unbounded)).next();
+            let (partition, committed) = next?;
+            after = Bound::Excluded(*partition);
+            Some((*partition, committed.clone()))
+        })
+    }
+
+    /// What was committed at the position that the group has now.
+    pub(crate) fn committed(&self, partition: PartitionId) -> Option<&Committed> {
+        let position = self.cursors.get(&partition)?.position();
+        let committed = self.commits.get(&partition);
+        committed.filter(|committed| committed.offset == position)
+    }
+
+    fn commit(&mut self, partition: PartitionId, committed: Option<Committed>) {
+        let bytes = committed.as_ref().map_or(0, Committed::size_bytes);
+        let before = match committed {
+            Some(committed) => self.commits.insert(partition, committed),
+            None => self.commits.remove(&partition),
+        };
+        let before = before.as_ref().map_or(0, Committed::size_bytes);
+        self.commit_bytes = (self.commit_bytes + bytes).saturating_sub(before);
+    }
+
+    /// Keeps the partitions for which this is so.
+    fn retain(&mut self, keep: impl Fn(PartitionId) -> bool) {
+        self.cursors.retain(|partition, _| keep(*partition));
+        self.commits.retain(|partition, _| keep(*partition));
+        self.ranges = self.cursors.values().map(Cursor::range_count).sum();
+        self.commit_bytes = self.commits.values().map(Committed::size_bytes).sum();
     }
 
     /// Changes one cursor, and keeps the number of ranges.
@@ -215,17 +269,7 @@ impl State {
                 self.topics.insert(name, Topic { id, partitions });
             }
             Change::TopicDeleted { id } => self.delete_topic(id),
-            Change::GroupCreated { id, kind, name } => {
-                self.next_group = self.next_group.max(GroupId(id.0 + 1));
-                self.group_ids.insert(name.clone(), id);
-                let empty = || GroupState {
-                    name,
-                    kind,
-                    cursors: BTreeMap::new(),
-                    ranges: 0,
-                };
-                self.groups.entry(id).or_insert_with(|| Arc::new(empty()));
-            }
+            Change::GroupCreated { id, kind, name } => self.create_group(id, kind, name),
             Change::GroupDeleted { id } => {
                 if let Some(group) = self.groups.remove(&id) {
                     self.group_ids.remove(&group.name);
@@ -241,6 +285,7 @@ impl State {
                     let group = Arc::make_mut(group);
                     group.cursors.entry(partition).or_default();
                     group.change(partition, |have| *have = cursor);
+                    group.commit(partition, None);
                 }
             }
             Change::Settled {
@@ -268,8 +313,27 @@ impl State {
                 self.queues.insert(id, QueueState { group, settings });
             }
             Change::NextGroup { id } => self.next_group = self.next_group.max(id),
+            Change::Commit(change) => self.apply_commit(change),
             Change::Producer(change) => self.apply_producer(change),
             Change::Transaction(change) => self.apply_transaction(change),
+        }
+    }
+
+    fn create_group(&mut self, id: GroupId, kind: GroupKind, name: GroupName) {
+        self.next_group = self.next_group.max(GroupId(id.0 + 1));
+        self.group_ids.insert(name.clone(), id);
+        let empty = || GroupState {
+            name,
+            kind,
+            cursors: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            ranges: 0,
+            commit_bytes: 0,
+        };
+        let group = self.groups.entry(id);
+        let group = group.or_insert_with(|| Arc::new(empty()));
+        if group.kind != kind {
+            Arc::make_mut(group).kind = kind;
         }
     }
 
@@ -283,8 +347,27 @@ impl State {
         let reads = |group: &&mut Arc<GroupState>| group.reads(id);
         for group in self.groups.values_mut().filter(reads) {
             let group = Arc::make_mut(group);
-            group.cursors.retain(|partition, _| partition.topic != id);
-            group.ranges = group.cursors.values().map(Cursor::range_count).sum();
+            group.retain(|partition| partition.topic != id);
+        }
+    }
+
+    fn apply_commit(&mut self, change: CommitChange) {
+        match change {
+            CommitChange::Committed {
+                group,
+                partition,
+                committed,
+            } => {
+                let group = self.groups.get_mut(&group).map(Arc::make_mut);
+                if let Some(group) = group.filter(|group| group.cursors.contains_key(&partition)) {
+                    group.commit(partition, Some(committed));
+                }
+            }
+            CommitChange::Removed { group, partition } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    Arc::make_mut(group).retain(|id| id != partition);
+                }
+            }
         }
     }
 
@@ -316,8 +399,8 @@ impl State {
                 producer,
                 group,
                 partition,
-                offset,
-            } => self.transactions.offset(producer, group, partition, offset),
+                given,
+            } => self.transactions.offset(producer, group, partition, given),
             TransactionChange::Forgotten { id } => self.transactions.forget(&id),
         }
     }
@@ -341,13 +424,21 @@ impl State {
                 kind: group.kind,
                 name,
             });
+            let commits = group.clone().into_iter().flat_map(GroupState::each_commit);
+            let commits = commits.map(move |(partition, committed)| {
+                Change::Commit(CommitChange::Committed {
+                    group: id,
+                    partition,
+                    committed,
+                })
+            });
             let cursors = group.into_iter().flat_map(GroupState::each_cursor);
             let cursors = cursors.map(move |(partition, cursor)| Change::CursorSet {
                 group: id,
                 partition,
                 cursor,
             });
-            created.into_iter().chain(cursors)
+            created.into_iter().chain(cursors).chain(commits)
         });
         let next = Change::NextGroup {
             id: self.next_group,

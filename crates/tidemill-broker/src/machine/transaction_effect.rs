@@ -10,12 +10,13 @@ use super::effect::{Reader, put_partition, put_text};
 use super::producer_effect::put_producer;
 use super::state::GroupId;
 use crate::producer::{ProducerId, ProducerIdentity};
-use crate::transaction::{Head, TransactionStatus, TransactionalId};
+use crate::transaction::{Given, Head, TransactionStatus, TransactionalId};
 
 const STATE: u16 = 0x0021;
 const PARTITION: u16 = 0x0023;
 const OFFSET: u16 = 0x0024;
 const FORGOTTEN: u16 = 0x0025;
+const NOTED_OFFSET: u16 = 0x0027;
 
 /// One absolute change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(crate) enum TransactionChange {
         producer: ProducerId,
         group: GroupId,
         partition: PartitionId,
-        offset: Offset,
+        given: Given,
     },
     /// The transactional id is free.
     Forgotten { id: TransactionalId },
@@ -78,13 +79,19 @@ impl TransactionChange {
                 producer,
                 group,
                 partition,
-                offset,
+                given,
             } => {
                 put_producer(out, *producer);
                 varint::put(out, group.0);
                 put_partition(out, *partition);
-                varint::put(out, offset.0);
-                OFFSET
+                varint::put(out, given.offset.0);
+                match &given.note {
+                    Some(note) => {
+                        note.encode(out);
+                        NOTED_OFFSET
+                    }
+                    None => OFFSET,
+                }
             }
             Self::Forgotten { id } => {
                 put_text(out, id.as_str());
@@ -104,11 +111,17 @@ impl TransactionChange {
                 producer: reader.producer()?,
                 partition: reader.partition()?,
             },
-            OFFSET => Self::Offset {
+            OFFSET | NOTED_OFFSET => Self::Offset {
                 producer: reader.producer()?,
                 group: GroupId(reader.number()?),
                 partition: reader.partition()?,
-                offset: Offset(reader.number()?),
+                given: Given {
+                    offset: Offset(reader.number()?),
+                    note: match kind {
+                        NOTED_OFFSET => Some(reader.note()?),
+                        _ => None,
+                    },
+                },
             },
             FORGOTTEN => Self::Forgotten {
                 id: reader.transactional_id()?,
@@ -151,6 +164,7 @@ impl Reader<'_> {
 mod tests {
     use super::super::effect_tests::{PARTITION, PRODUCER, check};
     use super::*;
+    use crate::machine::CommitNote;
     use crate::producer::ProducerEpoch;
 
     #[test]
@@ -185,7 +199,22 @@ mod tests {
                 producer,
                 group: GroupId(300),
                 partition,
-                offset: Offset(u64::MAX),
+                given: Given {
+                    offset: Offset(u64::MAX),
+                    note: None,
+                },
+            },
+            TransactionChange::Offset {
+                producer,
+                group: GroupId(300),
+                partition,
+                given: Given {
+                    offset: Offset(7),
+                    note: Some(CommitNote {
+                        leader_epoch: Some(0),
+                        metadata: "überwiesen".into(),
+                    }),
+                },
             },
             TransactionChange::Forgotten { id: id.clone() },
         ];

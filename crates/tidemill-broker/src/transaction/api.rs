@@ -12,10 +12,11 @@ use tidemill_log::{CommitError, PartitionId};
 
 use super::ask::{Ask, Caller, Done, TransactionOperation};
 use super::id::TransactionalId;
-use super::{end_bytes, parts_bytes};
+use super::state::Given;
+use super::{end_bytes, notes_bytes, parts_bytes};
 use crate::broker::{Broker, Inner};
 use crate::limits::REROUTES_MAX;
-use crate::machine::{GroupId, Operation, Receipt, Refusal};
+use crate::machine::{GroupId, GroupKind, Operation, Receipt, Refusal};
 use crate::producer::{ProducerError, ProducerIdentity};
 
 /// Who is to have a transactional id.
@@ -107,12 +108,17 @@ impl Broker {
         offsets: &[(TopicName, Partition, Offset)],
     ) -> Result<(), ProducerError> {
         let one = |(topic, partition, offset): &(TopicName, Partition, Offset)| {
-            Ok((self.inner.partition_id(topic, *partition)?, *offset))
+            let given = Given {
+                offset: *offset,
+                note: None,
+            };
+            Ok((self.inner.partition_id(topic, *partition)?, given))
         };
         let ask = Ask::Offsets {
             caller: caller(id, identity),
             begins: begins == Begins::Yes,
             group: group.clone(),
+            kind: GroupKind::Native,
             offsets: offsets
                 .iter()
                 .map(one)
@@ -180,7 +186,10 @@ impl Inner {
             Ask::Init { id, .. } | Ask::Abort { id, .. } => (self.end_bytes(id), true),
             Ask::End { caller, .. } => (self.end_bytes(&caller.id), true),
             Ask::Add { partitions, .. } => (parts_bytes(partitions.len()), false),
-            Ask::Offsets { offsets, .. } => (parts_bytes(offsets.len()), false),
+            Ask::Offsets { offsets, .. } => {
+                let notes = notes_bytes(offsets.iter().map(|(_, given)| given));
+                (parts_bytes(offsets.len()) + notes, false)
+            }
             Ask::Overdue => (0, false),
         };
         TransactionOperation {
@@ -191,7 +200,7 @@ impl Inner {
     }
 
     /// Tells groups of positions that were set for them.
-    fn follow(&self, moved: &[(GroupId, PartitionId, Cursor)]) {
+    pub(crate) fn follow(&self, moved: &[(GroupId, PartitionId, Cursor)]) {
         for (group, partition, cursor) in moved {
             let groups = self.groups();
             let live = groups.values().find(|live| live.id == *group).cloned();

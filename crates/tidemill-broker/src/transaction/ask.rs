@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use tidemill_core::GroupName;
 use tidemill_core::cursor::Cursor;
-use tidemill_core::{GroupName, Offset};
 use tidemill_log::PartitionId;
 
 use super::id::TransactionalId;
-use crate::machine::GroupId;
+use super::state::Given;
+use crate::machine::{GroupId, GroupKind};
 use crate::producer::{ProducerId, ProducerIdentity};
 
 /// A producer that comes with its transactional id.
@@ -38,7 +39,9 @@ pub(crate) enum Ask {
         /// Whether the transaction begins where none is open.
         begins: bool,
         group: GroupName,
-        offsets: Vec<(PartitionId, Offset)>,
+        offsets: Vec<(PartitionId, Given)>,
+        /// What a group is that is made for them.
+        kind: GroupKind,
     },
     /// The transaction ends.
     End {

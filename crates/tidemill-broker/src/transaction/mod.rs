@@ -25,7 +25,7 @@ pub use self::id::TransactionalId;
 pub use self::info::{TransactionInfo, TransactionPartition};
 pub(crate) use self::stable::{Decided, Passing, Stability, Stable};
 pub use self::state::TransactionStatus;
-pub(crate) use self::state::{Head, Transaction, Transactions};
+pub(crate) use self::state::{Given, Head, Transaction, Transactions};
 
 use tidemill_core::limits::GROUP_NAME_MAX_BYTES;
 
@@ -57,7 +57,15 @@ pub(crate) fn ask_bytes(ask: &Ask) -> usize {
 
 /// Bytes of the journal that ending a transaction takes at most.
 pub(crate) fn end_bytes(transaction: &Transaction) -> usize {
-    parts_bytes(transaction.partitions.len() + transaction.offsets.len())
+    let parts = transaction.partitions.len() + transaction.offsets.len();
+    parts_bytes(parts) + notes_bytes(transaction.offsets.values())
+}
+
+/// Bytes that what clients keep beside positions adds to the effects for them: one that names
+/// the transaction's position, one that commits it.
+pub(crate) fn notes_bytes<'a>(given: impl Iterator<Item = &'a Given>) -> usize {
+    let noted = given.filter_map(|given| given.note.as_ref());
+    noted.map(|note| PART_BYTES + note.metadata.len()).sum()
 }
 
 /// Bytes of the journal that a question about so many partitions or positions takes at most.

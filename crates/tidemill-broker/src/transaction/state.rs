@@ -11,7 +11,7 @@ use tidemill_log::PartitionId;
 use uuid::Uuid;
 
 use super::id::TransactionalId;
-use crate::machine::{GroupId, TransactionChange};
+use crate::machine::{CommitNote, GroupId, TransactionChange};
 use crate::producer::{ProducerId, ProducerIdentity};
 
 /// How far a transactional producer is.
@@ -69,6 +69,14 @@ impl Head {
     }
 }
 
+/// A position that a group gets when the transaction is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) offset: Offset,
+    /// What a client keeps beside it, where it may.
+    pub(crate) note: Option<CommitNote>,
+}
+
 /// A transactional producer and what its open transaction holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Transaction {
@@ -76,7 +84,7 @@ pub(crate) struct Transaction {
     /// Where it writes.
     pub(crate) partitions: BTreeSet<PartitionId>,
     /// Positions of groups that are set when it is committed.
-    pub(crate) offsets: BTreeMap<(GroupId, PartitionId), Offset>,
+    pub(crate) offsets: BTreeMap<(GroupId, PartitionId), Given>,
 }
 
 impl Transaction {
@@ -199,10 +207,10 @@ impl Transactions {
         producer: ProducerId,
         group: GroupId,
         partition: PartitionId,
-        offset: Offset,
+        given: Given,
     ) {
         self.change_owned(producer, |of| {
-            of.offsets.insert((group, partition), offset);
+            of.offsets.insert((group, partition), given);
         });
     }
 
@@ -257,11 +265,11 @@ impl Transactions {
             let offsets = of.offsets.into_iter();
             let offsets =
                 offsets.map(
-                    move |((group, partition), offset)| TransactionChange::Offset {
+                    move |((group, partition), given)| TransactionChange::Offset {
                         producer,
                         group,
                         partition,
-                        offset,
+                        given,
                     },
                 );
             std::iter::once(state).chain(partitions).chain(offsets)
@@ -316,8 +324,8 @@ mod tests {
                 producer,
                 group,
                 partition,
-                offset,
-            } => all.offset(producer, group, partition, offset),
+                given,
+            } => all.offset(producer, group, partition, given),
             TransactionChange::Forgotten { id } => all.forget(&id),
         }
     }
@@ -358,7 +366,9 @@ mod tests {
                         if all.get(&name(id)).is_some_and(|t| t.head.is_open()) =>
                     {
                         let group = GroupId(group.into());
-                        all.offset(producer(id), group, partition(p), Offset(at as u64));
+                        let note = (at % 2 == 0).then(CommitNote::default);
+                        let given = Given { offset: Offset(at as u64), note };
+                        all.offset(producer(id), group, partition(p), given);
                     }
                     Step::Forget(id) => all.forget(&name(id)),
                     Step::ForgetTopic(n) => all.forget_topic(partition(n).topic),

@@ -1,0 +1,85 @@
+//! Positions of classic groups that had no members, and no commits, for so long that they are not
+//! kept any longer. Time counts from the opening of the broker at the earliest: who comes back
+//! after a restart finds its positions.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tidemill_core::GroupName;
+
+use super::Classics;
+use super::types::{ClassicError, ClassicState};
+use crate::broker::Inner;
+use crate::limits::COMMITS_RETENTION_LOOK_EVERY;
+use crate::machine::{GroupKind, Operation, Positions};
+
+impl Classics {
+    /// Has a task look after the positions, if none does yet.
+    pub(super) fn begin(&self, inner: &Arc<Inner>) {
+        if self.retained.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let every = COMMITS_RETENTION_LOOK_EVERY.min(inner.settings.commits_retention);
+        let inner = Arc::downgrade(inner);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                if !look(&inner) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Groups that nobody uses any longer at `now`, time since the broker was opened. They take
+    /// no members from then on; one of the same name is another one.
+    pub(super) fn take_unused(&self, inner: &Inner, now: Duration) -> Vec<GroupName> {
+        let keep = inner.settings.commits_retention;
+        let state = inner.durable.state();
+        let classic = |id| state.group(id).map(|group| group.kind) == Some(GroupKind::Classic);
+        let names = state.group_names().filter(|(_, id)| classic(*id));
+        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
+        drop(state);
+        let mut groups = self.groups();
+        let mut unused = Vec::new();
+        for name in names {
+            let live = groups.get(&name);
+            let used = live.map_or(Duration::ZERO, |live| live.locked().used);
+            if now.saturating_sub(used) < keep || self.kinds.of(&name).is_some() {
+                continue;
+            }
+            if let Some(live) = groups.remove(&name) {
+                let empty = live.locked().coordinator.state() == ClassicState::Empty;
+                match empty {
+                    true => live.end(&ClassicError::Unavailable),
+                    false => {
+                        groups.insert(name, live);
+                        continue;
+                    }
+                }
+            }
+            unused.push(name);
+        }
+        unused
+    }
+}
+
+/// Deletes what is not kept any longer; false where the broker is gone.
+fn look(inner: &Weak<Inner>) -> bool {
+    let Some(inner) = inner.upgrade() else {
+        return false;
+    };
+    if inner.closed.load(Ordering::Acquire) {
+        return false;
+    }
+    for group in inner.classics.take_unused(&inner, inner.now()) {
+        tracing::info!(group = %group, "forgot positions of a group that nobody used for long");
+        let ask = Positions::Expire;
+        // Where this is not kept, it is found again.
+        inner
+            .handle
+            .submit(Operation::Positions { group, ask }, |_| {});
+    }
+    true
+}
