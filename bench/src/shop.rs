@@ -173,6 +173,7 @@ async fn products(bus: &Bus) -> Fallible<()> {
             name: format!("THING {product_id}"),
             price_pence: Pence(100 + product_id),
             opening: None,
+            supply: None,
         };
         bus.send(&price).await?;
     }

@@ -19,6 +19,7 @@ pub mod orders;
 pub mod payment;
 pub mod process;
 pub mod replay;
+pub mod seed;
 pub mod service;
 pub mod shop;
 pub mod source;

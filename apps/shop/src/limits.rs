@@ -21,6 +21,9 @@ pub const OWN_ORDER_ID_FIRST: i64 = 1_000_000_000;
 /// The first id of an order of the generated traffic.
 pub const TRAFFIC_ORDER_ID_FIRST: i64 = 2_000_000_000;
 
+/// The products that are always there: their ids are 1 to this one.
+pub const SEEDS_MAX: i64 = 10;
+
 /// The first id of a product that was made through HTTP. Files' and generated ones are below.
 pub const OWN_PRODUCT_ID_FIRST: i64 = 1_000_000;
 
@@ -100,6 +103,9 @@ pub const HEARD_MAX: usize = 4096;
 
 /// Largest body of an HTTP request in bytes.
 pub const HTTP_BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// Longest `Idempotency-Key` of an HTTP request in bytes.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 128;
 
 /// Orders that the demo's source lets be under way at once.
 pub const FLIGHT_MAX: usize = 1000;

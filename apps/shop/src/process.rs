@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 
 use thiserror::Error;
-use tidemill::core::FetchError;
+use tidemill::core::{FetchError, PublishError};
 use tidemill::{Bus, OpenError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 
 use crate::database::{DatabaseError, Place};
 use crate::http;
-use crate::shop::{One, ServiceEnded, Serving, ShopOptions, open_one};
+use crate::shop::{One, SERVICES, ServiceEnded, Serving, ShopOptions, open_one};
+use crate::{catalogue, seed};
 
 /// What runs in this process.
 #[derive(Clone, Debug)]
@@ -42,6 +43,9 @@ pub enum ProcessError {
     /// No service has this name.
     #[error("there is no service {0}")]
     Unknown(String),
+    /// The bus takes nothing.
+    #[error("the first products cannot be published: {0}")]
+    Publish(#[from] PublishError),
     /// The door cannot listen there.
     #[error("cannot listen on {0} ({1}); choose another address with --http")]
     Listen(SocketAddr, std::io::Error),
@@ -79,7 +83,17 @@ pub async fn run(
         kept.push(service);
         routers.push((name, router));
     }
+    let catalogue = kept.iter().zip(&routers);
+    let mut catalogue = catalogue.filter(|(_, (name, _))| *name == catalogue::NAME);
+    let catalogue = catalogue.next().map(|(service, _)| service.clone());
+    let whole = routers.len() == SERVICES.len();
     let mut serving = Serving::of(&bus, routers);
+    if let Some(catalogue) = catalogue
+        && seed::seed::<ProcessError>(&bus, &catalogue).await? > 0
+        && whole
+    {
+        seed::known(&bus).await;
+    }
     ready(door.as_ref().map(|door| door.address));
     let ended = tokio::select! {
         () = shutdown => Ok(()),

@@ -43,6 +43,9 @@ fn all_services_in_one_process_end_when_asked_and_go_on_where_they_were() {
     let arguments = arguments("all", text(&bus), text(&data));
     let shop = Running::start(&arguments);
     let mut client = Client::new(shop.http());
+    // The first thing that anybody tries.
+    let picked = json!({"user_id": 1, "product_id": 1});
+    assert_eq!(client.post("/cart/add", &picked).unwrap().0, 200);
     let product = json!({"name": "Kettle", "price": 20, "stock": 2});
     let (code, product) = client.post("/products", &product).unwrap();
     assert_eq!(code, 201, "{product}");
@@ -52,6 +55,8 @@ fn all_services_in_one_process_end_when_asked_and_go_on_where_they_were() {
     shop.stop();
     let shop = Running::start(&arguments);
     let mut client = Client::new(shop.http());
+    let (_, products) = client.get("/products").unwrap();
+    assert_eq!(products["products"].as_array().unwrap().len(), 11);
     let id = json!({"order_id": order["order_id"]});
     assert_eq!(client.post("/order/pay", &id).unwrap().0, 200);
 

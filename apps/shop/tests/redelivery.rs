@@ -58,6 +58,7 @@ async fn a_lost_settlement_gives_the_same_events_under_the_same_ids_once() {
         name: "A MUG".into(),
         price_pence: Pence(255),
         opening: None,
+        supply: None,
     };
     bus.send(&price).await.unwrap();
     let mut member = bus.subscribe(subscription.clone()).await.unwrap();

@@ -122,12 +122,22 @@ pub trait BusExt: Sync {
         timeout: Duration,
     ) -> impl Future<Output = Result<R, AskError>> + Send {
         let event = event(message, Envelope::default(), &self.default_source());
-        async move {
-            let (topic, event) = event?;
-            let answer = self.bus().request(topic, event, timeout).await?;
-            let data = answer.data().map(AsRef::as_ref).unwrap_or_default();
-            serde_json::from_slice(data).map_err(|error| AskError::Answer(error.into()))
-        }
+        async move { ask_one(self.bus(), event?, timeout).await }
+    }
+
+    /// As [`BusExt::ask`], under an id, a subject or whatever else [`Outgoing`] says: a handler
+    /// that remembers the ids of its inputs is asked once, however often this is sent.
+    ///
+    /// # Errors
+    /// As [`BusExt::ask`].
+    fn ask_with<M: Message, R: DeserializeOwned>(
+        &self,
+        outgoing: Outgoing<M>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<R, AskError>> + Send {
+        let Outgoing { message, envelope } = outgoing;
+        let event = event(&message, envelope, &self.default_source());
+        async move { ask_one(self.bus(), event?, timeout).await }
     }
 }
 
@@ -178,6 +188,16 @@ fn event<M: Message>(
 /// A UUID version 7 (RFC 9562): ids of one sender ascend with time.
 fn new_id() -> Result<EventId, InvalidName> {
     EventId::new(Uuid::now_v7().to_string())
+}
+
+async fn ask_one<R: DeserializeOwned>(
+    bus: &Bus,
+    (topic, event): (TopicName, Event),
+    timeout: Duration,
+) -> Result<R, AskError> {
+    let answer = bus.request(topic, event, timeout).await?;
+    let data = answer.data().map(AsRef::as_ref).unwrap_or_default();
+    serde_json::from_slice(data).map_err(|error| AskError::Answer(error.into()))
 }
 
 async fn publish_one(bus: &Bus, topic: TopicName, event: Event) -> Result<Position, SendError> {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{CartOut, Recorded};
 use crate::database::WorkError;
 use crate::events::{
-    AddToCart, Answer, Carried, Cart, CartChanged, CartLine, OrderPaid, PriceChanged,
+    AddToCart, Answer, Carried, Cart, CartChanged, CartLine, Checkout, OrderPaid, PriceChanged,
     RemoveFromCart, Verdict,
 };
 use crate::limits::{CART_LINES_MAX, QUANTITY_MAX};
@@ -173,9 +173,10 @@ pub(super) fn remove(on: &Connection, request: &RemoveFromCart) -> Decided {
     tell(on, user_id, "the product is taken out of the cart")
 }
 
-/// Takes what was paid for out of the buyer's cart, as far as it is in there.
+/// Takes what was paid for out of the buyer's cart, as far as it is in there. Orders that go on by
+/// themselves, of a file or generated ones, come from no cart.
 pub(super) fn bought(on: &Connection, paid: &OrderPaid) -> Decided {
-    let Some(user_id) = paid.user_id else {
+    let (Some(user_id), Checkout::Stepwise) = (paid.user_id, paid.checkout) else {
         return Ok(Recorded::nothing());
     };
     let mut any = false;

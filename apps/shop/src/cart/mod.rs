@@ -7,8 +7,8 @@ use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
 
 use crate::database::{DatabaseError, Place};
 use crate::events::{
-    AddToCart, Answer, Cart as CartView, CartChanged, CartHeard, GetCart, Heard, OrderPaid,
-    PriceChanged, ProductRemoved, RemoveFromCart,
+    AddToCart, Answer, Cart as CartView, CartChanged, CartFollowed, CartHeard, Followed, GetCart,
+    Heard, OrderPaid, PriceChanged, ProductRemoved, RemoveFromCart,
 };
 use crate::inbox::Input;
 use crate::service::{self, Handled, Service, Told, emitted, patient};
@@ -59,6 +59,7 @@ impl Cart {
             .on(paid.id("paid").retry(patient()))
             .on(get.id("get"))
             .on(heard.id("heard"))
+            .on(followed.id("followed"))
             .with_state(self.clone())
     }
 }
@@ -127,4 +128,8 @@ async fn heard(Data(asked): Data<CartHeard>) -> Reply<Heard> {
     Reply(Heard {
         product_id: asked.product_id,
     })
+}
+
+async fn followed(Data(asked): Data<CartFollowed>) -> Reply<Followed> {
+    Reply(Followed { id: asked.order_id })
 }

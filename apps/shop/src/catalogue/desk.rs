@@ -1,6 +1,8 @@
 //! What the catalogue decides, and its table. Works inside of a transaction that its caller holds;
 //! knows no bus.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{CatalogueOut, Recorded};
@@ -58,6 +60,12 @@ pub(super) fn list(on: &Connection, after: i64) -> Result<ProductList, WorkError
     let rows = find.query_map([after, LIST_MAX], product)?;
     let products = rows.collect::<Result<_, _>>()?;
     Ok(ProductList { products })
+}
+
+pub(super) fn known_through(on: &Connection, last: i64) -> Result<BTreeSet<i64>, WorkError> {
+    let mut find = on.prepare_cached("SELECT product_id FROM products WHERE product_id <= ?1")?;
+    let rows = find.query_map([last], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Why a product cannot be so.
@@ -188,6 +196,7 @@ fn tell(on: &Connection, message: &str, product: Product, opening: Option<i64>) 
         name: product.name.clone(),
         price_pence: product.price_pence,
         opening,
+        supply: None,
     };
     learn(on, &told)?;
     Ok(Recorded {

@@ -4,6 +4,8 @@
 
 mod desk;
 
+use std::collections::BTreeSet;
+
 use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
 
 use crate::database::{DatabaseError, Place};
@@ -62,6 +64,19 @@ impl Catalogue {
             .on(list.id("list"))
             .with_state(self.clone())
     }
+}
+
+/// The ids of the products up to this one that a catalogue has ever heard of.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub(crate) async fn known_through(
+    catalogue: &Service,
+    last: i64,
+) -> Result<BTreeSet<i64>, DatabaseError> {
+    catalogue
+        .read(move |on| desk::known_through(on, last))
+        .await
 }
 
 async fn create(

@@ -38,8 +38,10 @@ use crate::database::{DatabaseError, Place};
 use crate::http;
 use crate::http::heard;
 use crate::replay::ReplayError;
+use crate::seed;
 use crate::shop::{ServiceEnded, Serving, Shop, ShopOptions};
 use crate::source::{Source, Traffic};
+use crate::tail::Tail;
 
 /// The first and the longest wait for databases that do not agree yet.
 const SETTLE_FIRST: Duration = Duration::from_millis(10);
@@ -297,7 +299,7 @@ impl Stage {
         let lost = !witness.look(&bus).await?.is_empty();
         let flight = Arc::new(Flight::new());
         // In this order: what ends after the log was read is seen by the tail.
-        let mut tail = heard::tail(&bus).await?;
+        let tail = heard::tail(&bus).await?;
         let book = Logbook::read(&bus).await?;
         if !lost {
             // Later its services would add to it.
@@ -310,14 +312,7 @@ impl Stage {
         let now = Instant::now();
         book.under_way().for_each(|id| flight.begin(id, now));
         let ends = Arc::clone(&flight);
-        let watching = tokio::spawn(async move {
-            // The only error is that the bus is closed.
-            while let Ok(events) = tail.next().await {
-                let now = Instant::now();
-                let ended = events.iter().filter_map(|event| heard::end(event));
-                ended.for_each(|(order_id, _)| ends.end(order_id, now));
-            }
-        });
+        let watching = tokio::spawn(watch_ends(tail, ends));
         let published = Arc::new(AtomicU64::new(0));
         let replayed = Arc::<Mutex<Replayed>>::default();
         let (stop, stopped) = watch::channel(false);
@@ -337,6 +332,9 @@ impl Stage {
         };
         if !lost {
             feed.left_over().await?;
+            if seed::seed::<DemoError>(&bus, shop.catalogue.service()).await? > 0 {
+                seed::known(&bus).await;
+            }
         }
         Ok(Self {
             bus,
@@ -493,6 +491,15 @@ impl Stage {
         self.witness.close().await;
         self.shop.close().await;
         Ok(report)
+    }
+}
+
+/// Notes the ends of orders, until the bus is closed, which is the only error.
+async fn watch_ends(mut tail: Tail, flight: Arc<Flight>) {
+    while let Ok(events) = tail.next().await {
+        let now = Instant::now();
+        let ended = events.iter().filter_map(|event| heard::end(event));
+        ended.for_each(|(order_id, _)| flight.end(order_id, now));
     }
 }
 

@@ -11,8 +11,8 @@ use super::DemoError;
 use crate::database::{Database, DatabaseError, Place, WorkError};
 use crate::events::{
     AddToCart, CartChanged, CreateOrder, CreateProduct, OrderCreated, PaymentRequested,
-    PriceChanged, RegisterUser, SetStock, ShipmentCreated, StockReserved, UpdateShipment,
-    UserLoggedIn,
+    PriceChanged, RegisterUser, SetStock, ShipmentCreated, StockOrdered, StockReserved,
+    UpdateShipment, UserLoggedIn,
 };
 
 /// The name of its database.
@@ -37,7 +37,7 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;";
 
 /// The topics whose events the databases follow from.
-const TOPICS: [&str; 13] = [
+const TOPICS: [&str; 14] = [
     CreateOrder::TOPIC,
     PriceChanged::TOPIC,
     OrderCreated::TOPIC,
@@ -51,6 +51,7 @@ const TOPICS: [&str; 13] = [
     SetStock::TOPIC,
     UpdateShipment::TOPIC,
     RegisterUser::TOPIC,
+    StockOrdered::TOPIC,
 ];
 
 /// A partition by its topic's name and its number, and what it holds.

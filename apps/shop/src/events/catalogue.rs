@@ -22,6 +22,10 @@ messages! {
         /// Of a new product: how many pieces there are. The stock service decides without it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         opening: Option<i64>,
+        /// How many pieces a supplier brings whenever fewer than half as many are left; nobody
+        /// brings any without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        supply: Option<i64>,
     }
     /// A product is not sold any more.
     ProductRemoved = "product_removed" in "catalogue" by "product_id" {

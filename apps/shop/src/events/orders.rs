@@ -94,7 +94,7 @@ pub enum Checkout {
 }
 
 impl Checkout {
-    fn is_stepwise(&self) -> bool {
+    pub(super) fn is_stepwise(&self) -> bool {
         *self == Self::Stepwise
     }
 }
@@ -278,6 +278,37 @@ messages! {
         /// Those with a higher id than this; credit notes are below zero.
         after: i64,
     }
+}
+
+messages! {
+    /// Question to the stock service, answered with [`Followed`] once it has handled all that was
+    /// said of the order before: a topic is read in the order of its keys.
+    StockFollowed = "stock_followed" in "orders" by "order_id" {
+        /// Which order.
+        order_id: i64,
+    }
+    /// The same question to the payment service.
+    PaymentFollowed = "payment_followed" in "orders" by "order_id" {
+        /// Which order.
+        order_id: i64,
+    }
+    /// The same question to the logistics service.
+    LogisticsFollowed = "logistics_followed" in "orders" by "order_id" {
+        /// Which order.
+        order_id: i64,
+    }
+    /// The same question to the cart service.
+    CartFollowed = "cart_followed" in "orders" by "order_id" {
+        /// Which order.
+        order_id: i64,
+    }
+}
+
+/// All that was said before was handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Followed {
+    /// Of this order, or user.
+    pub id: i64,
 }
 
 /// The key of requests whose order in time matters for one buyer: a credit note must not

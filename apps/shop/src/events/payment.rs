@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidemill::Message;
 
-use super::Item;
+use super::{Checkout, Item, is_zero};
 use crate::money::Pence;
 
 messages! {
@@ -18,6 +18,12 @@ messages! {
         products: Vec<Item>,
         /// How much.
         amount_pence: Pence,
+        /// How the order goes on; stepwise if it does not say.
+        #[serde(default, skip_serializing_if = "Checkout::is_stepwise")]
+        checkout: Checkout,
+        /// How often the order's products were changed.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        revision: i64,
     }
     /// The money for an order was not to be had.
     PaymentFailed = "payment_failed" in "payments" by "order_id" {

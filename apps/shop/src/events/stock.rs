@@ -30,6 +30,14 @@ messages! {
         /// Which order.
         order_id: i64,
     }
+    /// Few pieces of a product are left, so its supplier is to bring more. The simulated one does
+    /// so at once.
+    StockOrdered = "stock_ordered" in "supplies" by "product_id" {
+        /// Which product.
+        product_id: i64,
+        /// How many pieces.
+        quantity: i64,
+    }
 
     /// Request: show what is in stock. Answered with [`Shelves`], one or none.
     GetStock = "get_stock" in "stock_requests" by "product_id" {

@@ -24,6 +24,13 @@ messages! {
         user_id: i64,
     }
 
+    /// Question to the order service, answered with [`Followed`](super::Followed) once it has
+    /// handled all that was said of the user before.
+    UserFollowed = "user_followed" in "users" by "user_id" {
+        /// Which user.
+        user_id: i64,
+    }
+
     /// Request: a new user. Answered with an [`Answer`](super::Answer) about the [`User`].
     RegisterUser = "register_user" in "user_requests" by "name" {
         /// The name to log in with.

@@ -1,6 +1,5 @@
 //! Carts: `/cart/...`. Knows the events that ask the cart service, and no service.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
@@ -16,27 +15,27 @@ struct Picked {
     quantity: Option<i64>,
 }
 
-pub(super) async fn add(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn add(door: Door, body: Body) -> Answer {
     let picked: Picked = read(body)?;
     let request = AddToCart {
         user_id: user(picked.user_id)?,
         product_id: picked.product_id,
         quantity: picked.quantity.unwrap_or(1),
     };
-    Ok(answer::cart(door.ask(&request).await?))
+    Ok(answer::cart(door.change(&request).await?))
 }
 
-pub(super) async fn remove(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn remove(door: Door, body: Body) -> Answer {
     let picked: Picked = read(body)?;
     let request = RemoveFromCart {
         user_id: user(picked.user_id)?,
         product_id: picked.product_id,
         quantity: picked.quantity,
     };
-    Ok(answer::cart(door.ask(&request).await?))
+    Ok(answer::cart(door.change(&request).await?))
 }
 
-pub(super) async fn show(State(door): State<Door>, Asked(page): Asked) -> Answer {
+pub(super) async fn show(door: Door, Asked(page): Asked) -> Answer {
     let missing = || Refusal::wrong("say whose cart: ?user_id=");
     let user_id = user(number(page.user_id.as_deref().ok_or_else(missing)?)?)?;
     let cart: Cart = door.ask(&GetCart { user_id }).await?;

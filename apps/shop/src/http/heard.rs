@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::events::{
     ASKING, OrderCancelled, OrderCreated, OrderFacts, OrderPaid, OrderReturned, OrderStatus,
-    OrderUpdated, ShipmentCreated,
+    OrderUpdated,
 };
 use crate::limits::HEARD_MAX;
 use crate::tail::Tail;
@@ -50,8 +50,7 @@ impl Heard {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens to a topic of orders, or of shipments, until the bus closes; the caller drops it
-    /// earlier.
+    /// Listens to the topic of orders until the bus closes; the caller drops it earlier.
     pub(super) async fn listen(self, mut tail: Tail) {
         while let Ok(events) = tail.next().await {
             for event in events {
@@ -102,17 +101,8 @@ impl Heard {
     }
 }
 
-/// What an event says of an order, or of its shipment: that is there once the order is confirmed.
+/// What an event says of an order.
 fn news(event: &Event) -> Option<(i64, News)> {
-    if event.ty().as_str() == ShipmentCreated::TYPE {
-        let shipment = ShipmentCreated::decode(event.data()?).ok()?;
-        let news = News {
-            status: OrderStatus::Confirmed,
-            revision: 0,
-            reason: None,
-        };
-        return Some((shipment.order_id, news));
-    }
     let facts = facts(event)?;
     let news = News {
         status: facts.status,
@@ -149,10 +139,4 @@ pub(crate) fn topic() -> TopicName {
 /// A tail of that topic.
 pub(crate) async fn tail(bus: &Bus) -> Result<Tail, tidemill::core::FetchError> {
     Tail::at_end(bus, topic()).await
-}
-
-/// A tail of the topic of shipments.
-pub(crate) async fn shipments(bus: &Bus) -> Result<Tail, tidemill::core::FetchError> {
-    let topic = TopicName::new(ShipmentCreated::TOPIC).expect("the topic's name is a legal one");
-    Tail::at_end(bus, topic).await
 }

@@ -17,7 +17,7 @@ mod stock;
 mod users;
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -28,16 +28,17 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tidemill::core::FetchError;
-use tidemill::{Bus, BusExt as _, Message};
+use tidemill::{Bus, BusExt as _, EventId, Message, Outgoing};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use self::answer::Refusal;
 use self::heard::Heard;
 use self::secret::Hasher;
-use crate::limits::HTTP_BODY_MAX_BYTES;
+use crate::limits::{HTTP_BODY_MAX_BYTES, IDEMPOTENCY_KEY_MAX_BYTES};
+use crate::service::source;
 
 /// How long the reply to a request event is waited for.
 const REPLY_WAIT: Duration = Duration::from_secs(10);
@@ -48,10 +49,11 @@ const OUTCOME_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 struct Door {
     bus: Bus,
-    /// News of orders, and of their shipments.
+    /// News of orders.
     heard: Heard,
-    sent: Heard,
     hasher: Hasher,
+    /// Of the request at hand: what its client calls it, however often it is sent.
+    key: Option<String>,
 }
 
 type Answer = Result<Response, Refusal>;
@@ -66,16 +68,15 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), FetchError> {
-    let (heard, sent) = (Heard::default(), Heard::default());
-    // They end with this future, also when that is dropped.
+    let heard = Heard::default();
+    // It ends with this future, also when that is dropped.
     let mut listening = JoinSet::new();
     listening.spawn(heard.clone().listen(heard::tail(&bus).await?));
-    listening.spawn(sent.clone().listen(heard::shipments(&bus).await?));
     let app = router(Door {
         bus,
         heard,
-        sent,
         hasher: Hasher::default(),
+        key: None,
     });
     let served = axum::serve(listener, app).with_graceful_shutdown(shutdown);
     let ended = served.await;
@@ -169,6 +170,29 @@ impl FromRequestParts<Door> for Id {
     }
 }
 
+/// The header by which a client says that a request is one that it sent before.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+impl FromRequestParts<Self> for Door {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Self) -> Result<Self, Refusal> {
+        let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else {
+            return Ok(door.clone());
+        };
+        let legal = |text: &&str| (1..=IDEMPOTENCY_KEY_MAX_BYTES).contains(&text.len());
+        let key = value.to_str().ok().filter(legal).ok_or_else(|| {
+            let most = IDEMPOTENCY_KEY_MAX_BYTES;
+            let why = format!("an Idempotency-Key has 1 to {most} letters, digits and signs");
+            Refusal::wrong(why)
+        })?;
+        Ok(Self {
+            key: Some(key.to_owned()),
+            ..door.clone()
+        })
+    }
+}
+
 /// What a list may be asked for.
 #[derive(Deserialize)]
 struct Page {
@@ -196,6 +220,29 @@ impl Page {
 }
 
 impl Door {
+    /// Whether a service says, until then, that it has handled all that was said before.
+    async fn has_followed(&self, question: impl Message, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        let followed: Result<IgnoredAny, _> = self.bus.ask(&question, left).await;
+        followed.is_ok()
+    }
+
+    /// Asks for a change. With the client's key the event has an id that follows from it, and the
+    /// service, which remembers its inputs, does it once and answers as it did then.
+    async fn change<M: Message + Clone, R: DeserializeOwned>(
+        &self,
+        message: &M,
+    ) -> Result<R, Refusal> {
+        let Some(key) = &self.key else {
+            return self.ask(message).await;
+        };
+        let id = EventId::new(format!("{}-{key}", M::TYPE));
+        let id = id.map_err(|why| Refusal::wrong(why.to_string()))?;
+        let outgoing = Outgoing::new(message.clone()).id(id).source(source("door"));
+        Ok(self.bus.ask_with(outgoing, REPLY_WAIT).await?)
+    }
+
+    /// Asks for something that changes nothing, or anew each time.
     async fn ask<M: Message, R: DeserializeOwned>(&self, message: &M) -> Result<R, Refusal> {
         Ok(self.bus.ask(message, REPLY_WAIT).await?)
     }

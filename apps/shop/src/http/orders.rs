@@ -1,6 +1,7 @@
 //! Orders: `/order/...` and `/orders`. Knows the events that ask the order service, and no service.
 
-use axum::extract::State;
+use std::time::Instant;
+
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,8 +11,9 @@ use super::answer::{self, OrderBody, OrderShown, OrdersShown, Refusal, json};
 use super::heard::News;
 use super::{Answer, Asked, Body, Door, Id, OUTCOME_WAIT, number, read, user};
 use crate::events::{
-    CancelOrder, Checkout, ConfirmOrder, CreateOrder, GetOrder, ListOrders, OrderAnswer, OrderList,
-    OrderStatus, PayOrder, SendBack, UpdateOrder, Verdict, Wanted, buyer,
+    CancelOrder, CartFollowed, Checkout, ConfirmOrder, CreateOrder, GetOrder, ListOrders,
+    LogisticsFollowed, OrderAnswer, OrderList, OrderStatus, PayOrder, PaymentFollowed, SendBack,
+    StockFollowed, UpdateOrder, Verdict, Wanted, buyer,
 };
 use crate::limits::{ORDER_LINES_MAX, QUANTITY_MAX};
 
@@ -83,15 +85,27 @@ fn wanted(lines: Vec<Value>) -> Result<Vec<Wanted>, Refusal> {
     lines.into_iter().map(wanted).collect()
 }
 
+/// Services that are to have followed before an order's answer.
+#[derive(Clone, Copy)]
+enum Who {
+    Logistics,
+    Cart,
+    /// Those who gave something for it.
+    StockPaymentLogistics,
+}
+
 impl Door {
-    /// Asks about an order, then waits for what stock and payment make of it.
-    async fn ask_and_wait<M: Message>(
+    /// Asks about an order, then waits for what stock and payment make of it, and until those who
+    /// follow from that have heard: who asks them next finds it so.
+    async fn ask_and_wait<M: Message + Clone>(
         &self,
         request: &M,
         done: (StatusCode, &str),
         wanted: impl Fn(&News, &OrderAnswer) -> bool,
+        who: Who,
     ) -> Answer {
-        let answer: OrderAnswer = self.ask(request).await?;
+        let answer: OrderAnswer = self.change(request).await?;
+        let until = Instant::now() + OUTCOME_WAIT;
         let (Verdict::Done, Some(order_id)) = (answer.verdict, answer.order_id) else {
             return Ok(answer::order(answer, done.0));
         };
@@ -105,16 +119,53 @@ impl Door {
             (_, Some(why)) => (StatusCode::CONFLICT, why),
             (false, None) => (StatusCode::CONFLICT, "the order is closed".to_owned()),
         };
+        let followed = self.have_followed(order_id, who, until).await;
         let body = OrderBody {
             message,
             order_id: Some(order_id),
             status: Some(news.status),
         };
+        let code = match code.is_success() && !followed {
+            true => StatusCode::ACCEPTED,
+            false => code,
+        };
         Ok(json(code, &body))
+    }
+
+    /// Asks for a step of an order that is done at once, and waits until the others have heard.
+    async fn step<M: Message + Clone>(&self, request: &M, who: Who) -> Answer {
+        let answer: OrderAnswer = self.change(request).await?;
+        let (Verdict::Done, Some(order_id)) = (answer.verdict, answer.order_id) else {
+            return Ok(answer::order(answer, StatusCode::OK));
+        };
+        let until = Instant::now() + OUTCOME_WAIT;
+        let code = match self.have_followed(order_id, who, until).await {
+            true => StatusCode::OK,
+            false => StatusCode::ACCEPTED,
+        };
+        Ok(answer::order(answer, code))
+    }
+
+    async fn have_followed(&self, order_id: i64, who: Who, until: Instant) -> bool {
+        match who {
+            Who::Cart => self.has_followed(CartFollowed { order_id }, until).await,
+            Who::Logistics => {
+                let question = LogisticsFollowed { order_id };
+                self.has_followed(question, until).await
+            }
+            Who::StockPaymentLogistics => {
+                let all = tokio::join!(
+                    self.has_followed(StockFollowed { order_id }, until),
+                    self.has_followed(PaymentFollowed { order_id }, until),
+                    self.has_followed(LogisticsFollowed { order_id }, until),
+                );
+                all == (true, true, true)
+            }
+        }
     }
 }
 
-pub(super) async fn create(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn create(door: Door, body: Body) -> Answer {
     let order: NewOrder = read(body)?;
     let user_id = user(order.user_id)?;
     let request = CreateOrder {
@@ -125,7 +176,8 @@ pub(super) async fn create(State(door): State<Door>, body: Body) -> Answer {
         checkout: Checkout::Stepwise,
     };
     let done = (StatusCode::CREATED, "the order is created");
-    door.ask_and_wait(&request, done, |_, _| true).await
+    door.ask_and_wait(&request, done, |_, _| true, Who::Logistics)
+        .await
 }
 
 /// Products for an order that the body names.
@@ -135,18 +187,18 @@ struct NamedProducts {
     products: Vec<Value>,
 }
 
-pub(super) async fn update(State(door): State<Door>, Id(order_id): Id, body: Body) -> Answer {
+pub(super) async fn update(door: Door, Id(order_id): Id, body: Body) -> Answer {
     let order: NewProducts = read(body)?;
-    door.change(order_id, order.products).await
+    door.reorder(order_id, order.products).await
 }
 
-pub(super) async fn update_named(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn update_named(door: Door, body: Body) -> Answer {
     let order: NamedProducts = read(body)?;
-    door.change(order.order_id, order.products).await
+    door.reorder(order.order_id, order.products).await
 }
 
 impl Door {
-    async fn change(&self, order_id: i64, products: Vec<Value>) -> Answer {
+    async fn reorder(&self, order_id: i64, products: Vec<Value>) -> Answer {
         let request = UpdateOrder {
             order_id,
             products: wanted(products)?,
@@ -155,46 +207,42 @@ impl Door {
         let decided = |news: &News, answer: &OrderAnswer| {
             !news.status.is_pending() || (news.revision >= answer.revision && !news.is_asking())
         };
-        self.ask_and_wait(&request, done, decided).await
+        self.ask_and_wait(&request, done, decided, Who::Logistics)
+            .await
     }
 }
 
-pub(super) async fn pay(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn pay(door: Door, body: Body) -> Answer {
     let Named { order_id } = read(body)?;
     let decided = |news: &News, _: &_| news.status != OrderStatus::PendingPayment;
     let done = (StatusCode::OK, "the order is paid");
-    door.ask_and_wait(&PayOrder { order_id }, done, decided)
+    door.ask_and_wait(&PayOrder { order_id }, done, decided, Who::Cart)
         .await
 }
 
-pub(super) async fn confirm(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn confirm(door: Door, body: Body) -> Answer {
     let Named { order_id } = read(body)?;
-    let answer: OrderAnswer = door.ask(&ConfirmOrder { order_id }).await?;
-    if answer.verdict == Verdict::Done {
-        // Who asks for the shipment next finds it; without it the order is confirmed all the same.
-        door.sent.wait(order_id, |_| true, OUTCOME_WAIT).await;
-    }
-    Ok(answer::order(answer, StatusCode::OK))
+    door.step(&ConfirmOrder { order_id }, Who::Logistics).await
 }
 
-pub(super) async fn cancel(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn cancel(door: Door, body: Body) -> Answer {
     let Named { order_id } = read(body)?;
-    let answer = door.ask(&CancelOrder { order_id }).await?;
-    Ok(answer::order(answer, StatusCode::OK))
+    let everybody = Who::StockPaymentLogistics;
+    door.step(&CancelOrder { order_id }, everybody).await
 }
 
-pub(super) async fn remove(State(door): State<Door>, Id(order_id): Id) -> Answer {
-    let answer = door.ask(&CancelOrder { order_id }).await?;
-    Ok(answer::order(answer, StatusCode::OK))
+pub(super) async fn remove(door: Door, Id(order_id): Id) -> Answer {
+    let everybody = Who::StockPaymentLogistics;
+    door.step(&CancelOrder { order_id }, everybody).await
 }
 
-pub(super) async fn send_back(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn send_back(door: Door, body: Body) -> Answer {
     let Named { order_id } = read(body)?;
-    let answer = door.ask(&SendBack { order_id }).await?;
-    Ok(answer::order(answer, StatusCode::OK))
+    let everybody = Who::StockPaymentLogistics;
+    door.step(&SendBack { order_id }, everybody).await
 }
 
-pub(super) async fn show(State(door): State<Door>, Id(order_id): Id) -> Answer {
+pub(super) async fn show(door: Door, Id(order_id): Id) -> Answer {
     let found: OrderList = door.ask(&GetOrder { order_id }).await?;
     match found.orders.into_iter().next() {
         Some(order) => Ok(json(StatusCode::OK, &OrderShown::new(order))),
@@ -203,14 +251,14 @@ pub(super) async fn show(State(door): State<Door>, Id(order_id): Id) -> Answer {
 }
 
 /// One order by `order_id`, or else a list.
-pub(super) async fn query(State(door): State<Door>, Asked(page): Asked) -> Answer {
+pub(super) async fn query(door: Door, Asked(page): Asked) -> Answer {
     match page.order_id.as_deref().map(number).transpose()? {
-        Some(order_id) => show(State(door), Id(order_id)).await,
-        None => list(State(door), Asked(page)).await,
+        Some(order_id) => show(door, Id(order_id)).await,
+        None => list(door, Asked(page)).await,
     }
 }
 
-pub(super) async fn list(State(door): State<Door>, Asked(page): Asked) -> Answer {
+pub(super) async fn list(door: Door, Asked(page): Asked) -> Answer {
     let user_id = page.user_id.as_deref().map(number).transpose()?;
     let after = page.after(i64::MIN)?;
     let found: OrderList = door.ask(&ListOrders { user_id, after }).await?;

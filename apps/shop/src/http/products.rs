@@ -1,17 +1,17 @@
 //! Products: `/products`. Knows the events that ask the catalogue, and no service.
 
-use axum::extract::State;
+use std::time::Instant;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tidemill::{BusExt as _, Message};
 
 use super::answer::{self, ProductShown, ProductsShown, Refusal, json};
 use super::{Answer, Asked, Body, Door, Id, OUTCOME_WAIT, read};
 use crate::events::{
-    Answer as Given, CartHeard, CreateProduct, GetProduct, Heard, ListProducts, OrdersHeard,
-    Product, ProductList, RemoveProduct, StockHeard, UpdateProduct, Verdict,
+    Answer as Given, CartHeard, CreateProduct, GetProduct, ListProducts, OrdersHeard, Product,
+    ProductList, RemoveProduct, StockHeard, UpdateProduct, Verdict,
 };
 use crate::money::Pence;
 
@@ -45,24 +45,20 @@ impl Door {
             Some(product) if given.verdict == Verdict::Done => product.id,
             _ => return answer::product(given, done),
         };
+        let until = Instant::now() + OUTCOME_WAIT;
         let known = tokio::join!(
-            self.is_heard(OrdersHeard { product_id }),
-            self.is_heard(CartHeard { product_id }),
-            self.is_heard(StockHeard { product_id }),
+            self.has_followed(OrdersHeard { product_id }, until),
+            self.has_followed(CartHeard { product_id }, until),
+            self.has_followed(StockHeard { product_id }, until),
         );
         match known {
             (true, true, true) => answer::product(given, done),
             _ => answer::product(given, StatusCode::ACCEPTED),
         }
     }
-
-    async fn is_heard(&self, question: impl Message) -> bool {
-        let heard: Result<Heard, _> = self.bus.ask(&question, OUTCOME_WAIT).await;
-        heard.is_ok()
-    }
 }
 
-pub(super) async fn create(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn create(door: Door, body: Body) -> Answer {
     let product: NewProduct = read(body)?;
     let request = CreateProduct {
         price_pence: price(&product.price)?,
@@ -70,11 +66,11 @@ pub(super) async fn create(State(door): State<Door>, body: Body) -> Answer {
         sku: product.sku,
         opening: product.stock,
     };
-    let given = door.ask(&request).await?;
+    let given = door.change(&request).await?;
     Ok(door.when_known(given, StatusCode::CREATED).await)
 }
 
-pub(super) async fn update(State(door): State<Door>, Id(product_id): Id, body: Body) -> Answer {
+pub(super) async fn update(door: Door, Id(product_id): Id, body: Body) -> Answer {
     let product: OtherProduct = read(body)?;
     let request = UpdateProduct {
         product_id,
@@ -86,16 +82,16 @@ pub(super) async fn update(State(door): State<Door>, Id(product_id): Id, body: B
             "the body is wrong: it has neither name nor price",
         ));
     }
-    let given = door.ask(&request).await?;
+    let given = door.change(&request).await?;
     Ok(door.when_known(given, StatusCode::OK).await)
 }
 
-pub(super) async fn remove(State(door): State<Door>, Id(product_id): Id) -> Answer {
-    let given = door.ask(&RemoveProduct { product_id }).await?;
+pub(super) async fn remove(door: Door, Id(product_id): Id) -> Answer {
+    let given = door.change(&RemoveProduct { product_id }).await?;
     Ok(door.when_known(given, StatusCode::OK).await)
 }
 
-pub(super) async fn show(State(door): State<Door>, Id(product_id): Id) -> Answer {
+pub(super) async fn show(door: Door, Id(product_id): Id) -> Answer {
     let found: ProductList = door.ask(&GetProduct { product_id }).await?;
     match found.products.into_iter().next() {
         Some(product) => {
@@ -108,7 +104,7 @@ pub(super) async fn show(State(door): State<Door>, Id(product_id): Id) -> Answer
     }
 }
 
-pub(super) async fn list(State(door): State<Door>, Asked(page): Asked) -> Answer {
+pub(super) async fn list(door: Door, Asked(page): Asked) -> Answer {
     let after = page.after(0)?;
     let found: ProductList = door.ask(&ListProducts { after }).await?;
     Ok(json(StatusCode::OK, &ProductsShown::new(found.products)))

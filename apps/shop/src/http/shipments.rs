@@ -1,6 +1,5 @@
 //! Shipments: `/shipments`. Knows the events that ask the logistics service, and no service.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
@@ -18,13 +17,13 @@ struct NewStatus {
 }
 
 /// Answers once the order knows of it: who asks for the order next finds it so.
-pub(super) async fn update(State(door): State<Door>, Id(shipment_id): Id, body: Body) -> Answer {
+pub(super) async fn update(door: Door, Id(shipment_id): Id, body: Body) -> Answer {
     let NewStatus { status } = read(body)?;
     let request = UpdateShipment {
         shipment_id,
         status,
     };
-    let given: Given<Shipment> = door.ask(&request).await?;
+    let given: Given<Shipment> = door.change(&request).await?;
     let (Verdict::Done, Some(shipment)) = (given.verdict, &given.about) else {
         return Ok(answer::shipment(given, StatusCode::OK));
     };
@@ -40,7 +39,7 @@ pub(super) async fn update(State(door): State<Door>, Id(shipment_id): Id, body: 
     Ok(answer::shipment(given, code))
 }
 
-pub(super) async fn show(State(door): State<Door>, Id(shipment_id): Id) -> Answer {
+pub(super) async fn show(door: Door, Id(shipment_id): Id) -> Answer {
     let found: Shipments = door.ask(&GetShipment { shipment_id }).await?;
     match found.shipments.into_iter().next() {
         Some(shipment) => {
@@ -53,7 +52,7 @@ pub(super) async fn show(State(door): State<Door>, Id(shipment_id): Id) -> Answe
     }
 }
 
-pub(super) async fn list(State(door): State<Door>, Asked(page): Asked) -> Answer {
+pub(super) async fn list(door: Door, Asked(page): Asked) -> Answer {
     let request = ListShipments {
         after: page.after(0)?,
         order_id: page.order_id.as_deref().map(number).transpose()?,

@@ -1,6 +1,5 @@
 //! What is in stock: `/stock`. Knows the events that ask the stock service, and no service.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
@@ -15,7 +14,7 @@ struct NewStock {
     quantity: Option<i64>,
 }
 
-pub(super) async fn show(State(door): State<Door>, Id(product_id): Id) -> Answer {
+pub(super) async fn show(door: Door, Id(product_id): Id) -> Answer {
     let found: Shelves = door.ask(&GetStock { product_id }).await?;
     match found.shelves.into_iter().next() {
         Some(shelf) => {
@@ -28,13 +27,13 @@ pub(super) async fn show(State(door): State<Door>, Id(product_id): Id) -> Answer
     }
 }
 
-pub(super) async fn list(State(door): State<Door>, Asked(page): Asked) -> Answer {
+pub(super) async fn list(door: Door, Asked(page): Asked) -> Answer {
     let after = page.after(0)?;
     let found: Shelves = door.ask(&ListStock { after }).await?;
     Ok(json(StatusCode::OK, &ShelvesShown::new(found)))
 }
 
-pub(super) async fn set(State(door): State<Door>, Id(product_id): Id, body: Body) -> Answer {
+pub(super) async fn set(door: Door, Id(product_id): Id, body: Body) -> Answer {
     let stock: NewStock = read(body)?;
     let missing = || Refusal::wrong("the body is wrong: missing field `available`");
     let available = stock.available.or(stock.quantity).ok_or_else(missing)?;
@@ -46,5 +45,5 @@ pub(super) async fn set(State(door): State<Door>, Id(product_id): Id, body: Body
         product_id,
         available,
     };
-    Ok(answer::shelf(door.ask(&request).await?))
+    Ok(answer::shelf(door.change(&request).await?))
 }

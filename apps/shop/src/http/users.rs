@@ -1,16 +1,17 @@
 //! Users: `/users/...`. Makes hashes of passwords and digests of tokens, so that no event holds
 //! either. Knows the events that ask the user service, and no service.
 
-use axum::extract::State;
+use std::time::Instant;
+
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::answer::{self, Refusal};
 use super::secret::{digest, new_salt, new_token};
-use super::{Answer, Body, Door, Id, read};
+use super::{Answer, Body, Door, Id, OUTCOME_WAIT, read};
 use crate::events::{
     Answer as Given, GetSalt, GetUser, Leaving, LoginUser, LogoutUser, RegisterUser, Salt, User,
-    Verdict,
+    UserFollowed, Verdict,
 };
 use crate::limits::PASSWORD_BYTES;
 
@@ -28,7 +29,7 @@ impl Credentials {
     }
 }
 
-pub(super) async fn register(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn register(door: Door, body: Body) -> Answer {
     let mut new: Credentials = read(body)?;
     let name = new.name()?;
     if !PASSWORD_BYTES.contains(&new.password.len()) {
@@ -38,11 +39,11 @@ pub(super) async fn register(State(door): State<Door>, body: Body) -> Answer {
     }
     let salt = new_salt()?;
     let hash = door.hasher.hash(new.password, salt.clone()).await?;
-    let given = door.ask(&RegisterUser { name, salt, hash }).await?;
+    let given = door.change(&RegisterUser { name, salt, hash }).await?;
     Ok(answer::user(given, StatusCode::CREATED, None))
 }
 
-pub(super) async fn login(State(door): State<Door>, body: Body) -> Answer {
+pub(super) async fn login(door: Door, body: Body) -> Answer {
     let mut known: Credentials = read(body)?;
     let name = known.name()?;
     if known.password.len() > *PASSWORD_BYTES.end() {
@@ -59,7 +60,26 @@ pub(super) async fn login(State(door): State<Door>, body: Body) -> Answer {
     };
     let given: Given<User> = door.ask(&request).await?;
     let token = (given.verdict == Verdict::Done).then_some(token);
-    Ok(answer::user(given, StatusCode::OK, token))
+    let code = door.when_followed(&given).await;
+    Ok(answer::user(given, code, token))
+}
+
+impl Door {
+    /// Waits until the order service knows who is logged in; where that takes too long, the answer
+    /// is 202.
+    async fn when_followed(&self, given: &Given<User>) -> StatusCode {
+        let (Verdict::Done, Some(user)) = (given.verdict, &given.about) else {
+            return StatusCode::OK;
+        };
+        let question = UserFollowed {
+            user_id: user.user_id,
+        };
+        let until = Instant::now() + OUTCOME_WAIT;
+        match self.has_followed(question, until).await {
+            true => StatusCode::OK,
+            false => StatusCode::ACCEPTED,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -68,7 +88,7 @@ struct Leaver {
     user_id: Option<i64>,
 }
 
-pub(super) async fn logout(State(door): State<Door>, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn logout(door: Door, headers: HeaderMap, body: Body) -> Answer {
     let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
@@ -85,11 +105,12 @@ pub(super) async fn logout(State(door): State<Door>, headers: HeaderMap, body: B
             _ => return Err(Refusal::wrong("say who: a token, or a user_id")),
         },
     };
-    let given = door.ask(&LogoutUser { who }).await?;
-    Ok(answer::user(given, StatusCode::OK, None))
+    let given = door.change(&LogoutUser { who }).await?;
+    let code = door.when_followed(&given).await;
+    Ok(answer::user(given, code, None))
 }
 
-pub(super) async fn show(State(door): State<Door>, Id(user_id): Id) -> Answer {
+pub(super) async fn show(door: Door, Id(user_id): Id) -> Answer {
     let given = door.ask(&GetUser { user_id }).await?;
     Ok(answer::user(given, StatusCode::OK, None))
 }

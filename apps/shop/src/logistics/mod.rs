@@ -8,9 +8,9 @@ use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
 
 use crate::database::{DatabaseError, Place};
 use crate::events::{
-    Answer, GetShipment, ListShipments, LogisticsUpdated, OrderCancelled, OrderConfirmed,
-    OrderCreated, OrderReturned, OrderUpdated, Shipment, ShipmentCreated, Shipments,
-    UpdateShipment,
+    Answer, Followed, GetShipment, ListShipments, LogisticsFollowed, LogisticsUpdated,
+    OrderCancelled, OrderConfirmed, OrderCreated, OrderReturned, OrderUpdated, Shipment,
+    ShipmentCreated, Shipments, UpdateShipment,
 };
 use crate::inbox::Input;
 use crate::service::{self, Handled, Service, Told, emitted, patient};
@@ -78,6 +78,7 @@ impl Logistics {
             .on(update.id("update").retry(patient()))
             .on(get.id("get"))
             .on(list.id("list"))
+            .on(followed.id("followed"))
             .with_state(self.clone())
     }
 }
@@ -157,4 +158,8 @@ async fn list(
 ) -> Result<Reply<Shipments>, Fail> {
     let found = move |on: &_| desk::list(on, asked.after, asked.order_id);
     Ok(Reply(logistics.service.read(found).await?))
+}
+
+async fn followed(Data(asked): Data<LogisticsFollowed>) -> Reply<Followed> {
+    Reply(Followed { id: asked.order_id })
 }

@@ -196,6 +196,8 @@ fn tell(on: &Connection, order: &Order, effect: Effect) -> Result<OrderOut, Work
                 user_id: order.user_id,
                 amount_pence: worth(&products),
                 products,
+                checkout: order.life.checkout,
+                revision: order.life.revision,
             })
         }
         Effect::Updated(why) => OrderOut::Updated(facts(on, order, why)?.into()),

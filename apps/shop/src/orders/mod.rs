@@ -11,11 +11,11 @@ use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
 use self::state::Step;
 use crate::database::{DatabaseError, Place};
 use crate::events::{
-    CancelOrder, ConfirmOrder, CreateOrder, GetOrder, Heard as AllHeard, ListOrders,
+    CancelOrder, ConfirmOrder, CreateOrder, Followed, GetOrder, Heard as AllHeard, ListOrders,
     LogisticsUpdated, OrderAnswer, OrderCancelled, OrderConfirmed, OrderCreated, OrderList,
     OrderPaid, OrderReturned, OrderUpdated, OrdersHeard, PayOrder, PaymentFailed, PaymentRequested,
     PriceChanged, ProductRemoved, ReturnOrder, SendBack, ShipmentStatus, StockRefused,
-    StockReserved, UpdateOrder, UserLoggedIn, UserLoggedOut,
+    StockReserved, UpdateOrder, UserFollowed, UserLoggedIn, UserLoggedOut,
 };
 use crate::inbox::Input;
 use crate::limits::PRICE_MAX_PENCE;
@@ -93,6 +93,7 @@ impl Orders {
             .on(logged_in.id("user_logged_in").retry(patient()))
             .on(logged_out.id("user_logged_out").retry(patient()))
             .on(heard.id("heard"))
+            .on(followed.id("followed"))
             .with_state(self.clone())
     }
 }
@@ -292,4 +293,8 @@ async fn heard(Data(asked): Data<OrdersHeard>) -> Reply<AllHeard> {
     Reply(AllHeard {
         product_id: asked.product_id,
     })
+}
+
+async fn followed(Data(asked): Data<UserFollowed>) -> Reply<Followed> {
+    Reply(Followed { id: asked.user_id })
 }

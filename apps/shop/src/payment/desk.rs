@@ -7,7 +7,7 @@ use super::{Cards, PaymentOut, Recorded};
 use crate::database::WorkError;
 use crate::dice::mix;
 use crate::events::{
-    Checkout, OrderPaid, OrderReturned, OrderStatus, PaymentFailed, PaymentRequested, worth,
+    OrderPaid, OrderReturned, OrderStatus, PaymentFailed, PaymentRequested, worth,
 };
 use crate::limits::TRAFFIC_ORDER_ID_FIRST;
 
@@ -49,8 +49,8 @@ pub(super) fn charge(
             user_id: asked.user_id,
             products: asked.products,
             status: OrderStatus::PendingConfirmation,
-            checkout: Checkout::Stepwise,
-            revision: 0,
+            checkout: asked.checkout,
+            revision: asked.revision,
             reason: None,
         }),
     }))

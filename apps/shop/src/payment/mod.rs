@@ -4,10 +4,13 @@
 
 mod desk;
 
-use tidemill::{Data, Handler as _, Router, State};
+use tidemill::{Data, Handler as _, Reply, Router, State};
 
 use crate::database::{DatabaseError, Place};
-use crate::events::{OrderCancelled, OrderPaid, OrderReturned, PaymentFailed, PaymentRequested};
+use crate::events::{
+    Followed, OrderCancelled, OrderPaid, OrderReturned, PaymentFailed, PaymentFollowed,
+    PaymentRequested,
+};
 use crate::inbox::Input;
 use crate::service::{self, Service, Told, emitted, patient};
 
@@ -72,6 +75,7 @@ impl Payment {
             .on(charge.id("charge").retry(patient()))
             .on(refund.id("refund").retry(patient()))
             .on(credit.id("credit").retry(patient()))
+            .on(followed.id("followed"))
             .with_state(self.clone())
     }
 }
@@ -101,4 +105,8 @@ async fn credit(
 ) -> Out<()> {
     let work = move |on: &_| desk::credit(on, &note);
     payment.service.told(input, work).await
+}
+
+async fn followed(Data(asked): Data<PaymentFollowed>) -> Reply<Followed> {
+    Reply(Followed { id: asked.order_id })
 }

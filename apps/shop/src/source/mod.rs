@@ -27,6 +27,9 @@ pub struct Traffic {
     pub lines_max: u64,
     /// Most pieces of a line.
     pub quantity_max: u64,
+    /// How many pieces a supplier brings of a product of which few are left; without it products
+    /// sell out.
+    pub supply: Option<i64>,
 }
 
 impl Default for Traffic {
@@ -37,6 +40,7 @@ impl Default for Traffic {
             users: 1_000,
             lines_max: 4,
             quantity_max: 5,
+            supply: Some(1_000),
         }
     }
 }
@@ -93,6 +97,7 @@ impl Source {
             users: traffic.users.max(1),
             lines_max: traffic.lines_max.max(1),
             quantity_max: traffic.quantity_max.max(1),
+            supply: traffic.supply,
         };
         self.database
             .write(move |on| store::generate(on, mixed, count))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::database::WorkError;
 use crate::dice::mix;
 use crate::events::{Checkout, CreateOrder, PriceChanged, ReturnOrder, Wanted, buyer};
-use crate::limits::TRAFFIC_ORDER_ID_FIRST;
+use crate::limits::{SEEDS_MAX, TRAFFIC_ORDER_ID_FIRST};
 use crate::money::Pence;
 use crate::replay::{Invoice, InvoiceNumber};
 
@@ -96,7 +96,8 @@ pub(super) fn take(on: &Connection, invoices: &[Invoice]) -> Result<Taken, WorkE
         let mut products = Vec::with_capacity(invoice.lines.len());
         for line in &invoice.lines {
             let is_credit = invoice.number.is_credit();
-            let (product, changed) = price(on, (&line.sku, &line.name), line.price, is_credit)?;
+            let named = (&*line.sku, &*line.name, None);
+            let (product, changed) = price(on, named, line.price, is_credit)?;
             if let Some(changed) = changed {
                 all.push(put(on, Request::Price(changed))?);
             }
@@ -170,7 +171,7 @@ fn digest(invoice: &Invoice) -> i64 {
 /// give back an older price: it names the newest version that had it.
 fn price(
     on: &Connection,
-    (sku, name): (&str, &str),
+    (sku, name, supply): (&str, &str, Option<i64>),
     price: Pence,
     is_credit: bool,
 ) -> Result<(Wanted, Option<PriceChanged>), WorkError> {
@@ -182,8 +183,12 @@ fn price(
     let (product_id, newest, known_name) = match row {
         Some(row) => row,
         None => {
-            on.prepare_cached("INSERT INTO products (sku, name, version) VALUES (?1, ?2, 0)")?
-                .execute([sku, name])?;
+            // The first ids are those of the products that are always there.
+            on.prepare_cached(
+                "INSERT INTO products
+                 SELECT 1 + max(?3, coalesce(max(product_id), 0)), ?1, ?2, 0 FROM products",
+            )?
+            .execute(params![sku, name, SEEDS_MAX])?;
             (on.last_insert_rowid(), 0, name.to_owned())
         }
     };
@@ -213,6 +218,7 @@ fn price(
         name: known_name,
         price_pence: price,
         opening: None,
+        supply,
     };
     Ok((wanted(version), Some(changed)))
 }
@@ -234,6 +240,7 @@ pub(super) struct Mix {
     pub(super) users: u64,
     pub(super) lines_max: u64,
     pub(super) quantity_max: u64,
+    pub(super) supply: Option<i64>,
 }
 
 /// The next `count` orders of the generated traffic, with the prices they need.
@@ -249,7 +256,7 @@ pub(super) fn generate(on: &Connection, mixed: Mix, count: u64) -> Result<Vec<Wa
         let mut products = Vec::new();
         for line in 0..1 + draw(0) % mixed.lines_max {
             let number = draw(3 * line + 1) % mixed.products.unsigned_abs();
-            let (product, changed) = generated_price(on, number, draw(3 * line + 2))?;
+            let (product, changed) = generated_price(on, number, draw(3 * line + 2), mixed.supply)?;
             if let Some(changed) = changed {
                 all.push(put(on, Request::Price(changed))?);
             }
@@ -276,6 +283,7 @@ fn generated_price(
     on: &Connection,
     number: u64,
     draw: u64,
+    supply: Option<i64>,
 ) -> Result<(Wanted, Option<PriceChanged>), WorkError> {
     let sku = format!("T{number:05}");
     let mut find = on.prepare_cached(
@@ -291,5 +299,6 @@ fn generated_price(
         Some((_, _, pence)) => 50 + (pence + 7) % 5_000,
         None => 100 + (draw % 2_000).cast_signed(),
     };
-    price(on, (&sku, &format!("THING {number}")), Pence(pence), false)
+    let name = format!("THING {number}");
+    price(on, (&sku, &name, supply), Pence(pence), false)
 }

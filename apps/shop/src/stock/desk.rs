@@ -8,10 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{Opening, Recorded, StockOut};
 use crate::database::WorkError;
 use crate::events::{
-    Answer, Item, OrderUpdated, SetStock, Shelf, Shelves, StockRefused, StockReleased,
-    StockReserved, Verdict,
+    Answer, Item, OrderUpdated, SetStock, Shelf, Shelves, StockOrdered, StockRefused,
+    StockReleased, StockReserved, Verdict,
 };
-use crate::limits::LIST_MAX;
+use crate::limits::{LIST_MAX, QUANTITY_MAX};
 
 /// Products with what the shelf held at first and holds now; what is held for which order.
 /// `available = opening - held + returned`; of an order also how often it was changed.
@@ -34,6 +34,12 @@ pub(super) const SCHEMA: &str = "
         order_id INTEGER PRIMARY KEY,
         outcome TEXT NOT NULL,
         revision INTEGER NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS removed (product_id INTEGER PRIMARY KEY);
+    CREATE TABLE IF NOT EXISTS supplied (
+        product_id INTEGER PRIMARY KEY,
+        batch INTEGER NOT NULL,
+        ordered INTEGER NOT NULL
     );";
 
 /// Codes in the file that stand for no thing on a shelf: postage, manual entries, discounts,
@@ -57,6 +63,18 @@ pub(super) fn open(
     Ok(())
 }
 
+/// A product that is not sold any more: what lies on the shelf goes, and what is held for orders
+/// stays theirs.
+pub(super) fn forget(on: &Connection, product_id: i64) -> Result<Recorded, WorkError> {
+    on.prepare_cached("INSERT OR IGNORE INTO removed VALUES (?1)")?
+        .execute([product_id])?;
+    on.prepare_cached(
+        "UPDATE products SET opening = opening - available, available = 0 WHERE product_id = ?1",
+    )?
+    .execute([product_id])?;
+    Ok(Recorded::nothing())
+}
+
 /// Holds all pieces of an order, or none and says what is missing.
 pub(super) fn reserve(
     on: &Connection,
@@ -74,7 +92,52 @@ pub(super) fn reserve(
         if held.is_ok() { "held" } else { "refused" },
         0,
     )?;
-    Ok(told(order_id, 0, held))
+    let mut recorded = told(order_id, 0, held);
+    recorded.events.extend(run_short(on, items)?);
+    Ok(recorded)
+}
+
+/// A supplier brings so many pieces of a product whenever few are left.
+pub(super) fn supply(on: &Connection, product_id: i64, batch: i64) -> Result<(), WorkError> {
+    let batch = batch.clamp(1, QUANTITY_MAX);
+    on.prepare_cached("INSERT OR IGNORE INTO supplied VALUES (?1, ?2, 0)")?
+        .execute([product_id, batch])?;
+    Ok(())
+}
+
+/// Orders more of those products of which few are left, unless that is done already.
+fn run_short(on: &Connection, items: &[Item]) -> Result<Vec<StockOut>, WorkError> {
+    let mut order = on.prepare_cached(
+        "UPDATE supplied SET ordered = 1 WHERE product_id = ?1 AND NOT ordered
+         AND product_id NOT IN (SELECT product_id FROM removed)
+         AND (SELECT stocked AND available * 2 < batch FROM products p WHERE p.product_id = ?1)
+         RETURNING batch",
+    )?;
+    let mut ordered = Vec::new();
+    for item in items {
+        let product_id = item.product_id;
+        let batch = order.query_row([product_id], |row| row.get(0)).optional()?;
+        ordered.extend(batch.map(|quantity| {
+            StockOut::Ordered(StockOrdered {
+                product_id,
+                quantity,
+            })
+        }));
+    }
+    Ok(ordered)
+}
+
+/// The supplier was there.
+pub(super) fn delivered(on: &Connection, brought: &StockOrdered) -> Result<Recorded, WorkError> {
+    let product_id = brought.product_id;
+    on.prepare_cached("UPDATE supplied SET ordered = 0 WHERE product_id = ?1")?
+        .execute([product_id])?;
+    on.prepare_cached(
+        "UPDATE products SET opening = opening + ?2, available = available + ?2
+         WHERE product_id = ?1 AND product_id NOT IN (SELECT product_id FROM removed)",
+    )?
+    .execute([product_id, brought.quantity])?;
+    Ok(Recorded::nothing())
 }
 
 /// Holds what an order has become in place of what it was, or goes on holding that and says what is
@@ -99,7 +162,9 @@ pub(super) fn change(
         }
     }
     note(on, order_id, "held", revision)?;
-    Ok(told(order_id, revision, held))
+    let mut recorded = told(order_id, revision, held);
+    recorded.events.extend(run_short(on, &order.products)?);
+    Ok(recorded)
 }
 
 fn told(order_id: i64, revision: i64, held: Result<(), String>) -> Recorded {
@@ -197,7 +262,7 @@ pub(super) fn take_back(
 
 const SHELF: &str = "SELECT product_id, CASE WHEN stocked THEN available END,
     (SELECT coalesce(sum(quantity), 0) FROM held h WHERE h.product_id = p.product_id)
-    FROM products p";
+    FROM products p WHERE product_id NOT IN (SELECT product_id FROM removed)";
 
 fn shelf(row: &Row<'_>) -> rusqlite::Result<Shelf> {
     Ok(Shelf {
@@ -208,12 +273,12 @@ fn shelf(row: &Row<'_>) -> rusqlite::Result<Shelf> {
 }
 
 pub(super) fn show(on: &Connection, product_id: i64) -> Result<Option<Shelf>, WorkError> {
-    let mut find = on.prepare_cached(&format!("{SHELF} WHERE product_id = ?1"))?;
+    let mut find = on.prepare_cached(&format!("{SHELF} AND product_id = ?1"))?;
     Ok(find.query_row([product_id], shelf).optional()?)
 }
 
 pub(super) fn list(on: &Connection, after: i64) -> Result<Shelves, WorkError> {
-    let all = format!("{SHELF} WHERE product_id > ?1 ORDER BY product_id LIMIT ?2");
+    let all = format!("{SHELF} AND product_id > ?1 ORDER BY product_id LIMIT ?2");
     let mut find = on.prepare_cached(&all)?;
     let rows = find.query_map([after, LIST_MAX], shelf)?;
     let shelves = rows.collect::<Result<_, _>>()?;

@@ -8,9 +8,9 @@ use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
 use crate::database::{DatabaseError, Place};
 use crate::dice::mix;
 use crate::events::{
-    Answer, GetStock, Heard, ListStock, OrderCancelled, OrderCreated, OrderReturned, OrderStatus,
-    OrderUpdated, PriceChanged, SetStock, Shelf, Shelves, StockHeard, StockRefused, StockReleased,
-    StockReserved,
+    Answer, Followed, GetStock, Heard, ListStock, OrderCancelled, OrderCreated, OrderReturned,
+    OrderStatus, OrderUpdated, PriceChanged, ProductRemoved, SetStock, Shelf, Shelves,
+    StockFollowed, StockHeard, StockOrdered, StockRefused, StockReleased, StockReserved,
 };
 use crate::inbox::Input;
 use crate::service::{self, Handled, Service, Told, emitted, patient};
@@ -25,6 +25,7 @@ emitted! {
         Reserved(StockReserved),
         Refused(StockRefused),
         Released(StockReleased),
+        Ordered(StockOrdered),
     }
 }
 
@@ -99,6 +100,8 @@ impl Stock {
         Router::new()
             .source(service::source(NAME))
             .on(price_changed.id("price_changed").retry(patient()))
+            .on(product_removed.id("product_removed").retry(patient()))
+            .on(delivered.id("delivered").retry(patient()))
             .on(reserve.id("reserve").retry(patient()))
             .on(release.id("release").retry(patient()))
             .on(take_back.id("take_back").retry(patient()))
@@ -107,6 +110,7 @@ impl Stock {
             .on(get.id("get"))
             .on(list.id("list"))
             .on(heard.id("heard"))
+            .on(followed.id("followed"))
             .with_state(self.clone())
     }
 }
@@ -119,8 +123,30 @@ async fn price_changed(
     let work = move |on: &_| {
         let product = (changed.product_id, &*changed.sku);
         desk::open(on, stock.opening, product, changed.opening)?;
+        if let Some(batch) = changed.supply {
+            desk::supply(on, changed.product_id, batch)?;
+        }
         Ok(Recorded::nothing())
     };
+    stock.service.told(input, work).await
+}
+
+/// The simulated supplier brings what was ordered.
+async fn delivered(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(brought): Data<StockOrdered>,
+) -> Out<()> {
+    let work = move |on: &_| desk::delivered(on, &brought);
+    stock.service.told(input, work).await
+}
+
+async fn product_removed(
+    State(stock): State<Stock>,
+    input: Input,
+    Data(removed): Data<ProductRemoved>,
+) -> Out<()> {
+    let work = move |on: &_| desk::forget(on, removed.product_id);
     stock.service.told(input, work).await
 }
 
@@ -128,7 +154,7 @@ async fn reserve(
     State(stock): State<Stock>,
     input: Input,
     Data(order): Data<OrderCreated>,
-) -> Out<(StockReserved, StockRefused)> {
+) -> Out<(StockReserved, StockRefused, StockOrdered)> {
     let opening = stock.opening;
     let work = move |on: &_| desk::reserve(on, opening, order.order_id, &order.products);
     stock.service.told(input, work).await
@@ -157,7 +183,7 @@ async fn change(
     State(stock): State<Stock>,
     input: Input,
     Data(order): Data<OrderUpdated>,
-) -> Out<(StockReserved, StockRefused)> {
+) -> Out<(StockReserved, StockRefused, StockOrdered)> {
     if order.revision == 0 || order.status != OrderStatus::PendingPayment {
         // Its pieces are as they were: nothing to keep.
         return stock.service.nothing();
@@ -197,4 +223,8 @@ async fn heard(Data(asked): Data<StockHeard>) -> Reply<Heard> {
     Reply(Heard {
         product_id: asked.product_id,
     })
+}
+
+async fn followed(Data(asked): Data<StockFollowed>) -> Reply<Followed> {
+    Reply(Followed { id: asked.order_id })
 }

@@ -33,11 +33,32 @@ impl Client {
         self.call("POST", path, &body.to_string())
     }
 
+    /// A request that the client calls `key`, however often it is sent.
+    pub(crate) fn post_as(
+        &mut self,
+        key: &str,
+        path: &str,
+        body: &Value,
+    ) -> io::Result<(u16, Value)> {
+        let header = format!("idempotency-key: {key}\r\n");
+        self.send("POST", path, &header, &body.to_string())
+    }
+
     /// One request. After an error it is not known whether it was done.
     pub(crate) fn call(
         &mut self,
         method: &str,
         path: &str,
+        body: &str,
+    ) -> io::Result<(u16, Value)> {
+        self.send(method, path, "", body)
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
         body: &str,
     ) -> io::Result<(u16, Value)> {
         let mut stream = match self.stream.take() {
@@ -51,7 +72,7 @@ impl Client {
         };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
+             {headers}content-length: {}\r\n\r\n",
             body.len()
         );
         stream.get_mut().write_all((head + body).as_bytes())?;

@@ -35,6 +35,11 @@ pub(crate) struct Open {
 
 impl Open {
     pub(crate) async fn new() -> Self {
+        Self::without("").await
+    }
+
+    /// One whose service of this name does not run.
+    pub(crate) async fn without(absent: &str) -> Self {
         let bus = super::memory_bus().await;
         let mut options = ShopOptions {
             opening: Opening {
@@ -46,7 +51,8 @@ impl Open {
         };
         options.cards.decline_one_in = 0;
         let shop = Shop::open(&Place::Memory, options).unwrap();
-        let serving = shop.serve(&bus);
+        let there = |(name, _): &(&str, _)| *name != absent;
+        let serving = Serving::of(&bus, shop.routers().into_iter().filter(there));
         for (product_id, sku, pence) in [(1, "MUG", 255), (2, "LANTERN", 1000), (3, "POST", 99)] {
             let price = PriceChanged {
                 product_id,
@@ -55,6 +61,7 @@ impl Open {
                 name: format!("A {sku}"),
                 price_pence: Pence(pence),
                 opening: None,
+                supply: None,
             };
             bus.send(&price).await.unwrap();
         }
