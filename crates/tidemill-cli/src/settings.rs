@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Deserialize;
 use tidemill::broker::limits::TOPIC_PARTITIONS_MAX;
 use tidemill::core::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
+use tidemill_server::{Cors, RateLimit};
 
 use crate::failure::Failure;
 use crate::values;
@@ -73,6 +74,54 @@ options! {
     /// Folder in which clients may let backups be taken while the server runs, each under a name
     /// of its own [default: none, and then they cannot]
     backups: PathBuf = "backups", "TIDEMILL_BACKUPS", "DIR";
+    /// Origins whose web pages may use the doors, such as https://shop.example, with commas between
+    /// them, or * for all [default: those of this machine]
+    cors: Pages = "cors", "TIDEMILL_CORS", "ORIGINS";
+    /// How many requests one client address may make, such as 1000/s or 600/m; more are answered
+    /// with 429 [default: as many as it likes]
+    rate_limit: Rate = "rate-limit", "TIDEMILL_RATE_LIMIT", "RATE";
+}
+
+/// Web pages that may use the doors, as typed or written.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Pages(pub(crate) Cors);
+
+impl FromStr for Pages {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+impl TryFrom<String> for Pages {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// How often an address may ask, as typed or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Rate(pub(crate) RateLimit);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 /// Where a door listens, as typed or written.
@@ -178,6 +227,8 @@ pub(crate) struct Settings {
     pub(crate) default_partitions: u32,
     pub(crate) scrub_bytes_per_second: u64,
     pub(crate) backups: Option<PathBuf>,
+    pub(crate) cors: Option<Cors>,
+    pub(crate) rate_limit: Option<RateLimit>,
 }
 
 impl Settings {
@@ -224,6 +275,8 @@ impl Settings {
             default_partitions: partitions,
             scrub_bytes_per_second: options.scrub_bytes_per_second.unwrap_or(0),
             backups: options.backups,
+            cors: options.cors.map(|pages| pages.0),
+            rate_limit: options.rate_limit.map(|rate| rate.0),
         })
     }
 }
@@ -271,8 +324,18 @@ mod tests {
     }
 
     #[test]
+    fn pages_and_rates_are_read_from_the_file_too() {
+        let file = file("cors = 'https://shop.example'\nrate_limit = '600/m'\n");
+        let settings = Settings::new(Options::default(), Some(file.path())).unwrap();
+        assert_eq!(settings.cors.unwrap().to_string(), "https://shop.example");
+        assert_eq!(settings.rate_limit, "600/m".parse().ok());
+    }
+
+    #[test]
     fn nonsense_in_the_file_is_wrong_use_and_named() {
         for text in [
+            "cors = 'shop.example'\n",
+            "rate_limit = 'often'\n",
             "port = 1\n",
             "http = 7\n",
             "http = 'here'\n",

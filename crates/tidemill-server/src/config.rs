@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::error::ServeError;
+use crate::http::cors::Cors;
+use crate::http::rate::RateLimit;
 use crate::limits;
 
 /// The settings of a [`Server`](crate::Server). The bounds that nobody needs to set are in
@@ -24,6 +26,10 @@ pub struct Config {
     /// The folder in which clients may let backups be taken, each under a name of its own; without
     /// one they cannot.
     pub backups: Option<PathBuf>,
+    /// Web pages of other machines that may use the doors; without it none may.
+    pub cors: Option<Cors>,
+    /// How many requests one client address may make; without it there is no such bound.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Default for Config {
@@ -35,6 +41,8 @@ impl Default for Config {
             connections_max: limits::CONNECTIONS_MAX,
             socketio_clients_max: limits::SOCKETIO_CLIENTS_MAX,
             backups: None,
+            cors: None,
+            rate_limit: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,8 +82,8 @@ pub(crate) async fn serve(
             Some(_) = open.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 pause_after(&error).await;
                 continue;
@@ -91,7 +92,7 @@ pub(crate) async fn serve(
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
                 let place = Place::new(place, Arc::clone(&metrics));
-                open.spawn(run(stream, place, router.clone(), ended.clone()));
+                open.spawn(run((stream, peer), place, router.clone(), ended.clone()));
             }
             Err(_) => refuse(&stream, &metrics),
         }
@@ -131,7 +132,12 @@ async fn pause_after(error: &io::Error) {
 
 /// Runs HTTP/1.1 on one connection until it ends or becomes a WebSocket. Once the sender of
 /// `ended` is gone, the request under way is the last one.
-async fn run(stream: TcpStream, place: Place, router: Router, mut ended: watch::Receiver<()>) {
+async fn run(
+    (stream, peer): (TcpStream, SocketAddr),
+    place: Place,
+    router: Router,
+    mut ended: watch::Receiver<()>,
+) {
     let _ = stream.set_nodelay(true);
     let stalled = place.metrics.connections_stalled.clone();
     let connection = place.connection;
@@ -146,6 +152,7 @@ async fn run(stream: TcpStream, place: Place, router: Router, mut ended: watch::
     let service = Numbered {
         service: TowerToHyperService::new(router),
         connection,
+        peer: PeerAddress(peer),
     };
     let connection = builder
         .serve_connection(TokioIo::new(guarded), service)
@@ -167,6 +174,7 @@ async fn run(stream: TcpStream, place: Place, router: Router, mut ended: watch::
 struct Numbered<S> {
     service: S,
     connection: ConnectionId,
+    peer: PeerAddress,
 }
 
 impl<S: Service<hyper::Request<Incoming>>> Service<hyper::Request<Incoming>> for Numbered<S> {
@@ -176,6 +184,7 @@ impl<S: Service<hyper::Request<Incoming>>> Service<hyper::Request<Incoming>> for
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> S::Future {
         request.extensions_mut().insert(self.connection);
+        request.extensions_mut().insert(self.peer);
         self.service.call(request)
     }
 }
@@ -183,6 +192,10 @@ impl<S: Service<hyper::Request<Incoming>>> Service<hyper::Request<Incoming>> for
 /// The number of a connection; none comes twice. Each has one request at a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
 /// One of the bounded number of connections; counted while it lives.
 struct Place {

@@ -29,4 +29,6 @@ mod ws;
 
 pub use config::Config;
 pub use error::ServeError;
+pub use http::cors::Cors;
+pub use http::rate::RateLimit;
 pub use server::Server;

@@ -248,3 +248,12 @@ pub const PULL_SETTLED_KEPT: usize = 65_536;
 
 /// Most deliveries that one call settles.
 pub const SETTLE_MAX: usize = 1_000;
+
+/// Longest id of a request that is taken from its client, in bytes.
+pub const REQUEST_ID_MAX_BYTES: usize = 128;
+
+/// How long a browser may remember which pages may use the doors.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// Client addresses whose requests are counted each by themselves; others share one count.
+pub const RATE_ADDRESSES_MAX: usize = 65_536;

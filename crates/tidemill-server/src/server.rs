@@ -16,7 +16,7 @@ use crate::backups::Backups;
 use crate::config::Config;
 use crate::connections;
 use crate::error::ServeError;
-use crate::http::{self, body::Bodies};
+use crate::http::{self, body::Bodies, rate::Rates};
 use crate::limits::{ENVELOPE_MAX_BYTES, SHUTDOWN_GRACE};
 use crate::metrics::Metrics;
 use crate::socketio::{self, Clients, Door, Feed};
@@ -115,8 +115,17 @@ impl Server {
             .layer(layer)
             .layer(from_fn_with_state(door, socketio::guard));
         if !config.insecure {
-            router = router.layer(from_fn(http::origin::guard));
+            let guard = from_fn_with_state(config.cors.clone(), http::origin::guard);
+            router = router.layer(guard);
         }
+        if let Some(limit) = config.rate_limit {
+            let rates = Arc::new(Rates::new(limit));
+            router = router.layer(from_fn_with_state(rates, http::rate::guard));
+        }
+        if let Some(cors) = &config.cors {
+            router = router.layer(cors.layer());
+        }
+        let router = router.layer(from_fn(http::request_id::identified));
         // Ends with this future, also when that is dropped.
         let mut following = JoinSet::new();
         following.spawn(feed.run());

@@ -20,6 +20,7 @@ use crate::{folder, output, port, signals, target};
     tidemill serve\n  \
     tidemill serve --data /var/lib/tidemill --http 127.0.0.1:8080\n  \
     tidemill serve --memory 64MiB\n  \
+    tidemill serve --cors https://shop.example --rate-limit 1000/s\n  \
     tidemill serve --config tidemill.toml     with lines such as: http = \"127.0.0.1:8080\"")]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -37,6 +38,8 @@ impl Serve {
             insecure: settings.insecure,
             body_max_bytes: one_event.max(BODY_MAX_BYTES),
             backups: settings.backups.clone(),
+            cors: settings.cors.clone(),
+            rate_limit: settings.rate_limit,
             ..Config::at(settings.http)
         };
         // Before anything is made.

@@ -162,7 +162,7 @@ impl Parts {
 }
 
 /// Reads what is refused, so that the answer is not lost in a reset; not for ever.
-async fn discard(mut body: Body) {
+pub(crate) async fn discard(mut body: Body) {
     let reading = async {
         let mut left = DISCARD_MAX_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

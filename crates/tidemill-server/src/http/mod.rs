@@ -5,6 +5,7 @@ mod answer;
 mod backups;
 mod binary;
 pub(crate) mod body;
+pub(crate) mod cors;
 pub(crate) mod doors;
 mod fetch;
 mod groups;
@@ -20,6 +21,8 @@ mod publish;
 pub(crate) mod pull;
 mod query;
 mod queues;
+pub(crate) mod rate;
+pub(crate) mod request_id;
 mod stream;
 mod topics;
 

@@ -8,20 +8,25 @@
 
 use std::net::IpAddr;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::cors::Cors;
 use super::problem::{Kind, Problem};
 
 /// The middleware that turns requests of strangers' pages away.
-pub(crate) async fn guard(request: Request, next: Next) -> Response {
-    if !origin_is_here(request.headers()) {
+pub(crate) async fn guard(
+    State(cors): State<Option<Cors>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !origin_is_here(request.headers(), cors.as_ref()) {
         let detail = "a web page of another machine may not use this server, which asks nobody to \
-                      log in; allow it with --insecure";
+                      log in; allow its origin with --cors, or all with --insecure";
         return Problem::new(Kind::ForeignOrigin, detail).into_response();
     }
     if !host_is_here(request.uri(), request.headers()) {
@@ -32,9 +37,12 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Whether no origin is named, or one on this machine.
-fn origin_is_here(headers: &HeaderMap) -> bool {
+/// Whether no origin is named, or one on this machine, or one that is allowed.
+fn origin_is_here(headers: &HeaderMap, cors: Option<&Cors>) -> bool {
     headers.get_all(ORIGIN).iter().all(|origin| {
+        if cors.is_some_and(|cors| cors.allows(origin)) {
+            return true;
+        }
         let text = std::str::from_utf8(origin.as_bytes()).unwrap_or("");
         let authority = text.split_once("://").map_or("", |(_, rest)| rest);
         is_here(authority)
@@ -95,9 +103,9 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ORIGIN, origin.parse().unwrap());
-            assert_eq!(origin_is_here(&headers), taken, "{origin}");
+            assert_eq!(origin_is_here(&headers, None), taken, "{origin}");
         }
-        assert!(origin_is_here(&HeaderMap::new()));
+        assert!(origin_is_here(&HeaderMap::new(), None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `detail` says what happened and what to do.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
@@ -16,6 +17,8 @@ use tidemill_core::{
     FetchError, InvalidEvent, InvalidName, Partition, PublishError, PullError, SettleError,
     SubscribeError, TopicName,
 };
+
+use super::request_id;
 
 /// The media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -103,6 +106,8 @@ pub(crate) enum Kind {
     Unavailable,
     /// Too much is on its way at the moment, also for reading.
     Overloaded,
+    /// The client's address asks too often.
+    TooManyRequests,
     /// It is not known whether the events were kept.
     Indeterminate,
     /// The answer took too long.
@@ -146,6 +151,7 @@ impl Kind {
             Self::NotSupported => S::NOT_IMPLEMENTED,
             Self::Damaged | Self::Indeterminate | Self::Internal => S::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Overloaded => S::SERVICE_UNAVAILABLE,
+            Self::TooManyRequests => S::TOO_MANY_REQUESTS,
             Self::Timeout => S::GATEWAY_TIMEOUT,
         }
     }
@@ -200,6 +206,7 @@ impl Kind {
             Self::NotSupported => ("not-supported", "This server cannot do that"),
             Self::Damaged => ("damaged", "The log is damaged there"),
             Self::Unavailable => ("unavailable", "The bus is closed or takes no writes now"),
+            Self::TooManyRequests => ("too-many-requests", "Too many requests from one address"),
             Self::Overloaded => ("overloaded", "Too much is on its way now"),
             Self::Indeterminate => (
                 "indeterminate",
@@ -218,6 +225,8 @@ struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     #[serde(flatten)]
     more: Option<&'a Map<String, Value>>,
 }
@@ -305,6 +314,19 @@ impl Problem {
         Self::new(Kind::Mismatch, detail)
     }
 
+    /// More requests of one address than it may make; the next one may come after `wait`.
+    pub(crate) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+        let detail = format!(
+            "this address makes more requests than the server was told to take; try again in \
+             {seconds} s"
+        );
+        let mut problem = Self::new(Kind::TooManyRequests, detail);
+        problem.header = Some((RETRY_AFTER, HeaderValue::from(seconds)));
+        problem
+    }
+
     /// The same call may succeed a little later.
     #[must_use]
     pub(crate) fn retry_later(mut self) -> Self {
@@ -321,6 +343,7 @@ impl Problem {
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: &self.detail,
+            request_id: request_id::current(),
             more: self.more.as_deref(),
         };
         serde_json::to_string(&document).expect("texts and numbers are always JSON")
@@ -354,6 +377,12 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        if matches!(
+            self.kind,
+            Kind::Internal | Kind::Indeterminate | Kind::Timeout
+        ) {
+            tracing::warn!(problem = self.word(), "{}", self.detail);
+        }
         let mut response = (self.kind.status(), self.document()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

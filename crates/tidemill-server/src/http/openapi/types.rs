@@ -225,6 +225,10 @@ pub(crate) struct ProblemDocument {
     status: u16,
     /// What happened and what to do.
     detail: String,
+    /// The request's, as in the header `x-request-id`.
+    request_id: Option<String>,
+    /// Of a list of settlements: what became of each.
+    results: Option<Vec<AnyJson>>,
     /// Where the log is damaged: the partition.
     partition: Option<Partition>,
     /// Where reading may go on behind the damage.
