@@ -26,7 +26,7 @@ def start(binary, data):
     port = free_port()
     begun = time.perf_counter()
     server = subprocess.Popen(
-        [binary, "serve", "--data", data, "--http", f"127.0.0.1:{port}"],
+        [binary, "serve", "--data", data, "--kafka", "off", "--http", f"127.0.0.1:{port}"],
         stdout=subprocess.DEVNULL,
     )
     while True:

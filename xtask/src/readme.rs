@@ -152,6 +152,7 @@ impl Server {
         let mut command = place.command(words);
         command
             .env("TIDEMILL_HTTP", "127.0.0.1:0")
+            .env("TIDEMILL_KAFKA", "127.0.0.1:0")
             .stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|e| format!("cannot serve: {e}"))?;
         let out = child.stdout.take().ok_or("the server has no output")?;

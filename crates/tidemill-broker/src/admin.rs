@@ -127,6 +127,22 @@ impl Broker {
         Some(topic_info(&self.inner, name, topic))
     }
 
+    /// What is kept of a topic, and how; `None` where there is none, or it is a queue. Quicker
+    /// than [`Broker::topic`].
+    #[must_use]
+    pub fn topic_settings(&self, name: &TopicName) -> Option<TopicSettings> {
+        let catalog = self.inner.durable.catalog();
+        let topic = catalog
+            .topic(name)
+            .filter(|topic| !catalog.is_queue(topic.id))?;
+        let settings = self
+            .inner
+            .handle
+            .reader()
+            .settings(topic.partition_ids().next()?);
+        Some(TopicSettings::of(&settings?))
+    }
+
     /// The groups, sorted by name, without those of queues.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupInfo> {

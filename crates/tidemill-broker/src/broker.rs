@@ -335,6 +335,12 @@ impl Broker {
         self.inner.handle.epoch()
     }
 
+    /// The identity of its data: the same at every opening.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.inner.handle.id()
+    }
+
     /// The memory of everything that is on its way, which doors may take theirs from: see
     /// [`Builder::memory`].
     #[must_use]

@@ -3,7 +3,7 @@
 //! Two types: [`Options`] is what was typed or written, each option defined once for all three
 //! places, and [`Settings`] is what follows from it, checked and with the defaults filled in.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use clap::Args;
 use serde::Deserialize;
 use tidemill::broker::limits::TOPIC_PARTITIONS_MAX;
 use tidemill::core::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
-use tidemill_server::{Cors, RateLimit};
+use tidemill_server::limits::KAFKA_REQUEST_MAX_BYTES;
+use tidemill_server::{Advertised, Cors, KafkaConfig, RateLimit};
 
 use crate::failure::Failure;
 use crate::values;
@@ -49,6 +50,24 @@ options! {
     data: PathBuf = "data", "TIDEMILL_DATA", "DIR";
     /// Address of HTTP and Socket.IO [default: 127.0.0.1:7575]
     http: Address = "http", "TIDEMILL_HTTP", "ADDR";
+    /// Address for clients of Kafka, or off; 127.0.0.1 is also [::1] [default: 127.0.0.1:9092]
+    kafka: Door = "kafka", "TIDEMILL_KAFKA", "ADDR";
+    /// Where clients of Kafka are told to connect to, as HOST:PORT [default: the address by which
+    /// each came]
+    kafka_advertise: Host = "kafka-advertise", "TIDEMILL_KAFKA_ADVERTISE", "ADDR";
+    /// Whether a topic is created when a client of Kafka asks for it [default: as
+    /// --auto-create-topics]
+    kafka_auto_create: bool = "kafka-auto-create", "TIDEMILL_KAFKA_AUTO_CREATE", "BOOL";
+    /// Partitions of such a topic, and of one whose creator leaves the number open [default: as
+    /// --default-partitions]
+    kafka_default_partitions: u32 = "kafka-default-partitions",
+        "TIDEMILL_KAFKA_DEFAULT_PARTITIONS", "N", value_parser = values::number::<u32>;
+    /// Number of this only node of the cluster that clients of Kafka see [default: 1]
+    kafka_node_id: i32 = "kafka-node-id", "TIDEMILL_KAFKA_NODE_ID", "N",
+        value_parser = values::number::<i32>;
+    /// Largest record batch that clients of Kafka may send, in bytes [default: 1048588]
+    kafka_message_max_bytes: usize = "kafka-message-max-bytes",
+        "TIDEMILL_KAFKA_MESSAGE_MAX_BYTES", "BYTES", value_parser = values::number::<usize>;
     /// Listen where other machines can reach it, although nobody has to log in [default: false]
     insecure: bool = "insecure", "TIDEMILL_INSECURE", "BOOL",
         num_args = 0..=1, default_missing_value = "true", require_equals = true;
@@ -145,6 +164,68 @@ impl TryFrom<String> for Address {
     }
 }
 
+/// Where a door listens that need not be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Door(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Door {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self(None)),
+            address => values::address(address).map(|address| Self(Some(address))),
+        }
+    }
+}
+
+impl TryFrom<String> for Door {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A name or an address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Host(pub(crate) Advertised);
+
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let why = || format!("{text:?} is no HOST:PORT such as kafka.example.org:9092");
+        let (host, port) = text.rsplit_once(':').ok_or_else(why)?;
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        // An address of IPv6 stands in brackets, as its colons are not those of a port.
+        let named = !host.is_empty() && host.chars().all(legal);
+        let addressed = bare.is_some() && host.parse::<Ipv6Addr>().is_ok();
+        let port = port.parse().ok().filter(|port| *port > 0);
+        match port.filter(|_| named || addressed) {
+            Some(port) => Ok(Self(Advertised {
+                host: host.to_owned(),
+                port,
+            })),
+            None => Err(why()),
+        }
+    }
+}
+
+impl TryFrom<String> for Host {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// When an event counts as kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -219,6 +300,7 @@ impl TryFrom<Written> for Size {
 pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     pub(crate) http: SocketAddr,
+    pub(crate) kafka: Option<KafkaConfig>,
     pub(crate) insecure: bool,
     pub(crate) flush: Flush,
     pub(crate) memory: usize,
@@ -260,7 +342,10 @@ impl Settings {
             );
             return Err(Failure::usage(text));
         }
+        let auto_create_topics = options.auto_create_topics.unwrap_or(true);
+        let kafka = kafka(&options, auto_create_topics, partitions)?;
         Ok(Self {
+            kafka,
             data: options
                 .data
                 .unwrap_or_else(|| PathBuf::from("./tidemill-data")),
@@ -271,7 +356,7 @@ impl Settings {
             flush: options.flush.unwrap_or(Flush::EveryCommit),
             memory,
             event_max_bytes: max,
-            auto_create_topics: options.auto_create_topics.unwrap_or(true),
+            auto_create_topics,
             default_partitions: partitions,
             scrub_bytes_per_second: options.scrub_bytes_per_second.unwrap_or(0),
             backups: options.backups,
@@ -279,6 +364,46 @@ impl Settings {
             rate_limit: options.rate_limit.map(|rate| rate.0),
         })
     }
+}
+
+/// The door for clients of Kafka; `None` where it is off.
+fn kafka(
+    options: &Options,
+    auto_create: bool,
+    partitions: u32,
+) -> Result<Option<KafkaConfig>, Failure> {
+    let default_partitions = options.kafka_default_partitions.unwrap_or(partitions);
+    if !(1..=TOPIC_PARTITIONS_MAX).contains(&default_partitions) {
+        let text =
+            format!("--kafka-default-partitions must lie between 1 and {TOPIC_PARTITIONS_MAX}");
+        return Err(Failure::usage(text));
+    }
+    let default = KafkaConfig::default();
+    let message_max_bytes = options.kafka_message_max_bytes;
+    let message_max_bytes = message_max_bytes.unwrap_or(default.message_max_bytes);
+    if !(1..=KAFKA_REQUEST_MAX_BYTES).contains(&message_max_bytes) {
+        let text =
+            format!("--kafka-message-max-bytes must lie between 1 and {KAFKA_REQUEST_MAX_BYTES}");
+        return Err(Failure::usage(text));
+    }
+    let node_id = options.kafka_node_id.unwrap_or(default.node_id);
+    if node_id < 0 {
+        return Err(Failure::usage("--kafka-node-id must be 0 or more"));
+    }
+    let listen = match options.kafka {
+        Some(Door(None)) => return Ok(None),
+        Some(Door(Some(listen))) => listen,
+        None if cfg!(feature = "kafka") => default.listen,
+        None => return Ok(None),
+    };
+    Ok(Some(KafkaConfig {
+        listen,
+        advertise: options.kafka_advertise.clone().map(|host| host.0),
+        auto_create: options.kafka_auto_create.unwrap_or(auto_create),
+        default_partitions,
+        node_id,
+        message_max_bytes,
+    }))
 }
 
 /// The largest data that one event may be allowed to have.
@@ -307,6 +432,53 @@ mod tests {
         assert_eq!(settings.http.to_string(), "127.0.0.1:7575");
         assert_eq!(settings.data, Path::new("./tidemill-data"));
         assert_eq!(settings.flush, Flush::EveryCommit);
+    }
+
+    #[test]
+    fn what_clients_of_kafka_are_told_is_a_host_and_a_port() {
+        for (text, host) in [
+            ("broker.example.org:9092", "broker.example.org"),
+            ("10.0.0.1:1", "10.0.0.1"),
+            ("[fe80::1]:9092", "fe80::1"),
+        ] {
+            assert_eq!(text.parse::<Host>().unwrap().0.host, host);
+        }
+        for wrong in [
+            "",
+            ":9092",
+            "host",
+            "host:",
+            "host:0",
+            "host:70000",
+            "a b:1",
+            "::1:1",
+        ] {
+            assert!(wrong.parse::<Host>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_door_for_clients_of_kafka_follows_the_settings_of_topics() {
+        let options = Options {
+            default_partitions: Some(4),
+            auto_create_topics: Some(false),
+            kafka: Some("127.0.0.1:0".parse().unwrap()),
+            ..Options::default()
+        };
+        let kafka = Settings::new(options.clone(), None).unwrap().kafka.unwrap();
+        assert_eq!((kafka.default_partitions, kafka.auto_create), (4, false));
+        let own = Options {
+            kafka_default_partitions: Some(2),
+            kafka_auto_create: Some(true),
+            ..options.clone()
+        };
+        let kafka = Settings::new(own, None).unwrap().kafka.unwrap();
+        assert_eq!((kafka.default_partitions, kafka.auto_create), (2, true));
+        let off = Options {
+            kafka: Some("off".parse().unwrap()),
+            ..options
+        };
+        assert_eq!(Settings::new(off, None).unwrap().kafka, None);
     }
 
     #[test]

@@ -30,6 +30,48 @@ pub struct Config {
     pub cors: Option<Cors>,
     /// How many requests one client address may make; without it there is no such bound.
     pub rate_limit: Option<RateLimit>,
+    /// The door for clients of Kafka; without one there is none.
+    pub kafka: Option<KafkaConfig>,
+}
+
+/// The settings of the door for clients of Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// Where it listens; port 0 takes a free one. For 127.0.0.1 it also listens on `[::1]`, at the
+    /// same port, as clients take `localhost` for either.
+    pub listen: SocketAddr,
+    /// Where clients are told to connect to; `None` for the address by which each came.
+    pub advertise: Option<Advertised>,
+    /// Whether a topic is made when a client asks for it, where it asks so.
+    pub auto_create: bool,
+    /// Partitions of such a topic, and of one whose creator leaves the number open.
+    pub default_partitions: u32,
+    /// The number of this only node of the cluster.
+    pub node_id: i32,
+    /// Largest record batch that a producer may send, in bytes.
+    pub message_max_bytes: usize,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
+            advertise: None,
+            auto_create: true,
+            default_partitions: 1,
+            node_id: 1,
+            message_max_bytes: limits::KAFKA_MESSAGE_MAX_BYTES,
+        }
+    }
+}
+
+/// Where clients find a server: a name or an address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// A host's name, or an address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
 }
 
 impl Default for Config {
@@ -43,6 +85,7 @@ impl Default for Config {
             backups: None,
             cors: None,
             rate_limit: None,
+            kafka: None,
         }
     }
 }
@@ -63,11 +106,13 @@ impl Config {
     /// # Errors
     /// [`ServeError::NotLoopback`].
     pub fn check(&self) -> Result<(), ServeError> {
-        let alone = self.http.ip().to_canonical().is_loopback();
-        if !alone && !self.insecure {
-            return Err(ServeError::NotLoopback(self.http));
+        let kafka = self.kafka.as_ref().map(|kafka| kafka.listen);
+        let mut doors = [Some(self.http), kafka].into_iter().flatten();
+        let others = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        match doors.find(others) {
+            Some(address) if !self.insecure => Err(ServeError::NotLoopback(address)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -90,6 +135,15 @@ mod tests {
             assert_eq!(config.check().is_ok(), alone, "{address}");
             config.insecure = true;
             assert!(config.check().is_ok(), "{address}");
+            let kafka = KafkaConfig {
+                listen: address.parse().unwrap(),
+                ..KafkaConfig::default()
+            };
+            let config = Config {
+                kafka: Some(kafka),
+                ..Config::default()
+            };
+            assert_eq!(config.check().is_ok(), alone, "{address}");
         }
     }
 }

@@ -68,10 +68,9 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     metrics: Arc<Metrics>,
-    most: usize,
+    places: Arc<Semaphore>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(most));
     let (ending, ended) = watch::channel(());
     let mut open = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -118,7 +117,7 @@ fn refuse(stream: &TcpStream, metrics: &Metrics) {
 
 /// A connection that was gone before it was accepted says nothing about the next one; anything
 /// else (too many open files) needs a moment.
-async fn pause_after(error: &io::Error) {
+pub(crate) async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(
         error.kind(),
@@ -197,6 +196,14 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
+impl ConnectionId {
+    /// The next one.
+    pub(crate) fn next() -> Self {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+        Self(CONNECTIONS.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// One of the bounded number of connections; counted while it lives.
 struct Place {
     connection: ConnectionId,
@@ -206,10 +213,9 @@ struct Place {
 
 impl Place {
     fn new(permit: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
-        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         metrics.connections.inc();
         Self {
-            connection: ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
+            connection: ConnectionId::next(),
             metrics,
             _permit: permit,
         }

@@ -15,26 +15,54 @@ pub enum ServeError {
     )]
     NotLoopback(SocketAddr),
     /// Another program listens there.
-    #[error("{0} is already in use; stop the other program or choose another address with --http")]
-    Taken(SocketAddr),
+    #[error(
+        "{address} is already in use; stop the other program or choose another address with {flag}"
+    )]
+    Taken {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// The flag that says where.
+        flag: &'static str,
+    },
     /// The operating system refused the address for another reason.
-    #[error("cannot listen on {address} ({source}); choose another address with --http")]
+    #[error("cannot listen on {address} ({source}); choose another address with {flag}")]
     Listen {
         /// Where it was to listen.
         address: SocketAddr,
+        /// The flag that says where.
+        flag: &'static str,
         /// What the operating system said.
         source: io::Error,
     },
+    /// The program was built without it.
+    #[error(
+        "this program was built without {what}; use {flag}, or build it with the feature {feature}"
+    )]
+    NotBuilt {
+        /// What is not there.
+        what: &'static str,
+        /// The feature that brings it.
+        feature: &'static str,
+        /// The flag to do without.
+        flag: &'static str,
+    },
+    /// A door needs the broker itself, and there is only a bus.
+    #[error("{0} needs a broker of its own behind this server; leave it out")]
+    NeedsBroker(&'static str),
     /// The bus cannot be read for Socket.IO.
     #[error("cannot follow the log for Socket.IO: {0}")]
     Feed(#[from] tidemill_core::FetchError),
 }
 
 impl ServeError {
-    pub(crate) fn listen(address: SocketAddr, source: io::Error) -> Self {
+    pub(crate) fn listen(flag: &'static str, address: SocketAddr, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::AddrInUse {
-            return Self::Taken(address);
+            return Self::Taken { address, flag };
         }
-        Self::Listen { address, source }
+        Self::Listen {
+            address,
+            flag,
+            source,
+        }
     }
 }

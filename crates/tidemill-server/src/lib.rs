@@ -1,10 +1,12 @@
-//! The front doors of Tidemill: HTTP, WebSocket and Socket.IO on one port.
+//! The front doors of Tidemill: HTTP, WebSocket and Socket.IO on one port, the Kafka protocol on
+//! another.
 //!
 //! ```text
 //! connections.rs  accepts, bounds, times out       knows no paths
 //! http/           one file a door                  knows no sockets
 //! socketio/       pushes what the log gets         knows no HTTP but its own
 //! ws/             the native protocol              knows no HTTP but its upgrade
+//! protocol/       wire protocols: Kafka             knows no HTTP
 //! app.rs          what they share                  knows no wire format
 //! ```
 //!
@@ -22,12 +24,13 @@ mod http;
 pub mod limits;
 mod memory;
 mod metrics;
+mod protocol;
 mod server;
 mod socketio;
 mod stall;
 mod ws;
 
-pub use config::Config;
+pub use config::{Advertised, Config, KafkaConfig};
 pub use error::ServeError;
 pub use http::cors::Cors;
 pub use http::rate::RateLimit;

@@ -257,3 +257,35 @@ pub const CORS_MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Client addresses whose requests are counted each by themselves; others share one count.
 pub const RATE_ADDRESSES_MAX: usize = 65_536;
+
+/// Largest request of the Kafka protocol in bytes; less where the memory is small. A larger one
+/// ends its connection.
+pub const KAFKA_REQUEST_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Elements of all arrays of one such request.
+pub const KAFKA_ELEMENTS_MAX: usize = 64 * 1024;
+
+/// Bytes that each of them counts for beside its own.
+pub const KAFKA_ELEMENT_BYTES: usize = 160;
+
+/// Bytes that a connection of the Kafka protocol reads at once while nothing larger comes.
+pub const KAFKA_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Requests of one connection of the Kafka protocol that are under way at once.
+pub const KAFKA_IN_FLIGHT_MAX: usize = 64;
+
+/// How long a connection of the Kafka protocol may be silent between two requests.
+pub const KAFKA_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a request may take to come, once it has begun.
+pub const KAFKA_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest record batch that a producer may send, when nothing else is configured: as Apache
+/// Kafka has it.
+pub const KAFKA_MESSAGE_MAX_BYTES: usize = 1024 * 1024 + 12;
+
+/// Longest wait of a fetch over the Kafka protocol, whatever it asks for.
+pub const KAFKA_FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Bytes of batches that one answer to such a fetch has at most, but for one batch that is larger.
+pub const KAFKA_FETCH_MAX_BYTES: usize = 32 * 1024 * 1024;

@@ -39,6 +39,74 @@ impl Drop for Counted {
     }
 }
 
+/// Which requests of the Kafka protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ApiLabels {
+    /// The name of the API key.
+    pub(crate) api: &'static str,
+}
+
+/// What the door for clients of Kafka counts.
+#[derive(Default)]
+pub(crate) struct KafkaMetrics {
+    /// Connections that are open now.
+    pub(crate) connections: Gauge,
+    /// Connections that were turned away at the bound.
+    pub(crate) refused: Counter,
+    /// Connections that took none of their bytes for too long.
+    pub(crate) stalled: Counter,
+    /// Connections that were ended because they sent what is no request, or none that is served.
+    pub(crate) malformed: Counter,
+    /// Requests that were answered.
+    pub(crate) requests: Family<ApiLabels, Counter>,
+    /// Bytes of requests.
+    pub(crate) received: Counter,
+    /// Bytes of answers.
+    pub(crate) sent: Counter,
+}
+
+impl KafkaMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "kafka_connections",
+            "Connections of the Kafka protocol that are open",
+            self.connections.clone(),
+        );
+        registry.register(
+            "kafka_connections_refused",
+            "Connections of the Kafka protocol turned away at the bound",
+            self.refused.clone(),
+        );
+        registry.register(
+            "kafka_connections_stalled",
+            "Connections of the Kafka protocol closed because they took none of their bytes",
+            self.stalled.clone(),
+        );
+        registry.register(
+            "kafka_connections_malformed",
+            "Connections of the Kafka protocol closed because of what they sent",
+            self.malformed.clone(),
+        );
+        registry.register(
+            "kafka_requests",
+            "Requests of the Kafka protocol that were answered",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "kafka_received",
+            "Size of the requests of the Kafka protocol",
+            Unit::Bytes,
+            self.received.clone(),
+        );
+        registry.register_with_unit(
+            "kafka_sent",
+            "Size of the answers of the Kafka protocol",
+            Unit::Bytes,
+            self.sent.clone(),
+        );
+    }
+}
+
 /// The server's counters and gauges.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -65,6 +133,8 @@ pub(crate) struct Metrics {
     pub(crate) websockets: Gauge,
     /// Streams of server-sent events that are open now.
     pub(crate) streams: Gauge,
+    /// What the door for clients of Kafka counts.
+    pub(crate) kafka: KafkaMetrics,
 }
 
 impl Metrics {
@@ -84,11 +154,13 @@ impl Metrics {
             waiting_bytes: Gauge::default(),
             websockets: Gauge::default(),
             streams: Gauge::default(),
+            kafka: KafkaMetrics::default(),
             registry: Registry::default(),
         };
         metrics.register_http(&mut registry);
         metrics.register_streams(&mut registry);
         metrics.register_socketio(&mut registry);
+        metrics.kafka.register(&mut registry);
         Self {
             registry,
             ..metrics

@@ -8,7 +8,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use tidemill_broker::Broker;
 use tidemill_core::Bus;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::App;
@@ -19,6 +19,7 @@ use crate::error::ServeError;
 use crate::http::{self, body::Bodies, rate::Rates};
 use crate::limits::{ENVELOPE_MAX_BYTES, SHUTDOWN_GRACE};
 use crate::metrics::Metrics;
+use crate::protocol::kafka;
 use crate::socketio::{self, Clients, Door, Feed};
 use crate::ws;
 
@@ -30,6 +31,7 @@ pub struct Server {
     closing: watch::Sender<bool>,
     clients: Arc<Clients>,
     feed: Feed,
+    kafka: Option<kafka::Listening>,
     config: Config,
 }
 
@@ -54,9 +56,14 @@ impl Server {
 
     async fn open(bus: Bus, broker: Option<Broker>, config: Config) -> Result<Self, ServeError> {
         config.check()?;
-        let listen = |source| ServeError::listen(config.http, source);
+        let listen = |source| ServeError::listen("--http", config.http, source);
         let listener = TcpListener::bind(config.http).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let kafka = match (&config.kafka, &broker) {
+            (None, _) => None,
+            (Some(_), None) => return Err(ServeError::NeedsBroker("the Kafka protocol")),
+            (Some(config), Some(_)) => Some(kafka::Listening::bind(config).await?),
+        };
         let metrics = Arc::new(Metrics::new());
         // Over another bus the doors have a budget of their own.
         let memory = broker.as_ref().map(|broker| broker.memory().clone());
@@ -87,6 +94,7 @@ impl Server {
             closing,
             clients,
             feed,
+            kafka,
             config,
         })
     }
@@ -95,6 +103,12 @@ impl Server {
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the Kafka protocol is spoken, if it is.
+    #[must_use]
+    pub fn kafka_addr(&self) -> Option<SocketAddr> {
+        self.kafka.as_ref().map(kafka::Listening::address)
     }
 
     /// Answers until `shutdown` resolves; then takes no more connections, ends long polls, gives
@@ -106,6 +120,7 @@ impl Server {
             closing,
             clients,
             feed,
+            kafka,
             config,
             ..
         } = self;
@@ -142,17 +157,34 @@ impl Server {
             app.closed().await;
             tokio::time::timeout(SHUTDOWN_GRACE, io.close()).await
         };
-        let serving = connections::serve(listener, router, metrics, most, stopping);
+        let places = Arc::new(Semaphore::new(most));
+        let kafka = serve_kafka(kafka, &app, &config, Arc::clone(&places));
+        let serving = connections::serve(listener, router, metrics, places, stopping);
         let native = async {
             app.closed().await;
             app.ws.close().await;
         };
-        let ((), closed, ()) = tokio::join!(serving, sessions, native);
+        let ((), closed, (), ()) = tokio::join!(serving, sessions, native, kafka);
         if closed.is_err() {
             tracing::warn!("some Socket.IO clients did not take their leave in time");
         }
         following.shutdown().await;
         app.pullers.close();
+    }
+}
+
+/// Serves the Kafka protocol where it listens.
+async fn serve_kafka(
+    listening: Option<kafka::Listening>,
+    app: &App,
+    config: &Config,
+    places: Arc<Semaphore>,
+) {
+    let parts = listening.zip(app.broker.clone()).zip(config.kafka.clone());
+    if let Some(((listening, broker), config)) = parts {
+        let metrics = Arc::clone(&app.metrics);
+        let serving = listening.serve(broker, config, metrics, places, app.closing.clone());
+        serving.await;
     }
 }
 

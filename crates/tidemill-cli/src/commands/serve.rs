@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::settings::{Flush, Options, Settings};
 use crate::{folder, output, port, signals, target};
 
-/// Run the broker with its doors: HTTP and Socket.IO
+/// Run the broker with its doors: HTTP and Socket.IO, and the protocol of Kafka
 ///
 /// Options come from flags, else from the environment, else from the file, else the defaults.
 /// Ctrl-C or SIGTERM ends it: open requests are answered, and the data is written out.
@@ -21,6 +21,7 @@ use crate::{folder, output, port, signals, target};
     tidemill serve --data /var/lib/tidemill --http 127.0.0.1:8080\n  \
     tidemill serve --memory 64MiB\n  \
     tidemill serve --cors https://shop.example --rate-limit 1000/s\n  \
+    tidemill serve --kafka off\n  \
     tidemill serve --config tidemill.toml     with lines such as: http = \"127.0.0.1:8080\"")]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -40,11 +41,15 @@ impl Serve {
             backups: settings.backups.clone(),
             cors: settings.cors.clone(),
             rate_limit: settings.rate_limit,
+            kafka: settings.kafka.clone(),
             ..Config::at(settings.http)
         };
         // Before anything is made.
         config.check().map_err(Failure::usage)?;
         port::is_free("--http", settings.http)?;
+        if let Some(kafka) = &settings.kafka {
+            port::is_free("--kafka", kafka.listen)?;
+        }
         let shutdown = signals::shutdown(None)?;
         let broker = open(&settings).await?;
         let server = match Server::bind(broker.clone(), config).await {
@@ -61,6 +66,9 @@ impl Serve {
             env!("CARGO_PKG_VERSION"),
             server.http_addr()
         ));
+        if let Some(kafka) = server.kafka_addr() {
+            let _ = output::say(format_args!("kafka   {kafka}"));
+        }
         server.run(shutdown).await;
         broker.close().await;
         let _ = output::say(format_args!("closed; everything accepted is in {data}"));

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
 use tidemill_core::error::Unavailable;
+use uuid::Uuid;
 
 use super::Observer;
 use super::clock::Clock;
@@ -31,6 +32,7 @@ struct Inner<M: Machine> {
     entrance: Entrance,
     reader: Reader,
     epoch: u64,
+    id: Uuid,
     counters: Arc<Counters>,
     /// Written by the log's thread, read without a lock.
     health: Arc<ArcSwap<Health>>,
@@ -53,7 +55,7 @@ impl<M: Machine> Handle<M> {
     ) -> Result<Self, OpenError> {
         let inbox = Arc::new(Inbox::new());
         let health = Arc::new(ArcSwap::from_pointee(log.health()));
-        let epoch = log.epoch();
+        let (epoch, id) = (log.epoch(), log.id());
         let entrance = log.entrance().clone();
         let counters = log.counters();
         let (sender, steps) = mpsc::channel();
@@ -90,6 +92,7 @@ impl<M: Machine> Handle<M> {
             entrance,
             reader,
             epoch,
+            id,
             counters,
             health,
             scrub,
@@ -152,6 +155,12 @@ impl<M: Machine> Handle<M> {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.0.epoch
+    }
+
+    /// The identity of the log's data, the same at every opening.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.0.id
     }
 
     /// Does what was submitted, makes a checkpoint, gives the disk free. Blocks until then.

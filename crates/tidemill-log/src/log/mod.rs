@@ -416,6 +416,11 @@ impl<M: Machine, T> Log<M, T> {
         self.journal.epoch
     }
 
+    /// The identity of this log: of its data, over all openings.
+    pub fn id(&self) -> uuid::Uuid {
+        self.superblock.log
+    }
+
     /// The machine.
     pub fn machine(&self) -> &M {
         &self.machine

@@ -28,7 +28,7 @@ impl Doors {
         let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let config = demo.config(demo.http_address());
         let bound = match Server::bind(broker.clone(), config).await {
-            Err(ServeError::Taken(address)) if demo.http.is_none() => {
+            Err(ServeError::Taken { address, .. }) if demo.http.is_none() => {
                 let text = format!("{address} is taken, so HTTP and Socket.IO are on a free port");
                 demo.say("note", &text);
                 Server::bind(broker, demo.config(free)).await

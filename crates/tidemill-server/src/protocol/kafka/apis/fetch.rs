@@ -1,0 +1,255 @@
+//! `Fetch` (1), versions 4 to 12: record batches from offsets on.
+//!
+//! Whole batches are answered as they are stored: the first one may begin before the offset that
+//! was asked for, and the client leaves out what it has. `max_wait_ms` and `min_bytes` are kept;
+//! a server that closes answers at once.
+//!
+//! Deviations: no sessions: every answer has the session id 0, and clients ask for all their
+//! partitions each time. `min_bytes` counts what is read, not what could be. Bounds of bytes are
+//! passed by at most a batch a partition. No diverging epochs are told.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::{ApiKey, FetchRequest};
+use tidemill_broker::{FetchBatches, FetchedBatches, Isolation};
+use tidemill_core::budget::{Class, Share};
+use tidemill_core::{FetchError, Offset, TopicName};
+use tokio::time::{Instant, sleep_until};
+
+use super::super::convert;
+use super::super::error::{self, Code};
+use super::super::registry::{Api, Call};
+use super::super::shape::Shape;
+use super::super::shapes;
+use super::fetch_reply::{FetchReply, PartitionReply, TopicReply};
+use crate::limits::{ANSWER_PART, FETCH_LEAST_BYTES, KAFKA_FETCH_MAX_BYTES, KAFKA_FETCH_WAIT_MAX};
+
+/// See the module.
+pub(in super::super) struct Fetch;
+
+impl Api for Fetch {
+    type Request = FetchRequest;
+    type Response = FetchReply;
+    const KEY: ApiKey = ApiKey::Fetch;
+    const VERSIONS: [i16; 2] = [4, 12];
+    const SHAPE: &'static Shape = &shapes::FETCH;
+
+    async fn answer(call: Call, request: FetchRequest) -> FetchReply {
+        let mut reading = Reading::new(call, &request);
+        reading.look().await;
+        reading.wait(&request).await;
+        reading.reply.share = Some(reading.share);
+        reading.reply
+    }
+}
+
+/// A partition's place in the reply, and how it is read on.
+struct Source {
+    at: (usize, usize),
+    topic: TopicName,
+    next: Offset,
+    max_bytes: usize,
+    /// It was read without an error so far.
+    open: bool,
+}
+
+/// A fetch that is being read.
+struct Reading {
+    call: Call,
+    isolation: Isolation,
+    sources: Vec<Source>,
+    reply: FetchReply,
+    /// Bytes of batches that are read, and that may be.
+    bytes: usize,
+    max_bytes: usize,
+    failed: bool,
+    share: Share,
+}
+
+type Read = BoxFuture<'static, (usize, Result<FetchedBatches, FetchError>)>;
+
+impl Reading {
+    fn new(call: Call, request: &FetchRequest) -> Self {
+        let memory = &call.door.memory;
+        let free = memory.free(Class::Answers) / ANSWER_PART;
+        let most = free.clamp(FETCH_LEAST_BYTES, KAFKA_FETCH_MAX_BYTES);
+        let share = memory.empty(Class::Answers);
+        let mut reading = Self {
+            isolation: match request.isolation_level {
+                1 => Isolation::ReadCommitted,
+                _ => Isolation::ReadUncommitted,
+            },
+            sources: Vec::new(),
+            reply: FetchReply::default(),
+            bytes: 0,
+            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(most),
+            failed: false,
+            share,
+            call,
+        };
+        for asked in &request.topics {
+            let mut topic = TopicReply::new(asked.topic.to_string());
+            let name = convert::topic(&asked.topic);
+            for partition in &asked.partitions {
+                let at = (reading.reply.topics.len(), topic.partitions.len());
+                let mut reply = PartitionReply::new(partition.partition);
+                match source(&name, partition, at) {
+                    Ok(source) => reading.sources.push(source),
+                    Err(code) => {
+                        reply.error = code.code();
+                        reading.failed = true;
+                    }
+                }
+                topic.partitions.push(reply);
+            }
+            reading.reply.topics.push(topic);
+        }
+        reading
+    }
+
+    fn read(&self, number: usize, wait: Duration) -> Option<Read> {
+        let source = self.sources.get(number).filter(|source| source.open)?;
+        let left = self.max_bytes.saturating_sub(self.bytes);
+        let broker = self.call.broker.clone();
+        let fetch = FetchBatches {
+            topic: source.topic.clone(),
+            partition: convert::partition(self.index(source)).ok()?,
+            offset: source.next,
+            max_bytes: source.max_bytes.min(left).max(1),
+            isolation: self.isolation,
+            wait,
+        };
+        Some(Box::pin(async move {
+            (number, broker.fetch_batches(fetch).await)
+        }))
+    }
+
+    fn index(&self, source: &Source) -> i32 {
+        let topic = self.reply.topics.get(source.at.0);
+        let partition = topic.and_then(|topic| topic.partitions.get(source.at.1));
+        partition.map_or(-1, |partition| partition.index)
+    }
+
+    /// Reads what is there, in the order in which it was asked for.
+    async fn look(&mut self) {
+        for number in 0..self.sources.len() {
+            // What has no room any more is told where it ends all the same.
+            if let Some(read) = self.read(number, Duration::ZERO) {
+                let (_, read) = read.await;
+                self.take(number, read);
+            }
+        }
+    }
+
+    /// Waits until there is enough, or the time is over.
+    async fn wait(&mut self, request: &FetchRequest) {
+        let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+        let wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        let wait = Duration::from_millis(wait).min(KAFKA_FETCH_WAIT_MAX);
+        let deadline = Instant::now() + wait;
+        let enough = |reading: &Self| {
+            let bytes = reading.bytes;
+            reading.failed || bytes >= min_bytes || bytes >= reading.max_bytes
+        };
+        if enough(self) || wait.is_zero() {
+            return;
+        }
+        let mut reads: FuturesUnordered<Read> = FuturesUnordered::new();
+        reads.extend((0..self.sources.len()).filter_map(|number| self.read(number, wait)));
+        let door = self.call.door.clone();
+        let mut closed = std::pin::pin!(door.closed());
+        while !enough(self) {
+            let (number, read) = tokio::select! {
+                biased;
+                () = &mut closed => return,
+                Some(read) = reads.next() => read,
+                () = sleep_until(deadline) => return,
+            };
+            self.take(number, read);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            reads.extend(self.read(number, left));
+        }
+    }
+
+    fn take(&mut self, number: usize, read: Result<FetchedBatches, FetchError>) {
+        let Some(source) = self.sources.get_mut(number) else {
+            return;
+        };
+        let topic = self.reply.topics.get_mut(source.at.0);
+        let reply = topic.and_then(|topic| topic.partitions.get_mut(source.at.1));
+        let Some(reply) = reply else {
+            return;
+        };
+        let fetched = match read {
+            Ok(fetched) => fetched,
+            Err(why) => {
+                refuse(reply, &why);
+                source.open = false;
+                self.failed = true;
+                return;
+            }
+        };
+        reply.high_watermark = convert::wire_offset(fetched.high_watermark);
+        reply.stable_end = convert::wire_offset(fetched.stable_end);
+        reply.earliest = convert::wire_offset(fetched.earliest);
+        if self.isolation == Isolation::ReadCommitted {
+            let aborted = fetched.aborted.iter();
+            let aborted = aborted.map(|one| (one.producer.0, convert::wire_offset(one.first)));
+            reply.aborted.get_or_insert_default().extend(aborted);
+        }
+        // One batch is always answered, however large; what comes after the bounds is not.
+        if self.bytes > 0 && self.bytes >= self.max_bytes {
+            return;
+        }
+        for batch in fetched.batches {
+            let size = batch.size_bytes();
+            source.next = batch.next_offset();
+            source.max_bytes = source.max_bytes.saturating_sub(size);
+            self.bytes += size;
+            self.share.grow_anyway(size);
+            reply.batches.push(batch.as_bytes().clone());
+        }
+        source.open = source.max_bytes > 0;
+    }
+}
+
+fn source(
+    name: &Result<TopicName, Code>,
+    partition: &FetchPartition,
+    at: (usize, usize),
+) -> Result<Source, Code> {
+    convert::partition(partition.partition)?;
+    let offset = u64::try_from(partition.fetch_offset);
+    Ok(Source {
+        at,
+        topic: name.clone()?,
+        next: Offset(offset.map_err(|_| Code::OffsetOutOfRange)?),
+        max_bytes: usize::try_from(partition.partition_max_bytes)
+            .unwrap_or(0)
+            .max(1),
+        open: true,
+    })
+}
+
+fn refuse(reply: &mut PartitionReply, why: &FetchError) {
+    let code = match why {
+        FetchError::OutOfRange { earliest, end, .. } => {
+            reply.earliest = convert::wire_offset(*earliest);
+            reply.high_watermark = convert::wire_offset(*end);
+            Code::OffsetOutOfRange
+        }
+        FetchError::Damaged { .. } => {
+            tracing::warn!(%why, "a fetch of a Kafka client met damage");
+            Code::CorruptMessage
+        }
+        why => error::fetch(why),
+    };
+    reply.error = code.code();
+}

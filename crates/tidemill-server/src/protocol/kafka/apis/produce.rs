@@ -1,0 +1,163 @@
+//! `Produce` (0), versions 3 to 11; versions 0 to 2 are told to be served, and end the
+//! connection, as Apache Kafka 4 has it.
+//!
+//! A batch is looked at (header, checksum, every record) and kept as it came: packed ones stay
+//! packed. Its base offset and leader epoch are set, which the checksum does not cover.
+//!
+//! Deviations: `acks=1` and `acks=all` both wait until a batch is as durable as the server's
+//! flush policy has it; `timeout_ms` is not looked at; the time of appending is never set
+//! (`LogAppendTime`). The start of the log is not told (-1).
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
+use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+use tidemill_broker::{Begins, Produce as Writing, ProducerBatch};
+use tidemill_core::{Offset, TopicName};
+
+use super::super::convert;
+use super::super::error::{self, Code};
+use super::super::registry::{Api, Call};
+use super::super::shape::Shape;
+use super::super::shapes;
+
+/// See the module.
+pub(in super::super) struct Produce;
+
+impl Api for Produce {
+    type Request = ProduceRequest;
+    type Response = ProduceResponse;
+    const KEY: ApiKey = ApiKey::Produce;
+    const VERSIONS: [i16; 2] = [3, 11];
+    const SHAPE: &'static Shape = &shapes::PRODUCE;
+    const PIPELINED: bool = true;
+
+    fn is_answered(request: &ProduceRequest) -> bool {
+        request.acks != 0
+    }
+
+    async fn answer(call: Call, request: ProduceRequest) -> ProduceResponse {
+        let acks_known = matches!(request.acks, -1..=1);
+        let topics = request.topic_data.into_iter().map(|topic| {
+            // Copied: the batch may have the frame's bytes to itself then, and is not copied.
+            let name = StrBytes::from_string(topic.name.to_string());
+            let ours = match acks_known {
+                true => convert::topic(&name.clone().into()),
+                false => Err(Code::InvalidRequiredAcks),
+            };
+            (name, ours, topic.partition_data)
+        });
+        let topics = topics.collect::<Vec<_>>();
+        drop(request.transactional_id);
+        // Every batch is handed in before the first one is waited for.
+        let writing = topics.into_iter().map(|(name, ours, partitions)| {
+            let partitions = partitions.into_iter();
+            let writing = partitions.map(|data| write(&call, ours.clone(), data));
+            (name, writing.collect::<Vec<_>>())
+        });
+        let responses = writing.map(|(name, partitions)| async move {
+            TopicProduceResponse::default()
+                .with_name(name.into())
+                .with_partition_responses(join_all(partitions).await)
+        });
+        ProduceResponse::default().with_responses(join_all(responses).await)
+    }
+}
+
+type Written = BoxFuture<'static, PartitionProduceResponse>;
+
+/// Begins to write what a request has for a partition. The future is to be polled once before
+/// anything that must come after.
+fn write(call: &Call, topic: Result<TopicName, Code>, data: PartitionProduceData) -> Written {
+    let index = data.index;
+    let writing = topic
+        .map_err(Refused::from)
+        .and_then(|topic| prepare(call, topic, index, data.records));
+    let broker = call.broker.clone();
+    Box::pin(async move {
+        let written = match writing {
+            Ok(writing) => broker.produce(writing).await.map_err(Refused::from),
+            Err(refused) => Err(refused),
+        };
+        response(index, written)
+    })
+}
+
+/// A code, and what it is about where that helps.
+struct Refused {
+    code: Code,
+    why: Option<String>,
+}
+
+impl From<Code> for Refused {
+    fn from(code: Code) -> Self {
+        Self { code, why: None }
+    }
+}
+
+impl From<tidemill_broker::ProducerError> for Refused {
+    fn from(why: tidemill_broker::ProducerError) -> Self {
+        Self {
+            code: error::producer(&why),
+            why: Some(why.to_string()),
+        }
+    }
+}
+
+fn response(index: i32, written: Result<Offset, Refused>) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default()
+        .with_index(index)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1);
+    match written {
+        Ok(offset) => response.with_base_offset(convert::wire_offset(offset)),
+        Err(refused) => response
+            .with_base_offset(-1)
+            .with_error_code(refused.code.code())
+            .with_error_message(refused.why.map(StrBytes::from_string)),
+    }
+}
+
+/// Looks at a partition's records, and says where they go.
+fn prepare(
+    call: &Call,
+    topic: TopicName,
+    index: i32,
+    records: Option<Bytes>,
+) -> Result<Writing, Refused> {
+    let partition = convert::partition(index)?;
+    let records = records.unwrap_or_default();
+    let settings = call.broker.topic_settings(&topic);
+    let settings = settings.ok_or(Code::UnknownTopicOrPartition)?;
+    let max_bytes = call.door.config.message_max_bytes;
+    if records.len() > max_bytes {
+        return Err(Refused {
+            code: Code::MessageTooLarge,
+            why: Some(format!("a record batch has at most {max_bytes} bytes here")),
+        });
+    }
+    let batch = ProducerBatch::new(records).map_err(|why| Refused {
+        code: error::batch(&why),
+        why: Some(why.to_string()),
+    })?;
+    if settings.compact && has_keyless(&batch) {
+        return Err(Refused {
+            code: Code::InvalidRecord,
+            why: Some("every record of a compacted topic needs a key".to_owned()),
+        });
+    }
+    Ok(Writing {
+        topic,
+        partition,
+        batch,
+        // Clients add the partitions of a transaction before.
+        begins: Begins::No,
+    })
+}
+
+fn has_keyless(batch: &ProducerBatch) -> bool {
+    let mut records = batch.get().records();
+    records.any(|record| record.is_ok_and(|record| record.key.is_none()))
+}

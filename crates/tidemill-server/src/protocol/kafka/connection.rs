@@ -1,0 +1,226 @@
+//! One connection: requests in, answers out in the same order, a bounded number under way.
+//!
+//! Knows no API keys; what a request is, `registry.rs` knows.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use tidemill_broker::Broker;
+use tidemill_core::budget::Share;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::Door;
+use super::frame::{Frame, Frames};
+use super::registry::{Body, Call, Request, Unserved};
+use crate::limits::{KAFKA_ELEMENT_BYTES, KAFKA_IN_FLIGHT_MAX};
+use crate::metrics::{ApiLabels, KafkaMetrics};
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// Where the client is.
+    pub(super) peer: SocketAddr,
+    /// The address by which it came.
+    pub(super) local: SocketAddr,
+}
+
+/// A request that waits for those before it.
+struct Waiting {
+    request: Request,
+    share: Share,
+}
+
+/// What is written for a request, once it is its turn.
+struct Answer {
+    api: &'static str,
+    /// Nothing for a request that has no answer.
+    body: Option<(Bytes, Body)>,
+    /// The request's memory.
+    _share: Share,
+}
+
+type Answering = BoxFuture<'static, Result<Answer, Unserved>>;
+
+/// A connection's requests that are under way.
+struct Connection {
+    door: Arc<Door>,
+    broker: Broker,
+    ends: Ends,
+    under_way: FuturesOrdered<Answering>,
+    /// All that is under way may be joined by more of its kind.
+    pipelined: bool,
+    waiting: Option<Waiting>,
+}
+
+/// Answers requests until the client ends, sends what is no request, or the server shuts down.
+///
+/// # Errors
+/// Why the connection ended before its time.
+pub(super) async fn run(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    door: Arc<Door>,
+    broker: Broker,
+    ends: Ends,
+) -> io::Result<()> {
+    let mut frames = Frames::new(&door.memory);
+    let mut connection = Connection {
+        door: Arc::clone(&door),
+        broker,
+        ends,
+        under_way: FuturesOrdered::new(),
+        pipelined: true,
+        waiting: None,
+    };
+    // Whether there may be more requests.
+    let mut open = true;
+    loop {
+        connection.begin();
+        let idle = connection.under_way.is_empty();
+        if idle && (!open || door.is_closing()) {
+            return Ok(());
+        }
+        let may_read = open && connection.has_room();
+        tokio::select! {
+            biased;
+            Some(answer) = connection.under_way.next(), if !idle => {
+                let answer = answer.map_err(|why| connection.refused(&why))?;
+                write(&door.metrics.kafka, stream, answer).await?;
+                frames.not_idle();
+            }
+            frame = frames.next(stream), if may_read => match frame? {
+                Some(frame) => connection.take(frame)?,
+                // What was sent to be kept is kept; nobody waits for anything else.
+                None if connection.pipelined => open = false,
+                None => return Ok(()),
+            },
+            () = door.closed(), if idle => return Ok(()),
+        }
+    }
+}
+
+impl Connection {
+    fn has_room(&self) -> bool {
+        self.waiting.is_none() && self.under_way.len() < KAFKA_IN_FLIGHT_MAX
+    }
+
+    /// Reads a request, which then waits for its turn.
+    fn take(&mut self, frame: Frame) -> io::Result<()> {
+        let Frame { bytes, mut share } = frame;
+        self.door
+            .metrics
+            .kafka
+            .received
+            .inc_by(bytes.len() as u64 + 4);
+        let request = Request::new(bytes).map_err(|why| self.refused(&why))?;
+        // Bounded, and in memory in a moment.
+        share.grow_anyway(request.elements * KAFKA_ELEMENT_BYTES);
+        self.waiting = Some(Waiting { request, share });
+        Ok(())
+    }
+
+    /// Begins the request that waits, if it is its turn.
+    fn begin(&mut self) {
+        let idle = self.under_way.is_empty();
+        let may =
+            |waiting: &mut Waiting| idle || (self.pipelined && waiting.request.entry.pipelined);
+        let Some(Waiting { request, share }) = self.waiting.take_if(may) else {
+            return;
+        };
+        self.pipelined = request.entry.pipelined;
+        let call = Call {
+            door: Arc::clone(&self.door),
+            broker: self.broker.clone(),
+            version: request.version,
+            too_new: request.too_new,
+            client_id: request.client_id.clone(),
+            peer: self.ends.peer,
+            local: self.ends.local,
+        };
+        let head = request.answer_head();
+        let api = super::convert::api_name(request.entry.key);
+        let served = request.serve(call);
+        self.under_way.push_back(Box::pin(async move {
+            let body = served.await?;
+            Ok(Answer {
+                api,
+                body: body.map(|body| (head, body)),
+                _share: share,
+            })
+        }));
+    }
+
+    fn refused(&self, why: &Unserved) -> io::Error {
+        self.door.metrics.kafka.malformed.inc();
+        io::Error::new(io::ErrorKind::InvalidData, why.to_string())
+    }
+}
+
+/// Writes an answer whose turn it is.
+async fn write(
+    metrics: &KafkaMetrics,
+    stream: &mut (impl AsyncWrite + Unpin),
+    answer: Answer,
+) -> io::Result<()> {
+    let labels = ApiLabels { api: answer.api };
+    metrics.requests.get_or_create(&labels).inc();
+    let Some((head, body)) = answer.body else {
+        return Ok(());
+    };
+    let mut pieces = Pieces::new(head, body.pieces)?;
+    let bytes = pieces.remaining();
+    stream.write_all_buf(&mut pieces).await?;
+    stream.flush().await?;
+    metrics.sent.inc_by(bytes as u64);
+    Ok(())
+}
+
+/// Bytes in several places, written one after the other without being copied together.
+struct Pieces(VecDeque<Bytes>);
+
+impl Pieces {
+    /// An answer with its length before it.
+    fn new(head: Bytes, body: Vec<Bytes>) -> io::Result<Self> {
+        let size = head.len() + body.iter().map(Bytes::len).sum::<usize>();
+        let too_large = |_| io::Error::other("an answer is too large to be sent");
+        let mut first = BytesMut::with_capacity(4 + head.len());
+        first.put_i32(i32::try_from(size).map_err(too_large)?);
+        first.put(head);
+        let mut pieces = VecDeque::from(body);
+        pieces.retain(|piece| !piece.is_empty());
+        pieces.push_front(first.freeze());
+        Ok(Self(pieces))
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |piece| piece)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(piece) = self.0.front_mut() {
+            if count < piece.len() {
+                piece.advance(count);
+                return;
+            }
+            count -= piece.len();
+            self.0.pop_front();
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
+        let places = to.iter_mut().zip(&self.0);
+        places
+            .map(|(place, piece)| *place = IoSlice::new(piece))
+            .count()
+    }
+}

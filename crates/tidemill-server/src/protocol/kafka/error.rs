@@ -1,0 +1,104 @@
+//! Our errors as Kafka's codes: one table, beside the codes' own one with its column of what may
+//! be tried again ([`Code::is_retriable`]).
+//!
+//! What a client may try again with success is always told with a code that is retriable; a test
+//! holds it. Codes for what was certainly not written (`NotEnoughReplicas`) are told apart from
+//! those for what may have been (`RequestTimedOut`), as clients do.
+
+pub(super) use kafka_protocol::error::ResponseError as Code;
+use tidemill_broker::{BatchError, ProducerError, TopicError};
+use tidemill_core::error::Unavailable;
+use tidemill_core::{FetchError, PublishError};
+
+/// No error.
+pub(super) const NONE: i16 = 0;
+
+/// The code of a result.
+pub(super) fn code_of<T>(result: &Result<T, Code>) -> i16 {
+    result.as_ref().err().map_or(NONE, Code::code)
+}
+
+/// Nothing was written.
+pub(super) fn unavailable(why: &Unavailable) -> Code {
+    match why {
+        // Reads go on; a client finds out that writes do not.
+        Unavailable::SyncFailed(_) | Unavailable::Full(_) => Code::KafkaStorageError,
+        Unavailable::Overloaded => Code::NotEnoughReplicas,
+        // The client looks for us again.
+        Unavailable::Closed => Code::NotLeaderOrFollower,
+    }
+}
+
+/// Why a producer's call was not done.
+pub(super) fn producer(error: &ProducerError) -> Code {
+    match error {
+        ProducerError::UnknownTopic(_)
+        | ProducerError::UnknownPartition { .. }
+        | ProducerError::Changed(_) => Code::UnknownTopicOrPartition,
+        ProducerError::InvalidBatch(_) => Code::InvalidRecord,
+        ProducerError::Event(error) => publish(error),
+        ProducerError::UnknownProducer(_) => Code::UnknownProducerId,
+        ProducerError::Fenced { .. } => Code::InvalidProducerEpoch,
+        ProducerError::OutOfOrder { .. } => Code::OutOfOrderSequenceNumber,
+        ProducerError::UnknownTransaction(_) | ProducerError::NotTransactional(_) => {
+            Code::InvalidProducerIdMapping
+        }
+        ProducerError::Transaction { .. } => Code::InvalidTxnState,
+        ProducerError::Timeout { .. } => Code::InvalidTransactionTimeout,
+        ProducerError::TooMany { .. } => Code::NotEnoughReplicas,
+        ProducerError::Unavailable(why) => unavailable(why),
+        ProducerError::Indeterminate(_) => Code::RequestTimedOut,
+        _ => Code::UnknownServerError,
+    }
+}
+
+/// Why events were not published.
+pub(super) fn publish(error: &PublishError) -> Code {
+    match error {
+        PublishError::UnknownTopic(_) => Code::UnknownTopicOrPartition,
+        PublishError::IsQueue(_) => Code::InvalidTopicException,
+        PublishError::Invalid(_) => Code::InvalidRecord,
+        PublishError::TooLarge { .. } => Code::MessageTooLarge,
+        PublishError::Unavailable(why) => unavailable(why),
+        PublishError::Indeterminate(_) => Code::RequestTimedOut,
+        PublishError::Other(_) => Code::UnknownServerError,
+    }
+}
+
+/// Why a record batch is none that is kept.
+pub(super) fn batch(error: &BatchError) -> Code {
+    match error {
+        BatchError::Crc { .. } | BatchError::Truncated { .. } => Code::CorruptMessage,
+        BatchError::Magic(_) => Code::UnsupportedForMessageFormat,
+        BatchError::Bomb { .. } | BatchError::TooLarge { .. } => Code::MessageTooLarge,
+        _ => Code::InvalidRecord,
+    }
+}
+
+/// Why a read gave nothing.
+pub(super) fn fetch(error: &FetchError) -> Code {
+    match error {
+        FetchError::UnknownTopic(_) | FetchError::UnknownPartition { .. } => {
+            Code::UnknownTopicOrPartition
+        }
+        FetchError::IsQueue(_) => Code::InvalidTopicException,
+        FetchError::Unavailable(why) => unavailable(why),
+        FetchError::Other(_) => Code::KafkaStorageError,
+        _ => Code::UnknownServerError,
+    }
+}
+
+/// Why a topic was not changed.
+pub(super) fn topic(error: &TopicError) -> Code {
+    match error {
+        TopicError::Exists(_) => Code::TopicAlreadyExists,
+        TopicError::Unknown(_) | TopicError::UnknownPartition { .. } => {
+            Code::UnknownTopicOrPartition
+        }
+        TopicError::IsQueue(_) => Code::InvalidTopicException,
+        TopicError::BeyondEnd { .. } => Code::OffsetOutOfRange,
+        TopicError::Limit(_) => Code::PolicyViolation,
+        TopicError::Unavailable(why) => unavailable(why),
+        TopicError::Indeterminate(_) => Code::RequestTimedOut,
+    }
+}

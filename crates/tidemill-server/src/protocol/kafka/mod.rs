@@ -1,0 +1,114 @@
+//! The door for clients of Apache Kafka: stock clients work on the same log.
+//!
+//! ```text
+//! listener.rs    accepts, bounds                     knows no requests
+//! connection.rs  frames in, answers out, in order    knows no API keys
+//! frame.rs       one request from a socket           knows no messages
+//! shape.rs       walks a request before it is decoded
+//! shapes.rs      the tables that it walks by
+//! registry.rs    which API keys are served, and in which versions
+//! apis/          one file an API key                 knows no sockets
+//! error.rs       our errors as Kafka's codes, one table
+//! convert.rs     our types as Kafka's, and back
+//! ```
+//!
+//! # How an API key is added
+//!
+//! 1. A file `apis/NAME.rs`: its header states the versions that are served, and where we deviate.
+//!    It has a unit struct that implements [`Api`](registry::Api): the key, the versions, the
+//!    shape, the types of request and response, and `answer`. Everything that an answer needs
+//!    comes with the [`Call`](registry::Call): the [`Door`] with the broker and the settings, the
+//!    version, who calls.
+//! 2. `pub(super) mod NAME;` in `apis/mod.rs`.
+//! 3. The shape of the request is in `shapes.rs`, for all keys that clients use. Its test decodes
+//!    random bytes both ways and compares.
+//! 4. One line in `registry::APIS`. What is advertised follows from that list.
+//!
+//! State that outlives a request (a group coordinator's) is a field of [`Door`]. Requests of a
+//! connection begin in the order in which they came, one after the other as Kafka has it; only
+//! those of an API with `PIPELINED` begin while others of that kind are under way. A request
+//! whose connection breaks is dropped: what must happen anyway belongs into a task of its own,
+//! or into one operation of the broker.
+//!
+//! Decoders of the crate `kafka-protocol` take an array's length for granted and would abort the
+//! process at a lie: no request is decoded before `shape.rs` has walked it.
+//!
+//! This room may not know HTTP, nor how events are stored.
+
+mod apis;
+mod connection;
+mod convert;
+mod error;
+mod frame;
+mod listener;
+mod registry;
+mod shape;
+mod shapes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kafka_protocol::protocol::StrBytes;
+use tidemill_broker::Broker;
+use tidemill_core::budget::Budget;
+use tokio::sync::watch;
+
+use crate::config::{Advertised, KafkaConfig};
+use crate::metrics::Metrics;
+
+pub(crate) use listener::Listening;
+
+/// What all connections share.
+pub(super) struct Door {
+    /// Where records go to and come from.
+    pub(super) broker: Broker,
+    /// The memory of all that is on its way.
+    pub(super) memory: Budget,
+    /// What the user set.
+    pub(super) config: KafkaConfig,
+    /// The name of the cluster of one: the same at every start.
+    pub(super) cluster_id: StrBytes,
+    /// Counts what passes.
+    pub(super) metrics: Arc<Metrics>,
+    /// Becomes true when the server shuts down; waits end then.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+impl Door {
+    fn new(
+        broker: Broker,
+        config: KafkaConfig,
+        metrics: Arc<Metrics>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            memory: broker.memory().clone(),
+            cluster_id: convert::cluster_id(broker.id()),
+            broker,
+            config,
+            metrics,
+            closing,
+        }
+    }
+
+    /// Where clients find this server again, for one that reached it at `local`.
+    pub(super) fn advertised(&self, local: SocketAddr) -> Advertised {
+        let set = self.config.advertise.clone();
+        set.unwrap_or_else(|| Advertised {
+            host: local.ip().to_canonical().to_string(),
+            port: local.port(),
+        })
+    }
+
+    /// Whether the server shuts down.
+    pub(super) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Resolves when the server shuts down.
+    pub(super) async fn closed(&self) {
+        let mut closing = self.closing.clone();
+        // An error means that the server is gone, which is the same.
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+}

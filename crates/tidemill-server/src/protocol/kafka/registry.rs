@@ -1,0 +1,370 @@
+//! Which API keys are served, in which versions, and how a request finds its answer.
+//!
+//! This room may not know sockets, nor what any key means.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use tidemill_broker::Broker;
+use tidemill_core::budget::Share;
+
+use super::Door;
+use super::apis;
+use super::shape::Shape;
+
+/// One API key.
+pub(super) trait Api: 'static {
+    /// What is asked.
+    type Request: Decodable + Send;
+    /// What is answered.
+    type Response: Reply + Send;
+    /// The key.
+    const KEY: ApiKey;
+    /// The versions that are served, lowest and highest.
+    const VERSIONS: [i16; 2];
+    /// What requests look like.
+    const SHAPE: &'static Shape;
+    /// Whether a request begins while others of such keys are under way on its connection. What
+    /// it does before it first waits is done in the order in which the requests came.
+    const PIPELINED: bool = false;
+
+    /// Whether there is an answer at all.
+    fn is_answered(_request: &Self::Request) -> bool {
+        true
+    }
+
+    /// Does what is asked. Errors are part of the response.
+    fn answer(
+        call: Call,
+        request: Self::Request,
+    ) -> impl Future<Output = Self::Response> + Send + 'static;
+}
+
+/// Who asks, and with what it is done.
+#[derive(Clone)]
+pub(super) struct Call {
+    /// What all connections share.
+    pub(super) door: Arc<Door>,
+    /// The broker, as this connection's own publisher.
+    pub(super) broker: Broker,
+    /// The request's version.
+    pub(super) version: i16,
+    /// The request came in a version that nobody knows here, and is taken for one of version 0.
+    pub(super) too_new: bool,
+    /// What the client calls itself.
+    #[allow(dead_code, reason = "for keys that tell clients apart")]
+    pub(super) client_id: Option<StrBytes>,
+    /// Where the client is.
+    #[allow(dead_code, reason = "for keys that tell clients apart")]
+    pub(super) peer: SocketAddr,
+    /// The address by which it came.
+    pub(super) local: SocketAddr,
+}
+
+/// An answer's bytes, in pieces, and their memory.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    pub(super) pieces: Vec<Bytes>,
+    /// Given back when it is sent.
+    pub(super) _share: Option<Share>,
+}
+
+/// What can be an answer.
+pub(super) trait Reply {
+    /// Its bytes in this version.
+    ///
+    /// # Errors
+    /// Something in it has no place in this version, which is a mistake of ours.
+    fn into_body(self, version: i16) -> Result<Body, Unserved>;
+}
+
+impl<T: Encodable> Reply for T {
+    fn into_body(self, version: i16) -> Result<Body, Unserved> {
+        let mut bytes = BytesMut::new();
+        let encoded = self.encode(&mut bytes, version);
+        encoded.map_err(|why| Unserved::Response(why.to_string()))?;
+        Ok(Body {
+            pieces: vec![bytes.freeze()],
+            _share: None,
+        })
+    }
+}
+
+/// Why a connection is ended instead of answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unserved {
+    /// The bytes are no request.
+    #[error("what came is no request of the Kafka protocol")]
+    Malformed,
+    /// A key that is not served.
+    #[error("the API key {0} is not served")]
+    Key(i16),
+    /// A version that is not served.
+    #[error("version {version} of the API key {key} is not served")]
+    Version {
+        /// The key.
+        key: i16,
+        /// The version.
+        version: i16,
+    },
+    /// A response could not be written.
+    #[error("a response could not be written: {0}")]
+    Response(String),
+}
+
+/// A request whose head was read.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) entry: &'static Entry,
+    pub(super) version: i16,
+    /// It came in a version that nobody knows here.
+    pub(super) too_new: bool,
+    pub(super) correlation: i32,
+    pub(super) client_id: Option<StrBytes>,
+    body: Bytes,
+    /// Elements of its arrays.
+    pub(super) elements: usize,
+}
+
+type Serve = fn(Call, Bytes) -> BoxFuture<'static, Result<Option<Body>, Unserved>>;
+
+/// A key as it is served.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: ApiKey,
+    /// The versions that are told to clients.
+    pub(super) advertised: [i16; 2],
+    /// The versions that are served.
+    served: [i16; 2],
+    shape: &'static Shape,
+    pub(super) pipelined: bool,
+    serve: Serve,
+}
+
+const fn entry<A: Api>() -> Entry {
+    Entry {
+        key: A::KEY,
+        advertised: A::VERSIONS,
+        served: A::VERSIONS,
+        shape: A::SHAPE,
+        pipelined: A::PIPELINED,
+        serve: serve::<A>,
+    }
+}
+
+/// As [`entry`], but clients are told that versions from 0 on are served.
+const fn entry_since_0<A: Api>() -> Entry {
+    let mut entry = entry::<A>();
+    entry.advertised[0] = 0;
+    entry
+}
+
+fn serve<A: Api>(
+    call: Call,
+    mut body: Bytes,
+) -> BoxFuture<'static, Result<Option<Body>, Unserved>> {
+    Box::pin(async move {
+        let version = call.version;
+        let request = A::Request::decode(&mut body, version).map_err(|_| Unserved::Malformed)?;
+        drop(body);
+        let answered = A::is_answered(&request);
+        let response = A::answer(call, request).await;
+        match answered {
+            true => response.into_body(version).map(Some),
+            false => Ok(None),
+        }
+    })
+}
+
+/// Every key that is served. Produce is told from version 0 on, as Apache Kafka does: released
+/// versions of librdkafka take a missing version 0 for a broker that cannot compress.
+pub(super) static APIS: &[Entry] = &[
+    entry_since_0::<apis::produce::Produce>(),
+    entry::<apis::fetch::Fetch>(),
+    entry::<apis::list_offsets::ListOffsets>(),
+    entry::<apis::metadata::Metadata>(),
+    entry::<apis::api_versions::ApiVersions>(),
+    entry::<apis::init_producer_id::InitProducerId>(),
+];
+
+impl Request {
+    /// Reads the head of a request, and walks its body.
+    ///
+    /// # Errors
+    /// [`Unserved`]; the connection cannot go on.
+    pub(super) fn new(mut frame: Bytes) -> Result<Self, Unserved> {
+        let malformed = |_| Unserved::Malformed;
+        let key = frame.try_get_i16().map_err(malformed)?;
+        let version = frame.try_get_i16().map_err(malformed)?;
+        let correlation = frame.try_get_i32().map_err(malformed)?;
+        let entry = APIS.iter().find(|entry| entry.key as i16 == key);
+        let entry = entry.ok_or(Unserved::Key(key))?;
+        let served = (entry.served[0]..=entry.served[1]).contains(&version);
+        if !served && entry.key == ApiKey::ApiVersions {
+            return Ok(Self::which_versions(entry, correlation));
+        }
+        if !served {
+            return Err(Unserved::Version { key, version });
+        }
+        let client_id = client_id(&mut frame)?;
+        if entry.shape.is_flexible(version) {
+            let tags = super::shapes::NO_FIELDS.walk(&frame, 0);
+            frame.advance(tags.map_err(|_| Unserved::Malformed)?.bytes);
+        }
+        let walked = entry.shape.walk(&frame, version);
+        let walked = walked.map_err(|_| Unserved::Malformed)?;
+        Ok(Self {
+            entry,
+            version,
+            too_new: false,
+            correlation,
+            client_id,
+            body: frame,
+            elements: walked.elements,
+        })
+    }
+
+    /// A client that speaks a newer version than we do is told so in the oldest, and comes again.
+    fn which_versions(entry: &'static Entry, correlation: i32) -> Self {
+        Self {
+            entry,
+            version: 0,
+            too_new: true,
+            correlation,
+            client_id: None,
+            body: Bytes::new(),
+            elements: 0,
+        }
+    }
+
+    /// Bytes before the body of the answer.
+    pub(super) fn answer_head(&self) -> Bytes {
+        let mut head = BytesMut::with_capacity(5);
+        head.put_i32(self.correlation);
+        let plain = self.entry.key == ApiKey::ApiVersions;
+        if self.entry.shape.is_flexible(self.version) && !plain {
+            // No tagged fields.
+            head.put_u8(0);
+        }
+        head.freeze()
+    }
+
+    /// Does what is asked; `None` where nothing is answered.
+    pub(super) fn serve(self, call: Call) -> BoxFuture<'static, Result<Option<Body>, Unserved>> {
+        (self.entry.serve)(call, self.body)
+    }
+}
+
+/// The client's name, whose length is never compact.
+fn client_id(frame: &mut Bytes) -> Result<Option<StrBytes>, Unserved> {
+    let length = frame.try_get_i16().map_err(|_| Unserved::Malformed)?;
+    let Ok(length) = usize::try_from(length) else {
+        return match length {
+            -1 => Ok(None),
+            _ => Err(Unserved::Malformed),
+        };
+    };
+    if length > frame.len() {
+        return Err(Unserved::Malformed);
+    }
+    let text = StrBytes::from_utf8(frame.split_to(length));
+    text.map(Some).map_err(|_| Unserved::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_served_twice_and_every_version_has_a_shape() {
+        let mut keys: Vec<_> = APIS.iter().map(|entry| entry.key as i16).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), APIS.len());
+        for entry in APIS {
+            let [low, high] = entry.served;
+            assert!(0 <= low && low <= high, "{entry:?}");
+            let told = entry.advertised;
+            assert!(told[0] <= low && told[1] == high, "{entry:?}");
+            // `ApiKey` knows from which version on heads have tagged fields.
+            for version in low..=high {
+                let flexible = entry.key.request_header_version(version) == 2;
+                assert_eq!(entry.shape.is_flexible(version), flexible, "{entry:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_from_what_is_not_served() {
+        let request = |bytes: &[u8]| Request::new(Bytes::copy_from_slice(bytes));
+        assert!(matches!(request(&[]), Err(Unserved::Malformed)));
+        assert!(matches!(
+            request(&[0, 99, 0, 0, 0, 0, 0, 1]),
+            Err(Unserved::Key(99))
+        ));
+        // Produce, version 2.
+        let old = request(&[0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff]);
+        assert!(matches!(old, Err(Unserved::Version { key: 0, version: 2 })));
+        // The client's name is longer than the frame.
+        let long = request(&[0, 18, 0, 0, 0, 0, 0, 1, 0, 9, b'a']);
+        assert!(matches!(long, Err(Unserved::Malformed)));
+        // A version of ApiVersions that nobody knows yet is answered.
+        let new = request(&[0, 18, 0, 99, 0, 0, 0, 7]).unwrap();
+        assert_eq!(new.correlation, 7);
+        assert!(new.too_new && new.version == 0);
+    }
+
+    /// A door to a broker that runs in memory. It closes, so nobody waits.
+    fn door() -> Arc<Door> {
+        let (_, closing) = tokio::sync::watch::channel(true);
+        let metrics = Arc::new(crate::metrics::Metrics::new());
+        let config = crate::config::KafkaConfig::default();
+        Arc::new(Door::new(Broker::in_memory(), config, metrics, closing))
+    }
+
+    #[tokio::test]
+    async fn every_version_of_every_key_is_answered_whatever_is_asked() {
+        let door = door();
+        let here = SocketAddr::from(([127, 0, 0, 1], 9092));
+        for (entry, seed) in APIS
+            .iter()
+            .flat_map(|entry| (0..24_u8).map(move |n| (entry, n)))
+        {
+            for version in entry.served[0]..=entry.served[1] {
+                let seed: Vec<_> = (0..97)
+                    .map(|n: u8| n.wrapping_mul(seed) ^ (n >> 2))
+                    .collect();
+                let mut frame = BytesMut::new();
+                frame.put_i16(entry.key as i16);
+                frame.put_i16(version);
+                frame.put_i32(7);
+                frame.put_i16(-1);
+                if entry.shape.is_flexible(version) {
+                    frame.put_u8(0);
+                }
+                frame.extend(entry.shape.example(version, &seed));
+                let request = Request::new(frame.freeze()).unwrap();
+                let call = Call {
+                    door: Arc::clone(&door),
+                    broker: door.broker.clone(),
+                    version,
+                    too_new: false,
+                    client_id: None,
+                    peer: here,
+                    local: here,
+                };
+                let served = request.serve(call).await;
+                assert!(
+                    served.is_ok(),
+                    "{:?}, version {version}: {served:?}",
+                    entry.key
+                );
+            }
+        }
+    }
+}
