@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use crate::broker::Inner;
 use crate::decode::{Want, decode};
 use crate::limits::{
-    FETCH_MAX_BYTES, FETCH_MAX_EVENTS, MEMORY_AGAIN_AFTER, READ_LEAST_BYTES, READ_MAX_BYTES,
-    READ_TRIES_MAX,
+    FETCH_MAX_BYTES, FETCH_MAX_EVENTS, FETCH_MEMORY_WAIT, MEMORY_AGAIN_AFTER, READ_LEAST_BYTES,
+    READ_MAX_BYTES, READ_TRIES_MAX,
 };
 use crate::metrics::add;
 use crate::transaction::Stable;
@@ -252,8 +252,11 @@ pub(crate) async fn read_batches(
 }
 
 /// Takes memory for a read. What is more than all reads may ever have is taken by one at a time.
+/// Who finds none for [`FETCH_MEMORY_WAIT`] is refused, and may try again: others hold it, and
+/// nothing says for how long.
 async fn take_memory(inner: &Inner, share: &mut Share, bytes: usize) -> Result<(), Trouble> {
     let memory = &inner.settings.memory;
+    let until = Instant::now() + FETCH_MEMORY_WAIT;
     while !share.grow(bytes) {
         if share.bytes() > 0 {
             return Err(Trouble::Room(bytes));
@@ -261,6 +264,9 @@ async fn take_memory(inner: &Inner, share: &mut Share, bytes: usize) -> Result<(
         if bytes > memory.max(Class::Reads) && memory.over() == 0 {
             share.grow_anyway(bytes);
             break;
+        }
+        if Instant::now() >= until {
+            return Err(Trouble::Room(bytes));
         }
         tokio::time::sleep(MEMORY_AGAIN_AFTER).await;
     }

@@ -144,6 +144,9 @@ pub const IN_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// where the log took nothing.
 pub const WIDEN_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// How long a fetch waits for memory that others have before it is refused.
+pub const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(5);
+
 /// How many times a publish is sorted into partitions anew, or a subscription asks anew, because
 /// a topic changed meanwhile.
 pub const REROUTES_MAX: usize = 8;

@@ -222,3 +222,47 @@ async fn a_group_that_has_nothing_gets_the_memory_of_what_waits_in_others() {
     }
     assert_eq!(broker.memory().over(), 0);
 }
+
+/// Time stands still but where everybody waits, so nothing here takes as long as it says.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_finds_no_memory_is_refused_after_a_while() {
+    let disk = std::sync::Arc::new(tidemill_log::driver::MemoryDisk::new(64 << 20));
+    let builder = Broker::builder().memory(MEMORY).disk(disk);
+    let broker = builder.open_blocking().unwrap();
+    let bus = broker.bus();
+    let sent = event("a".to_owned(), KIB);
+    bus.publish(topic("t"), vec![sent]).await.unwrap();
+    let fetch = |wait| Fetch {
+        topic: topic("t"),
+        partition: Partition(0),
+        offset: Offset(0),
+        max_events: 10,
+        max_bytes: 100 * KIB,
+        wait,
+    };
+    let taken = |broker: &Broker| {
+        let mut share = broker.memory().empty(Class::Reads);
+        while share.grow(KIB) {}
+        share
+    };
+    let held = taken(&broker);
+    let refused = FetchError::Unavailable(Unavailable::Overloaded);
+    for wait in [Duration::ZERO, Duration::from_secs(3600)] {
+        let began = tokio::time::Instant::now();
+        let fetched = bus.fetch(fetch(wait)).await;
+        assert_eq!(fetched.err(), Some(refused.clone()));
+        let waited = began.elapsed();
+        assert!(waited >= tidemill_broker::limits::FETCH_MEMORY_WAIT);
+        assert!(waited < 2 * tidemill_broker::limits::FETCH_MEMORY_WAIT);
+    }
+    // Given back in time, it is read.
+    let fetching = tokio::spawn({
+        let (bus, fetch) = (bus.clone(), fetch(Duration::ZERO));
+        async move { bus.fetch(fetch).await }
+    });
+    tokio::time::sleep(tidemill_broker::limits::FETCH_MEMORY_WAIT / 2).await;
+    assert!(!fetching.is_finished());
+    drop(held);
+    assert_eq!(fetching.await.unwrap().unwrap().events.len(), 1);
+    assert_eq!(broker.memory().used(Class::Reads), 0);
+}

@@ -18,7 +18,7 @@ pub enum Unavailable {
     #[error("no space left for new events ({0}); free space, then try again")]
     Full(String),
     /// Too much is waiting already.
-    #[error("too many writes are waiting; try again later")]
+    #[error("too much is waiting already; try again later")]
     Overloaded,
     /// The bus was closed or the connection to it is gone.
     #[error("the bus is closed")]

@@ -16,6 +16,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tidemill_core::budget::{Class, Share};
+use tidemill_core::error::Unavailable;
 use tidemill_core::{
     Event, Fetch, FetchError, Fetched, Offset, Partition, PartitionBounds, Pattern, TopicName, json,
 };
@@ -29,6 +30,15 @@ use super::query::Query;
 use crate::app::App;
 use crate::limits;
 use crate::metrics::Counted;
+
+/// What keeps a connection alive while others have the memory that its reads need.
+const SHORT: &[u8] = b": no memory for events now, going on\n\n";
+
+/// Whether there was no memory for a read.
+fn is_short(fetched: &Result<Fetched, FetchError>) -> bool {
+    let overloaded = FetchError::Unavailable(Unavailable::Overloaded);
+    fetched.as_ref().err() == Some(&overloaded)
+}
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -242,6 +252,9 @@ impl Streaming {
                 .bus
                 .fetch(self.fetch_of(*partition, offset, false))
                 .await;
+            if is_short(&fetched) {
+                return Ok(SHORT.to_vec());
+            }
             let fetched = fetched.map_err(|error| self.problem(*partition, error))?;
             if fetched.next > offset {
                 return Ok(self.text(*partition, fetched));
@@ -282,6 +295,9 @@ impl Streaming {
             })
             .collect();
         while let Some((partition, fetched)) = waits.next().await {
+            if is_short(&fetched) {
+                return Ok(SHORT.to_vec());
+            }
             let fetched = fetched.map_err(|error| self.problem(partition, error))?;
             if !fetched.events.is_empty() {
                 drop(waits);

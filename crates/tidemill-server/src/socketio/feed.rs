@@ -152,11 +152,17 @@ impl Reader {
         position: Offset,
     ) -> Result<Option<Offset>, ()> {
         let (topic, partition) = key;
-        match self
-            .bus
-            .fetch(fetch_of(key, position, self.fetch_bytes()))
-            .await
-        {
+        let short = FetchError::Unavailable(Unavailable::Overloaded);
+        let fetched = loop {
+            let fetch = fetch_of(key, position, self.fetch_bytes());
+            let fetched = self.bus.fetch(fetch).await;
+            // Nothing is wrong with what is to be read: others have the memory for it.
+            if fetched.as_ref().err() != Some(&short) {
+                break fetched;
+            }
+            tokio::time::sleep(FEED_RETRY).await;
+        };
+        match fetched {
             Ok(Fetched { events, next, .. }) => {
                 for (_, event) in events {
                     self.deliver(topic, &event).await;
