@@ -42,6 +42,12 @@ pub const OPERATION_BYTES: usize = 512;
 /// Places in which the bytes of lanes that wait are counted.
 pub const LANES_COUNTED: usize = 1024;
 
+/// How long a lane that was refused has a claim on what it asked for, unless it asks again.
+pub const CLAIM_FOR: Duration = Duration::from_secs(2);
+
+/// Most such claims at a time; who is refused beyond them has none.
+pub const CLAIMS_MAX: usize = 1024;
+
 /// Bytes that a lane of operations may take before another one has its turn.
 pub const LANE_TURN_BYTES: usize = 64 * 1024;
 

@@ -30,6 +30,7 @@ pub struct Handle<M: Machine>(Arc<Inner<M>>);
 struct Inner<M: Machine> {
     inbox: Arc<Inbox<Submission<M>>>,
     entrance: Entrance,
+    clock: Clock,
     reader: Reader,
     epoch: u64,
     id: Uuid,
@@ -90,6 +91,7 @@ impl<M: Machine> Handle<M> {
         Ok(Self(Arc::new(Inner {
             inbox,
             entrance,
+            clock,
             reader,
             epoch,
             id,
@@ -106,7 +108,8 @@ impl<M: Machine> Handle<M> {
     /// and must not block. Operations of one lane are sealed in the order in which one thread
     /// hands them in.
     pub fn submit(&self, operation: M::Operation, done: impl FnOnce(Outcome<M>) + Send + 'static) {
-        let Some(place) = self.0.entrance.enter(&M::demand(&operation)) else {
+        let now = || self.0.clock.now().monotonic;
+        let Some(place) = self.0.entrance.enter(&M::demand(&operation), now) else {
             let why = match self.0.inbox.is_closed() {
                 true => Unavailable::Closed,
                 false => Unavailable::Overloaded,

@@ -7,6 +7,7 @@
 
 mod background;
 mod checkpoint;
+mod claims;
 mod commit;
 mod compaction;
 mod entrance;
@@ -249,7 +250,8 @@ impl<M: Machine, T> Log<M, T> {
     /// [`Unavailable::Overloaded`] where too much waits already: what waits has a part of
     /// [`Options::memory`], of which no lane takes more than it leaves to others.
     pub fn submit(&mut self, operation: M::Operation, token: T) {
-        let place = self.entrance.enter(&M::demand(&operation));
+        let now = self.now.monotonic;
+        let place = self.entrance.enter(&M::demand(&operation), || now);
         self.submit_at(operation, token, place);
     }
 

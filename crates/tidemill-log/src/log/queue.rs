@@ -154,6 +154,8 @@ impl<O, T> Queue<O, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tidemill_core::budget::Budget;
 
     use super::super::entrance::Entrance;
@@ -177,7 +179,7 @@ mod tests {
                 appends,
                 ..Demand::default()
             };
-            let place = entrance.enter(&demand).unwrap();
+            let place = entrance.enter(&demand, || Duration::ZERO).unwrap();
             queue.push(Waiting {
                 operation: number,
                 demand,
