@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Most connections at once, when nothing else is configured. The bound in force is lower where
 /// the process may not open so many files.
-pub const CONNECTIONS_MAX: usize = 10_000;
+pub const CONNECTIONS_MAX: usize = 16_000;
 
 /// Open files that connections leave to the log and to everything else.
 pub const FILES_RESERVED: usize = 256;
@@ -97,7 +97,7 @@ pub const METRIC_QUEUES_MAX: usize = 1_000;
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Most Socket.IO clients at once, when nothing else is configured.
-pub const SOCKETIO_CLIENTS_MAX: usize = 8_000;
+pub const SOCKETIO_CLIENTS_MAX: usize = 12_000;
 
 /// Most rooms of one Socket.IO client.
 pub const ROOMS_PER_CLIENT_MAX: usize = 256;
@@ -145,7 +145,7 @@ pub const FEED_RETRIES: u32 = 10;
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Most WebSocket connections at once.
-pub const WS_CONNECTIONS_MAX: usize = 4_096;
+pub const WS_CONNECTIONS_MAX: usize = 12_000;
 
 /// Most sessions of WebSocket clients, with those whose connection is gone for the moment.
 pub const WS_SESSIONS_MAX: usize = 2 * WS_CONNECTIONS_MAX;
