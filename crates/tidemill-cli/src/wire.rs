@@ -111,6 +111,43 @@ pub(crate) struct Group {
     pub(crate) members: Vec<Member>,
     #[serde(default)]
     pub(crate) partitions: Vec<GroupPartition>,
+    /// What sort of members it has.
+    #[serde(default)]
+    pub(crate) kind: String,
+    /// Its members that share the partitions among themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) classic: Option<Classic>,
+}
+
+impl Group {
+    /// How many members of any sort it has.
+    pub(crate) fn member_count(&self) -> usize {
+        let classic = self.classic.as_ref().map_or(0, |of| of.members.len());
+        self.members.len() + classic
+    }
+}
+
+/// A group as its classic members see it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Classic {
+    pub(crate) state: String,
+    pub(crate) protocol_type: String,
+    pub(crate) protocol: String,
+    pub(crate) generation: i32,
+    #[serde(default)]
+    pub(crate) members: Vec<ClassicMember>,
+}
+
+/// A member that shares the partitions with the others.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct ClassicMember {
+    pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instance: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) assignment: Option<String>,
 }
 
 /// One member of a group.

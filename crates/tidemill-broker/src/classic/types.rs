@@ -110,6 +110,7 @@ pub struct ClassicSynced {
 /// How far a classic group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ClassicState {
     /// It has no members.
     Empty,
@@ -195,9 +196,6 @@ pub enum ClassicError {
     /// It has members, and must not have any for this.
     #[error("the group has members; stop them first")]
     NotEmpty,
-    /// A member reads the topic.
-    #[error("members of the group read the topic; stop them first")]
-    Subscribed,
     /// The group was deleted, or the broker is closing.
     #[error("the group cannot be served now; look for its coordinator again")]
     Unavailable,

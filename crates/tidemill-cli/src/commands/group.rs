@@ -99,6 +99,9 @@ impl Group {
                 if show.json {
                     print_json(&group)?;
                 } else {
+                    if let Some(classic) = &group.classic {
+                        members(classic).print()?;
+                    }
                     partitions(&group).print()?;
                 }
             }
@@ -145,15 +148,32 @@ impl Delete {
 }
 
 fn table(groups: &[wire::Group]) -> Listing {
-    let mut listing = Listing::new(&["group", "topics", "order", "members>", "waiting>"]);
+    let mut listing = Listing::new(&["group", "kind", "topics", "order", "members>", "waiting>"]);
     for group in groups {
         let lag: u64 = group.partitions.iter().map(|p| p.lag).sum();
         listing.row(&[
             group.name.clone(),
+            group.kind.clone(),
             group.topics.join(","),
             group.order.clone().unwrap_or_else(|| "-".to_owned()),
-            group.members.len().to_string(),
+            group.member_count().to_string(),
             lag.to_string(),
+        ]);
+    }
+    listing
+}
+
+/// The members that share the partitions, with what each has.
+fn members(classic: &wire::Classic) -> Listing {
+    let mut listing = Listing::new(&["member", "client", "host", "has"]);
+    for member in &classic.members {
+        let name = member.instance.as_ref().unwrap_or(&member.id);
+        let has = member.assignment.as_deref().filter(|has| !has.is_empty());
+        listing.row(&[
+            name.clone(),
+            member.client_id.clone(),
+            member.client_host.clone(),
+            has.unwrap_or("-").to_owned(),
         ]);
     }
     listing

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tidemill_broker::{GroupError, GroupInfo};
+use tidemill_broker::{Broker, ClassicDescription, ClassicState, GroupError, GroupInfo, GroupKind};
 use tidemill_core::GroupName;
 
 use super::answer::json;
@@ -17,6 +17,7 @@ use super::path::Named;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
+use crate::protocol::kafka::consumer;
 
 /// The paths of groups.
 pub(crate) fn doors(doors: Doors) -> Doors {
@@ -58,24 +59,92 @@ struct Group {
     lag: u64,
     #[serde(flatten)]
     info: GroupInfo,
+    /// Its members that share the partitions among themselves, where it has had some since the
+    /// broker was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classic: Option<Classic>,
 }
 
-impl From<GroupInfo> for Group {
-    fn from(info: GroupInfo) -> Self {
-        let lag = info.lag();
-        Self { lag, info }
+/// A group as its classic members see it.
+#[derive(Serialize, JsonSchema)]
+struct Classic {
+    /// How far it is.
+    state: ClassicState,
+    /// What sort of group it is, as in "consumer".
+    protocol_type: String,
+    /// The way of sharing that was chosen; empty for none.
+    protocol: String,
+    /// How many generations it has had since the broker was opened.
+    generation: i32,
+    members: Vec<ClassicMember>,
+}
+
+/// A member that shares the partitions with the others.
+#[derive(Serialize, JsonSchema)]
+struct ClassicMember {
+    /// Its id.
+    id: String,
+    /// The name that it keeps over its restarts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    /// What the client calls itself.
+    client_id: String,
+    /// Where it is.
+    client_host: String,
+    /// Its partitions, as in "orders 0,2; payments 1", where it says them in the way of consumers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignment: Option<String>,
+}
+
+impl Group {
+    fn new(broker: &Broker, info: GroupInfo) -> Self {
+        let is_classic = info.kind == GroupKind::Classic;
+        let classic = is_classic.then(|| broker.classic_groups().describe(&info.name));
+        let seen = |of: &ClassicDescription| !of.protocol_type.is_empty();
+        Self {
+            lag: info.lag(),
+            info,
+            classic: classic.flatten().filter(seen).map(Classic::from),
+        }
     }
+}
+
+impl From<ClassicDescription> for Classic {
+    fn from(of: ClassicDescription) -> Self {
+        let members = of.members.iter().map(|member| ClassicMember {
+            id: member.member.to_string(),
+            instance: member.instance.as_ref().map(ToString::to_string),
+            client_id: member.client_id.to_string(),
+            client_host: member.client_host.to_string(),
+            assignment: assigned(&of.protocol_type, &member.assignment),
+        });
+        Self {
+            state: of.state,
+            members: members.collect(),
+            protocol_type: of.protocol_type.to_string(),
+            protocol: of.protocol.to_string(),
+            generation: of.generation,
+        }
+    }
+}
+
+/// A member's partitions as text.
+fn assigned(protocol_type: &str, bytes: &[u8]) -> Option<String> {
+    let topics = consumer::assignment(protocol_type, bytes)?;
+    let one = |(topic, partitions): (String, Vec<i32>)| {
+        let numbers = partitions.iter().map(ToString::to_string);
+        format!("{topic} {}", numbers.collect::<Vec<_>>().join(","))
+    };
+    let all: Vec<_> = topics.into_iter().map(one).collect();
+    Some(all.join("; "))
 }
 
 /// All groups.
 async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &[])?;
-    let groups = app
-        .broker()?
-        .groups()
-        .into_iter()
-        .map(Group::from)
-        .collect();
+    let broker = app.broker()?;
+    let groups = broker.groups().into_iter();
+    let groups = groups.map(|info| Group::new(broker, info)).collect();
     Ok(json(&Groups { groups }))
 }
 
@@ -86,8 +155,9 @@ async fn show(
 ) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &[])?;
     let name = GroupName::new(name)?;
-    match app.broker()?.group(&name) {
-        Some(info) => Ok(json(&Group::from(info))),
+    let broker = app.broker()?;
+    match broker.group(&name) {
+        Some(info) => Ok(json(&Group::new(broker, info))),
         None => Err(GroupError::Unknown(name).into()),
     }
 }

@@ -11,6 +11,14 @@ use crate::config::KafkaConfig;
 use crate::error::ServeError;
 use crate::metrics::Metrics;
 
+/// What members of groups say to each other: there are none.
+pub(crate) mod consumer {
+    /// A member's part, which nobody has.
+    pub(crate) fn assignment(_: &str, _: &[u8]) -> Option<Vec<(String, Vec<i32>)>> {
+        None
+    }
+}
+
 /// There is none.
 pub(crate) struct Listening(Infallible);
 

@@ -43,6 +43,11 @@ impl Running {
     /// Over this broker.
     pub(crate) async fn over(broker: Broker, config: Config) -> Self {
         let server = Server::bind(broker.clone(), config).await.unwrap();
+        Self::of(broker, server)
+    }
+
+    /// This server, which is bound to its addresses.
+    pub(crate) fn of(broker: Broker, server: Server) -> Self {
         let address = server.http_addr();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(async {

@@ -1,5 +1,6 @@
 //! Our types as Kafka's, and back. Everything that crosses over does it here.
 
+use bytestring::ByteString;
 use kafka_protocol::messages::{self as wire, ApiKey, BrokerId};
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::{ProducerEpoch, ProducerId, ProducerIdentity, TransactionalId};
@@ -19,6 +20,11 @@ pub(super) fn topic(name: &wire::TopicName) -> Result<TopicName, Code> {
 /// A topic's name for clients.
 pub(super) fn wire_topic(name: &TopicName) -> wire::TopicName {
     text(name.as_str()).into()
+}
+
+/// A text of a client, in memory of its own.
+pub(super) fn own(text: &StrBytes) -> ByteString {
+    ByteString::from(text.as_str())
 }
 
 /// A text of our own.

@@ -6,7 +6,7 @@
 //! those for what may have been (`RequestTimedOut`), as clients do.
 
 pub(super) use kafka_protocol::error::ResponseError as Code;
-use tidemill_broker::{BatchError, ProducerError, TopicError};
+use tidemill_broker::{BatchError, ClassicError, CommitRefused, ProducerError, TopicError};
 use tidemill_core::error::Unavailable;
 use tidemill_core::{FetchError, PublishError};
 
@@ -49,6 +49,34 @@ pub(super) fn producer(error: &ProducerError) -> Code {
         ProducerError::Unavailable(why) => unavailable(why),
         ProducerError::Indeterminate(_) => Code::RequestTimedOut,
         _ => Code::UnknownServerError,
+    }
+}
+
+/// Why a member of a group is refused.
+pub(super) fn classic(error: &ClassicError) -> Code {
+    match error {
+        ClassicError::UnknownMember => Code::UnknownMemberId,
+        ClassicError::IdRequired(_) => Code::MemberIdRequired,
+        ClassicError::Generation => Code::IllegalGeneration,
+        ClassicError::Rebalancing => Code::RebalanceInProgress,
+        ClassicError::Fenced => Code::FencedInstanceId,
+        ClassicError::Protocol(_) => Code::InconsistentGroupProtocol,
+        ClassicError::SessionTimeout { .. } => Code::InvalidSessionTimeout,
+        ClassicError::Full(_) => Code::GroupMaxSizeReached,
+        ClassicError::UnknownGroup => Code::GroupIdNotFound,
+        ClassicError::NotEmpty => Code::NonEmptyGroup,
+        ClassicError::Unavailable => Code::CoordinatorNotAvailable,
+        ClassicError::Indeterminate(_) => Code::RequestTimedOut,
+        ClassicError::Other(_) => Code::UnknownServerError,
+    }
+}
+
+/// What is said of one position of a commit.
+pub(super) fn committed(said: &Result<(), CommitRefused>) -> i16 {
+    match said {
+        Ok(()) => NONE,
+        Err(CommitRefused::UnknownPartition) => Code::UnknownTopicOrPartition.code(),
+        Err(CommitRefused::Metadata { .. }) => Code::OffsetMetadataTooLarge.code(),
     }
 }
 

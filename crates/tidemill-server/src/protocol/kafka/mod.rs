@@ -9,6 +9,7 @@
 //! registry.rs    which API keys are served, and in which versions
 //! apis/          one file an API key                 knows no sockets
 //! error.rs       our errors as Kafka's codes, one table
+//! consumer.rs    what members of groups say to each other
 //! convert.rs     our types as Kafka's, and back
 //! ```
 //!
@@ -37,6 +38,7 @@
 
 mod apis;
 mod connection;
+pub(crate) mod consumer;
 mod convert;
 mod error;
 mod frame;

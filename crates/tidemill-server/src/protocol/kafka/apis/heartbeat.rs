@@ -1,0 +1,31 @@
+//! `Heartbeat` (12), versions 0 to 4: a member says that it lives, and is told when it is to join
+//! again.
+
+use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
+
+use super::super::error;
+use super::super::registry::{Api, Call};
+use super::super::shape::Shape;
+use super::super::shapes;
+use super::group;
+
+/// See the module.
+pub(in super::super) struct Heartbeat;
+
+impl Api for Heartbeat {
+    type Request = HeartbeatRequest;
+    type Response = HeartbeatResponse;
+    const KEY: ApiKey = ApiKey::Heartbeat;
+    const VERSIONS: [i16; 2] = [0, 4];
+    const SHAPE: &'static Shape = &shapes::HEARTBEAT;
+
+    async fn answer(call: Call, request: HeartbeatRequest) -> HeartbeatResponse {
+        let instance = request.group_instance_id.as_ref();
+        let caller = group::caller(&request.member_id, instance, request.generation_id);
+        let lives = group::name(&request.group_id).and_then(|name| {
+            let lives = call.broker.classic_groups().heartbeat(&name, &caller);
+            lives.map_err(|why| error::classic(&why))
+        });
+        HeartbeatResponse::default().with_error_code(error::code_of(&lives))
+    }
+}
