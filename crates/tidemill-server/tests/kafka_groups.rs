@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use support::Running;
 use tidemill_broker::{Broker, CreateTopic};
-use tidemill_core::{Event, EventId, EventType, GroupName, Source, TopicName};
+use tidemill_core::{
+    Commit, Event, EventId, EventType, GroupName, Order, Source, Start, Subscription, TopicName,
+};
 use tidemill_server::{Config, KafkaConfig, Server};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -185,26 +187,74 @@ fn read(broker: &Broker, group: &str) -> u64 {
         .sum()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kcats_group() {
-    if Command::new("kcat").arg("-V").output().await.is_err() {
+async fn has_kcat() -> bool {
+    let has = Command::new("kcat").arg("-V").output().await.is_ok();
+    if !has {
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!ci, "kcat is not installed");
         eprintln!("skipped: kcat is not installed");
+    }
+    has
+}
+
+/// What kcat reads as a member of a group: so many values.
+async fn kcat(address: &str, group: &str, take: usize) -> BTreeSet<String> {
+    let mut kcat = Command::new("kcat");
+    kcat.args(["-b", address, "-G", group, "-c", &take.to_string(), "-q"]);
+    kcat.args(["-X", "auto.offset.reset=earliest", topic().as_str()]);
+    let output = kcat.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(SCRIPT_TIMEOUT, output).await;
+    let output = output.expect("kcat hangs").unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let seen: BTreeSet<_> = told.lines().map(str::to_owned).collect();
+    assert_eq!(seen.len(), take, "{told}");
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kcats_group() {
+    if !has_kcat().await {
         return;
     }
     let (server, address) = server().await;
-    for (take, position) in [("30", 30), ("70", 100)] {
-        let mut kcat = Command::new("kcat");
-        kcat.args(["-b", &address, "-G", "kc", "-c", take, "-q"]);
-        kcat.args(["-X", "auto.offset.reset=earliest", topic().as_str()]);
-        let output = kcat.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(SCRIPT_TIMEOUT, output).await;
-        let output = output.expect("kcat hangs").unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(told.lines().count().to_string(), take, "{told}");
+    for (take, position) in [(30, 30), (70, 100)] {
+        kcat(&address, "kc", take).await;
         assert_eq!(read(&server.broker, "kc"), position);
     }
+    server.stop().await;
+}
+
+/// Has a native member settle so many events; answers their data.
+async fn handle(broker: &Broker, count: usize) -> BTreeSet<String> {
+    let subscription = Subscription {
+        topics: vec![topic()],
+        group: GroupName::new("both").unwrap(),
+        order: Order::None,
+        start: Start::Beginning,
+    };
+    let mut member = broker.bus().subscribe(subscription).await.unwrap();
+    let mut seen = BTreeSet::new();
+    while seen.len() < count {
+        for (delivery, settlement) in member.pull(count - seen.len()).await.unwrap() {
+            settlement.settle(Commit::ack()).await.unwrap();
+            let data = delivery.event.data().unwrap().to_vec();
+            seen.insert(String::from_utf8(data).unwrap());
+        }
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_handlers_left_kcat_reads_on_and_the_other_way_round() {
+    if !has_kcat().await {
+        return;
+    }
+    let (server, address) = server().await;
+    let mut seen = handle(&server.broker, 20).await;
+    seen.extend(kcat(&address, "both", 50).await);
+    assert_eq!(seen.len(), 70, "kcat reads on where the handlers were");
+    seen.extend(handle(&server.broker, 30).await);
+    assert_eq!(seen.len(), 100, "and they where it was");
     server.stop().await;
 }
 

@@ -2,7 +2,6 @@
 //! settled, nothing else, forward or back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 use tidemill_core::{GroupName, Offset, Partition, TopicName};
@@ -262,12 +261,6 @@ impl ClassicGroups {
             live.group_gone();
         }
         Ok(())
-    }
-
-    /// Whether the broker serves groups now.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        !self.inner.closed.load(Ordering::Acquire)
     }
 }
 

@@ -1,7 +1,10 @@
 //! `DescribeGroups` (15), versions 0 to 6: groups with their members, and what these share.
 //!
 //! Deviations: with no authorization, every operation is allowed. A group whose members are
-//! Tidemill's own is shown as stable and of the type `tidemill`, without them.
+//! Tidemill's own is shown as stable and of the type `tidemill`, without them. One that is named
+//! twice is told once, so that an answer is no larger than what groups may hold together.
+
+use std::collections::BTreeSet;
 
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{ApiKey, DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
@@ -32,7 +35,9 @@ impl Api for DescribeGroups {
 
     async fn answer(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
         let operations = request.include_authorized_operations;
-        let groups = request.groups.into_iter().map(|id| {
+        let mut seen = BTreeSet::new();
+        let once = |id: &GroupId| seen.insert(id.clone());
+        let groups = request.groups.into_iter().filter(once).map(|id| {
             let group = describe(&call, id);
             match operations {
                 true => group.with_authorized_operations(OPERATIONS),

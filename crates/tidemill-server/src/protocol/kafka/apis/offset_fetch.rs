@@ -1,12 +1,13 @@
 //! `OffsetFetch` (9), versions 1 to 9: positions of groups, with what was kept beside them. From
-//! version 8 on of several groups at once.
+//! version 8 on of several groups at once; one that is named twice is told once.
 //!
 //! A position that nobody committed in this way is told like any other: a group whose members
 //! were of another kind goes on where it was. Where the client wants only what is decided (from
 //! version 7 on), one that an open transaction is to set is an error that may be tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -42,7 +43,9 @@ impl Api for OffsetFetch {
     async fn answer(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
         let stable = request.require_stable;
         if call.version >= SEVERAL {
-            let groups = request.groups.into_iter().map(|asked| {
+            let mut seen = BTreeSet::new();
+            let once = |asked: &OffsetFetchRequestGroup| seen.insert(asked.group_id.clone());
+            let groups = request.groups.into_iter().filter(once).map(|asked| {
                 let topics = asked.topics.map(|topics| {
                     let one = topics.into_iter();
                     one.map(|topic| (topic.name, topic.partition_indexes))
