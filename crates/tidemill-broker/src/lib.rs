@@ -20,6 +20,7 @@ mod broker;
 mod builder;
 mod catalog;
 mod classic;
+mod dead_letters;
 mod decode;
 mod encode;
 mod error;
@@ -51,6 +52,7 @@ pub use classic::{
     ClassicJoined, ClassicMember, ClassicProtocol, ClassicState, ClassicSync, ClassicSynced,
     CommitRefused, CommittedOffset, JoinedMember, TransactionalCommitError,
 };
+pub use dead_letters::{DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters};
 pub use error::{GroupError, OpenError, TopicError};
 pub use fetch_batches::{FetchBatches, FetchedBatches, Isolation};
 pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo, TopicInfo};

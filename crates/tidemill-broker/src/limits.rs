@@ -230,3 +230,9 @@ pub const COMMITS_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How often it is looked for classic groups whose positions are not kept any longer.
 pub const COMMITS_RETENTION_LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// Events that one look for dead letters reads at once.
+pub const DEAD_LETTERS_READ_EVENTS: usize = 256;
+
+/// Bytes of them; one may be larger.
+pub const DEAD_LETTERS_READ_BYTES: usize = 1024 * 1024;

@@ -115,10 +115,10 @@ async fn subscribe(
 }
 
 /// The group's id, and its position in every partition of its topics.
-type Joined = (GroupId, Vec<(TopicName, Topic, Vec<Cursor>)>);
+pub(crate) type Joined = (GroupId, Vec<(TopicName, Topic, Vec<Cursor>)>);
 
 /// Has the log make the group, its topics and its positions where they are missing.
-async fn join_in_log(
+pub(crate) async fn join_in_log(
     inner: &Inner,
     group: &GroupName,
     topics: &[TopicName],

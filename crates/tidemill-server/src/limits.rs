@@ -289,3 +289,15 @@ pub const KAFKA_FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Bytes of batches that one answer to such a fetch has at most, but for one batch that is larger.
 pub const KAFKA_FETCH_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Dead letters that one call lists or gives back when it does not say how many.
+pub const DEAD_LETTERS_DEFAULT: usize = 100;
+
+/// Most dead letters that one call lists or gives back.
+pub const DEAD_LETTERS_MAX: usize = 1_000;
+
+/// How long a request waits for its reply when it does not say, in milliseconds.
+pub const REQUEST_REPLY_DEFAULT_MS: u64 = 5_000;
+
+/// How long a request may wait for its reply, in milliseconds; below [`REQUEST_TIMEOUT`].
+pub const REQUEST_REPLY_MAX_MS: u64 = 50_000;

@@ -1,19 +1,22 @@
-//! `/v1/groups`: lists, shows and deletes consumer groups.
+//! `/v1/groups`: lists, shows and deletes consumer groups, and sets their positions.
 
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
-use serde::Serialize;
-use tidemill_broker::{Broker, ClassicDescription, ClassicState, GroupError, GroupInfo, GroupKind};
-use tidemill_core::GroupName;
+use serde::{Deserialize, Serialize};
+use tidemill_broker::{
+    Broker, ClassicDescription, ClassicState, GroupError, GroupInfo, GroupKind, SeekTo,
+};
+use tidemill_core::{GroupName, Offset, Partition, TopicName};
 
 use super::answer::json;
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter};
 use super::path::Named;
+use super::plain;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
@@ -40,7 +43,26 @@ pub(crate) fn doors(doors: Doors) -> Doors {
             Kind::GroupInUse,
             Kind::Mismatch,
         ]);
+    let seek_to = Operation::new("seek_group", "Sets where a group goes on in a topic")
+        .described("Everything before it is settled, nothing else. Refused while it has members.")
+        .takes::<NewPlace>()
+        .answers::<Sought>(200, "Where it is now")
+        .problems(&[
+            Kind::InvalidJson,
+            Kind::InvalidSeek,
+            Kind::InvalidName,
+            Kind::UnknownGroup,
+            Kind::UnknownTopic,
+            Kind::UnknownPartition,
+            Kind::GroupInUse,
+            Kind::Mismatch,
+            Kind::Indeterminate,
+        ]);
     doors
+        .door(
+            "/v1/groups/{group}/seek",
+            Methods::new().post(seek, seek_to),
+        )
         .door("/v1/groups", Methods::new().get(list, list_all))
         .door(
             "/v1/groups/{group}",
@@ -177,4 +199,141 @@ async fn delete(
         false => broker.delete_group_without_members(&name).await?,
     }
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Where a group is to go on; anything else in it is refused.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "SeekGroup")]
+struct NewPlace {
+    topic: String,
+    /// `beginning`, `end`, an offset, or a time (RFC 3339): the first event published then or
+    /// later.
+    to: To,
+    /// Only there; else in each partition.
+    partition: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "SeekTo")]
+enum To {
+    Offset(u64),
+    Text(String),
+}
+
+/// The same, understood.
+#[derive(Clone, Copy)]
+enum Place {
+    At(SeekTo),
+    Since(jiff::Timestamp),
+}
+
+impl To {
+    fn read(&self) -> Result<Place, Problem> {
+        let text = match self {
+            Self::Offset(offset) => return Ok(Place::At(SeekTo::Offset(Offset(*offset)))),
+            Self::Text(text) => text,
+        };
+        match text.as_str() {
+            "beginning" => Ok(Place::At(SeekTo::Beginning)),
+            "end" => Ok(Place::At(SeekTo::End)),
+            time => time.parse().map(Place::Since).map_err(|_| {
+                let detail = "\"to\" is \"beginning\", \"end\", an offset, or a time such as \
+                              \"2026-01-31T12:00:00Z\"";
+                Problem::new(Kind::InvalidSeek, detail)
+            }),
+        }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Sought {
+    group: GroupName,
+    topic: String,
+    partitions: Vec<SoughtPartition>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct SoughtPartition {
+    partition: Partition,
+    position: Offset,
+}
+
+async fn seek(
+    State(app): State<Arc<App>>,
+    Named(name): Named,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let received = app.bodies.read(&parts.headers, body).await?;
+    Query::parse(query.as_deref(), &[])?;
+    plain::check_media_type(&parts.headers)?;
+    let asked: NewPlace = serde_json::from_slice(&received.bytes).map_err(|error| {
+        let detail = format!("the body is not {{\"topic\": ..., \"to\": ...}}: {error}");
+        let kind = match error.is_data() {
+            true => Kind::InvalidSeek,
+            false => Kind::InvalidJson,
+        };
+        Problem::new(kind, detail)
+    })?;
+    let (name, topic) = (GroupName::new(name)?, TopicName::new(asked.topic.as_str())?);
+    let place = asked.to.read()?;
+    let broker = app.broker()?;
+    let partitions = free_in(&app, broker, &name, &topic, asked.partition)?;
+    let mut sought = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let to = match place {
+            Place::At(to) => to,
+            Place::Since(time) => {
+                SeekTo::Offset(broker.offset_since(&topic, partition, time).await?)
+            }
+        };
+        let position = broker.seek(&name, &topic, partition, to).await?;
+        sought.push(SoughtPartition {
+            partition,
+            position,
+        });
+    }
+    Ok(json(&Sought {
+        group: name,
+        topic: topic.to_string(),
+        partitions: sought,
+    }))
+}
+
+/// The partitions of a topic in which a group without members has positions.
+fn free_in(
+    app: &App,
+    broker: &Broker,
+    name: &GroupName,
+    topic: &TopicName,
+    only: Option<u32>,
+) -> Result<Vec<Partition>, Problem> {
+    app.pullers.dismiss_idle(name);
+    let unknown = || GroupError::Unknown(name.clone());
+    let info = broker.group(name).ok_or_else(unknown)?;
+    if info.kind == GroupKind::Queue {
+        return Err(GroupError::OfQueue(name.clone()).into());
+    }
+    if !info.members.is_empty() {
+        let members = info.members.len();
+        let detail = format!("group {name} has members ({members}); stop them first");
+        return Err(Problem::new(Kind::GroupInUse, detail));
+    }
+    let there = info.partitions.iter().filter(|at| at.topic == *topic);
+    let there = there.map(|at| at.partition);
+    let partitions: Vec<Partition> = there
+        .filter(|at| only.is_none_or(|only| at.0 == only))
+        .collect();
+    if partitions.is_empty() {
+        let not_read = GroupError::NotRead {
+            group: name.clone(),
+            topic: topic.clone(),
+            partition: Partition(only.unwrap_or(0)),
+        };
+        return Err(not_read.into());
+    }
+    Ok(partitions)
 }

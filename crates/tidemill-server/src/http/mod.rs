@@ -6,6 +6,7 @@ mod backups;
 mod binary;
 pub(crate) mod body;
 pub(crate) mod cors;
+mod deadletters;
 pub(crate) mod doors;
 mod fetch;
 mod groups;
@@ -22,6 +23,7 @@ pub(crate) mod pull;
 mod query;
 mod queues;
 pub(crate) mod rate;
+mod request;
 pub(crate) mod request_id;
 mod stream;
 mod topics;
@@ -62,6 +64,8 @@ fn doors() -> Doors {
         .with(topics::doors)
         .with(groups::doors)
         .with(pull::doors)
+        .with(request::doors)
+        .with(deadletters::doors)
         .with(queues::doors)
         .with(backups::doors)
         .door(tidemill_core::wire::PATH, crate::ws::methods())

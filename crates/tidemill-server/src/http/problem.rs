@@ -89,11 +89,19 @@ pub(crate) enum Kind {
     UnknownGroup,
     /// No such queue.
     UnknownQueue,
+    /// No such dead letter, or none at all.
+    UnknownDeadLetter,
     /// No such backup.
     UnknownBackup,
     /// What a queue is made of, or a body of its doors, has a member that is unknown, missing or
     /// of another kind.
     InvalidQueue,
+    /// A list of dead letters has a member that is unknown, missing or of another kind.
+    InvalidLetters,
+    /// What a group's position is to be has a member that is unknown, missing or of another kind.
+    InvalidSeek,
+    /// The handler gave the request up.
+    DeadLettered,
     /// A list of settlements has a member that is unknown, missing or of another kind.
     InvalidSettlement,
     /// A bound of the broker would be passed.
@@ -130,6 +138,7 @@ impl Kind {
             | Self::UnknownPartition
             | Self::UnknownGroup
             | Self::UnknownQueue
+            | Self::UnknownDeadLetter
             | Self::UnknownBackup => S::NOT_FOUND,
             Self::MethodNotAllowed => S::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => S::REQUEST_TIMEOUT,
@@ -145,6 +154,8 @@ impl Kind {
             Self::InvalidEvent
             | Self::InvalidQueue
             | Self::InvalidSettlement
+            | Self::InvalidLetters
+            | Self::InvalidSeek
             | Self::InvalidTopic
             | Self::InvalidName
             | Self::Limit => S::UNPROCESSABLE_ENTITY,
@@ -152,6 +163,7 @@ impl Kind {
             Self::Damaged | Self::Indeterminate | Self::Internal => S::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Overloaded => S::SERVICE_UNAVAILABLE,
             Self::TooManyRequests => S::TOO_MANY_REQUESTS,
+            Self::DeadLettered => S::BAD_GATEWAY,
             Self::Timeout => S::GATEWAY_TIMEOUT,
         }
     }
@@ -201,6 +213,10 @@ impl Kind {
             Self::UnknownQueue => ("unknown-queue", "No such queue"),
             Self::InvalidQueue => ("invalid-queue", "Not what a queue takes"),
             Self::UnknownGroup => ("unknown-group", "No such group"),
+            Self::UnknownDeadLetter => ("unknown-dead-letter", "No such dead letter"),
+            Self::InvalidLetters => ("invalid-letters", "Not a list of dead letters"),
+            Self::InvalidSeek => ("invalid-seek", "Not a position of a group"),
+            Self::DeadLettered => ("dead-lettered", "The handler gave the request up"),
             Self::UnknownBackup => ("unknown-backup", "No such backup"),
             Self::Limit => ("limit", "A bound would be passed"),
             Self::NotSupported => ("not-supported", "This server cannot do that"),
@@ -377,10 +393,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        if matches!(
-            self.kind,
-            Kind::Internal | Kind::Indeterminate | Kind::Timeout
-        ) {
+        if matches!(self.kind, Kind::Internal | Kind::Indeterminate) {
             tracing::warn!(problem = self.word(), "{}", self.detail);
         }
         let mut response = (self.kind.status(), self.document()).into_response();

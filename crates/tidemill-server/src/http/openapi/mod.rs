@@ -132,7 +132,9 @@ fn tag(path: &str) -> &str {
         .filter(|part| !part.is_empty() && *part != "v1");
     match parts.next() {
         Some("event") => "topics",
-        Some(part @ ("topics" | "groups" | "queues" | "backups" | "health")) => part,
+        Some(part @ ("topics" | "groups" | "deadletters" | "queues" | "backups" | "health")) => {
+            part
+        }
         _ => "server",
     }
 }

@@ -133,6 +133,45 @@ pub(crate) struct DequeuedMessage {
     event: CloudEvent,
 }
 
+/// Dead letters of a group.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct DeadLetters {
+    letters: Vec<DeadLetter>,
+    /// What `from` is to be for those that follow; null where there are none.
+    next: Option<String>,
+}
+
+/// An event that was given up.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct DeadLetter {
+    /// Its name, `PARTITION:OFFSET` in the topic that keeps it.
+    letter: String,
+    group: String,
+    origin: DeadLetterOrigin,
+    /// The class of the failure in a word.
+    reason: String,
+    error: String,
+    attempts: u32,
+    /// When it was first tried, where that is known.
+    first: Option<String>,
+    /// When it was last tried, where that is known.
+    last: Option<String>,
+    handler: Option<String>,
+    version: Option<String>,
+    event: CloudEvent,
+}
+
+/// Where it came from.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct DeadLetterOrigin {
+    topic: String,
+    partition: Partition,
+    offset: Offset,
+}
+
 /// What a pull answers.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "only its schema is used")]

@@ -1,0 +1,171 @@
+//! Dead letters are listed, given back and forgotten, each once, also over a restart.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use tidemill_broker::{Broker, DeadLetterError};
+use tidemill_core::delivery::{Commit, Failure, Outcome};
+use tidemill_core::{
+    Effects, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
+    Subscription, TopicName,
+};
+
+fn topic(name: &str) -> TopicName {
+    TopicName::new(name.to_owned()).unwrap()
+}
+
+fn billing() -> GroupName {
+    GroupName::new("billing").unwrap()
+}
+
+fn event(id: &str) -> Event {
+    let (id, ty) = (
+        EventId::new(id.to_owned()).unwrap(),
+        EventType::new("made").unwrap(),
+    );
+    let event = Event::builder(id, Source::new("/test").unwrap(), ty);
+    event.data("application/json", "7").build().unwrap()
+}
+
+/// Gives up all that is published: the dead letters `1`, `2` and `3`.
+async fn bury(broker: &Broker) {
+    let bus = broker.bus();
+    let events = vec![event("1"), event("2"), event("3")];
+    bus.publish(topic("orders"), events).await.unwrap();
+    let subscription = Subscription {
+        topics: vec![topic("orders")],
+        group: billing(),
+        order: Order::None,
+        start: Start::Beginning,
+    };
+    let mut member = bus.subscribe(subscription).await.unwrap();
+    let mut buried = 0;
+    while buried < 3 {
+        for (_, settlement) in member.pull(3).await.unwrap() {
+            let failure = Failure {
+                reason: "error".into(),
+                error: "no card".into(),
+                attempts: 5,
+                ..Failure::default()
+            };
+            let commit = Commit {
+                outcome: Outcome::DeadLetter {
+                    failure: Box::new(failure),
+                },
+                effects: Effects::default(),
+            };
+            settlement.settle(commit).await.unwrap();
+            buried += 1;
+        }
+    }
+}
+
+async fn ids(broker: &Broker) -> Vec<String> {
+    let found = broker.dead_letters(&billing(), None, 100).await.unwrap();
+    assert_eq!(found.next, None);
+    let ids = found.letters.iter().map(|one| one.letter.event.id());
+    ids.map(ToString::to_string).collect()
+}
+
+const ZERO: Partition = Partition(0);
+
+#[tokio::test]
+async fn a_dead_letter_is_given_back_or_forgotten_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::open(folder.path()).await.unwrap();
+    let none = broker.dead_letters(&billing(), None, 1).await.unwrap_err();
+    assert_eq!(none, DeadLetterError::None(billing()));
+    assert!(broker.dead_letter_groups().is_empty());
+    bury(&broker).await;
+    assert_eq!(ids(&broker).await, ["1", "2", "3"]);
+    assert_eq!(broker.dead_letter_groups()[0].count, 3);
+
+    let at = broker
+        .redrive(&billing(), (ZERO, Offset(1)), None)
+        .await
+        .unwrap();
+    assert_eq!((at.topic.as_str(), at.offset), ("orders", Offset(3)));
+    broker
+        .delete_dead_letter(&billing(), ZERO, Offset(0))
+        .await
+        .unwrap();
+    for offset in [Offset(0), Offset(1), Offset(9)] {
+        let again = broker.redrive(&billing(), (ZERO, offset), None).await;
+        assert!(
+            matches!(again, Err(DeadLetterError::Unknown { .. })),
+            "{again:?}"
+        );
+        let again = broker.delete_dead_letter(&billing(), ZERO, offset).await;
+        assert!(
+            matches!(again, Err(DeadLetterError::Unknown { .. })),
+            "{again:?}"
+        );
+    }
+    broker.close().await;
+
+    let broker = Broker::open(folder.path()).await.unwrap();
+    assert_eq!(ids(&broker).await, ["3"]);
+    assert_eq!(broker.dead_letter_groups()[0].count, 1);
+    let last = broker
+        .dead_letter(&billing(), ZERO, Offset(2))
+        .await
+        .unwrap();
+    let failure = &last.letter.failure;
+    assert_eq!((failure.error.as_str(), failure.attempts), ("no card", 5));
+    // As it was, to where somebody wants it.
+    let to = Some(topic("by-hand"));
+    let at = broker
+        .redrive(&billing(), (ZERO, Offset(2)), to)
+        .await
+        .unwrap();
+    assert_eq!((at.topic.as_str(), at.offset), ("by-hand", Offset(0)));
+    let bus = broker.bus();
+    let fetched = bus.fetch(tidemill_core::Fetch {
+        topic: topic("by-hand"),
+        partition: ZERO,
+        offset: Offset(0),
+        max_events: 1,
+        max_bytes: 1024,
+        wait: std::time::Duration::ZERO,
+    });
+    assert_eq!(*fetched.await.unwrap().events[0].1, event("3"));
+    assert!(broker.dead_letter_groups().is_empty());
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn two_who_give_the_same_one_back_publish_it_once() {
+    let broker = Broker::in_memory();
+    bury(&broker).await;
+    let (group, place) = (billing(), (ZERO, Offset(0)));
+    let both = futures_util::future::join(
+        broker.redrive(&group, place, None),
+        broker.redrive(&group, place, None),
+    );
+    let (one, other) = both.await;
+    assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    assert_eq!(
+        broker.topic(&topic("orders")).unwrap().partitions[0].end,
+        Offset(4)
+    );
+}
+
+#[tokio::test]
+async fn many_are_listed_a_piece_at_a_time_and_other_events_are_passed_over() {
+    let broker = Broker::in_memory();
+    bury(&broker).await;
+    let bus = broker.bus();
+    bus.publish(topic("billing.deadletter"), vec![event("no letter")])
+        .await
+        .unwrap();
+    bury(&broker).await;
+    let (mut from, mut seen) = (None, Vec::new());
+    loop {
+        let found = broker.dead_letters(&billing(), from, 2).await.unwrap();
+        seen.extend(found.letters.iter().map(|one| one.offset.0));
+        from = found.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, [0, 1, 2, 4, 5, 6]);
+}
