@@ -7,7 +7,8 @@
 //! comes without one leaves free what all of them ask for, and a claim what those before it do: so
 //! the first one finds its room as soon as enough of what was there before is done, and each other
 //! one after those before it. A claim ends when its lane was let in, or did not ask again for
-//! [`CLAIM_FOR`].
+//! [`CLAIM_FOR`]. It holds others up once its lane has asked again: most that are refused once and
+//! go away never come back, connections of clients that try again over another one among them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ struct Claim {
     lane: u64,
     bytes: usize,
     until: Duration,
+    /// It was asked for again, so whoever has it waits.
+    again: bool,
 }
 
 /// See the module.
@@ -66,6 +69,9 @@ impl Claims {
                 turn.claimed = true;
                 break;
             }
+            if !claim.again {
+                continue;
+            }
             turn.first = false;
             turn.leaves = turn.leaves.saturating_add(claim.bytes);
         }
@@ -79,8 +85,14 @@ impl Claims {
         if let Some(claim) = waiting.iter_mut().find(|claim| claim.lane == lane) {
             claim.bytes = claim.bytes.max(bytes);
             claim.until = until;
+            claim.again = true;
         } else if waiting.len() < CLAIMS_MAX {
-            waiting.push_back(Claim { lane, bytes, until });
+            waiting.push_back(Claim {
+                lane,
+                bytes,
+                until,
+                again: false,
+            });
         }
         self.count.store(waiting.len(), Ordering::Release);
     }
