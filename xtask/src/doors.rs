@@ -8,21 +8,22 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::guides::Programs;
 use crate::readme::{Place, Server};
 use crate::tools;
 
 /// The address of the server that documents name.
-const ADDRESS: &str = "http://127.0.0.1:7575";
+pub(crate) const ADDRESS: &str = "http://127.0.0.1:7575";
 
 /// What documents name, and where that listens in this run.
-type Addresses<'a> = [(&'a str, String)];
+pub(crate) type Addresses<'a> = [(&'a str, String)];
 
 /// A document, what it is run against, and the addresses that this prints, in their order.
-struct Document {
-    name: &'static str,
-    folder: &'static str,
-    server: &'static str,
-    addresses: &'static [&'static str],
+pub(crate) struct Document {
+    pub(crate) name: &'static str,
+    pub(crate) folder: &'static str,
+    pub(crate) server: &'static str,
+    pub(crate) addresses: &'static [&'static str],
 }
 
 const DOCUMENTS: [Document; 3] = [
@@ -48,11 +49,11 @@ const DOCUMENTS: [Document; 3] = [
 
 /// A code block of a document.
 #[derive(Debug, PartialEq)]
-struct Block {
-    language: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
     /// The line of the document that opens it.
-    line: usize,
+    pub(crate) line: usize,
     /// Nothing stands between it and the block before.
     follows: bool,
 }
@@ -66,10 +67,18 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     tools::ensure_curl()?;
     DOCUMENTS
         .iter()
-        .try_for_each(|document| check_one(root, document))
+        .try_for_each(|document| check_one(root, document, None))
 }
 
-fn check_one(root: &Path, document: &Document) -> Result<(), String> {
+/// Runs one document. What is not of the shell is run by `programs`, if there are some.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_one(
+    root: &Path,
+    document: &Document,
+    mut programs: Option<&mut Programs>,
+) -> Result<(), String> {
     let name = document.name;
     let text =
         std::fs::read_to_string(root.join(name)).map_err(|e| format!("cannot read {name}: {e}"))?;
@@ -86,7 +95,15 @@ fn check_one(root: &Path, document: &Document) -> Result<(), String> {
         let next = following.next().filter(|next| next.follows);
         let said = next.filter(|next| next.language == "text");
         let shown = next.filter(|next| next.language == "json");
+        let at = |why: String| format!("{name}:{}: {why}", block.line);
         if block.language != "sh" {
+            if let Some(programs) = programs.as_deref_mut()
+                && let Some(printed) = programs.run(block, said.is_some(), &urls).map_err(at)?
+            {
+                says(said, &printed).map_err(at)?;
+                ran += 1;
+                compared += usize::from(said.is_some());
+            }
             continue;
         }
         let shown = shown.map(|next| json(&next.text, next.line)).transpose()?;
@@ -95,10 +112,13 @@ fn check_one(root: &Path, document: &Document) -> Result<(), String> {
             let is_last = n + 1 == commands.len();
             let shown = shown.as_ref().filter(|_| is_last);
             let said = said.filter(|_| is_last);
-            let at = |why: String| format!("{name}:{}: {command}\n{why}", block.line);
-            match command.starts_with("tidemill ") {
-                true => program(command, &urls, &place, said).map_err(at)?,
-                false => one(command, &urls, shown).map_err(at)?,
+            let at = |why: String| at(format!("{command}\n{why}"));
+            match (command.split_once(' '), programs.as_deref_mut()) {
+                (Some(("tidemill", _)), _) => program(command, &urls, &place, said).map_err(at)?,
+                (Some(("cargo", _)), Some(programs)) => {
+                    programs.start(command, &urls).map_err(at)?;
+                }
+                _ => one(command, &urls, shown).map_err(at)?,
             }
             ran += 1;
             compared += usize::from(shown.is_some() || said.is_some());
@@ -127,12 +147,41 @@ fn program(
         .stdin(Stdio::null())
         .output()
         .map_err(|e| format!("cannot run sh: {e}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match said.map(|said| said.text.as_str()) {
-        _ if !output.status.success() => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Some(said) if said != text => Err(format!("is shown to say\n{said}and said\n{text}")),
-        _ => Ok(()),
+    match output.status.success() {
+        true => says(said, &String::from_utf8_lossy(&output.stdout)),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
+}
+
+/// What was printed is what is shown, if something is; three dots stand for any text of a line.
+fn says(said: Option<&Block>, printed: &str) -> Result<(), String> {
+    let Some(said) = said.map(|said| said.text.as_str()) else {
+        return Ok(());
+    };
+    let same = said.lines().count() == printed.lines().count();
+    let mut lines = said.lines().zip(printed.lines());
+    match same && lines.all(|(shown, line)| is_line(shown, line)) {
+        true => Ok(()),
+        false => Err(format!("is shown to say\n{said}and said\n{printed}")),
+    }
+}
+
+fn is_line(shown: &str, line: &str) -> bool {
+    let Some((begin, rest)) = shown.split_once("...") else {
+        return shown == line;
+    };
+    let Some(mut line) = line.strip_prefix(begin) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = rest.split("...").collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some((_, behind)) = line.split_once(part) else {
+            return false;
+        };
+        line = behind;
+    }
+    line.ends_with(end)
 }
 
 /// Runs one command, whose answer must be as shown, and good if nothing else is shown.
@@ -286,6 +335,21 @@ mod tests {
             (json!({"less": 1}), false),
         ] {
             assert_eq!(is_shown(&shown, &answer), is, "{shown}");
+        }
+    }
+
+    #[test]
+    fn three_dots_stand_for_any_text_of_a_line() {
+        for (shown, line, is) in [
+            ("a b", "a b", true),
+            ("a", "a b", false),
+            ("a ... c", "a b b c", true),
+            ("a ... c", "a b", false),
+            ("... is ... x", "it is not x", true),
+            ("... is ... x", "it was x", false),
+            ("a...", "b", false),
+        ] {
+            assert_eq!(is_line(shown, line), is, "{shown}: {line}");
         }
     }
 

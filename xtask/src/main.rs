@@ -4,6 +4,7 @@
 
 mod doors;
 mod fuzz;
+mod guides;
 mod limits;
 mod metadata;
 mod readme;

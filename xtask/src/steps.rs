@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask check` and `cargo xtask test`: one table, and how it is run.
 //!
-//! This room may not know how a step does its work; that is `tools.rs`, `readme.rs`, `doors.rs` and
-//! `tidy`.
+//! This room may not know how a step does its work; that is `tools.rs`, `readme.rs`, `doors.rs`,
+//! `guides.rs` and `tidy`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::limits::{BINARY_MAX_BYTES, FUZZ_SECONDS};
 use crate::metadata::Metadata;
 use crate::skips::Skips;
-use crate::{doors, fuzz, readme, tidy, tools};
+use crate::{doors, fuzz, guides, readme, tidy, tools};
 
 /// How a step ended, when it did not fail.
 pub(crate) enum Done {
@@ -41,7 +41,7 @@ const TIDY: Step = step("tidy", "the house limits, arrows and rooms", tidy_step)
 const UNIT: Step = step("unit", "unit tests of all crates", unit);
 
 /// Everything, in the order in which it runs: the quick and the likely to fail first.
-const ALL: [Step; 14] = [
+const ALL: [Step; 15] = [
     FMT,
     TIDY,
     CLIPPY,
@@ -91,6 +91,11 @@ const ALL: [Step; 14] = [
         "doors",
         "the commands of docs/HTTP.md, QUEUES.md and SHOP.md are answered as they say",
         doors_step,
+    ),
+    step(
+        "guides",
+        "the guides' code in every language runs and prints what they show",
+        guides_step,
     ),
 ];
 
@@ -259,6 +264,14 @@ fn readme_step(root: &Path) -> Result<Done, String> {
 
 fn doors_step(root: &Path) -> Result<Done, String> {
     passed(doors::check(root))
+}
+
+/// Needs the stock clients; where they cannot be installed, the step is skipped.
+fn guides_step(root: &Path) -> Result<Done, String> {
+    match tools::install_stock_clients(root) {
+        Ok(()) => passed(guides::check(root)),
+        Err(why) => Ok(Done::Skipped(why)),
+    }
 }
 
 fn fuzz_step(root: &Path) -> Result<Done, String> {

@@ -112,33 +112,49 @@ pub(crate) fn ensure_cargo_fuzz(root: &Path) -> Result<(), String> {
 /// # Errors
 /// What cannot be had.
 pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
-    for (program, packages) in [
-        ("node", &["nodejs", "npm"][..]),
+    install_stock_clients(root)?;
+    ensure_programs(&[("java", &["default-jre-headless"]), ("mvn", &["maven"])])?;
+    install_by(
+        root,
+        "crates/tidemill-log/tests/kafka/install.sh",
+        "target/tmp/kafka-tools",
+        "the installation of Apache Kafka's tools",
+    )
+}
+
+/// Where the stock clients are below the root, once they are installed.
+pub(crate) const STOCK_CLIENTS: &str = "target/tmp/stock-clients";
+
+/// As [`install_clients`], those in Python and JavaScript alone.
+///
+/// # Errors
+/// What cannot be had.
+pub(crate) fn install_stock_clients(root: &Path) -> Result<(), String> {
+    ensure_programs(&[
+        ("node", &["nodejs", "npm"]),
         ("python3", &["python3", "python3-venv"]),
-        ("java", &["default-jre-headless"]),
-        ("mvn", &["maven"]),
-    ] {
+    ])?;
+    install_by(
+        root,
+        "crates/tidemill-server/tests/clients/install.sh",
+        STOCK_CLIENTS,
+        "the installation of stock Socket.IO clients",
+    )
+}
+
+fn ensure_programs(programs: &[(&str, &[&str])]) -> Result<(), String> {
+    for (program, packages) in programs {
         if !starts(program) {
             install_packages(packages).map_err(|why| format!("{program} is missing: {why}"))?;
         }
     }
-    for (script, folder, what) in [
-        (
-            "crates/tidemill-server/tests/clients/install.sh",
-            "target/tmp/stock-clients",
-            "the installation of stock Socket.IO clients",
-        ),
-        (
-            "crates/tidemill-log/tests/kafka/install.sh",
-            "target/tmp/kafka-tools",
-            "the installation of Apache Kafka's tools",
-        ),
-    ] {
-        let mut install = Command::new("sh");
-        install.arg(root.join(script)).arg(root.join(folder));
-        run(install.stdin(Stdio::null()), what)?;
-    }
     Ok(())
+}
+
+fn install_by(root: &Path, script: &str, folder: &str, what: &str) -> Result<(), String> {
+    let mut install = Command::new("sh");
+    install.arg(root.join(script)).arg(root.join(folder));
+    run(install.stdin(Stdio::null()), what)
 }
 
 /// Installs `curl` from the system's packages where it is missing and may be installed.
