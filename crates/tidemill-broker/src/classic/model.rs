@@ -163,6 +163,10 @@ impl World {
                 }
                 Answer::Joined(_, Err(ClassicError::IdRequired(id))) => client.member = id,
                 Answer::Synced(_, Ok(synced)) => {
+                    assert_eq!(
+                        client.generation, generation,
+                        "a part of another generation"
+                    );
                     for part in synced.assignment {
                         let key = (client.generation, part);
                         let holder = self.parts.entry(key).or_insert(client.member.clone());
