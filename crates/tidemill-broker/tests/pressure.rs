@@ -266,3 +266,31 @@ async fn a_fetch_that_finds_no_memory_is_refused_after_a_while() {
     assert_eq!(fetching.await.unwrap().unwrap().events.len(), 1);
     assert_eq!(broker.memory().used(Class::Reads), 0);
 }
+
+/// An event that came while there was more memory is more than all that groups may have, so it is
+/// held beyond the limit: its own dead letter is no less, and was refused for as long as it was held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_larger_than_the_memory_of_deliveries_can_be_dead_lettered() {
+    const BYTES: usize = 12 * 1024 * KIB;
+    let disk = Arc::new(tidemill_log::driver::MemoryDisk::new(256 << 20));
+    let open = |memory: usize| {
+        let builder = Broker::builder().memory(memory).disk(disk.clone());
+        builder.event_max_bytes(BYTES).open_blocking().unwrap()
+    };
+    let broker = open(512 * 1024 * KIB);
+    let large = event("large".to_owned(), BYTES);
+    broker.bus().publish(topic("t"), vec![large]).await.unwrap();
+    broker.close().await;
+    let broker = open(MEMORY);
+    assert!(BYTES > broker.memory().max(Class::Deliveries));
+    let mut member = join(&broker, "g", "t", Order::PerKey).await;
+    let (_, settlement) = support::take(&mut *member, 1).await.remove(0);
+    assert!(broker.memory().over_in(Class::Deliveries) > 0);
+    let settled = settlement.settle(support::dead_letter("poison")).await;
+    assert_eq!(settled.unwrap().len(), 1);
+    let letters = broker.topic(&topic("g.deadletter")).unwrap();
+    assert_eq!(letters.partitions[0].end, Offset(1));
+    assert_eq!(broker.group(&support::group("g")).unwrap().lag(), 0);
+    drop(member);
+    broker.close().await;
+}

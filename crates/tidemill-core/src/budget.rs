@@ -97,6 +97,8 @@ struct Account {
     shared_max: usize,
     own: AtomicUsize,
     shared: AtomicUsize,
+    /// Bytes beyond the limit.
+    over: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,7 @@ impl Budget {
                 shared_max: (most - own) * part,
                 own: AtomicUsize::new(0),
                 shared: AtomicUsize::new(0),
+                over: AtomicUsize::new(0),
             }
         };
         let own: usize = Class::ALL.iter().map(|class| class.parts().0 * part).sum();
@@ -212,6 +215,12 @@ impl Budget {
     #[must_use]
     pub fn over(&self) -> usize {
         self.0.over.load(Ordering::Relaxed)
+    }
+
+    /// What of [`Budget::over`] is of one class.
+    #[must_use]
+    pub fn over_in(&self, class: Class) -> usize {
+        self.account(class).over.load(Ordering::Relaxed)
     }
 
     /// Bytes that a class could take now.
@@ -289,6 +298,8 @@ impl Share {
     pub fn grow_anyway(&mut self, bytes: usize) {
         if !self.grow(bytes) {
             self.over += bytes;
+            let account = self.budget.account(self.class);
+            account.over.fetch_add(bytes, Ordering::Relaxed);
             self.budget.0.over.fetch_add(bytes, Ordering::Relaxed);
         }
     }
@@ -302,6 +313,7 @@ impl Share {
         self.over -= over;
         self.shared -= shared;
         self.own -= own;
+        give(&account.over, over);
         give(&self.budget.0.over, over);
         give(&self.budget.0.shared, shared);
         give(&account.shared, shared);

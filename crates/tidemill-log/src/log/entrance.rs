@@ -64,7 +64,8 @@ impl Entrance {
     }
 
     /// Lets an operation in; `None` where too much waits. One that is larger than all that may
-    /// wait is let in where nothing else does. `now` is a time that never goes back.
+    /// wait is let in where nothing else does. What others have beyond their part is no obstacle: it
+    /// may be the very event whose settlement this is. `now` is a time that never goes back.
     pub(crate) fn enter(&self, demand: &Demand, now: impl Fn() -> Duration) -> Option<Place> {
         let (class, lanes) = match demand.appends {
             true => (Class::Writes, &self.records),
@@ -99,7 +100,7 @@ impl Entrance {
                 counter.fetch_sub(bytes, Ordering::Relaxed);
             }
         }
-        if !entered && turn.first && used == 0 && self.budget.over() == 0 {
+        if !entered && turn.first && used == 0 && self.budget.over_in(class) == 0 {
             counter.fetch_add(bytes, Ordering::Relaxed);
             place.share.grow_anyway(bytes);
             entered = true;
