@@ -2,7 +2,8 @@
 //! producer that sends again, and fetches, through lives that end when the power goes, the
 //! process is killed, or a sync fails, at any step of the disk. What was acknowledged or shown
 //! stays where it is; what had no answer is there whole or not at all, and then stays so; what is
-//! settled is not handed out again.
+//! settled is not handed out again. A transaction that writes to two topics and sets a position is
+//! there whole or not at all.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
@@ -11,10 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use support::transacted::{self, Transacted};
 use support::{ack_with, event, group, id, join, topic};
 use tidemill_broker::batch::Producer as Header;
 use tidemill_broker::{
     BatchBuilder, Begins, Broker, CreateTopic, Produce, ProducerError, ProducerIdentity,
+    Transactional,
 };
 use tidemill_core::{
     Delivery, Event, Fetch, GroupMember, Offset, Order, Partition, Position, PublishError,
@@ -46,6 +49,7 @@ struct Met {
     settled: u64,
     unsure_settlements: u64,
     sent_again: u64,
+    transactions: transacted::Counts,
 }
 
 /// What is known.
@@ -63,6 +67,7 @@ struct History {
     /// The one behind them had no answer.
     sequence_unsure: bool,
     next: usize,
+    transacted: Transacted,
     met: Met,
 }
 
@@ -70,6 +75,8 @@ struct Life {
     broker: Broker,
     members: Vec<Box<dyn GroupMember>>,
     held: [Vec<(Delivery, Settlement)>; 2],
+    transacting: Transactional,
+    disk: SimDisk,
 }
 
 async fn open(disk: &SimDisk) -> Broker {
@@ -175,6 +182,7 @@ impl History {
             );
         }
         self.producer_recovered(broker).await;
+        self.transacted.recovered(broker).await;
     }
 
     async fn producer_recovered(&mut self, broker: &Broker) {
@@ -282,7 +290,7 @@ impl History {
     async fn live(&mut self, life: &mut Life, who: ProducerIdentity, random: &mut Random) {
         for _ in 0..STEPS {
             let of = random.index(2);
-            let fine = match random.below(10) {
+            let fine = match random.below(12) {
                 0..=2 => self.publish(&life.broker, random).await,
                 3..=4 => self.take(life, of, random).await,
                 5..=7 => {
@@ -290,10 +298,15 @@ impl History {
                     self.settle(life, of, staged, at).await
                 }
                 8 => self.produce(&life.broker, who).await,
+                9 | 10 => {
+                    let (transacting, disk) = (&mut life.transacting, &life.disk);
+                    self.transacted.step(transacting, disk, random).await
+                }
                 _ => true,
             };
             if random.chance(300_000) {
                 self.look(&life.broker).await;
+                self.transacted.look(&life.broker).await;
             }
             if !fine {
                 break;
@@ -342,15 +355,18 @@ async fn send(broker: &Broker, who: ProducerIdentity, first: i32) -> Result<u64,
     broker.produce(produce).await.map(|offset| offset.0)
 }
 
-async fn begin(broker: Broker) -> Life {
+async fn begin(broker: Broker, disk: &SimDisk) -> Life {
     let mut members = Vec::new();
     for name in GROUPS {
         members.push(join(&broker, name, "t", Order::None).await);
     }
+    let transacting = transacted::producer(&broker).await;
     Life {
         broker,
         members,
         held: Default::default(),
+        transacting,
+        disk: disk.clone(),
     }
 }
 
@@ -365,8 +381,9 @@ async fn run(seed: u64) -> Met {
     };
     broker.create_topic(topic("t"), how()).await.unwrap();
     broker.create_topic(topic("p"), how()).await.unwrap();
+    transacted::prepare(&broker).await;
     let who = broker.init_producer().unwrap();
-    let mut life = begin(broker).await;
+    let mut life = begin(broker, &disk).await;
     for _ in 0..LIVES {
         match random.below(4) {
             0 => disk.fail_sync_after(random.below(20)),
@@ -381,7 +398,7 @@ async fn run(seed: u64) -> Met {
         drop(life);
         let broker = open(&disk).await;
         history.recovered(&broker).await;
-        life = begin(broker).await;
+        life = begin(broker, &disk).await;
         // What was not known is known now, and stays so.
         history.look(&life.broker).await;
         if history.sequence_unsure {
@@ -394,6 +411,7 @@ async fn run(seed: u64) -> Met {
     let broker = open(&disk).await;
     history.recovered(&broker).await;
     broker.close().await;
+    history.met.transactions = history.transacted.counts;
     history.met
 }
 
@@ -409,8 +427,21 @@ async fn publish_fetch_and_settle_are_one_history_through_every_death() {
         all.settled += met.settled;
         all.unsure_settlements += met.unsure_settlements;
         all.sent_again += met.sent_again;
+        let (sum, counts) = (&mut all.transactions, met.transactions);
+        sum.committed += counts.committed;
+        sum.aborted += counts.aborted;
+        sum.left_open += counts.left_open;
+        sum.unsure += counts.unsure;
+        sum.unsure_kept += counts.unsure_kept;
     }
     println!("{all:?}");
+    let transactions = &all.transactions;
+    assert!(
+        transactions.committed > 0 && transactions.aborted > 0,
+        "{all:?}"
+    );
+    assert!(transactions.left_open > 0, "{all:?}");
+    assert!(transactions.unsure > 0, "{all:?}");
     assert!(all.settled > 0 && all.sent_again > 0, "{all:?}");
     assert!(
         all.unsure > all.unsure_kept && all.unsure_kept > 0,
@@ -430,7 +461,8 @@ async fn forgetful(settles: bool) -> (SimDisk, History) {
     };
     broker.create_topic(topic("t"), how).await.unwrap();
     broker.create_topic(topic("p"), how).await.unwrap();
-    let mut life = begin(broker).await;
+    transacted::prepare(&broker).await;
+    let mut life = begin(broker, &disk).await;
     assert!(history.publish(&life.broker, &mut random).await);
     let forgotten = disk.copy(2);
     match settles {
@@ -456,4 +488,16 @@ async fn a_publish_that_is_forgotten_is_noticed() {
 async fn a_settlement_that_is_forgotten_is_noticed() {
     let (disk, mut history) = forgetful(true).await;
     history.recovered(&open(&disk).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "a transaction is there in part, or lost")]
+async fn a_transaction_that_is_forgotten_is_noticed() {
+    let disk = SimDisk::new(1);
+    let broker = open(&disk).await;
+    transacted::prepare(&broker).await;
+    let mut transacted = Transacted::default();
+    transacted.recovered(&broker).await;
+    transacted.invent();
+    transacted.recovered(&broker).await;
 }

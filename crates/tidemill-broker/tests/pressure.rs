@@ -268,7 +268,7 @@ async fn a_fetch_that_finds_no_memory_is_refused_after_a_while() {
 }
 
 /// An event that came while there was more memory is more than all that groups may have, so it is
-/// held beyond the limit: its own dead letter is no less, and was refused for as long as it was held.
+/// held beyond the limit. Its dead letter is no less, and was refused for as long as it was held.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_larger_than_the_memory_of_deliveries_can_be_dead_lettered() {
     const BYTES: usize = 12 * 1024 * KIB;

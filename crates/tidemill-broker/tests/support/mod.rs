@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub(crate) mod gate;
+pub(crate) mod transacted;
 
 use tempfile::TempDir;
 use tidemill_broker::{Broker, Builder};

@@ -64,7 +64,7 @@ impl Entrance {
     }
 
     /// Lets an operation in; `None` where too much waits. One that is larger than all that may
-    /// wait is let in where nothing else does. What others have beyond their part is no obstacle: it
+    /// wait is let in where nothing else does. What others have beyond the limit is none of it: it
     /// may be the very event whose settlement this is. `now` is a time that never goes back.
     pub(crate) fn enter(&self, demand: &Demand, now: impl Fn() -> Duration) -> Option<Place> {
         let (class, lanes) = match demand.appends {
