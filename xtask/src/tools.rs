@@ -114,6 +114,16 @@ pub(crate) fn ensure_cargo_fuzz(root: &Path) -> Result<(), String> {
 pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
     install_stock_clients(root)?;
     ensure_programs(&[("java", &["default-jre-headless"]), ("mvn", &["maven"])])?;
+    // It answers to no `--version`.
+    if Command::new("kcat").arg("-V").output().is_err() {
+        install_packages(&["kcat"]).map_err(|why| format!("kcat is missing: {why}"))?;
+    }
+    install_by(
+        root,
+        "crates/tidemill-server/tests/clients/kafka/groups_install.sh",
+        "target/tmp/kafka-clients",
+        "the installation of stock Kafka clients",
+    )?;
     install_by(
         root,
         "crates/tidemill-log/tests/kafka/install.sh",

@@ -73,6 +73,19 @@ pub(super) fn transactional_id(id: &wire::TransactionalId) -> Result<Transaction
     TransactionalId::new(id.as_str()).map_err(|_| Code::InvalidRequest)
 }
 
+/// Who calls for a transaction.
+///
+/// # Errors
+/// Nobody can have such an id.
+pub(super) fn transaction(
+    id: &wire::TransactionalId,
+    producer_id: wire::ProducerId,
+    epoch: i16,
+) -> Result<(TransactionalId, ProducerIdentity), Code> {
+    let identity = producer(producer_id, epoch).ok_or(Code::InvalidProducerIdMapping)?;
+    Ok((transactional_id(id)?, identity))
+}
+
 /// The node of these settings.
 pub(super) fn node(id: i32) -> BrokerId {
     BrokerId(id)

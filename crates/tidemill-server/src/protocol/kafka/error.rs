@@ -18,6 +18,28 @@ pub(super) fn code_of<T>(result: &Result<T, Code>) -> i16 {
     result.as_ref().err().map_or(NONE, Code::code)
 }
 
+/// A code, and what it is about where that helps.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) code: Code,
+    pub(super) why: Option<String>,
+}
+
+impl Refused {
+    pub(super) fn new(code: Code, why: impl ToString) -> Self {
+        Self {
+            code,
+            why: Some(why.to_string()),
+        }
+    }
+}
+
+impl From<Code> for Refused {
+    fn from(code: Code) -> Self {
+        Self { code, why: None }
+    }
+}
+
 /// Nothing was written.
 pub(super) fn unavailable(why: &Unavailable) -> Code {
     match why {
@@ -77,6 +99,16 @@ pub(super) fn committed(said: &Result<(), CommitRefused>) -> i16 {
         Ok(()) => NONE,
         Err(CommitRefused::UnknownPartition) => Code::UnknownTopicOrPartition.code(),
         Err(CommitRefused::Metadata { .. }) => Code::OffsetMetadataTooLarge.code(),
+    }
+}
+
+/// Why a call about a transaction was not done; newer clients know `PRODUCER_FENCED`.
+pub(super) fn transaction(error: &ProducerError, knows_fenced: bool) -> Code {
+    match producer(error) {
+        Code::InvalidProducerEpoch if knows_fenced => Code::ProducerFenced,
+        // What is written to a partition says this; a coordinator is asked again.
+        Code::NotLeaderOrFollower | Code::NotEnoughReplicas => Code::CoordinatorNotAvailable,
+        code => code,
     }
 }
 

@@ -8,6 +8,7 @@
 //! shapes.rs      the tables that it walks by
 //! registry.rs    which API keys are served, and in which versions
 //! apis/          one file an API key                 knows no sockets
+//! configs.rs     topic settings by the names that Kafka gives them
 //! error.rs       our errors as Kafka's codes, one table
 //! consumer.rs    what members of groups say to each other
 //! convert.rs     our types as Kafka's, and back
@@ -37,6 +38,7 @@
 //! This room may not know HTTP, nor how events are stored.
 
 mod apis;
+mod configs;
 mod connection;
 pub(crate) mod consumer;
 mod convert;

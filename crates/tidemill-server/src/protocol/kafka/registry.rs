@@ -200,7 +200,20 @@ pub(super) static APIS: &[Entry] = &[
     entry::<apis::delete_groups::DeleteGroups>(),
     entry::<apis::offset_delete::OffsetDelete>(),
     entry::<apis::api_versions::ApiVersions>(),
+    entry::<apis::create_topics::CreateTopics>(),
+    entry::<apis::delete_topics::DeleteTopics>(),
+    entry::<apis::delete_records::DeleteRecords>(),
     entry::<apis::init_producer_id::InitProducerId>(),
+    entry::<apis::offset_for_leader_epoch::OffsetForLeaderEpoch>(),
+    entry::<apis::add_partitions_to_txn::AddPartitionsToTxn>(),
+    entry::<apis::add_offsets_to_txn::AddOffsetsToTxn>(),
+    entry::<apis::end_txn::EndTxn>(),
+    entry::<apis::txn_offset_commit::TxnOffsetCommit>(),
+    entry::<apis::describe_configs::DescribeConfigs>(),
+    entry::<apis::alter_configs::AlterConfigs>(),
+    entry::<apis::create_partitions::CreatePartitions>(),
+    entry::<apis::incremental_alter_configs::IncrementalAlterConfigs>(),
+    entry::<apis::describe_cluster::DescribeCluster>(),
 ];
 
 impl Request {

@@ -597,6 +597,22 @@ mod tests {
                 for short in 0..body.len() {
                     prop_assert_eq!(shape.walk(&body[..short], version), Err(Malformed));
                 }
+                // Whatever else stands there: what the walk lets pass is decoded without more
+                // memory than it counted, or an abort, and to the same byte.
+                for (at, other) in seed.iter().enumerate() {
+                    let mut body = body.clone();
+                    let place = at.checked_rem(body.len());
+                    if let Some(byte) = place.and_then(|at| body.get_mut(at)) {
+                        *byte = *other;
+                    }
+                    let Ok(walked) = shape.walk(&body, version) else {
+                        continue;
+                    };
+                    let mut frame = Frame::from(body.clone());
+                    if R::decode(&mut frame, version).is_ok() {
+                        prop_assert_eq!(body.len() - frame.len(), walked.bytes);
+                    }
+                }
                 Ok(())
             });
             checked.unwrap();

@@ -45,10 +45,7 @@ impl Api for InitProducerId {
 }
 
 async fn init(call: &Call, request: &InitProducerIdRequest) -> Result<ProducerIdentity, Code> {
-    let refused = |why: &ProducerError| match error::producer(why) {
-        Code::InvalidProducerEpoch if call.version >= KNOWS_FENCED => Code::ProducerFenced,
-        code => code,
-    };
+    let refused = |why: &ProducerError| error::transaction(why, call.version >= KNOWS_FENCED);
     let Some(id) = &request.transactional_id else {
         return call.broker.init_producer().map_err(|why| refused(&why));
     };

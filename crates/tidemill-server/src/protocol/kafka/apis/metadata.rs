@@ -27,7 +27,7 @@ use super::super::shapes;
 const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// And with the cluster: create, alter, describe, cluster action, describe and alter
 /// configurations, idempotent write.
-const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// See the module.
 pub(in super::super) struct Metadata;

@@ -3,14 +3,25 @@
 //!
 //! This room may not know sockets.
 
+pub(super) mod add_offsets_to_txn;
+pub(super) mod add_partitions_to_txn;
+pub(super) mod alter_configs;
 pub(super) mod api_versions;
+pub(super) mod create_partitions;
+pub(super) mod create_topics;
 pub(super) mod delete_groups;
+pub(super) mod delete_records;
+pub(super) mod delete_topics;
+pub(super) mod describe_cluster;
+pub(super) mod describe_configs;
 pub(super) mod describe_groups;
+pub(super) mod end_txn;
 pub(super) mod fetch;
 mod fetch_reply;
 pub(super) mod find_coordinator;
 mod group;
 pub(super) mod heartbeat;
+pub(super) mod incremental_alter_configs;
 pub(super) mod init_producer_id;
 pub(super) mod join_group;
 pub(super) mod leave_group;
@@ -20,5 +31,7 @@ pub(super) mod metadata;
 pub(super) mod offset_commit;
 pub(super) mod offset_delete;
 pub(super) mod offset_fetch;
+pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;
 pub(super) mod sync_group;
+pub(super) mod txn_offset_commit;

@@ -18,7 +18,7 @@ use tidemill_broker::{Begins, Produce as Writing, ProducerBatch};
 use tidemill_core::{Offset, TopicName};
 
 use super::super::convert;
-use super::super::error::{self, Code};
+use super::super::error::{self, Code, Refused};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -78,32 +78,14 @@ fn write(call: &Call, topic: Result<TopicName, Code>, data: PartitionProduceData
     let broker = call.broker.clone();
     Box::pin(async move {
         let written = match writing {
-            Ok(writing) => broker.produce(writing).await.map_err(Refused::from),
+            Ok(writing) => {
+                let written = broker.produce(writing).await;
+                written.map_err(|why| Refused::new(error::producer(&why), why))
+            }
             Err(refused) => Err(refused),
         };
         response(index, written)
     })
-}
-
-/// A code, and what it is about where that helps.
-struct Refused {
-    code: Code,
-    why: Option<String>,
-}
-
-impl From<Code> for Refused {
-    fn from(code: Code) -> Self {
-        Self { code, why: None }
-    }
-}
-
-impl From<tidemill_broker::ProducerError> for Refused {
-    fn from(why: tidemill_broker::ProducerError) -> Self {
-        Self {
-            code: error::producer(&why),
-            why: Some(why.to_string()),
-        }
-    }
 }
 
 fn response(index: i32, written: Result<Offset, Refused>) -> PartitionProduceResponse {

@@ -1,0 +1,89 @@
+//! `AlterConfigs` (33), versions 0 to 2: gives topics other configurations; what is not named goes
+//! back to its default. And what `IncrementalAlterConfigs` shares with it.
+//!
+//! Deviations: the node's configurations are those of the command line, and refused here. Which
+//! ones of a topic are taken without an effect is said in `configs.rs`.
+
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse, ApiKey};
+use kafka_protocol::protocol::StrBytes;
+use tidemill_broker::TopicSettings;
+use tidemill_core::TopicName;
+
+use super::super::configs;
+use super::super::error::{self, Code, NONE, Refused};
+use super::super::registry::{Api, Call};
+use super::super::shape::Shape;
+use super::super::shapes;
+use super::describe_configs::TOPIC;
+
+/// See the module.
+pub(in super::super) struct AlterConfigs;
+
+impl Api for AlterConfigs {
+    type Request = AlterConfigsRequest;
+    type Response = AlterConfigsResponse;
+    const KEY: ApiKey = ApiKey::AlterConfigs;
+    const VERSIONS: [i16; 2] = [0, 2];
+    const SHAPE: &'static Shape = &shapes::ALTER_CONFIGS;
+
+    async fn answer(call: Call, request: AlterConfigsRequest) -> AlterConfigsResponse {
+        let mut responses = Vec::new();
+        for resource in request.resources {
+            let resource_of = (resource.resource_type, &resource.resource_name);
+            let change = |settings: &mut TopicSettings| {
+                *settings = TopicSettings::default();
+                let mut all = resource.configs.iter();
+                all.try_for_each(|one| configs::set(settings, &one.name, one.value.as_deref()))
+            };
+            let (code, why) = alter(&call, resource_of, request.validate_only, change).await;
+            responses.push(
+                AlterConfigsResourceResponse::default()
+                    .with_resource_type(resource.resource_type)
+                    .with_error_code(code)
+                    .with_error_message(why)
+                    .with_resource_name(resource.resource_name),
+            );
+        }
+        AlterConfigsResponse::default().with_responses(responses)
+    }
+}
+
+/// Changes a topic's settings, and says how that went.
+pub(super) async fn alter(
+    call: &Call,
+    resource: (i8, &StrBytes),
+    only_look: bool,
+    change: impl FnOnce(&mut TopicSettings) -> Result<(), Refused>,
+) -> (i16, Option<StrBytes>) {
+    match altered(call, resource, only_look, change).await {
+        Ok(()) => (NONE, None),
+        Err(refused) => (refused.code.code(), refused.why.map(StrBytes::from_string)),
+    }
+}
+
+async fn altered(
+    call: &Call,
+    (kind, name): (i8, &StrBytes),
+    only_look: bool,
+    change: impl FnOnce(&mut TopicSettings) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    if kind != TOPIC {
+        let why = "only topics can be altered; the node's settings are those of its command line";
+        return Err(Refused::new(Code::InvalidRequest, why));
+    }
+    let name = TopicName::new(name.as_str());
+    let name = name.map_err(|why| Refused::new(Code::InvalidTopicException, why))?;
+    let settings = call.broker.topic_settings(&name);
+    let mut settings = settings.ok_or(Code::UnknownTopicOrPartition)?;
+    change(&mut settings)?;
+    if only_look {
+        return Ok(());
+    }
+    let altered = call
+        .broker
+        .alter_topic(&name, configs::alter(settings))
+        .await;
+    let altered = altered.map_err(|why| Refused::new(error::topic(&why), why));
+    altered.map(|_| ())
+}

@@ -1,0 +1,93 @@
+//! `DescribeConfigs` (32), versions 1 to 4: the configurations of topics and of the node.
+//!
+//! Deviations: synonyms and documentation are not told; loggers have none.
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult,
+};
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
+use tidemill_core::TopicName;
+
+use super::super::configs::{self, Config};
+use super::super::error::{Code, Refused};
+use super::super::registry::{Api, Call};
+use super::super::shape::Shape;
+use super::super::shapes;
+
+/// Kafka's number for a topic as a resource.
+pub(super) const TOPIC: i8 = 2;
+/// And for a node.
+pub(super) const BROKER: i8 = 4;
+
+/// See the module.
+pub(in super::super) struct DescribeConfigs;
+
+impl Api for DescribeConfigs {
+    type Request = DescribeConfigsRequest;
+    type Response = DescribeConfigsResponse;
+    const KEY: ApiKey = ApiKey::DescribeConfigs;
+    const VERSIONS: [i16; 2] = [1, 4];
+    const SHAPE: &'static Shape = &shapes::DESCRIBE_CONFIGS;
+
+    async fn answer(call: Call, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+        let asked = request.resources.into_iter();
+        let results = asked.map(|resource| describe(&call, resource));
+        DescribeConfigsResponse::default().with_results(results.collect())
+    }
+}
+
+fn describe(call: &Call, resource: DescribeConfigsResource) -> DescribeConfigsResult {
+    let all = find(call, resource.resource_type, &resource.resource_name);
+    let wanted = resource.configuration_keys;
+    let result = DescribeConfigsResult::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name);
+    match all {
+        Ok(all) => {
+            let is_wanted = |config: &Config| {
+                let keys = wanted.as_ref();
+                keys.is_none_or(|keys| keys.iter().any(|key| key.as_str() == config.name))
+            };
+            let told = all.into_iter().filter(is_wanted).map(tell);
+            result.with_configs(told.collect())
+        }
+        Err(refused) => result
+            .with_error_code(refused.code.code())
+            .with_error_message(refused.why.map(StrBytes::from_string)),
+    }
+}
+
+fn find(call: &Call, kind: i8, name: &str) -> Result<Vec<Config>, Refused> {
+    let config = &call.door.config;
+    match kind {
+        TOPIC => {
+            let name = TopicName::new(name);
+            let name = name.map_err(|why| Refused::new(Code::InvalidTopicException, why))?;
+            let settings = call.broker.topic_settings(&name);
+            let settings = settings.ok_or(Code::UnknownTopicOrPartition)?;
+            Ok(configs::of_topic(&settings, config))
+        }
+        BROKER if name.is_empty() || name == config.node_id.to_string() => {
+            Ok(configs::of_broker(config))
+        }
+        BROKER => {
+            let why = format!("there is one node, {}", config.node_id);
+            Err(Refused::new(Code::InvalidRequest, why))
+        }
+        _ => Err(Refused::new(
+            Code::InvalidRequest,
+            "only topics and the node have configurations",
+        )),
+    }
+}
+
+fn tell(config: Config) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_static_str(config.name))
+        .with_value(Some(StrBytes::from_string(config.value)))
+        .with_read_only(config.read_only)
+        .with_config_source(config.source)
+        .with_config_type(config.kind)
+}
