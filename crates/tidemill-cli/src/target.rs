@@ -2,8 +2,10 @@
 //!
 //! This room may not know which command asks.
 
+pub(crate) mod dead_letters;
 mod queues;
 mod reader;
+pub(crate) mod seek;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,26 +1,29 @@
-//! `tidemill group`: lists, shows and deletes consumer groups. A group begins with its first
-//! subscription, so there is nothing to create.
+//! `tidemill group`: lists, shows and deletes consumer groups, and sets where they go on. A group
+//! begins with its first subscription, so there is nothing to create.
 
 use clap::{Args, Subcommand};
-use tidemill::GroupName;
+use tidemill::{GroupName, TopicName};
 
 use crate::failure::Failure;
 use crate::folder::Begin;
 use crate::listing::{Listing, print_json, print_json_lines};
 use crate::output::{all_the_same, say};
 use crate::shell::quoted;
+use crate::target::seek::SeekPlace;
 use crate::target::{Target, TargetOptions, Undeleted};
-use crate::wire;
+use crate::{values, wire};
 
 /// List, show and delete consumer groups
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  \
     tidemill group list\n  \
     tidemill group show billing --json\n  \
+    tidemill group seek billing --topic orders --to beginning\n  \
     tidemill group delete billing")]
 pub(crate) enum Group {
     List(List),
     Show(Show),
+    Seek(Seek),
     Delete(Delete),
 }
 
@@ -42,6 +45,34 @@ pub(crate) struct Show {
     /// The group
     group: GroupName,
     /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Set where a group goes on in a topic
+///
+/// Everything before that place counts as settled, nothing else. A group with members is in use: it
+/// is left where it is.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tidemill group seek billing --topic orders --to beginning\n  \
+    tidemill group seek billing --topic orders --to 17 --partition 0\n  \
+    tidemill group seek billing --topic orders --to 2026-01-31T12:00:00Z")]
+pub(crate) struct Seek {
+    /// The group
+    group: GroupName,
+    /// The topic
+    #[arg(long, value_name = "TOPIC")]
+    topic: TopicName,
+    /// Where to: beginning, end, an offset, or a time, with what was published then or later
+    #[arg(long, value_name = "PLACE")]
+    to: SeekPlace,
+    /// Only in this partition
+    #[arg(long, value_name = "N", value_parser = values::number::<u32>)]
+    partition: Option<u32>,
+    /// Print a line of JSON for each partition
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -78,6 +109,7 @@ impl Group {
         match self {
             Self::List(List { target, .. })
             | Self::Show(Show { target, .. })
+            | Self::Seek(Seek { target, .. })
             | Self::Delete(Delete { target, .. }) => target,
         }
     }
@@ -103,6 +135,17 @@ impl Group {
                         members(classic).print()?;
                     }
                     partitions(&group).print()?;
+                }
+            }
+            Self::Seek(seek) => {
+                let (topic, only) = (&seek.topic, seek.partition);
+                let sought = target.seek(&seek.group, topic, only, seek.to).await?;
+                if seek.json {
+                    return print_json_lines(&sought);
+                }
+                for at in sought {
+                    let text = format!("{topic}/{} goes on at {}", at.partition, at.position);
+                    all_the_same(say(&text), format_args!("{text}"))?;
                 }
             }
             Self::Delete(delete) => match target.delete_group(&delete.group, delete.force).await {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod deadletter;
 mod demo;
 mod group;
 mod log;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Queue(queue::Queue),
     #[command(subcommand)]
+    Deadletter(deadletter::Deadletter),
+    #[command(subcommand)]
     Log(log::Log),
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -48,6 +51,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
         Command::Queue(command) => narrow(command.run()),
+        Command::Deadletter(command) => narrow(command.run()),
         Command::Log(command) => command.run(),
         Command::Bench(command) => wide(command.run()),
         Command::Completions(command) => command.run(),
