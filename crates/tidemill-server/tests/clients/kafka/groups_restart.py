@@ -1,6 +1,6 @@
 """A member that reads for ever with confluent-kafka: `groups_restart.py HOST:PORT TOPIC`.
 
-Prints each value when everything up to it is committed."""
+Prints each value, commits it, and says so."""
 
 import sys
 
@@ -21,9 +21,11 @@ while True:
     message = member.poll(1)
     if message is None or message.error() is not None:
         continue
+    # Before the commit: one whose answer is lost may be kept, and never comes again.
+    print(message.value().decode(), flush=True)
     try:
         member.commit(message=message, asynchronous=False)
     except KafkaException:
         # The server is away, or the members share anew: it comes again.
         continue
-    print(message.value().decode(), flush=True)
+    print("committed", flush=True)
