@@ -110,7 +110,7 @@ async fn the_openapi_document_is_valid_and_says_what_the_doors_answer() {
     let mut script = Command::new(folder.join("venv/bin/python"));
     script.arg(scripts().join("openapi.py"));
     script.arg(format!("http://{}", server.address));
-    ended_well(script, 6).await;
+    ended_well(script, 7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

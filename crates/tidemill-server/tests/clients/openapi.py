@@ -97,6 +97,9 @@ def topics():
     call("GET", "/v1/topics/none/events", expect=404)
     call("GET", "/v1/topics/orders")
     call("GET", "/v1/topics/none", expect=404)
+    call("PATCH", "/v1/topics/orders", {"retention_ms": 60000, "partitions": 3})
+    call("PATCH", "/v1/topics/orders", {"retentions": 1}, expect=422)
+    call("POST", "/v1/topics/orders/request?timeout_ms=1", {"type": "asked"}, expect=504)
     call("DELETE", "/v1/topics/orders/events?partition=0&before=1")
     call("DELETE", "/v1/topics/orders/events?partition=0", expect=400)
     call("DELETE", "/v1/topics/orders", expect=204)
@@ -107,6 +110,37 @@ def groups():
     call("GET", "/v1/groups")
     call("GET", "/v1/groups/none", expect=404)
     call("DELETE", "/v1/groups/none", expect=404)
+
+
+def pulled():
+    taken = call("POST", "/v1/groups/work/pull?topic=jobs&max=1&wait_ms=1000")["deliveries"]
+    return taken[0]["token"]
+
+
+def members():
+    call("POST", "/v1/topics", {"name": "jobs"}, expect=201)
+    call("POST", "/v1/topics/jobs/events", [event(number) for number in range(5)], BATCH)
+    call("POST", "/v1/groups/work/pull", expect=400)
+    first = pulled()
+    bill = {"topic": "bills", "event": event(9)}
+    call("POST", "/v1/groups/work/settle", [{"token": first, "events": [bill]}])
+    call("POST", "/v1/groups/work/settle", [{"token": first}], expect=409)
+    call("POST", "/v1/groups/work/settle", [{"token": "x", "outcome": "odd"}], expect=422)
+    call("POST", "/v1/groups/work/settle", [{"token": pulled(), "outcome": "retry", "after_ms": 60000}])
+    for _ in range(2):
+        given_up = {"token": pulled(), "outcome": "dead_letter", "error": "no such job"}
+        call("POST", "/v1/groups/work/settle", [given_up])
+    call("GET", "/v1/deadletters")
+    letters = call("GET", "/v1/deadletters/work?max=1")["letters"]
+    one = "/v1/deadletters/work/letters/" + letters[0]["letter"]
+    call("GET", one)
+    call("DELETE", one, expect=204)
+    call("GET", one, expect=404)
+    call("POST", "/v1/deadletters/work/redrive")
+    call("GET", "/v1/groups/work")
+    call("POST", "/v1/groups/work/seek", {"topic": "jobs", "to": "beginning"})
+    call("POST", "/v1/groups/work/seek", {"topic": "jobs"}, expect=422)
+    call("DELETE", "/v1/groups/work", expect=204)
 
 
 def queues():
@@ -142,7 +176,7 @@ def server():
     call("POST", "/v1/backups", {"name": "b"}, expect=501)
 
 
-for part in (topics, groups, queues, server):
+for part in (topics, groups, members, queues, server):
     part()
     print(f"holds: what the doors of {part.__name__} answer is what the document says")
 

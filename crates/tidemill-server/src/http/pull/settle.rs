@@ -133,7 +133,7 @@ impl Ask {
 struct Done {
     token: String,
     status: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Placed>")]
     positions: Vec<Position>,
     #[serde(skip_serializing_if = "Option::is_none")]
