@@ -105,15 +105,25 @@ pub(crate) fn ensure_cargo_fuzz(root: &Path) -> Result<(), String> {
     cargo_with(root, &args, &[("CARGO_TARGET_DIR", "target/tools")])
 }
 
-/// Installs the stock clients of other languages and Apache Kafka's tools, which tests drive,
-/// below `target/`; node, Python, Java and Maven come from the system's packages where they are
-/// missing and may be installed.
+/// Installs the stock clients of other languages, what drives a browser, and Apache Kafka's tools,
+/// which tests use, below `target/`; node, Python, Java, Maven and Chromium come from the system's
+/// packages where they are missing and may be installed.
 ///
 /// # Errors
 /// What cannot be had.
 pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
     install_stock_clients(root)?;
-    ensure_programs(&[("java", &["default-jre-headless"]), ("mvn", &["maven"])])?;
+    ensure_programs(&[
+        ("java", &["default-jre-headless"]),
+        ("mvn", &["maven"]),
+        ("chromium", &["chromium"]),
+    ])?;
+    install_by(
+        root,
+        "crates/tidemill-server/tests/browser/install.sh",
+        "target/tmp/browser",
+        "the installation of what drives a browser",
+    )?;
     // It answers to no `--version`.
     if Command::new("kcat").arg("-V").output().is_err() {
         install_packages(&["kcat"]).map_err(|why| format!("kcat is missing: {why}"))?;

@@ -20,12 +20,14 @@ use crate::catalog::Catalog;
 use crate::classic::Classics;
 use crate::encode::{Places, Sorted, sort};
 use crate::group::Group;
+use crate::handlers::Registry;
 use crate::inbox::Inboxes;
 use crate::info::Health;
 use crate::machine::{Append, BrokerMachine, Client, Durable, Operation, Receipt, Refusal, Topic};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::Ids;
 use crate::queue::Queues;
+use crate::seen::Seen;
 use crate::transaction::{Alarm, Stable};
 use crate::watch::{Closed, Listening};
 
@@ -49,6 +51,10 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     pub(crate) inboxes: Arc<Inboxes>,
     pub(crate) producer_ids: Ids,
+    /// What members say they handle.
+    pub(crate) handlers: Arc<Registry>,
+    /// Who published what where.
+    pub(crate) seen: Seen,
     pub(crate) closed: Closed,
     /// The groups that had members since the broker was opened. Locked for a look-up.
     groups: Mutex<HashMap<GroupName, Arc<Group>>>,
@@ -78,6 +84,8 @@ impl Inner {
             settings,
             counters: Counters::default(),
             inboxes: Arc::new(inboxes),
+            handlers: Arc::default(),
+            seen: Seen::default(),
             closed: Arc::new(AtomicBool::new(false)),
             groups: Mutex::default(),
             classics: Classics::default(),

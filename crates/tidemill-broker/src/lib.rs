@@ -29,6 +29,7 @@ mod fetch_batches;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod group;
+mod handlers;
 mod inbox;
 mod info;
 pub mod inspect;
@@ -39,6 +40,7 @@ mod producer;
 mod publish;
 mod queue;
 mod scrub;
+mod seen;
 mod since;
 mod subscribe;
 mod topic_settings;
@@ -55,6 +57,7 @@ pub use classic::{
 pub use dead_letters::{DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters};
 pub use error::{GroupError, OpenError, TopicError};
 pub use fetch_batches::{FetchBatches, FetchedBatches, Isolation};
+pub use handlers::ServedHandlers;
 pub use info::{GroupInfo, GroupPartitionInfo, Health, MemberInfo, PartitionInfo, TopicInfo};
 pub use machine::{CommitNote, GroupKind, SeekTo};
 pub use metrics::Metrics;
@@ -67,6 +70,7 @@ pub use queue::{
     QueueMessage, QueueSettings,
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
+pub use seen::SeenTraffic;
 pub use tidemill_log::{Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, batch};
 pub use transaction::{
     AbortedRange, Begins, InitTransactional, TransactionEnd, TransactionInfo, TransactionPartition,

@@ -201,6 +201,21 @@ pub const QUEUE_IN_FLIGHT_MAX: usize = 4096;
 /// Most queues that are kept in memory alone.
 pub const TRANSIENT_QUEUES_MAX: usize = 4096;
 
+/// Most bytes of all catalogues of handlers that members told, equal ones counted once.
+pub const CATALOGUES_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Topics and queues of which is known who published to them.
+pub const SEEN_TOPICS_MAX: usize = 256;
+
+/// Pairs of a source and a type that are known of each of them.
+pub const SEEN_PAIRS_MAX: usize = 32;
+
+/// Runs of like events that are counted of one publish.
+pub const SEEN_RUNS_MAX: usize = 32;
+
+/// Bytes of a source or type that are kept for that.
+pub const SEEN_TEXT_MAX_BYTES: usize = 256;
+
 const _: () = assert!(QUEUE_IN_FLIGHT_MAX <= tidemill_core::limits::CURSOR_RANGES_MAX);
 
 /// Most bytes of what the members of one classic group say and are given.

@@ -28,13 +28,14 @@ impl Publisher for Broker {
         let inner = Arc::clone(&self.inner);
         let client = self.client;
         Box::pin(async move {
-            let published = publish(&inner, client, topic, &events).await;
+            let published = publish(&inner, client, topic.clone(), &events).await;
             let counters = &inner.counters;
             match &published {
                 Ok(_) => {
                     add(&counters.published_events, events.len());
                     let bytes = events.iter().map(Event::size_bytes).sum();
                     add(&counters.published_bytes, bytes);
+                    inner.seen.note(&topic, &events);
                 }
                 Err(_) => add(&counters.publish_errors, 1),
             }

@@ -115,6 +115,12 @@ impl Client {
         understood(&answer)
     }
 
+    /// `GET path`, whose answer is a text.
+    pub(crate) async fn get_text(&self, path: &str) -> Result<String, CallError> {
+        let answer = self.call(Method::GET, path, None, Duration::ZERO).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
     /// `POST path` with a body.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,

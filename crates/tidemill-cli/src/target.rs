@@ -3,6 +3,7 @@
 //! This room may not know which command asks.
 
 pub(crate) mod dead_letters;
+mod handlers;
 mod queues;
 mod reader;
 pub(crate) mod seek;

@@ -274,3 +274,127 @@ pub(crate) struct QueueMessage {
     pub(crate) lease: Option<String>,
     pub(crate) event: Box<RawValue>,
 }
+
+/// `GET /v1/handlers`.
+#[derive(Deserialize)]
+pub(crate) struct Handlers {
+    pub(crate) handlers: Vec<Handler>,
+}
+
+/// A handler of a group.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Handler {
+    pub(crate) group: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    pub(crate) topic: String,
+    #[serde(rename = "type")]
+    pub(crate) ty: String,
+    #[serde(default)]
+    pub(crate) pattern: bool,
+    pub(crate) input: InputOf,
+    #[serde(default)]
+    pub(crate) outputs: Vec<OutputOf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) needs: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry: Option<RetryOf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) served_by: Vec<ServedBy>,
+}
+
+impl Handler {
+    /// The events that it may publish, as topics and types.
+    pub(crate) fn published(&self) -> Vec<String> {
+        let events = self.outputs.iter().filter(|output| output.topic.is_some());
+        events.map(OutputOf::shown).collect()
+    }
+}
+
+/// What a handler takes.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct InputOf {
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ty: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schema: Option<Box<RawValue>>,
+}
+
+/// What a handler may publish or answer.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct OutputOf {
+    pub(crate) kind: String,
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ty: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) topic: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schema: Option<Box<RawValue>>,
+}
+
+impl OutputOf {
+    /// Its topic and type, as far as it has them.
+    pub(crate) fn shown(&self) -> String {
+        let parts = [self.topic.as_deref(), self.ty.as_deref()];
+        let parts: Vec<&str> = parts.into_iter().flatten().collect();
+        parts.join("/")
+    }
+}
+
+/// How a handler is tried again.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RetryOf {
+    pub(crate) retries: u32,
+    pub(crate) first_ms: u64,
+    pub(crate) max_ms: u64,
+}
+
+/// A member of a group that has a handler.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct ServedBy {
+    pub(crate) member: u64,
+    pub(crate) name: String,
+    pub(crate) since: String,
+}
+
+/// `GET /v1/graph`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<NodeOf>,
+    pub(crate) edges: Vec<EdgeOf>,
+    /// There is more than the server tells.
+    #[serde(default)]
+    pub(crate) truncated: bool,
+}
+
+/// A source, topic, queue or group.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct NodeOf {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) members: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) handlers: Vec<String>,
+}
+
+/// That something goes from one to the other.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct EdgeOf {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) types: Vec<String>,
+    #[serde(default)]
+    pub(crate) events: u64,
+    #[serde(default)]
+    pub(crate) declared: bool,
+    #[serde(default)]
+    pub(crate) seen: bool,
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::{Catalogue, CatalogueError};
 use crate::delivery::{Delivery, Settlement};
 use crate::error::{FetchError, PublishError, PullError, RequestError, SubscribeError};
 use crate::event::Event;
@@ -130,6 +131,18 @@ pub trait GroupMember: Send {
         &mut self,
         credit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Delivery, Settlement)>, PullError>>;
+
+    /// Tells the bus what the program does with the events of this member, for those who look at
+    /// the bus; it is forgotten with the member, and said again it takes the place of what was
+    /// said before. Events come whatever becomes of it. A bus that keeps no catalogues does
+    /// nothing, as this default does.
+    ///
+    /// # Errors
+    /// [`CatalogueError`], where the bus keeps no more of them.
+    fn describe(&mut self, catalogue: Arc<Catalogue>) -> Result<(), CatalogueError> {
+        drop(catalogue);
+        Ok(())
+    }
 }
 
 /// Which order a subscription keeps.

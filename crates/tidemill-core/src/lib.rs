@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod binding;
 pub mod budget;
 pub mod bus;
+pub mod catalogue;
 pub mod cursor;
 pub mod dead_letter;
 pub mod delivery;
@@ -25,6 +26,7 @@ pub mod wire;
 
 pub use bus::{Advanced, Fetch, Fetched, PartitionBounds, Subscription, TopicBounds, Watch};
 pub use bus::{BoxFuture, Bus, GroupMember, Guarantees, Order, Publisher, Start, Subscriber};
+pub use catalogue::{Catalogue, CatalogueError};
 pub use delivery::{Commit, Delivery, Effects, Failure, Outcome, Settle, Settlement, Ticket};
 pub use error::{FetchError, PublishError, PullError, RequestError, SettleError, SubscribeError};
 pub use event::{Event, EventBuilder, ExtensionValue, InvalidEvent};

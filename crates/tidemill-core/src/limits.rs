@@ -36,3 +36,18 @@ pub const MEMORY_DEFAULT_BYTES: usize = 512 * 1024 * 1024;
 
 /// The least that it can be.
 pub const MEMORY_MIN_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most bytes of one catalogue of handlers, as JSON: see [`crate::catalogue::Catalogue`].
+pub const CATALOGUE_MAX_BYTES: usize = 256 * 1024;
+
+/// Most handlers of one catalogue.
+pub const CATALOGUE_HANDLERS_MAX: usize = 256;
+
+/// Most outputs of one handler in a catalogue.
+pub const CATALOGUE_OUTPUTS_MAX: usize = 64;
+
+/// How deep a JSON Schema in a catalogue may be nested.
+pub const CATALOGUE_SCHEMA_DEPTH_MAX: usize = 64;
+
+/// Longest id, name or version in a catalogue, in bytes.
+pub const CATALOGUE_NAME_MAX_BYTES: usize = 1024;

@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tidemill_core::wire::{
-    Answer, Call, ClientFrame, Delivered, Failed, Fault, News, Numbers, Publish, Request,
+    Answer, Call, ClientFrame, Delivered, Describe, Failed, Fault, News, Numbers, Publish, Request,
     ServerFrame, Settle,
 };
 use tidemill_core::{
-    Attempt, Commit, Effects, Event, EventId, EventType, Failure, Key, Offset, Order, Outcome,
-    Partition, Position, Source, Start, TopicName,
+    Attempt, Catalogue, Commit, Effects, Event, EventId, EventType, Failure, Key, Offset, Order,
+    Outcome, Partition, Position, Source, Start, TopicName,
 };
 
 fn event(id: &str, data: &[u8]) -> Event {
@@ -149,6 +149,34 @@ fn frames_with_events_come_back_as_they_were() {
             }));
         }
     }
+}
+
+#[test]
+fn a_description_comes_back_as_it_was() {
+    let text = r#"{"name":"shop","handlers":[{"id":"charge","name":"f","version":"1",
+        "topic":"orders",
+        "type":"order_*","pattern":true,"input":{"type":"order","schema":{"a":1,"b":["}"]}},
+        "outputs":[{"kind":"event","type":"paid","topic":"money","schema":true}]}]}"#;
+    client_round(&ClientFrame::Describe(Describe {
+        id: 3,
+        subscription: 7,
+        catalogue: Arc::new(Catalogue::from_json(text).unwrap()),
+    }));
+    let bad = br#"{"type":"describe","id":3,"subscription":7,"catalogue":{"name":"shop"}}"#;
+    let refused = ClientFrame::decode(&Bytes::from_static(bad)).unwrap_err();
+    assert_eq!(refused.id, Some(3));
+}
+
+#[test]
+fn an_older_servers_welcome_is_understood() {
+    let text = r#"{"type":"welcome","session":"s","resumed":false,"keep_ms":0,"numbered":true,
+        "guarantees":{"at_least_once":"native","order_per_key":"native",
+        "atomic_handler_commit":"native","replay":"native"},"limits":{"frame_max_bytes":1,
+        "calls_max":1,"subscriptions_max":1,"credit_max":1,"idle_ms":1}}"#;
+    let ServerFrame::Welcome(welcome) = ServerFrame::decode(&Bytes::from(text)).unwrap() else {
+        panic!("it is a welcome");
+    };
+    assert!(!welcome.describes, "it says nothing of catalogues");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! What every door shares. Knows no wire format.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::http::Extensions;
@@ -16,6 +15,7 @@ use crate::http::body::Bodies;
 use crate::http::problem::{Kind, Problem};
 use crate::http::pull::Pullers;
 use crate::metrics::Metrics;
+use crate::throughput::Throughput;
 
 /// The state behind all doors.
 pub(crate) struct App {
@@ -31,10 +31,10 @@ pub(crate) struct App {
     pub(crate) memory: Budget,
     /// The part of it that request bodies share.
     pub(crate) bodies: Bodies,
-    /// Where HTTP listens.
-    pub(crate) address: SocketAddr,
     /// Becomes true when the server shuts down; long polls end then.
     pub(crate) closing: watch::Receiver<bool>,
+    /// What passed in the last minutes.
+    pub(crate) throughput: Throughput,
     /// The clients that speak the native protocol.
     pub(crate) ws: crate::ws::Door,
     /// Members of groups that have no connection.

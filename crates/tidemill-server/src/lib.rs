@@ -8,6 +8,7 @@
 //! ws/             the native protocol              knows no HTTP but its upgrade
 //! protocol/       wire protocols: Kafka             knows no HTTP
 //! app.rs          what they share                  knows no wire format
+//! graph/          who sends what to whom           knows no HTTP
 //! ```
 //!
 //! The doors publish and read through the traits of `tidemill-core`; only those that create,
@@ -20,6 +21,7 @@ mod config;
 mod connections;
 mod envelope;
 mod error;
+mod graph;
 mod http;
 pub mod limits;
 mod memory;
@@ -28,6 +30,7 @@ mod protocol;
 mod server;
 mod socketio;
 mod stall;
+mod throughput;
 mod ws;
 
 pub use config::{Advertised, Config, KafkaConfig};

@@ -93,6 +93,21 @@ pub const FETCH_PARTITIONS_MAX: usize = 1_024;
 /// Queues that the metrics tell of, the first ones by their names.
 pub const METRIC_QUEUES_MAX: usize = 1_000;
 
+/// Most nodes of the flow graph.
+pub const GRAPH_NODES_MAX: usize = 500;
+
+/// Most edges of it.
+pub const GRAPH_EDGES_MAX: usize = 2_000;
+
+/// Most types that an edge of it names.
+pub const GRAPH_TYPES_MAX: usize = 32;
+
+/// How often the counters are looked at for the throughput of the last minutes.
+pub const THROUGHPUT_EVERY: Duration = Duration::from_secs(5);
+
+/// How many of these looks are kept: ten minutes of them.
+pub const THROUGHPUT_KEPT: usize = 121;
+
 /// How long open requests get at shutdown to come to an end.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 

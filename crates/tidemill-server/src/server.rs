@@ -21,6 +21,7 @@ use crate::limits::{ENVELOPE_MAX_BYTES, SHUTDOWN_GRACE};
 use crate::metrics::Metrics;
 use crate::protocol::kafka;
 use crate::socketio::{self, Clients, Door, Feed};
+use crate::throughput::Throughput;
 use crate::ws;
 
 /// A server that holds its port and has not begun to answer.
@@ -83,8 +84,8 @@ impl Server {
             metrics,
             bodies: Bodies::new(body_max_bytes, memory.clone()),
             memory,
-            address,
             closing: closed,
+            throughput: Throughput::default(),
             ws: ws::Door::new(),
         });
         Ok(Self {
@@ -146,6 +147,10 @@ impl Server {
         following.spawn(feed.run());
         let pullers = Arc::clone(&app.pullers);
         following.spawn(async move { pullers.run().await });
+        if let Some(broker) = app.broker.clone() {
+            let app = Arc::clone(&app);
+            following.spawn(async move { app.throughput.run(broker).await });
+        }
         let stopping = async {
             shutdown.await;
             closing.send_replace(true);

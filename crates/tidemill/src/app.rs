@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidemill_core::{Commit, Delivery, Effects, Failure, Order, Outcome, TopicName};
+use tidemill_core::{Commit, Delivery, Effects, Failure, Order, Outcome, Source, TopicName};
 
 use crate::boxed::{Oneshot, SharedRoute};
 use crate::handler::Retry;
@@ -109,6 +109,13 @@ impl App {
     #[must_use]
     pub fn describe(&self) -> &[HandlerInfo] {
         &self.inner.parts.infos
+    }
+
+    /// The handlers, each with the source of the events that it emits.
+    pub(crate) fn describe_with_sources(&self) -> impl Iterator<Item = (&HandlerInfo, &Source)> {
+        let parts = &self.inner.parts;
+        let sources = parts.handled.iter().map(|handled| &handled.identity.source);
+        parts.infos.iter().zip(sources)
     }
 
     /// How many events had no handler so far.

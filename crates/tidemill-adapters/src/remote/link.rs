@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidemill_core::Catalogue;
 use tidemill_core::wire::{Call, ClientFrame, Failed, Fault, ServerFrame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -48,6 +49,8 @@ pub(super) enum Command {
     Leave(u64),
     /// It may have more.
     Credit(u64),
+    /// What its program handles.
+    Describe(u64, Arc<Catalogue>),
     /// A new watch.
     Watch(Arc<Watching>),
     /// It ended.

@@ -6,8 +6,8 @@ use tidemill_core::wire::{
     Answer, Call, ClientFrame, Delivered, Fault, ServerFrame, Settle as Frame,
 };
 use tidemill_core::{
-    BoxFuture, Commit, Delivery, Generation, GroupMember, Position, PublishError, PullError,
-    Settle, SettleError, Settlement, Ticket,
+    BoxFuture, Catalogue, CatalogueError, Commit, Delivery, Generation, GroupMember, Position,
+    PublishError, PullError, Settle, SettleError, Settlement, Ticket,
 };
 
 use super::joined::{Found, Joined};
@@ -47,6 +47,14 @@ impl GroupMember for RemoteMember {
                 self.joined.arrived.notified().await;
             }
         })
+    }
+
+    /// A server that does not know of catalogues is told nothing. What it answers otherwise is
+    /// logged.
+    fn describe(&mut self, catalogue: Arc<Catalogue>) -> Result<(), CatalogueError> {
+        let number = self.joined.number;
+        self.link.tell(Command::Describe(number, catalogue));
+        Ok(())
     }
 }
 

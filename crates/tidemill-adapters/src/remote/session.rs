@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidemill_core::wire::{Answer, Call, ClientFrame, Failed, Fault, News, ServerFrame, Welcome};
+use tidemill_core::Catalogue;
+use tidemill_core::wire::{
+    Answer, Call, ClientFrame, Describe, Failed, Fault, News, ServerFrame, Welcome,
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::joined::Joined;
@@ -37,6 +40,8 @@ struct Membership {
     begun: Option<oneshot::Sender<Result<(), Fault>>>,
     /// The server was asked, and has not refused it.
     asked: bool,
+    /// What its program handles, for the server to know.
+    catalogue: Option<Arc<Catalogue>>,
 }
 
 /// See the module.
@@ -44,6 +49,8 @@ pub(super) struct Session {
     token: Option<String>,
     /// How long it outlives its connection, in milliseconds.
     keep_ms: u64,
+    /// Whether the server keeps catalogues of handlers.
+    describes: bool,
     counts: Arc<Counts>,
     /// Calls by their numbers, so that they are sent again in their order.
     pending: BTreeMap<u64, Pending>,
@@ -72,6 +79,7 @@ impl Session {
         Self {
             token: None,
             keep_ms,
+            describes: false,
             counts,
             pending: BTreeMap::new(),
             joining: BTreeMap::new(),
@@ -109,6 +117,7 @@ impl Session {
         self.counts.connection.fetch_add(1, Ordering::AcqRel);
         self.outgoing.clear();
         self.token = Some(welcome.session.clone());
+        self.describes = welcome.describes;
         match welcome.resumed {
             true => self.go_on(),
             false => self.begin_anew(),
@@ -133,9 +142,28 @@ impl Session {
             .members
             .values()
             .filter(|member| !self.is_joining(member.joined.number));
-        let credits: Vec<_> = members.map(|member| member.joined.credit()).collect();
+        let members = members.map(|member| (member.joined.number, member.joined.credit()));
+        let members: Vec<_> = members.collect();
         self.outgoing.extend(texts);
-        credits.into_iter().for_each(|credit| self.say(credit));
+        for (number, credit) in members {
+            self.say(credit);
+            // The server may not have heard it.
+            self.describe(number);
+        }
+    }
+
+    /// Tells the server what the program of a member that has joined handles.
+    fn describe(&mut self, number: u64) {
+        let member = self.members.get(&number).filter(|member| member.asked);
+        let catalogue = member.and_then(|member| member.catalogue.clone());
+        if let Some(catalogue) = catalogue.filter(|_| self.describes && !self.is_joining(number)) {
+            let described = ClientFrame::Describe(Describe {
+                id: self.number(),
+                subscription: number,
+                catalogue,
+            });
+            self.outgoing.push_back(described.encode());
+        }
     }
 
     fn is_joining(&self, number: u64) -> bool {
@@ -208,6 +236,7 @@ impl Session {
                     joined: Arc::clone(&joined),
                     begun: Some(begun),
                     asked: true,
+                    catalogue: None,
                 };
                 self.members.insert(joined.number, member);
                 self.join(&joined);
@@ -234,6 +263,12 @@ impl Session {
                 if let Some(call) = member.filter(|_| !joining).map(|m| m.joined.credit()) {
                     self.say(call);
                 }
+            }
+            Command::Describe(number, catalogue) => {
+                if let Some(member) = self.members.get_mut(&number) {
+                    member.catalogue = Some(catalogue);
+                }
+                self.describe(number);
             }
             Command::Watch(watching) => {
                 let watch = watching.number;
@@ -310,16 +345,23 @@ impl Session {
             let _ = pending.answered.send(Ok(frame));
         } else if let Some((number, _)) = self.joining.remove(&id) {
             self.join_answered(number, frame);
-        } else if let Some(number) = self.comparing.remove(&id)
-            && let ServerFrame::Answer(Answer {
-                topics: Some(topics),
-                ..
-            }) = frame
+        } else if let Some(number) = self.comparing.remove(&id) {
+            self.compared(number, frame);
+        } else if let ServerFrame::Error(Failed { fault, .. }) = frame {
+            tracing::warn!(%fault, "the server refuses a call");
+        }
+        Then::GoOn
+    }
+
+    fn compared(&self, number: u64, frame: ServerFrame) {
+        if let ServerFrame::Answer(Answer {
+            topics: Some(topics),
+            ..
+        }) = frame
             && let Some(watching) = self.watches.get(&number)
         {
             watching.compare(&topics);
         }
-        Then::GoOn
     }
 
     fn join_answered(&mut self, number: u64, frame: ServerFrame) {
@@ -346,6 +388,7 @@ impl Session {
                     // Who asked is gone.
                     self.take(Command::Leave(number));
                 }
+                self.describe(number);
             }
         }
     }
@@ -397,6 +440,72 @@ mod tests {
             let why = "so".to_owned();
             let bye = ServerFrame::News(News::Bye { retry_ms, why });
             assert_eq!(session.heard(bye), Then::Reconnect(wait));
+        }
+    }
+
+    fn welcome(describes: bool) -> Welcome {
+        let support = tidemill_core::bus::Support::Native;
+        Welcome {
+            session: "s".to_owned(),
+            resumed: false,
+            keep_ms: 0,
+            numbered: true,
+            describes,
+            guarantees: tidemill_core::Guarantees {
+                at_least_once: support,
+                order_per_key: support,
+                atomic_handler_commit: support,
+                replay: support,
+            },
+            limits: tidemill_core::wire::Limits {
+                frame_max_bytes: 1,
+                calls_max: 1,
+                subscriptions_max: 1,
+                credit_max: 1,
+                idle_ms: 1,
+            },
+        }
+    }
+
+    #[test]
+    fn only_a_server_that_knows_of_catalogues_is_told_one_and_it_may_refuse() {
+        for describes in [false, true] {
+            let mut session = Session::new(Arc::new(Counts::default()), 0);
+            session.welcomed(&welcome(describes));
+            let asked = tidemill_core::Subscription {
+                topics: vec![],
+                group: tidemill_core::GroupName::new("g").unwrap(),
+                order: Default::default(),
+                start: Default::default(),
+            };
+            let joined = Arc::new(Joined::new(7, asked));
+            session.take(Command::Join(joined, oneshot::channel().0));
+            let text = r#"{"name":"n","handlers":[{"id":"h","topic":"t","type":"e"}]}"#;
+            let catalogue = Arc::new(Catalogue::from_json(text).unwrap());
+            session.take(Command::Describe(7, catalogue));
+            let said = |session: &Session| {
+                let mut texts = session.outgoing.iter();
+                texts.any(|text| text.contains("\"describe\""))
+            };
+            assert!(!said(&session), "it has not joined yet");
+            let id = *session.joining.keys().next().unwrap();
+            // Who asked is gone in this test: the membership is kept all the same.
+            session.members.get_mut(&7).unwrap().begun = None;
+            session.heard(ServerFrame::Answer(Answer {
+                id,
+                ..Answer::default()
+            }));
+            assert_eq!(said(&session), describes);
+            let fault = Fault::Malformed { why: "?".into() };
+            let refused = ServerFrame::Error(Failed::call(Some(session.next), fault));
+            assert_eq!(session.heard(refused), Then::GoOn);
+            assert!(session.members.contains_key(&7));
+            // It is said again over the next connection.
+            session.welcomed(&Welcome {
+                resumed: true,
+                ..welcome(describes)
+            });
+            assert_eq!(said(&session), describes);
         }
     }
 

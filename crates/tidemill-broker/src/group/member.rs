@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use tidemill_core::delivery::{Settle, Settlement};
 use tidemill_core::error::Unavailable;
 use tidemill_core::slots::MemberId;
-use tidemill_core::{BoxFuture, Delivery, GroupMember, PullError, Ticket};
+use tidemill_core::{
+    BoxFuture, Catalogue, CatalogueError, Delivery, GroupMember, PullError, Ticket,
+};
 use tokio::sync::Notify;
 
 use super::Group;
@@ -14,6 +16,7 @@ use super::settler::Settler;
 use super::work::Taken;
 use crate::broker::Inner;
 use crate::classic::KindHold;
+use crate::handlers::Registered;
 use crate::limits::PULL_MAX_EVENTS;
 use crate::metrics::add;
 
@@ -26,6 +29,8 @@ pub(crate) struct Member {
     settler: Arc<dyn Settle>,
     /// Dropped after it has left.
     _hold: KindHold,
+    /// What it says it handles.
+    described: Option<Registered>,
 }
 
 impl Member {
@@ -44,6 +49,7 @@ impl Member {
             notify,
             settler: Arc::new(settler),
             _hold: hold,
+            described: None,
         }
     }
 
@@ -88,6 +94,14 @@ impl GroupMember for Member {
                 }
             }
         })
+    }
+
+    fn describe(&mut self, catalogue: Arc<Catalogue>) -> Result<(), CatalogueError> {
+        // What was said before makes room first.
+        self.described = None;
+        let (group, registry) = (self.group.name.clone(), &self.inner.handlers);
+        self.described = Some(registry.add(group, self.id.0, catalogue)?);
+        Ok(())
     }
 }
 

@@ -81,6 +81,8 @@ struct Staged {
     order: Vec<usize>,
     /// Most bytes of one event's data, and of all of them.
     max_bytes: (usize, usize),
+    /// Whether it is a dead letter.
+    dead: bool,
 }
 
 /// A dead letter was taken once, perhaps under larger limits than those of today: only the batch
@@ -146,7 +148,10 @@ impl Settler {
         for _ in 0..REROUTES_MAX {
             let (appends, places) = self.encode(&staged).map_err(SettleError::Effect)?;
             match self.submit(settling, appends).await {
-                Ok(bases) => return Ok(positions(&staged, &places, &bases, count)),
+                Ok(bases) => {
+                    self.note(&staged);
+                    return Ok(positions(&staged, &places, &bases, count));
+                }
                 Err((CommitError::Refused(Refusal::Rerouted { .. }), Some(again))) => {
                     settling = *again;
                 }
@@ -160,6 +165,17 @@ impl Settler {
         }
         let why = "a staged event's topic keeps changing; try again";
         Err(SettleError::Effect(PublishError::Other(why.into())))
+    }
+
+    /// The staged events are published. A dead letter is none of its event's source.
+    fn note(&self, staged: &[Staged]) {
+        for staged in staged.iter().filter(|staged| !staged.dead) {
+            let counters = &self.inner.counters;
+            add(&counters.published_events, staged.events.len());
+            let bytes = staged.events.iter().map(Event::size_bytes).sum();
+            add(&counters.published_bytes, bytes);
+            self.inner.seen.note(&staged.topic, &staged.events);
+        }
     }
 
     /// Sorts the events by their topics. All of them together may have what one publish may have,
@@ -185,6 +201,7 @@ impl Settler {
                     events: Vec::new(),
                     order: Vec::new(),
                     max_bytes,
+                    dead: false,
                 });
                 staged.len() - 1
             });
@@ -218,6 +235,7 @@ impl Settler {
             events: vec![letter.to_event().map_err(invalid)?],
             order: vec![0],
             max_bytes: DEAD_LETTER_MAX_BYTES,
+            dead: true,
         }])
     }
 

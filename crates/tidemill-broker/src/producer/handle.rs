@@ -186,6 +186,7 @@ impl Producer {
         add(&counters.published_events, sent.events.len());
         let bytes = sent.events.iter().map(Event::size_bytes).sum();
         add(&counters.published_bytes, bytes);
+        self.inner.seen.note(&sent.append.topic, &sent.events);
         for (partition, batch) in &sent.append.batches {
             let next = self.next.entry((topic, *partition)).or_default();
             *next = next.plus(batch.record_count());

@@ -57,6 +57,7 @@ impl Broker {
             return Ok(Vec::new());
         }
         let (records, bytes) = (events.len(), events.iter().map(Event::size_bytes).sum());
+        let topic = numbered.topic.clone();
         let (append, places) = numbered_append(inner, self.client, numbered, events)?;
         let submitted = inner.submit(Operation::Publish(append)).await;
         let counters = &inner.counters;
@@ -64,6 +65,7 @@ impl Broker {
             Ok(Receipt::Appended(bases)) => {
                 add(&counters.published_events, records);
                 add(&counters.published_bytes, bytes);
+                inner.seen.note(&topic, events);
                 bases.into_iter().next().unwrap_or_default()
             }
             Ok(Receipt::Repeated(bases)) => {

@@ -139,10 +139,15 @@ impl Queue {
                     return Err(QueueError::Other(why.into()));
                 };
                 let bases = bases.first().map(Vec::as_slice).unwrap_or_default();
+                self.inner.seen.note(&self.live.name, &events);
                 let positions = Sorted::positions(&places, bases);
                 positions.map(|position| position.offset).collect()
             }
-            Store::Memory(_) => self.enqueue_in_memory(events, bytes)?,
+            Store::Memory(_) => {
+                // What is refused at its bound was meant for it all the same.
+                self.inner.seen.note(&self.live.name, &events);
+                self.enqueue_in_memory(events, bytes)?
+            }
         };
         add(&self.inner.counters.enqueued, count);
         add(&self.inner.counters.published_bytes, bytes);

@@ -4,7 +4,9 @@ mod bench;
 mod completions;
 mod deadletter;
 mod demo;
+mod graph;
 mod group;
+mod handler;
 mod log;
 mod publish;
 mod queue;
@@ -32,6 +34,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Group(group::Group),
     #[command(subcommand)]
+    Handler(handler::Handler),
+    Graph(graph::Graph),
+    #[command(subcommand)]
     Queue(queue::Queue),
     #[command(subcommand)]
     Deadletter(deadletter::Deadletter),
@@ -50,6 +55,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Subscribe(command) => narrow(command.run()),
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
+        Command::Handler(command) => narrow(command.run()),
+        Command::Graph(command) => narrow(command.run()),
         Command::Queue(command) => narrow(command.run()),
         Command::Deadletter(command) => narrow(command.run()),
         Command::Log(command) => command.run(),

@@ -1,6 +1,7 @@
 //! What a client says: its frames, as values and as texts. May not know what becomes of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::text::{self, Malformed};
 use crate::bus::{Order, Start};
+use crate::catalogue::Catalogue;
 use crate::delivery::{Commit, Effects, Failure, Outcome};
 use crate::event::Event;
 use crate::json;
@@ -26,6 +28,8 @@ pub enum ClientFrame {
     Request(Request),
     /// The end of an attempt, with its effects.
     Settle(Settle),
+    /// The handlers behind a subscription.
+    Describe(Describe),
 }
 
 /// A frame without events. `id` numbers the calls of a session: each is answered once, with the
@@ -222,6 +226,17 @@ pub struct Settle {
     pub commit: Commit,
 }
 
+/// What the program does with the events of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Describe {
+    /// The call.
+    pub id: u64,
+    /// Of which subscription.
+    pub subscription: u64,
+    /// Its handlers.
+    pub catalogue: Arc<Catalogue>,
+}
+
 /// How an attempt ended, in a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -271,6 +286,14 @@ struct RawSettle<'a> {
     reply: Option<&'a RawValue>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct RawDescribe<'a> {
+    id: u64,
+    subscription: u64,
+    #[serde(borrow, skip_serializing)]
+    catalogue: &'a RawValue,
+}
+
 #[derive(Deserialize)]
 struct RawStaged<'a> {
     topic: TopicName,
@@ -289,6 +312,7 @@ impl ClientFrame {
             "publish" => Publish::read(bytes, text).map(Self::Publish),
             "request" => Request::read(bytes, text).map(Self::Request),
             "settle" => Settle::read(bytes, text).map(Self::Settle),
+            "describe" => Describe::read(text).map(Self::Describe),
             _ => text::members(text).map(Self::Call),
         }
     }
@@ -301,6 +325,7 @@ impl ClientFrame {
             Self::Publish(publish) => publish.write(),
             Self::Request(request) => request.write(),
             Self::Settle(settle) => settle.write(),
+            Self::Describe(describe) => describe.write(),
         }
     }
 }
@@ -433,6 +458,34 @@ impl Settle {
             text::member(&mut out, "reply");
             json::encode(reply, &mut out);
         }
+        text::finish(out)
+    }
+}
+
+impl Describe {
+    fn read(text: &str) -> Result<Self, Malformed> {
+        let raw: RawDescribe<'_> = text::members(text)?;
+        let catalogue = Catalogue::from_json(raw.catalogue.get());
+        Ok(Self {
+            id: raw.id,
+            subscription: raw.subscription,
+            catalogue: Arc::new(catalogue.map_err(|error| Malformed {
+                id: Some(raw.id),
+                ..Malformed::new(error)
+            })?),
+        })
+    }
+
+    fn write(&self) -> String {
+        let head = RawDescribe {
+            id: self.id,
+            subscription: self.subscription,
+            catalogue: RawValue::NULL,
+        };
+        let catalogue = self.catalogue.to_json();
+        let mut out = text::begin("describe", &head, catalogue.len());
+        text::member(&mut out, "catalogue");
+        out.extend_from_slice(catalogue.as_bytes());
         text::finish(out)
     }
 }

@@ -11,7 +11,7 @@ mod fault;
 mod server;
 mod text;
 
-pub use client::{Call, ClientFrame, Numbers, Publish, Request, Settle, Settled};
+pub use client::{Call, ClientFrame, Describe, Numbers, Publish, Request, Settle, Settled};
 pub use fault::Fault;
 pub use server::{Answer, Delivered, Failed, Limits, News, ServerFrame, Welcome};
 pub use text::Malformed;

@@ -63,6 +63,9 @@ pub struct Welcome {
     pub keep_ms: u64,
     /// Whether a publish may have [numbers](super::Numbers).
     pub numbered: bool,
+    /// Whether [`Describe`](super::Describe) is known; older servers do not say so.
+    #[serde(default)]
+    pub describes: bool,
     /// What the bus gives.
     pub guarantees: Guarantees,
     /// What a connection may do.

@@ -9,7 +9,9 @@ pub(crate) mod cors;
 mod deadletters;
 pub(crate) mod doors;
 mod fetch;
+mod graph;
 mod groups;
+mod handlers;
 mod health;
 mod metrics;
 pub(crate) mod openapi;
@@ -26,6 +28,7 @@ pub(crate) mod rate;
 mod request;
 pub(crate) mod request_id;
 mod stream;
+mod throughput;
 mod topics;
 
 use std::sync::Arc;
@@ -48,6 +51,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let document = Document::of(doors.paths());
     doors
         .into_router()
+        .route("/page/{name}", page::parts())
         .fallback(not_found)
         .layer(Extension(document))
         .layer(from_fn(within_time))
@@ -67,6 +71,9 @@ fn doors() -> Doors {
         .with(request::doors)
         .with(deadletters::doors)
         .with(queues::doors)
+        .door("/v1/handlers", handlers::methods())
+        .door("/v1/graph", graph::methods())
+        .door("/v1/throughput", throughput::methods())
         .with(backups::doors)
         .door(tidemill_core::wire::PATH, crate::ws::methods())
         .door("/health/live", health::live_methods())

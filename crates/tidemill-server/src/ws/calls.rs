@@ -13,7 +13,8 @@ use tidemill_broker::{
 };
 use tidemill_core::budget::{Class, Share};
 use tidemill_core::wire::{
-    Answer, Call, ClientFrame, Failed, Fault, Numbers, Publish, Request, ServerFrame, Settle,
+    Answer, Call, ClientFrame, Describe, Failed, Fault, Numbers, Publish, Request, ServerFrame,
+    Settle,
 };
 use tidemill_core::{
     Event, Fetch, GroupName, Offset, Partition, Position, PublishError, SettleError, Subscription,
@@ -92,6 +93,10 @@ impl Calls {
             }
             Ok(ClientFrame::Settle(settle)) => {
                 self.settle(settle, share).await;
+                return ControlFlow::Continue(());
+            }
+            Ok(ClientFrame::Describe(describe)) => {
+                self.describe(describe).await;
                 return ControlFlow::Continue(());
             }
             Err(refused) => {
@@ -207,6 +212,34 @@ impl Calls {
                 Err(error) => ServerFrame::Error(Failed::call(Some(id), error.into())),
             };
             session.answer(id, answer).await;
+            drop(place);
+        });
+    }
+
+    /// Said again, it is the same: so it need not be known whether it was done.
+    async fn describe(&mut self, describe: Describe) {
+        let Describe {
+            id,
+            subscription,
+            catalogue,
+        } = describe;
+        let Some(held) = self.session.subscription(subscription) else {
+            return self.unknown(Some(id), subscription).await;
+        };
+        let place = match self.session.place() {
+            Ok(place) => place,
+            Err(fault) => return self.refuse(Some(id), fault).await,
+        };
+        let outbox = self.outbox.clone();
+        self.reads.spawn(async move {
+            let answer = match held.describe(catalogue).await {
+                Ok(()) => ServerFrame::Answer(Answer {
+                    id,
+                    ..Answer::default()
+                }),
+                Err(fault) => ServerFrame::Error(Failed::call(Some(id), fault)),
+            };
+            let _ = outbox.send(answer.encode()).await;
             drop(place);
         });
     }

@@ -169,6 +169,7 @@ fn welcome(app: &App, session: &Session, resumed: bool) -> Welcome {
         resumed,
         keep_ms: millis(session.keep),
         numbered: session.broker.is_some(),
+        describes: true,
         guarantees: app.bus.guarantees(),
         limits: Limits {
             frame_max_bytes: limits::WS_FRAME_MAX_BYTES as u64,

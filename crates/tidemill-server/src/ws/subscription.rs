@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemill_core::wire::{Delivered, Failed, Fault, ServerFrame};
+use tidemill_core::{Catalogue, CatalogueError};
 use tidemill_core::{Delivery, GroupMember, PullError, Settlement};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use super::outbox::Outbox;
@@ -33,6 +34,8 @@ struct State {
     outbox: Option<Outbox>,
     /// It gave an error, and nothing until there is new credit.
     paused: bool,
+    /// What the client says it handles, and who is told what became of that.
+    described: Option<(Arc<Catalogue>, Told)>,
     over: bool,
     task: Option<AbortHandle>,
 }
@@ -47,12 +50,17 @@ pub(crate) enum Begun {
     Stale,
 }
 
+/// Who is told what became of a description.
+type Told = oneshot::Sender<Result<(), CatalogueError>>;
+
 /// What to do next.
 enum Next {
     /// Send again what is held beyond this number.
     Again(Outbox, u64),
     /// Take at most so many.
     Pull(Outbox, usize),
+    /// Tell the group what the client handles.
+    Describe(Arc<Catalogue>, Told),
     Wait,
     End,
 }
@@ -72,6 +80,7 @@ impl Subscription {
             again_after: None,
             outbox,
             paused: false,
+            described: None,
             over: false,
             task: None,
         };
@@ -98,6 +107,22 @@ impl Subscription {
         self.changed.notify_one();
     }
 
+    /// What the client does with its events, from now on. Answers [`Fault::Gone`] where the
+    /// subscription ends meanwhile.
+    pub(crate) async fn describe(&self, catalogue: Arc<Catalogue>) -> Result<(), Fault> {
+        let (told, answer) = oneshot::channel();
+        self.state().described = Some((catalogue, told));
+        self.changed.notify_one();
+        match answer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Fault::Limit {
+                why: error.to_string(),
+            }),
+            // It ended, or a newer description took the place of this one.
+            Err(_) => Err(Fault::Gone),
+        }
+    }
+
     /// The client is there again, and has what came until delivery `received`.
     pub(crate) fn attach(&self, outbox: Outbox, received: u64) {
         let mut state = self.state();
@@ -118,6 +143,7 @@ impl Subscription {
         let mut state = self.state();
         state.over = true;
         state.outbox = None;
+        state.described = None;
         let held = std::mem::take(&mut state.held);
         let task = state.task.take();
         drop(state);
@@ -164,6 +190,9 @@ impl Subscription {
         if state.over {
             return Next::End;
         }
+        if let Some((catalogue, told)) = state.described.take() {
+            return Next::Describe(catalogue, told);
+        }
         let Some(outbox) = state.outbox.clone() else {
             return Next::Wait;
         };
@@ -185,6 +214,10 @@ impl Subscription {
             match self.next() {
                 Next::End => return,
                 Next::Wait => self.changed.notified().await,
+                Next::Describe(catalogue, told) => {
+                    // Who asked may be gone.
+                    let _ = told.send(member.describe(catalogue));
+                }
                 Next::Again(outbox, after) => {
                     let missed = self.held_beyond(after);
                     self.deliver(&outbox, missed).await;

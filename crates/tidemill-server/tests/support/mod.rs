@@ -6,6 +6,7 @@ pub(crate) mod cutter;
 pub(crate) mod http;
 pub(crate) mod socketio;
 pub(crate) mod sse;
+pub(crate) mod stock;
 pub(crate) mod ws;
 
 use std::net::SocketAddr;

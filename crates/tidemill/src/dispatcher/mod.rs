@@ -44,6 +44,7 @@ use tidemill_core::{Bus, GroupName, Order, Subscription};
 use crate::app::App;
 use crate::router::HandlerInfo;
 
+mod announce;
 mod backoff;
 mod delay;
 mod error;
@@ -186,11 +187,12 @@ impl Dispatcher {
         if self.plan.started.swap(true, Ordering::Relaxed) {
             return Err(ServeError::Started);
         }
-        let member = self
+        let mut member = self
             .plan
             .bus
             .subscribe(self.plan.subscription.clone())
             .await?;
+        announce::announce(&mut *member, &self.shared);
         intake::run(Arc::clone(&self.shared), member, shutdown).await
     }
 }

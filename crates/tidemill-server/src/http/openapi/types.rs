@@ -273,3 +273,59 @@ pub(crate) struct ProblemDocument {
     /// Where reading may go on behind the damage.
     resume: Option<Offset>,
 }
+
+/// The answer of `/v1/handlers`.
+pub(crate) struct HandlerList;
+
+impl JsonSchema for HandlerList {
+    fn schema_name() -> Cow<'static, str> {
+        "Handlers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let data = json_schema!({ "description": "The JSON Schema of the data" });
+        json_schema!({
+            "type": "object",
+            "required": ["handlers"],
+            "properties": { "handlers": { "type": "array", "items": {
+                "type": "object",
+                "required": ["group", "id", "topic", "type", "input", "outputs", "served_by"],
+                "properties": {
+                    "group": { "type": "string" },
+                    "id": { "type": "string" },
+                    "name": { "type": "string" },
+                    "version": { "type": "string" },
+                    "source": { "type": "string" },
+                    "topic": { "type": "string" },
+                    "type": { "type": "string" },
+                    "pattern": { "type": "boolean" },
+                    "input": { "type": "object", "properties": {
+                        "type": { "type": "string" }, "schema": data,
+                    } },
+                    "outputs": { "type": "array", "items": {
+                        "type": "object",
+                        "required": ["kind"],
+                        "properties": {
+                            "kind": { "enum": ["event", "reply"] },
+                            "type": { "type": "string" },
+                            "topic": { "type": "string" },
+                            "schema": data,
+                        },
+                    } },
+                    "needs": { "enum": ["per_key", "per_partition", "none"] },
+                    "retry": { "type": "object" },
+                    "timeout_ms": { "type": "integer", "minimum": 0 },
+                    "served_by": { "type": "array", "items": {
+                        "type": "object",
+                        "required": ["member", "name", "since"],
+                        "properties": {
+                            "member": { "type": "integer", "minimum": 0 },
+                            "name": { "type": "string" },
+                            "since": { "type": "string", "format": "date-time" },
+                        },
+                    } },
+                },
+            } } },
+        })
+    }
+}

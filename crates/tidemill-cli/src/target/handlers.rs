@@ -1,0 +1,64 @@
+//! What only a running server knows: the handlers that programs serve, and what flows where.
+
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tidemill::GroupName;
+
+use super::Target;
+use crate::failure::Failure;
+use crate::wire;
+
+impl Target {
+    /// The handlers that are served now: all, those of a group, or those of an id.
+    ///
+    /// # Errors
+    /// Of a folder that no server has open: nothing serves its events.
+    pub(crate) async fn handlers(
+        &self,
+        group: Option<&GroupName>,
+        id: Option<&str>,
+    ) -> Result<Vec<wire::Handler>, Failure> {
+        let Self::Server(client) = self else {
+            return Err(at_rest());
+        };
+        let named = [("group", group.map(GroupName::as_str)), ("id", id)];
+        let pairs = named.into_iter().filter_map(|(name, value)| {
+            let value = utf8_percent_encode(value?, NON_ALPHANUMERIC);
+            Some(format!("{name}={value}"))
+        });
+        let query = pairs.collect::<Vec<_>>().join("&");
+        let at = format!("/v1/handlers?{query}");
+        let answer: wire::Handlers = client.get(&at, Duration::ZERO).await?;
+        Ok(answer.handlers)
+    }
+
+    /// Who sends what to whom.
+    ///
+    /// # Errors
+    /// As [`Target::handlers`].
+    pub(crate) async fn graph(&self) -> Result<wire::Graph, Failure> {
+        match self {
+            Self::Server(client) => Ok(client.get("/v1/graph", Duration::ZERO).await?),
+            Self::Folder(_) => Err(at_rest()),
+        }
+    }
+
+    /// The same as text for Mermaid.
+    ///
+    /// # Errors
+    /// As [`Target::handlers`].
+    pub(crate) async fn graph_for_mermaid(&self) -> Result<String, Failure> {
+        match self {
+            Self::Server(client) => Ok(client.get_text("/v1/graph?format=mermaid").await?),
+            Self::Folder(_) => Err(at_rest()),
+        }
+    }
+}
+
+fn at_rest() -> Failure {
+    Failure::new(
+        "a folder that no server has open is served by nobody; start `tidemill serve` on it and \
+         ask that with --server",
+    )
+}
