@@ -224,6 +224,10 @@ pub const CLASSIC_GROUP_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Most bytes of what the members of all classic groups say and are given.
 pub const CLASSIC_GROUPS_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// Most ways of sharing the work that one classic member may know: those of all members are
+/// compared while their group is locked.
+pub const CLASSIC_PROTOCOLS_MAX: usize = 64;
+
 /// Shortest session timeout of a classic member; Kafka's default.
 pub const CLASSIC_SESSION_MIN: Duration = Duration::from_secs(6);
 

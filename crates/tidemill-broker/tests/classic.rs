@@ -441,3 +441,36 @@ async fn removed_positions_are_gone_and_the_others_stay() {
     );
     again.close().await;
 }
+
+#[tokio::test]
+async fn what_all_groups_are_given_is_bounded() {
+    let broker = at_once().open().await.unwrap();
+    let groups = broker.classic_groups();
+    // One copy in memory for all of them; each counts for itself.
+    let part = Bytes::from(vec![0; 7 * 1024 * 1024]);
+    let mut given = 0;
+    let mut refused = Vec::new();
+    for n in 0..12 {
+        let name = group(&format!("g{n}"));
+        let joined = groups.join(&name, asks("")).await.unwrap();
+        let sync = ClassicSync {
+            caller: caller(&joined),
+            assignments: vec![(joined.member.clone(), part.clone())],
+            ..ClassicSync::default()
+        };
+        match groups.sync(&name, sync.clone()).await {
+            Ok(synced) => given += synced.assignment.len(),
+            Err(ClassicError::Full(_)) => refused.push((name, sync)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((given / part.len(), refused.len()), (9, 3));
+    let member = groups.describe(&group("g0")).unwrap().members.remove(0);
+    groups.leave(&group("g0"), &member.member, None).unwrap();
+    // What was given back is free for another one, once.
+    let (name, sync) = refused.remove(0);
+    groups.sync(&name, sync).await.unwrap();
+    let (name, sync) = refused.remove(0);
+    let again = groups.sync(&name, sync).await;
+    assert!(matches!(again, Err(ClassicError::Full(_))), "{again:?}");
+}

@@ -95,8 +95,14 @@ impl Member {
     }
 }
 
+/// Bytes that who joins needs in memory, roughly.
+pub(super) fn join_bytes(join: &ClassicJoin) -> usize {
+    let texts = join.client_id.len() + join.client_host.len();
+    protocol_bytes(&join.protocols) + texts + size_of::<Member>()
+}
+
 /// Bytes of what is said for protocols.
-pub(super) fn protocol_bytes(protocols: &[ClassicProtocol]) -> usize {
+fn protocol_bytes(protocols: &[ClassicProtocol]) -> usize {
     let one =
         |one: &ClassicProtocol| size_of::<ClassicProtocol>() + one.name.len() + one.metadata.len();
     protocols.iter().map(one).sum()

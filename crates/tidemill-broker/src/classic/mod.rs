@@ -90,6 +90,24 @@ impl Classics {
         Arc::clone(groups.entry(name.clone()).or_insert_with(new))
     }
 
+    /// Room for what a group's members say or are given, until that is counted with the group.
+    fn reserve(&self, bytes: usize) -> Result<Reserved, ClassicError> {
+        let more = |have: usize| {
+            let sum = have.checked_add(bytes)?;
+            (sum <= CLASSIC_GROUPS_MAX_BYTES || bytes == 0).then_some(sum)
+        };
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        match self.bytes.fetch_update(set, get, more) {
+            Ok(_) => Ok(Reserved {
+                total: Arc::clone(&self.bytes),
+                bytes,
+            }),
+            Err(_) => Err(ClassicError::Full(
+                "the members of all groups say too much, or are given too much",
+            )),
+        }
+    }
+
     /// How many members the group has.
     pub(crate) fn member_count(&self, name: &GroupName) -> usize {
         let live = self.get(name);
@@ -115,6 +133,18 @@ impl Classics {
         for live in all {
             live.end(&ClassicError::Unavailable);
         }
+    }
+}
+
+/// Bytes that are counted until it is dropped.
+struct Reserved {
+    total: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -189,10 +219,8 @@ impl ClassicGroups {
         let hold = self.hold(group)?;
         self.keep(group).await?;
         let classics = self.open()?;
-        let had = classics.bytes.load(Ordering::Relaxed);
-        if had + member::protocol_bytes(&join.protocols) > CLASSIC_GROUPS_MAX_BYTES {
-            return Err(ClassicError::Full("the members of all groups say too much"));
-        }
+        // Until it is counted with its group.
+        let reserved = classics.reserve(member::join_bytes(&join))?;
         let called = join.instance.as_ref().unwrap_or(&join.client_id);
         let fresh = ByteString::from(format!("{called}-{}", Uuid::now_v7().simple()));
         let (sender, receiver) = oneshot::channel();
@@ -201,6 +229,7 @@ impl ClassicGroups {
             let token = locked.wait(Waiter::Join(sender));
             locked.coordinator.join(now, token, join, fresh);
         });
+        drop(reserved);
         receiver.await.unwrap_or(Err(ClassicError::Unavailable))
     }
 
@@ -216,10 +245,17 @@ impl ClassicGroups {
         let live = self.open()?.get(group);
         let live = live.ok_or(ClassicError::UnknownMember)?;
         let (sender, receiver) = oneshot::channel();
-        live.change(&self.inner, None, |locked, now| {
+        let shared = state::parts_bytes(&sync.assignments);
+        let classics = self.open()?;
+        let reserved = live.change(&self.inner, None, |locked, now| {
+            let keeps = locked.coordinator.takes_parts(&sync.caller.member);
+            let reserved = classics.reserve(if keeps { shared } else { 0 })?;
             let token = locked.wait(Waiter::Sync(sender));
             locked.coordinator.sync(now, token, sync);
+            Ok(reserved)
         });
+        // By now it is counted with its group.
+        drop(reserved?);
         receiver.await.unwrap_or(Err(ClassicError::Unavailable))
     }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::member::{Member, Token, protocol_bytes};
+use super::member::{Member, Token, join_bytes};
 use super::state::{Coordinator, Phase};
 use super::types::{ClassicError, ClassicJoin};
+use crate::limits::CLASSIC_PROTOCOLS_MAX;
 
 impl Coordinator {
     /// Somebody joins. `fresh` is the id that a new member gets. The answer comes with
@@ -70,6 +71,11 @@ impl Coordinator {
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
             return Err(ClassicError::Protocol("it names none".into()));
         }
+        if join.protocols.len() > CLASSIC_PROTOCOLS_MAX {
+            let have = join.protocols.len();
+            let why = format!("it names {have} of them, {CLASSIC_PROTOCOLS_MAX} are the most");
+            return Err(ClassicError::Protocol(why));
+        }
         if self.members.is_empty() {
             return Ok(());
         }
@@ -95,9 +101,7 @@ impl Coordinator {
 
     fn has_room(&self, join: &ClassicJoin) -> Result<(), ClassicError> {
         let had = self.members.get(&join.member).map_or(0, Member::bytes);
-        let texts = join.client_id.len() + join.client_host.len();
-        let bytes = protocol_bytes(&join.protocols) + texts + size_of::<Member>();
-        match self.bytes().saturating_sub(had) + bytes > self.bounds.bytes_max {
+        match self.bytes().saturating_sub(had) + join_bytes(join) > self.bounds.bytes_max {
             true => Err(ClassicError::Full("its members say too much")),
             false => Ok(()),
         }

@@ -252,7 +252,7 @@ impl Coordinator {
             Phase::Empty | Phase::Dead => Err(ClassicError::UnknownMember),
             Phase::Preparing { .. } => Err(ClassicError::Rebalancing),
             Phase::Completing => {
-                let leads = self.leader.as_ref() == Some(&id);
+                let leads = self.takes_parts(&id);
                 if leads {
                     self.fits(&sync.assignments)?;
                 }
@@ -270,9 +270,13 @@ impl Coordinator {
         }
     }
 
+    /// Whether what this member shares out would be kept now.
+    pub(super) fn takes_parts(&self, id: &ByteString) -> bool {
+        self.phase == Phase::Completing && self.leader.as_ref() == Some(id)
+    }
+
     fn fits(&self, assignments: &[(ByteString, Bytes)]) -> Result<(), ClassicError> {
-        let bytes: usize = assignments.iter().map(|(_, part)| part.len()).sum();
-        match self.bytes() + bytes > self.bounds.bytes_max {
+        match self.bytes() + parts_bytes(assignments) > self.bounds.bytes_max {
             true => Err(ClassicError::Full(
                 "what the leader shares out is too large",
             )),
@@ -391,4 +395,9 @@ impl Coordinator {
         self.sync_until = None;
         self.phase = Phase::Dead;
     }
+}
+
+/// Bytes of what a leader shares out.
+pub(super) fn parts_bytes(assignments: &[(ByteString, Bytes)]) -> usize {
+    assignments.iter().map(|(_, part)| part.len()).sum()
 }

@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use super::member::Token;
 use super::state::{Answer, Coordinator};
 use super::types::*;
+use crate::limits::CLASSIC_PROTOCOLS_MAX;
 
 pub(super) const BOUNDS: ClassicBounds = ClassicBounds {
     members_max: 8,
@@ -578,4 +579,22 @@ fn whoever_waits_is_told_when_the_group_ends() {
     assert_eq!(played.beat(8, "b", 1), Err(ClassicError::Unavailable));
     assert_eq!(played.leave(8, "b"), Err(ClassicError::Unavailable));
     assert_eq!(played.group.deadline(), None);
+}
+
+#[test]
+fn a_member_that_knows_too_many_ways_of_sharing_is_refused() {
+    let many = |count: usize| ClassicJoin {
+        protocols: (0..count).map(|n| protocol(&n.to_string(), "")).collect(),
+        ..join_as("")
+    };
+    let mut played = Played::new();
+    let token = played.join(0, many(CLASSIC_PROTOCOLS_MAX + 1), "a");
+    let refused = played.joined();
+    assert!(
+        matches!(&refused[..], [(n, Err(ClassicError::Protocol(_)))] if *n == token),
+        "{refused:?}"
+    );
+    assert_eq!(played.group.member_count(), 0);
+    played.join(0, many(CLASSIC_PROTOCOLS_MAX), "a");
+    assert_eq!(played.group.member_count(), 1);
 }
