@@ -33,6 +33,8 @@ pub(super) struct Connection {
     address: Address,
     session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// Those that came while there was no connection.
+    early: Vec<Command>,
 }
 
 /// A connection on which hello was said and answered.
@@ -85,6 +87,7 @@ impl Connection {
             address,
             session,
             commands,
+            early: Vec::new(),
         }
     }
 
@@ -117,6 +120,9 @@ impl Connection {
                 None => break,
             }
             self.session.welcomed(&open.welcome);
+            for command in self.early.drain(..) {
+                self.session.take(command);
+            }
             tracing::info!(server = %self.address, "connected again");
         }
         self.session.end();
@@ -125,19 +131,35 @@ impl Connection {
     /// Tries until there is a connection, first after `wait`, and a pause if there is to be one;
     /// `None` where nobody has the bus any longer. What is left to be said then needs no
     /// connection: the server gives back what members held when their session is over.
-    async fn reconnect(&mut self, wait: Duration, mut pause: bool) -> Option<Open> {
-        let mut backoff = Backoff::new();
-        let mut wait = wait;
-        loop {
-            if self.commands.is_closed() {
-                return None;
+    async fn reconnect(&mut self, wait: Duration, pause: bool) -> Option<Open> {
+        let (commands, early) = (&mut self.commands, &mut self.early);
+        let unused = async {
+            while let Some(command) = commands.recv().await {
+                early.push(command);
             }
+        };
+        let hello = self.session.hello();
+        tokio::select! {
+            biased;
+            () = unused => None,
+            open = Self::open_again(&self.address, &hello, wait, pause) => Some(open),
+        }
+    }
+
+    async fn open_again(
+        address: &Address,
+        hello: &str,
+        mut wait: Duration,
+        mut pause: bool,
+    ) -> Open {
+        let mut backoff = Backoff::new();
+        loop {
             if pause {
                 tokio::time::sleep(wait + backoff.wait()).await;
             }
             (pause, wait) = (true, Duration::ZERO);
-            match Self::open(&self.address, self.session.hello()).await {
-                Ok(open) => return Some(open),
+            match Self::open(address, hello.to_owned()).await {
+                Ok(open) => return open,
                 Err(error) => tracing::debug!(%error, "not connected yet"),
             }
         }
@@ -235,6 +257,8 @@ fn message(came: Option<Result<Message, Error>>) -> Result<Option<Bytes>, String
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::FutureExt;
+
     use super::super::link::Link;
     use super::*;
 
@@ -248,5 +272,23 @@ mod tests {
         let session = Session::new(Arc::default(), 0);
         let mut connection = Connection::new(address, session, commands);
         assert!(connection.reconnect(Duration::ZERO, true).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_connect_again_ends_with_the_last_handle() {
+        let (link, commands) = Link::new(Arc::default());
+        let address = Address::parse("tidemill://127.0.0.1:1").unwrap();
+        let session = Session::new(Arc::default(), 0);
+        let mut connection = Connection::new(address, session, commands);
+        let again = connection.reconnect(Duration::from_secs(3600), true);
+        let mut again = std::pin::pin!(again);
+        let other = link.clone();
+        for link in [link, other] {
+            assert!((&mut again).now_or_never().is_none());
+            link.tell(Command::Leave(1));
+            drop(link);
+        }
+        // Without an hour's sleep.
+        assert!(matches!((&mut again).now_or_never(), Some(None)));
     }
 }
