@@ -82,7 +82,6 @@ pub(crate) struct Node {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     members: Option<usize>,
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     handlers: BTreeSet<String>,
 }
 
