@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use tidemill_core::TopicName;
 use tidemill_core::error::Unavailable;
+use tidemill_core::{TopicId, TopicName};
 use tidemill_log::CommitError;
 
 use crate::admin::topic_info;
@@ -74,18 +74,19 @@ impl Broker {
 
 /// Has a group read the partitions that one of its topics has got; again where the log takes
 /// nothing at the moment.
-pub(crate) fn widen(inner: &Arc<Inner>, group: &Arc<Group>, name: TopicName) {
+pub(crate) fn widen(inner: &Arc<Inner>, group: &Arc<Group>, name: TopicName, id: TopicId) {
     let (inner, group) = (Arc::clone(inner), Arc::clone(group));
     tokio::spawn(async move {
         loop {
             let catalog = inner.durable.catalog();
-            let Some(topic) = catalog.topic(&name) else {
+            // Another one of this name has a position where who joins says.
+            let Some(topic) = catalog.topic(&name).filter(|topic| topic.id == id) else {
                 return;
             };
             drop(catalog);
             let operation = Operation::Widen {
                 group: group.id,
-                topic: name.clone(),
+                topic: (name.clone(), id),
                 partitions_max: topic.partitions,
             };
             match inner.submit(operation).await {

@@ -219,12 +219,12 @@ impl Group {
         let catalog = inner.durable.catalog();
         let grown = |(name, read): (&TopicName, Topic)| {
             let now = catalog.topic(name)?;
-            (now.id == read.id && now.partitions > read.partitions).then(|| name.clone())
+            (now.id == read.id && now.partitions > read.partitions).then(|| (name.clone(), read.id))
         };
         let grown: Vec<_> = locked.core.read_topics().filter_map(grown).collect();
         drop(locked);
-        for name in grown {
-            widen(inner, self, name);
+        for (name, id) in grown {
+            widen(inner, self, name, id);
         }
     }
 

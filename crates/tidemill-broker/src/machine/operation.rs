@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 use tidemill_core::cursor::{Cursor, Full};
-use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
+use tidemill_core::{GroupName, Offset, Partition, Start, TopicId, TopicName};
 use tidemill_log::{Batch, PartitionId, PartitionSettings};
 
 use super::commit_effect::CommitNote;
@@ -162,7 +162,8 @@ pub(crate) enum Operation {
     /// Gives a group a position in the partitions that a topic which it reads has got since.
     Widen {
         group: GroupId,
-        topic: TopicName,
+        /// The one that it reads: another one of this name is none of its.
+        topic: (TopicName, TopicId),
         /// How many partitions it may have: so much room of the journal is asked for.
         partitions_max: u32,
     },

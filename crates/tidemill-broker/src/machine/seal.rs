@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tidemill_core::cursor::Cursor;
-use tidemill_core::{GroupName, Offset, Partition, Start, TopicName};
+use tidemill_core::{GroupName, Offset, Partition, Start, TopicId, TopicName};
 use tidemill_log::{Batch, Demand, Draft, Now, PartitionId, PartitionSettings};
 
 use super::effect::Change;
@@ -542,10 +542,16 @@ impl Decision<'_, '_> {
     fn widen(
         &mut self,
         group: GroupId,
-        topic: TopicName,
+        (topic, id): (TopicName, TopicId),
         partitions_max: u32,
     ) -> Result<Receipt, Refusal> {
-        let have = self.state.group(group).ok_or(Refusal::UnknownGroup)?;
+        let have = self.state.group(group);
+        // Clients of another kind may have it since: they set its positions themselves.
+        let have = have.filter(|have| have.kind == GroupKind::Native);
+        let have = have.ok_or(Refusal::UnknownGroup)?;
+        if self.topic(&topic).is_none_or(|now| now.id != id) {
+            return Err(Refusal::UnknownTopic(topic));
+        }
         let topic = JoinTopic {
             name: topic,
             partitions_max,

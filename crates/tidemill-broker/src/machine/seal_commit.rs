@@ -5,7 +5,7 @@ use tidemill_core::GroupName;
 use tidemill_core::cursor::Cursor;
 use tidemill_log::PartitionId;
 
-use super::commit_effect::{CommitChange, Committed};
+use super::commit_effect::{CommitChange, CommitNote, Committed};
 use super::effect::Change;
 use super::operation::{CommitOffset, Positions, Receipt, Refusal};
 use super::seal::{Decision, SMALL_BYTES};
@@ -22,6 +22,23 @@ pub(super) fn positions_bytes(ask: &Positions) -> usize {
         Positions::Expire => 0,
     };
     bytes + 512
+}
+
+/// Bytes that a group needs more for a position with a note, beside what it has.
+pub(super) fn more_bytes(
+    have: Option<&GroupState>,
+    partition: PartitionId,
+    note: Option<&CommitNote>,
+) -> usize {
+    let known = have.is_some_and(|group| group.cursors.contains_key(&partition));
+    let position = if known { 0 } else { GroupState::CURSOR_BYTES };
+    let Some(note) = note else {
+        return position;
+    };
+    let kept = have.and_then(|group| group.commits.get(&partition));
+    let kept = kept.map_or(0, Committed::size_bytes);
+    let new = size_of::<(PartitionId, Committed)>() + note.metadata.len();
+    (position + new).saturating_sub(kept)
 }
 
 impl Decision<'_, '_> {
@@ -62,16 +79,7 @@ impl Decision<'_, '_> {
     ) -> Result<Receipt, Refusal> {
         let id = self.group_of_kind(group, GroupKind::Classic)?;
         let have = self.state.group(id);
-        let bytes = |commit: &CommitOffset| {
-            let partition = &commit.partition;
-            let kept = have.and_then(|group| group.commits.get(partition));
-            let kept = kept.map_or(0, Committed::size_bytes);
-            let positions = have.map(|group| &group.cursors);
-            let known = positions.is_some_and(|all| all.contains_key(partition));
-            let position = if known { 0 } else { GroupState::CURSOR_BYTES };
-            let new = size_of::<(PartitionId, Committed)>() + commit.note.metadata.len();
-            (position + new).saturating_sub(kept)
-        };
+        let bytes = |commit: &CommitOffset| more_bytes(have, commit.partition, Some(&commit.note));
         let more: usize = offsets.iter().map(bytes).sum();
         let size_bytes = have.map_or(0, GroupState::size_bytes);
         if more > 0 && size_bytes + more > GROUP_STATE_MAX_BYTES {

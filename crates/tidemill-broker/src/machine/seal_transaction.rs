@@ -11,6 +11,7 @@ use tidemill_log::batch::Marker;
 use super::effect::Change;
 use super::operation::{Receipt, Refusal};
 use super::seal::Decision;
+use super::seal_commit::more_bytes;
 use super::state::{GroupId, GroupKind, GroupState};
 use super::transaction_effect::TransactionChange;
 use crate::limits::{
@@ -242,6 +243,7 @@ impl Decision<'_, '_> {
             Some(id) => self.of_no_queue(id)?,
             None => self.create_group(group, kind)?,
         };
+        self.group_has_room(caller, id, &offsets)?;
         for (partition, given) in offsets {
             if self.draft.end(partition).is_none() {
                 return Err(Refusal::UnknownPartition(partition));
@@ -255,19 +257,31 @@ impl Decision<'_, '_> {
             };
             self.changes.push(Change::Transaction(change));
         }
-        self.group_has_room(id)
+        Ok(())
     }
 
-    /// Refuses where the positions that open transactions are to set need too much, this
-    /// operation's counted.
-    fn group_has_room(&self, id: GroupId) -> Result<(), Refusal> {
+    /// Refuses where the positions that open transactions are to set need too much, with what
+    /// is kept beside them, and with `offsets` in the place of what the caller gave before.
+    fn group_has_room(
+        &self,
+        caller: &Caller,
+        id: GroupId,
+        offsets: &[(PartitionId, Given)],
+    ) -> Result<(), Refusal> {
         let have = self.state.group(id);
-        let new = |id: &PartitionId| !have.is_some_and(|group| group.cursors.contains_key(id));
-        let pending = self.state.transactions.positions_of(id).filter(new).count();
-        let these = self.joined.iter().filter(|(_, id)| new(id)).count();
-        let more = (pending + these) * GroupState::CURSOR_BYTES;
+        let bytes = |partition, given: &Given| more_bytes(have, partition, given.note.as_ref());
+        let own = &self.get(&caller.id)?.offsets;
+        let (mut these, mut before) = (0, 0);
+        for (partition, given) in offsets {
+            these += bytes(*partition, given);
+            let replaced = own.get(&(id, *partition));
+            before += replaced.map_or(0, |given| bytes(*partition, given));
+        }
+        let given = self.state.transactions.given_to(id);
+        let pending: usize = given.map(|(id, given)| bytes(id, given)).sum();
+        let more = pending.saturating_sub(before) + these;
         let size_bytes = have.map_or(0, GroupState::size_bytes);
-        if these > 0 && size_bytes + more > GROUP_STATE_MAX_BYTES {
+        if these > before && size_bytes + more > GROUP_STATE_MAX_BYTES {
             let max_bytes = GROUP_STATE_MAX_BYTES;
             return Err(Refusal::GroupState { max_bytes });
         }

@@ -462,3 +462,32 @@ fn numbers_are_bounded() {
     assert!(others.iter().all(Result::is_ok));
     assert!(matches!(refused(last), Some(Refusal::Full(_))), "{last:?}");
 }
+
+#[test]
+fn a_group_gets_positions_in_what_its_topic_has_got_and_in_no_other_topic() {
+    let running = Running::open(&disk());
+    let (a, again) = (topic(1, 1), topic(2, 1));
+    let widen = |id| Operation::Widen {
+        group: GroupId(1),
+        topic: (name("a"), id),
+        partitions_max: 1,
+    };
+    running.one(join(&[("a", Some(a))], Start::End)).unwrap();
+    let widened = running.one(widen(a.id));
+    assert!(matches!(widened, Ok(Receipt::Joined { .. })), "{widened:?}");
+    let gone = Operation::DeleteTopic { name: name("a") };
+    running.one(gone).unwrap();
+    running
+        .one(Operation::Publish(append("a", again, true)))
+        .unwrap();
+    let answer = running.one(widen(a.id));
+    assert_eq!(refused(&answer), Some(&Refusal::UnknownTopic(name("a"))));
+    // Clients that set positions themselves have it by now, and stay what they are.
+    let kept = Operation::Positions {
+        group: GroupName::new("g").unwrap(),
+        ask: Positions::Commit(Vec::new()),
+    };
+    running.one(kept).unwrap();
+    let answer = running.one(widen(again.id));
+    assert_eq!(refused(&answer), Some(&Refusal::UnknownGroup));
+}

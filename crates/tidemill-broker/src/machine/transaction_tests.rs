@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::*;
 use crate::limits::{ABORTED_MAX, TRANSACTIONAL_IDS_MAX, TRANSACTIONS_OPEN_MAX};
 use crate::producer::{ProducerEpoch, ProducerError, ProducerId, ProducerIdentity};
-use crate::transaction::{AbortedRange, Ask, Caller, TransactionOperation, TransactionalId};
+use crate::transaction::{AbortedRange, Ask, Caller, Given, TransactionOperation, TransactionalId};
 
 type Answer = Result<Receipt, CommitError<Refusal>>;
 
@@ -211,4 +211,78 @@ fn aborted_transactions_of_a_partition_are_bounded_with_those_that_may_become_on
     assert_eq!(bound(&answers[1]), Some(ABORTED_MAX));
     assert!(answers[2].is_ok(), "it is open already: {:?}", answers[2]);
     log.close();
+}
+
+#[test]
+fn what_is_kept_beside_positions_in_transactions_is_bounded_with_its_group() {
+    let log = open(&Arc::new(MemoryDisk::new(64 << 20)), BrokerMachine::new().0);
+    // As many as need most of what a group may have, with what is kept beside them.
+    let count = 1024;
+    let note_bytes = crate::limits::COMMIT_METADATA_MAX_BYTES;
+    let wide = Topic {
+        partitions: count,
+        ..TOPIC
+    };
+    let create = Operation::CreateTopic {
+        name: name(),
+        topic: wide,
+        settings: tidemill_log::PartitionSettings::default(),
+    };
+    assert!(
+        all(&log, vec![create, init(1), init(2)])
+            .iter()
+            .all(Result::is_ok)
+    );
+    let offsets = |n: i64, bytes: usize, from: u32, to: u32| {
+        let given = || Given {
+            offset: Offset(0),
+            note: Some(CommitNote {
+                leader_epoch: None,
+                metadata: "x".repeat(bytes).into(),
+            }),
+        };
+        let partition = |number| PartitionId {
+            partition: tidemill_core::Partition(number),
+            ..PARTITION
+        };
+        let offsets = Ask::Offsets {
+            caller: Caller {
+                id: id(n),
+                identity: identity(n),
+            },
+            begins: true,
+            group: tidemill_core::GroupName::new("g").unwrap(),
+            offsets: (from..to)
+                .map(|number| (partition(number), given()))
+                .collect(),
+            kind: GroupKind::Classic,
+        };
+        all(&log, vec![ask(offsets, None)]).remove(0)
+    };
+    let full = |answer: &Answer| {
+        matches!(
+            answer,
+            Err(CommitError::Refused(Refusal::GroupState { .. }))
+        )
+    };
+    for from in (0..count).step_by(256) {
+        let given = offsets(1, note_bytes, from, from + 256);
+        assert!(given.is_ok(), "{given:?}");
+    }
+    // Those of another transaction come on top.
+    for from in (0..768).step_by(256) {
+        let given = offsets(2, note_bytes, from, from + 256);
+        assert!(given.is_ok(), "{given:?}");
+    }
+    let more = offsets(2, note_bytes, 768, count);
+    assert!(full(&more), "{more:?}");
+    // Given again it takes the place of what was there.
+    let again = offsets(2, note_bytes, 0, 256);
+    assert!(again.is_ok(), "{again:?}");
+    let short = offsets(2, 0, 0, 256);
+    assert!(short.is_ok(), "{short:?}");
+    let more = offsets(2, note_bytes, 768, count);
+    assert!(more.is_ok(), "{more:?}");
+    let grown = offsets(2, note_bytes, 0, 256);
+    assert!(full(&grown), "{grown:?}");
 }

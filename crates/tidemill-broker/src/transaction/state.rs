@@ -140,6 +140,14 @@ impl Transactions {
         &self,
         group: GroupId,
     ) -> impl Iterator<Item = PartitionId> + use<'_> {
+        self.given_to(group).map(|(partition, _)| partition)
+    }
+
+    /// The positions that a group is to get, over all open transactions.
+    pub(crate) fn given_to(
+        &self,
+        group: GroupId,
+    ) -> impl Iterator<Item = (PartitionId, &Given)> + use<'_> {
         let first = PartitionId {
             topic: TopicId(Uuid::nil()),
             partition: Partition(0),
@@ -148,7 +156,7 @@ impl Transactions {
         open.flat_map(move |of| {
             let of_group = of.offsets.range((group, first)..);
             let of_group = of_group.take_while(move |((id, _), _)| *id == group);
-            of_group.map(|((_, partition), _)| *partition)
+            of_group.map(|((_, partition), given)| (*partition, given))
         })
     }
 
