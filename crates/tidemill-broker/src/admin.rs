@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tidemill_core::cursor::Cursor;
-use tidemill_core::{GroupName, Offset, Order, Partition, TopicId, TopicName};
+use tidemill_core::{FetchError, GroupName, Offset, Order, Partition, TopicId, TopicName};
 use tidemill_log::{CommitError, PartitionId};
 use uuid::Uuid;
 
@@ -125,6 +125,19 @@ impl Broker {
             return None;
         }
         Some(topic_info(&self.inner, name, topic))
+    }
+
+    /// One partition of a topic. Quicker than [`Broker::topic`], which looks at all of them.
+    ///
+    /// # Errors
+    /// [`FetchError::UnknownTopic`], [`FetchError::UnknownPartition`] and [`FetchError::IsQueue`].
+    pub fn partition(
+        &self,
+        name: &TopicName,
+        partition: Partition,
+    ) -> Result<PartitionInfo, FetchError> {
+        let id = crate::fetch::partition_id(&self.inner, name, partition)?;
+        Ok(partition_info(&self.inner, id))
     }
 
     /// What is kept of a topic, and how; `None` where there is none, or it is a queue. Quicker
@@ -323,17 +336,19 @@ impl Broker {
     }
 }
 
+fn partition_info(inner: &Inner, id: PartitionId) -> PartitionInfo {
+    let bounds = inner.handle.reader().bounds(id);
+    PartitionInfo {
+        partition: id.partition,
+        earliest: bounds.map_or(Offset(0), |bounds| bounds.earliest),
+        end: inner.stable(id).map_or(Offset(0), |stable| stable.end),
+        high_watermark: bounds.map_or(Offset(0), |bounds| bounds.end),
+        size_bytes: bounds.map_or(0, |bounds| bounds.size_bytes),
+    }
+}
+
 pub(crate) fn topic_info(inner: &Inner, name: &TopicName, topic: Topic) -> TopicInfo {
-    let partitions = topic.partition_ids().map(|id| {
-        let bounds = inner.handle.reader().bounds(id);
-        PartitionInfo {
-            partition: id.partition,
-            earliest: bounds.map_or(Offset(0), |bounds| bounds.earliest),
-            end: inner.stable(id).map_or(Offset(0), |stable| stable.end),
-            high_watermark: bounds.map_or(Offset(0), |bounds| bounds.end),
-            size_bytes: bounds.map_or(0, |bounds| bounds.size_bytes),
-        }
-    });
+    let partitions = topic.partition_ids().map(|id| partition_info(inner, id));
     let first = topic.partition_ids().next();
     let settings = first.and_then(|id| inner.handle.reader().settings(id));
     TopicInfo {

@@ -23,6 +23,25 @@ impl Broker {
         partition: Partition,
         since: Timestamp,
     ) -> Result<Offset, FetchError> {
+        let found = self.offset_since_of_all(topic, partition, since).await?;
+        let id = partition_id(&self.inner, topic, partition)?;
+        // Where a transaction is open, what follows may still come, whatever its time.
+        let stable = self.inner.stable(id);
+        let stable = stable.ok_or_else(|| FetchError::UnknownTopic(topic.clone()))?;
+        Ok(found.min(stable.end))
+    }
+
+    /// As [`Broker::offset_since`], and for who reads what is not decided yet as well: the high
+    /// watermark where there is nothing of this time or later.
+    ///
+    /// # Errors
+    /// Those of [`Broker::offset_since`].
+    pub async fn offset_since_of_all(
+        &self,
+        topic: &TopicName,
+        partition: Partition,
+        since: Timestamp,
+    ) -> Result<Offset, FetchError> {
         let unknown = || FetchError::UnknownTopic(topic.clone());
         let id = partition_id(&self.inner, topic, partition)?;
         // Records have whole milliseconds, rounded down.
@@ -31,11 +50,7 @@ impl Broker {
         let search = reader.since(id, since_ms).ok_or_else(unknown)?;
         let searched = tokio::task::spawn_blocking(move || search.run()).await;
         match searched.map_err(|_| Unavailable::Closed)? {
-            // Where a transaction is open, what follows may still come, whatever its time.
-            Ok(offset) => {
-                let end = self.inner.stable(id).ok_or_else(unknown)?.end;
-                Ok(offset.min(end))
-            }
+            Ok(offset) => Ok(offset),
             // The search looks again by itself while the partition is there.
             Err(ReadError::Gone(_)) if reader.bounds(id).is_none() => Err(unknown()),
             Err(ReadError::Gone(_)) => {

@@ -141,7 +141,8 @@ pub struct TimeSearch {
 
 impl TimeSearch {
     /// Searches; blocks as the disk does. Answers the offset of the first record, in the order of
-    /// the offsets, whose timestamp is the one asked for or later; the high watermark where there
+    /// the offsets, whose timestamp is the one asked for or later, markers of transactions left
+    /// out; the high watermark where there
     /// is none yet. Where what may hold it is unreadable, that place: reading there names the
     /// damage.
     ///

@@ -286,6 +286,12 @@ pub const KAFKA_ELEMENT_BYTES: usize = 160;
 /// Bytes that a connection of the Kafka protocol reads at once while nothing larger comes.
 pub const KAFKA_BUFFER_BYTES: usize = 16 * 1024;
 
+/// Bytes that a topic counts for in an answer that tells of it, with its text.
+pub const KAFKA_TOPIC_BYTES: usize = 1024;
+
+/// Bytes that each of its partitions counts for.
+pub const KAFKA_PARTITION_BYTES: usize = 320;
+
 /// Requests of one connection of the Kafka protocol that are under way at once.
 pub const KAFKA_IN_FLIGHT_MAX: usize = 64;
 

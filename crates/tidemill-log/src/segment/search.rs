@@ -82,13 +82,15 @@ impl SegmentRead<'_> {
     }
 }
 
-/// The first record of a batch, from `from` on, whose timestamp is `since_ms` or later.
+/// The first record of a batch, from `from` on, whose timestamp is `since_ms` or later. What is
+/// written to end transactions is nobody's record.
 pub(crate) fn first_since(
     batch: &Batch,
     from: Offset,
     since_ms: i64,
 ) -> Result<Option<Offset>, BatchError> {
-    if batch.record_count() == 0
+    if batch.is_control()
+        || batch.record_count() == 0
         || batch.max_timestamp_ms() < since_ms
         || batch.last_offset() < from
     {

@@ -84,7 +84,9 @@ pub(super) async fn run(
         if idle && (!open || door.is_closing()) {
             return Ok(());
         }
-        let may_read = open && connection.has_room();
+        // A client that goes on while the server closes holds nothing up: what it sends then is
+        // neither read nor done.
+        let may_read = open && !door.is_closing() && connection.has_room();
         tokio::select! {
             biased;
             Some(answer) = connection.under_way.next(), if !idle => {
@@ -92,7 +94,7 @@ pub(super) async fn run(
                 write(&door.metrics.kafka, stream, answer).await?;
                 frames.not_idle();
             }
-            frame = frames.next(stream), if may_read => match frame? {
+            frame = frames.next(stream, idle), if may_read => match frame? {
                 Some(frame) => connection.take(frame)?,
                 // What was sent to be kept is kept; nobody waits for anything else.
                 None if connection.pipelined => open = false,
@@ -155,7 +157,9 @@ impl Connection {
     }
 
     fn refused(&self, why: &Unserved) -> io::Error {
-        self.door.metrics.kafka.malformed.inc();
+        if !matches!(why, Unserved::Unheard) {
+            self.door.metrics.kafka.malformed.inc();
+        }
         io::Error::new(io::ErrorKind::InvalidData, why.to_string())
     }
 }

@@ -1,8 +1,8 @@
-//! Our errors as Kafka's codes: one table, beside the codes' own one with its column of what may
-//! be tried again ([`Code::is_retriable`]).
+//! Our errors as Kafka's codes: one table. Which codes clients try again is theirs to know
+//! ([`Code::is_retriable`]), and not the same for every key: where a key differs, its room says so.
 //!
-//! What a client may try again with success is always told with a code that is retriable; a test
-//! holds it. Codes for what was certainly not written (`NotEnoughReplicas`) are told apart from
+//! What a client may try again with success is told with a code that is retriable. Codes for
+//! what was certainly not written (`NotEnoughReplicas`) are told apart from
 //! those for what may have been (`RequestTimedOut`), as clients do.
 
 pub(super) use kafka_protocol::error::ResponseError as Code;
@@ -142,8 +142,11 @@ pub(super) fn fetch(error: &FetchError) -> Code {
             Code::UnknownTopicOrPartition
         }
         FetchError::IsQueue(_) => Code::InvalidTopicException,
+        // Readers take what else says this for a mistake of theirs, and stop.
+        FetchError::Unavailable(Unavailable::Overloaded) | FetchError::Other(_) => {
+            Code::KafkaStorageError
+        }
         FetchError::Unavailable(why) => unavailable(why),
-        FetchError::Other(_) => Code::KafkaStorageError,
         _ => Code::UnknownServerError,
     }
 }
@@ -160,5 +163,40 @@ pub(super) fn topic(error: &TopicError) -> Code {
         TopicError::Limit(_) => Code::PolicyViolation,
         TopicError::Unavailable(why) => unavailable(why),
         TopicError::Indeterminate(_) => Code::RequestTimedOut,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        let passing = || {
+            [
+                Unavailable::Overloaded,
+                Unavailable::Closed,
+                Unavailable::Full("a disk".into()),
+            ]
+        };
+        for why in passing() {
+            assert!(publish(&PublishError::Unavailable(why)).is_retriable());
+        }
+        for why in passing() {
+            assert!(producer(&ProducerError::Unavailable(why)).is_retriable());
+        }
+        for why in passing() {
+            assert!(topic(&TopicError::Unavailable(why)).is_retriable());
+        }
+        for why in passing() {
+            let code = fetch(&FetchError::Unavailable(why));
+            // The others end a reader of Java.
+            assert!(matches!(
+                code,
+                Code::KafkaStorageError | Code::NotLeaderOrFollower
+            ));
+        }
+        assert!(classic(&ClassicError::Unavailable).is_retriable());
+        assert!(publish(&PublishError::Indeterminate(String::new())).is_retriable());
     }
 }

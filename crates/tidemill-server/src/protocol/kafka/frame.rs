@@ -57,22 +57,33 @@ impl Frames {
     }
 
     /// The next frame; `None` where the other side ended between two. Dropped before it resolves,
-    /// nothing that was read is lost.
+    /// nothing that was read is lost. Only who is `idle`, waiting for no answer, has to begin one
+    /// in time.
     ///
     /// # Errors
     /// What the socket says, a length that is none, or a frame that did not come in time.
     pub(super) async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
+        idle: bool,
     ) -> io::Result<Option<Frame>> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "a request did not come in time");
         while self.have < self.head.len() {
             let head = self.head.get_mut(self.have..).unwrap_or_default();
-            let read = timeout_at(self.deadline, stream.read(head)).await;
-            match read.map_err(|_| late())?? {
+            let read = stream.read(head);
+            let read = match self.have == 0 && !idle {
+                true => read.await,
+                false => timeout_at(self.deadline, read).await.map_err(|_| late())?,
+            };
+            match read? {
                 0 if self.have == 0 => return Ok(None),
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                bytes => self.have += bytes,
+                bytes => {
+                    if self.have == 0 {
+                        self.deadline = Instant::now() + KAFKA_READ_TIMEOUT;
+                    }
+                    self.have += bytes;
+                }
             }
         }
         if self.body.is_none() {

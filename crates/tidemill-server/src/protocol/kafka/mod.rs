@@ -48,6 +48,8 @@ mod listener;
 mod registry;
 mod shape;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -12,10 +12,12 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tidemill_broker::Broker;
 use tidemill_core::budget::Share;
+use tokio::time::{Instant, sleep};
 
 use super::Door;
 use super::apis;
 use super::shape::Shape;
+use crate::limits::MEMORY_LOOK_EVERY;
 
 /// One API key.
 pub(super) trait Api: 'static {
@@ -36,6 +38,12 @@ pub(super) trait Api: 'static {
     /// Whether there is an answer at all.
     fn is_answered(_request: &Self::Request) -> bool {
         true
+    }
+
+    /// Whether a response that is not sent says that something was not done. The client finds out
+    /// by the end of its connection.
+    fn has_failed(_response: &Self::Response) -> bool {
+        false
     }
 
     /// Does what is asked. Errors are part of the response.
@@ -95,6 +103,31 @@ impl<T: Encodable> Reply for T {
     }
 }
 
+/// An answer, and the memory that was taken for it before it was made.
+pub(super) struct Held<T> {
+    pub(super) response: T,
+    pub(super) share: Share,
+}
+
+impl<T: Encodable> Reply for Held<T> {
+    fn into_body(self, version: i16) -> Result<Body, Unserved> {
+        let mut body = self.response.into_body(version)?;
+        body._share = Some(self.share);
+        Ok(body)
+    }
+}
+
+/// Takes memory for an answer, waiting for it until this moment; `false` where there is none.
+pub(super) async fn grown(share: &mut Share, bytes: usize, until: Instant) -> bool {
+    while !share.grow(bytes) {
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(MEMORY_LOOK_EVERY).await;
+    }
+    true
+}
+
 /// Why a connection is ended instead of answered.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unserved {
@@ -112,6 +145,9 @@ pub(super) enum Unserved {
         /// The version.
         version: i16,
     },
+    /// What was to be done without an answer was not done.
+    #[error("what a client wanted no answer for could not be done")]
+    Unheard,
     /// A response could not be written.
     #[error("a response could not be written: {0}")]
     Response(String),
@@ -176,6 +212,7 @@ fn serve<A: Api>(
         let response = A::answer(call, request).await;
         match answered {
             true => response.into_body(version).map(Some),
+            false if A::has_failed(&response) => Err(Unserved::Unheard),
             false => Ok(None),
         }
     })

@@ -6,8 +6,10 @@
 //!
 //! Deviations: no sessions: every answer has the session id 0, and clients ask for all their
 //! partitions each time. `min_bytes` counts what is read, not what could be. Bounds of bytes are
-//! passed by at most a batch a partition. No diverging epochs are told.
+//! passed by at most a batch a partition. No diverging epochs are told. Where memory is short an
+//! answer has less, or nothing, and no error: the client asks again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,10 +17,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::{ApiKey, FetchRequest};
-use tidemill_broker::{FetchBatches, FetchedBatches, Isolation};
+use tidemill_broker::{Batch, FetchBatches, FetchedBatches, Isolation};
 use tidemill_core::budget::{Class, Share};
-use tidemill_core::{FetchError, Offset, TopicName};
-use tokio::time::{Instant, sleep_until};
+use tidemill_core::error::Unavailable;
+use tidemill_core::{FetchError, Offset, Partition, TopicName};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::convert;
 use super::super::error::{self, Code};
@@ -26,7 +29,10 @@ use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
 use super::fetch_reply::{FetchReply, PartitionReply, TopicReply};
-use crate::limits::{ANSWER_PART, FETCH_LEAST_BYTES, KAFKA_FETCH_MAX_BYTES, KAFKA_FETCH_WAIT_MAX};
+use crate::limits::{
+    ANSWER_PART, FETCH_LEAST_BYTES, FETCH_WAIT_BYTES, KAFKA_FETCH_MAX_BYTES, KAFKA_FETCH_WAIT_MAX,
+    MEMORY_LOOK_EVERY, MEMORY_WAIT,
+};
 
 /// See the module.
 pub(in super::super) struct Fetch;
@@ -51,6 +57,7 @@ impl Api for Fetch {
 struct Source {
     at: (usize, usize),
     topic: TopicName,
+    partition: Partition,
     next: Offset,
     max_bytes: usize,
     /// It was read without an error so far.
@@ -67,6 +74,10 @@ struct Reading {
     bytes: usize,
     max_bytes: usize,
     failed: bool,
+    /// There was no memory for more.
+    short: bool,
+    /// How long it waits for memory in all.
+    until: Instant,
     share: Share,
 }
 
@@ -88,13 +99,19 @@ impl Reading {
             bytes: 0,
             max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(most),
             failed: false,
+            short: false,
+            until: Instant::now() + MEMORY_WAIT,
             share,
             call,
         };
+        let mut seen = BTreeSet::new();
         for asked in &request.topics {
             let mut topic = TopicReply::new(asked.topic.to_string());
             let name = convert::topic(&asked.topic);
             for partition in &asked.partitions {
+                if !seen.insert((&asked.topic, partition.partition)) {
+                    continue;
+                }
                 let at = (reading.reply.topics.len(), topic.partitions.len());
                 let mut reply = PartitionReply::new(partition.partition);
                 match source(&name, partition, at) {
@@ -111,15 +128,14 @@ impl Reading {
         reading
     }
 
-    fn read(&self, number: usize, wait: Duration) -> Option<Read> {
+    fn read(&self, number: usize, wait: Duration, max_bytes: usize) -> Option<Read> {
         let source = self.sources.get(number).filter(|source| source.open)?;
-        let left = self.max_bytes.saturating_sub(self.bytes);
         let broker = self.call.broker.clone();
         let fetch = FetchBatches {
             topic: source.topic.clone(),
-            partition: convert::partition(self.index(source)).ok()?,
+            partition: source.partition,
             offset: source.next,
-            max_bytes: source.max_bytes.min(left).max(1),
+            max_bytes: max_bytes.min(self.room(source)),
             isolation: self.isolation,
             wait,
         };
@@ -128,19 +144,88 @@ impl Reading {
         }))
     }
 
-    fn index(&self, source: &Source) -> i32 {
-        let topic = self.reply.topics.get(source.at.0);
-        let partition = topic.and_then(|topic| topic.partitions.get(source.at.1));
-        partition.map_or(-1, |partition| partition.index)
+    /// Bytes that a partition may give.
+    fn room(&self, source: &Source) -> usize {
+        let left = self.max_bytes.saturating_sub(self.bytes);
+        source.max_bytes.min(left).max(1)
     }
 
-    /// Reads what is there, in the order in which it was asked for.
+    /// Reads what is there, in the order in which it was asked for. What has no room any more is
+    /// told where it ends all the same.
     async fn look(&mut self) {
         for number in 0..self.sources.len() {
-            // What has no room any more is told where it ends all the same.
-            if let Some(read) = self.read(number, Duration::ZERO) {
+            let full = self.bytes > 0 && self.bytes >= self.max_bytes;
+            self.short |= Instant::now() >= self.until;
+            match full || self.short {
+                true => self.tell_bounds(number),
+                false => self.look_at(number).await,
+            }
+        }
+    }
+
+    /// Reads from a partition within the memory that is free, which is taken before. Waits for
+    /// some where the answer is empty.
+    async fn look_at(&mut self, number: usize) {
+        let memory = self.call.door.memory.clone();
+        let mut least = 1;
+        while let Some(source) = self.sources.get(number).filter(|source| source.open) {
+            let free = memory.free(Class::Answers) / ANSWER_PART;
+            let part = self.room(source).min(free.max(FETCH_LEAST_BYTES));
+            let taken = part.max(least);
+            if self.share.grow(taken) {
+                let Some(read) = self.read(number, Duration::ZERO, taken) else {
+                    self.share.shrink(taken);
+                    return;
+                };
                 let (_, read) = read.await;
-                self.take(number, read);
+                let needs = size(&read);
+                // What is larger than all answers may be is taken by one at a time.
+                let huge = needs > memory.max(Class::Answers) && memory.over() == 0;
+                if needs <= taken {
+                    self.share.shrink(taken - needs);
+                    return self.take(number, read);
+                }
+                if self.share.grow(needs - taken) {
+                    return self.take(number, read);
+                }
+                if huge && self.bytes == 0 {
+                    self.share.grow_anyway(needs - taken);
+                    return self.take(number, read);
+                }
+                // Read again when there is memory for it.
+                self.share.shrink(taken);
+                least = needs;
+            }
+            if self.bytes > 0 || Instant::now() >= self.until {
+                self.short = true;
+                return self.tell_bounds(number);
+            }
+            sleep(MEMORY_LOOK_EVERY).await;
+        }
+    }
+
+    /// Tells where a partition begins and ends, and reads nothing.
+    fn tell_bounds(&mut self, number: usize) {
+        let Some(source) = self.sources.get(number).filter(|source| source.open) else {
+            return;
+        };
+        let there = self.call.broker.partition(&source.topic, source.partition);
+        let isolation = self.isolation;
+        let Some(reply) = reply(&mut self.reply, source.at) else {
+            return;
+        };
+        match there {
+            Ok(there) => {
+                reply.high_watermark = convert::wire_offset(there.high_watermark);
+                reply.stable_end = convert::wire_offset(there.end);
+                reply.earliest = convert::wire_offset(there.earliest);
+                if isolation == Isolation::ReadCommitted {
+                    reply.aborted.get_or_insert_default();
+                }
+            }
+            Err(why) => {
+                refuse(reply, &why);
+                self.failed = true;
             }
         }
     }
@@ -153,13 +238,14 @@ impl Reading {
         let deadline = Instant::now() + wait;
         let enough = |reading: &Self| {
             let bytes = reading.bytes;
-            reading.failed || bytes >= min_bytes || bytes >= reading.max_bytes
+            reading.failed || reading.short || bytes >= min_bytes || bytes >= reading.max_bytes
         };
         if enough(self) || wait.is_zero() {
             return;
         }
         let mut reads: FuturesUnordered<Read> = FuturesUnordered::new();
-        reads.extend((0..self.sources.len()).filter_map(|number| self.read(number, wait)));
+        let each = FETCH_WAIT_BYTES;
+        reads.extend((0..self.sources.len()).filter_map(|number| self.read(number, wait, each)));
         let door = self.call.door.clone();
         let mut closed = std::pin::pin!(door.closed());
         while !enough(self) {
@@ -169,26 +255,35 @@ impl Reading {
                 Some(read) = reads.next() => read,
                 () = sleep_until(deadline) => return,
             };
+            if !self.share.grow(size(&read)) {
+                // Once more, as one who waits for memory.
+                drop((read, reads));
+                self.until = Instant::now() + MEMORY_WAIT;
+                return self.look().await;
+            }
             self.take(number, read);
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            reads.extend(self.read(number, left));
+            reads.extend(self.read(number, left, each));
         }
     }
 
+    /// Takes what was read, whose memory was taken before.
     fn take(&mut self, number: usize, read: Result<FetchedBatches, FetchError>) {
         let Some(source) = self.sources.get_mut(number) else {
             return;
         };
-        let topic = self.reply.topics.get_mut(source.at.0);
-        let reply = topic.and_then(|topic| topic.partitions.get_mut(source.at.1));
-        let Some(reply) = reply else {
+        let Some(reply) = reply(&mut self.reply, source.at) else {
             return;
         };
         let fetched = match read {
             Ok(fetched) => fetched,
+            Err(FetchError::Unavailable(Unavailable::Overloaded)) => {
+                self.short = true;
+                return self.tell_bounds(number);
+            }
             Err(why) => {
                 refuse(reply, &why);
                 source.open = false;
@@ -206,6 +301,8 @@ impl Reading {
         }
         // One batch is always answered, however large; what comes after the bounds is not.
         if self.bytes > 0 && self.bytes >= self.max_bytes {
+            self.share
+                .shrink(fetched.batches.iter().map(Batch::size_bytes).sum());
             return;
         }
         for batch in fetched.batches {
@@ -213,11 +310,22 @@ impl Reading {
             source.next = batch.next_offset();
             source.max_bytes = source.max_bytes.saturating_sub(size);
             self.bytes += size;
-            self.share.grow_anyway(size);
             reply.batches.push(batch.as_bytes().clone());
         }
         source.open = source.max_bytes > 0;
     }
+}
+
+/// Bytes of what was read.
+fn size(read: &Result<FetchedBatches, FetchError>) -> usize {
+    let batches = read.as_ref().map_or(&[][..], |fetched| &fetched.batches);
+    batches.iter().map(Batch::size_bytes).sum()
+}
+
+/// The place of a partition.
+fn reply(reply: &mut FetchReply, at: (usize, usize)) -> Option<&mut PartitionReply> {
+    let topic = reply.topics.get_mut(at.0)?;
+    topic.partitions.get_mut(at.1)
 }
 
 fn source(
@@ -225,11 +333,12 @@ fn source(
     partition: &FetchPartition,
     at: (usize, usize),
 ) -> Result<Source, Code> {
-    convert::partition(partition.partition)?;
+    let index = convert::partition(partition.partition)?;
     let offset = u64::try_from(partition.fetch_offset);
     Ok(Source {
         at,
         topic: name.clone()?,
+        partition: index,
         next: Offset(offset.map_err(|_| Code::OffsetOutOfRange)?),
         max_bytes: usize::try_from(partition.partition_max_bytes)
             .unwrap_or(0)

@@ -15,14 +15,14 @@ const FLEXIBLE: i16 = 12;
 /// See the module.
 #[derive(Debug, Default)]
 pub(in super::super) struct FetchReply {
-    pub(super) topics: Vec<TopicReply>,
-    pub(super) share: Option<Share>,
+    pub(in super::super) topics: Vec<TopicReply>,
+    pub(in super::super) share: Option<Share>,
 }
 
 #[derive(Debug)]
-pub(super) struct TopicReply {
+pub(in super::super) struct TopicReply {
     name: String,
-    pub(super) partitions: Vec<PartitionReply>,
+    pub(in super::super) partitions: Vec<PartitionReply>,
 }
 
 impl TopicReply {
@@ -35,15 +35,15 @@ impl TopicReply {
 }
 
 #[derive(Debug)]
-pub(super) struct PartitionReply {
-    pub(super) index: i32,
-    pub(super) error: i16,
-    pub(super) high_watermark: i64,
+pub(in super::super) struct PartitionReply {
+    pub(in super::super) index: i32,
+    pub(in super::super) error: i16,
+    pub(in super::super) high_watermark: i64,
     pub(super) stable_end: i64,
     pub(super) earliest: i64,
     /// Producers, and where their aborted transactions begin; `None` for who reads everything.
     pub(super) aborted: Option<Vec<(i64, i64)>>,
-    pub(super) batches: Vec<Bytes>,
+    pub(in super::super) batches: Vec<Bytes>,
 }
 
 impl PartitionReply {

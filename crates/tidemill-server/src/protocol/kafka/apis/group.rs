@@ -54,11 +54,8 @@ fn commit(call: &Call, asked: &Asked<'_>) -> Result<ClassicCommit, Code> {
     let topic = convert::topic(asked.topic).map_err(|_| Code::UnknownTopicOrPartition)?;
     let partition = convert::partition(asked.partition)?;
     let there = || {
-        let info = call.broker.topic(&topic);
-        let parts = info.map(|info| info.partitions).unwrap_or_default();
-        let mut parts = parts.into_iter();
-        let part = parts.find(|part| part.partition == partition);
-        part.ok_or(Code::UnknownTopicOrPartition)
+        let there = call.broker.partition(&topic, partition);
+        there.map_err(|_| Code::UnknownTopicOrPartition)
     };
     let offset = match (asked.offset, u64::try_from(asked.offset)) {
         (_, Ok(offset)) => Offset(offset),

@@ -37,10 +37,22 @@ impl Api for InitProducerId {
                 .with_producer_id(WireProducerId(identity.id.0))
                 .with_producer_epoch(identity.epoch.0),
             Err(code) => InitProducerIdResponse::default()
-                .with_error_code(code.code())
+                .with_error_code(asked_again(code).code())
                 .with_producer_id(WireProducerId(-1))
                 .with_producer_epoch(-1),
         }
+    }
+}
+
+/// A coordinator that cannot do it now. Clients take what partitions say of themselves, and that
+/// the time is over, for the end of their producer here.
+fn asked_again(code: Code) -> Code {
+    match code {
+        Code::NotLeaderOrFollower
+        | Code::NotEnoughReplicas
+        | Code::KafkaStorageError
+        | Code::RequestTimedOut => Code::CoordinatorNotAvailable,
+        code => code,
     }
 }
 
@@ -58,4 +70,23 @@ async fn init(call: &Call, request: &InitProducerIdRequest) -> Result<ProducerId
     };
     let done = call.broker.init_transactional(init).await;
     done.map_err(|why| refused(&why))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::error::Unavailable;
+
+    use super::*;
+
+    #[test]
+    fn a_producer_that_is_refused_for_now_asks_again() {
+        for why in [Unavailable::Overloaded, Unavailable::Closed] {
+            let code = error::producer(&ProducerError::Unavailable(why));
+            assert_eq!(asked_again(code), Code::CoordinatorNotAvailable);
+        }
+        for code in [Code::KafkaStorageError, Code::RequestTimedOut] {
+            assert_eq!(asked_again(code), Code::CoordinatorNotAvailable);
+        }
+        assert_eq!(asked_again(Code::ProducerFenced), Code::ProducerFenced);
+    }
 }

@@ -100,15 +100,15 @@ async fn find(
     time_ms: i64,
 ) -> Result<(i64, Option<Offset>), Code> {
     let (topic, there) = place.ok_or(Code::UnknownTopicOrPartition)?;
-    let end = match committed {
-        true => there.end,
-        false => there.high_watermark,
+    let (end, isolation) = match committed {
+        true => (there.end, Isolation::ReadCommitted),
+        false => (there.high_watermark, Isolation::ReadUncommitted),
     };
     match time_ms {
         LATEST => Ok((NO_TIME, Some(end))),
         EARLIEST | EARLIEST_LOCAL => Ok((NO_TIME, Some(there.earliest))),
-        MAX_TIMESTAMP if call.version >= 7 => latest(call, topic, there).await,
-        0.. => since(call, topic, there, time_ms).await,
+        MAX_TIMESTAMP if call.version >= 7 => latest(call, topic, there, isolation).await,
+        0.. => since(call, topic, there, isolation, time_ms).await,
         _ => Err(Code::UnsupportedVersion),
     }
 }
@@ -118,27 +118,29 @@ async fn since(
     call: &Call,
     topic: &TopicName,
     there: &PartitionInfo,
+    isolation: Isolation,
     time_ms: i64,
 ) -> Result<(i64, Option<Offset>), Code> {
     let Ok(time) = Timestamp::from_millisecond(time_ms) else {
         // Nothing is so late.
         return Ok((NO_TIME, None));
     };
-    let found = call.broker.offset_since(topic, there.partition, time).await;
-    let offset = found.map_err(|why| error::fetch(&why))?;
-    match time_at(call, topic, there.partition, offset, time_ms).await? {
+    let broker = &call.broker;
+    let found = broker.offset_since_of_all(topic, there.partition, time);
+    let offset = found.await.map_err(|why| error::fetch(&why))?;
+    let place = (topic, there.partition, offset);
+    match time_at(call, place, isolation, time_ms).await? {
         Some((time_ms, offset)) => Ok((time_ms, Some(offset))),
         None => Ok((NO_TIME, None)),
     }
 }
 
 /// The time and the offset of the first record from an offset on that has this time or a later
-/// one; `None` where there is none.
+/// one; `None` where there is none, or where it is not decided yet and only the rest is wanted.
 async fn time_at(
     call: &Call,
-    topic: &TopicName,
-    partition: Partition,
-    offset: Offset,
+    (topic, partition, offset): (&TopicName, Partition, Offset),
+    isolation: Isolation,
     time_ms: i64,
 ) -> Result<Option<(i64, Offset)>, Code> {
     let fetch = FetchBatches {
@@ -146,7 +148,7 @@ async fn time_at(
         partition,
         offset,
         max_bytes: 1,
-        isolation: Isolation::ReadUncommitted,
+        isolation,
         wait: Duration::ZERO,
     };
     let fetched = call.broker.fetch_batches(fetch).await;
@@ -163,13 +165,14 @@ async fn latest(
     call: &Call,
     topic: &TopicName,
     there: &PartitionInfo,
+    isolation: Isolation,
 ) -> Result<(i64, Option<Offset>), Code> {
-    let mut best = since(call, topic, there, 0).await?;
+    let mut best = since(call, topic, there, isolation, 0).await?;
     // What may be the largest time: one that there is, and one that there is none of.
     let mut none = Timestamp::MAX.as_millisecond();
     while best.1.is_some() && best.0 + 1 < none {
         let middle = best.0 + (none - best.0) / 2;
-        match since(call, topic, there, middle).await? {
+        match since(call, topic, there, isolation, middle).await? {
             (time, Some(offset)) => best = (time, Some(offset)),
             (_, None) => none = middle,
         }

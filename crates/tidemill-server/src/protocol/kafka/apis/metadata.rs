@@ -4,7 +4,11 @@
 //! the settings allow it.
 //!
 //! Deviations: the cluster is this node alone, at the address that the client came by unless
-//! another is set; queues are no topics; with no authorization, every operation is allowed.
+//! another is set; queues are no topics; with no authorization, every operation is allowed. A
+//! topic that is asked for twice is told of once. What there is no memory for is told without its
+//! partitions (`LEADER_NOT_AVAILABLE`), and asked for again.
+
+use std::collections::{BTreeSet, HashMap};
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
@@ -14,13 +18,16 @@ use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse};
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::{CreateTopic, TopicError, TopicInfo};
 use tidemill_core::TopicName;
+use tidemill_core::budget::{Class, Share};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::convert;
 use super::super::error::{self, Code, NONE};
-use super::super::registry::{Api, Call};
+use super::super::registry::{Api, Call, Held, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
+use crate::limits::{KAFKA_ELEMENT_BYTES, KAFKA_PARTITION_BYTES, KAFKA_TOPIC_BYTES, MEMORY_WAIT};
 
 /// All that can be done with a topic, as bits by the numbers of Kafka's ACL operations: read,
 /// write, create, delete, alter, describe, describe and alter configurations.
@@ -34,30 +41,24 @@ pub(in super::super) struct Metadata;
 
 impl Api for Metadata {
     type Request = MetadataRequest;
-    type Response = MetadataResponse;
+    type Response = Held<MetadataResponse>;
     const KEY: ApiKey = ApiKey::Metadata;
     const VERSIONS: [i16; 2] = [0, 12];
     const SHAPE: &'static Shape = &shapes::METADATA;
 
-    async fn answer(call: Call, request: MetadataRequest) -> MetadataResponse {
+    async fn answer(call: Call, request: MetadataRequest) -> Held<MetadataResponse> {
         let operations = request.include_topic_authorized_operations;
         let create = request.allow_auto_topic_creation && call.door.config.auto_create;
         // No list asks for all; before version 1 an empty one does.
         let asked = request
             .topics
             .filter(|asked| call.version > 0 || !asked.is_empty());
-        let mut topics = Vec::new();
-        match asked {
-            None => {
-                let all = call.broker.topics();
-                topics.extend(all.iter().map(|info| topic(&call, info)));
-            }
-            Some(asked) => {
-                for one in asked {
-                    topics.push(find(&call, one, create).await);
-                }
-            }
-        }
+        let mut answer = Answer::new(&call, create);
+        let mut topics = match asked {
+            None => answer.all().await,
+            Some(asked) => answer.each(asked).await,
+        };
+        let share = answer.share;
         if operations {
             for topic in &mut topics {
                 topic.topic_authorized_operations = TOPIC_OPERATIONS;
@@ -74,30 +75,101 @@ impl Api for Metadata {
             .with_cluster_id(Some(call.door.cluster_id.clone()))
             .with_controller_id(node)
             .with_topics(topics);
-        match request.include_cluster_authorized_operations {
+        let response = match request.include_cluster_authorized_operations {
             true => response.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
             false => response,
-        }
+        };
+        Held { response, share }
     }
 }
 
-/// A topic that was asked for by its name or its id.
-async fn find(call: &Call, asked: MetadataRequestTopic, create: bool) -> MetadataResponseTopic {
-    let unknown = |code: Code| {
+/// The topics of an answer, and their memory.
+struct Answer<'a> {
+    call: &'a Call,
+    create: bool,
+    share: Share,
+    /// How long it waits for memory in all.
+    until: Instant,
+}
+
+impl<'a> Answer<'a> {
+    fn new(call: &'a Call, create: bool) -> Self {
+        Self {
+            call,
+            create,
+            share: call.door.memory.empty(Class::Answers),
+            until: Instant::now() + MEMORY_WAIT,
+        }
+    }
+
+    async fn all(&mut self) -> Vec<MetadataResponseTopic> {
+        let mut topics = Vec::new();
+        for info in self.call.broker.topics() {
+            topics.push(self.known(&info).await);
+        }
+        topics
+    }
+
+    /// The topics that were asked for by their names or ids, each once.
+    async fn each(&mut self, asked: Vec<MetadataRequestTopic>) -> Vec<MetadataResponseTopic> {
+        let by_id = match asked.iter().any(|one| one.name.is_none()) {
+            true => self.call.broker.topics(),
+            false => Vec::new(),
+        };
+        let by_id = by_id
+            .into_iter()
+            .map(|info| (convert::wire_id(info.id), info.name));
+        let by_id = by_id.collect::<HashMap<_, _>>();
+        let mut seen = BTreeSet::new();
+        let mut topics = Vec::new();
+        for one in asked {
+            let id = one.name.is_none().then_some(one.topic_id);
+            if seen.insert((one.name.clone(), id)) {
+                topics.push(self.find(one, &by_id).await);
+            }
+        }
+        topics
+    }
+
+    async fn find(
+        &mut self,
+        asked: MetadataRequestTopic,
+        by_id: &HashMap<Uuid, TopicName>,
+    ) -> MetadataResponseTopic {
+        let found = match &asked.name {
+            Some(name) => find_or_create(self.call, name, self.create).await,
+            None => {
+                let name = by_id.get(&asked.topic_id);
+                let info = name.and_then(|name| self.call.broker.topic(name));
+                info.ok_or(Code::UnknownTopicId)
+            }
+        };
+        match found {
+            Ok(info) => self.known(&info).await,
+            Err(code) => {
+                let name = asked.name.as_ref().map_or(0, |name| name.len());
+                // No more than the request has, which is in memory.
+                self.share.grow_anyway(name + KAFKA_ELEMENT_BYTES);
+                MetadataResponseTopic::default()
+                    .with_error_code(code.code())
+                    .with_name(asked.name)
+                    .with_topic_id(asked.topic_id)
+            }
+        }
+    }
+
+    /// A topic that is there. Where memory is short its client is told to ask again.
+    async fn known(&mut self, info: &TopicInfo) -> MetadataResponseTopic {
+        // Others have their turn.
+        tokio::task::yield_now().await;
+        let bytes = KAFKA_TOPIC_BYTES + info.partitions.len() * KAFKA_PARTITION_BYTES;
+        if grown(&mut self.share, bytes, self.until).await {
+            return topic(self.call, info);
+        }
         MetadataResponseTopic::default()
-            .with_error_code(code.code())
-            .with_name(asked.name.clone())
-            .with_topic_id(asked.topic_id)
-    };
-    let Some(name) = &asked.name else {
-        let by_id = |info: &TopicInfo| convert::wire_id(info.id) == asked.topic_id;
-        let found = call.broker.topics().into_iter().find(by_id);
-        let known = found.filter(|_| asked.topic_id != Uuid::nil());
-        return known.map_or_else(|| unknown(Code::UnknownTopicId), |info| topic(call, &info));
-    };
-    match find_or_create(call, name, create).await {
-        Ok(info) => topic(call, &info),
-        Err(code) => unknown(code),
+            .with_error_code(Code::LeaderNotAvailable.code())
+            .with_name(Some(convert::wire_topic(&info.name)))
+            .with_topic_id(convert::wire_id(info.id))
     }
 }
 

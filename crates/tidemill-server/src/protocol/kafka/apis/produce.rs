@@ -6,7 +6,8 @@
 //!
 //! Deviations: `acks=1` and `acks=all` both wait until a batch is as durable as the server's
 //! flush policy has it; `timeout_ms` is not looked at; the time of appending is never set
-//! (`LogAppendTime`). The start of the log is not told (-1).
+//! (`LogAppendTime`). The start of the log is not told (-1). What fails with `acks=0` ends the
+//! connection, as Apache Kafka has it.
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
@@ -18,7 +19,7 @@ use tidemill_broker::{Begins, Produce as Writing, ProducerBatch};
 use tidemill_core::{Offset, TopicName};
 
 use super::super::convert;
-use super::super::error::{self, Code, Refused};
+use super::super::error::{self, Code, NONE, Refused};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -36,6 +37,12 @@ impl Api for Produce {
 
     fn is_answered(request: &ProduceRequest) -> bool {
         request.acks != 0
+    }
+
+    fn has_failed(response: &ProduceResponse) -> bool {
+        let topics = response.responses.iter();
+        let mut partitions = topics.flat_map(|topic| &topic.partition_responses);
+        partitions.any(|partition| partition.error_code != NONE)
     }
 
     async fn answer(call: Call, request: ProduceRequest) -> ProduceResponse {
