@@ -420,8 +420,10 @@ mod tests {
                     local: here,
                 };
                 let served = request.serve(call).await;
+                // A produce request without an answer that fails has none.
+                let unheard = matches!(served, Err(Unserved::Unheard));
                 assert!(
-                    served.is_ok(),
+                    served.is_ok() || (unheard && entry.key == ApiKey::Produce),
                     "{:?}, version {version}: {served:?}",
                     entry.key
                 );
