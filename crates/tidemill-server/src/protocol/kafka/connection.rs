@@ -84,9 +84,7 @@ pub(super) async fn run(
         if idle && (!open || door.is_closing()) {
             return Ok(());
         }
-        // A client that goes on while the server closes holds nothing up: what it sends then is
-        // neither read nor done.
-        let may_read = open && !door.is_closing() && connection.has_room();
+        let may_read = open && connection.may_read();
         tokio::select! {
             biased;
             Some(answer) = connection.under_way.next(), if !idle => {
@@ -106,8 +104,11 @@ pub(super) async fn run(
 }
 
 impl Connection {
-    fn has_room(&self) -> bool {
-        self.waiting.is_none() && self.under_way.len() < KAFKA_IN_FLIGHT_MAX
+    /// Whether one more request is taken. A client that goes on while the server closes holds
+    /// nothing up: what it sends then is neither read nor done.
+    fn may_read(&self) -> bool {
+        let room = self.waiting.is_none() && self.under_way.len() < KAFKA_IN_FLIGHT_MAX;
+        room && !self.door.is_closing()
     }
 
     /// Reads a request, which then waits for its turn.
@@ -226,5 +227,46 @@ impl Buf for Pieces {
         places
             .map(|(place, piece)| *place = IoSlice::new(piece))
             .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[test]
+    fn nothing_more_is_taken_while_the_server_closes_and_where_there_is_no_room() {
+        let (close, closing) = watch::channel(false);
+        let metrics = Arc::new(crate::metrics::Metrics::new());
+        let config = crate::config::KafkaConfig::default();
+        let door = Arc::new(Door::new(Broker::in_memory(), config, metrics, closing));
+        let here = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let mut connection = Connection {
+            broker: door.broker.clone(),
+            door,
+            ends: Ends {
+                peer: here,
+                local: here,
+            },
+            under_way: FuturesOrdered::new(),
+            pipelined: true,
+            waiting: None,
+        };
+        connection
+            .under_way
+            .push_back(Box::pin(std::future::pending()));
+        assert!(connection.may_read());
+        close.send(true).unwrap();
+        assert!(!connection.may_read());
+        close.send(false).unwrap();
+        while connection.under_way.len() < KAFKA_IN_FLIGHT_MAX {
+            assert!(connection.may_read());
+            connection
+                .under_way
+                .push_back(Box::pin(std::future::pending()));
+        }
+        assert!(!connection.may_read());
     }
 }
