@@ -53,7 +53,7 @@ struct Member {
     slot: Slot,
     /// Pulls that have it or wait for it.
     pulling: usize,
-    /// Deliveries that are held under leases.
+    /// Deliveries that are held under leases, and places for more of them.
     held: usize,
     /// When the last pull ended, or the last delivery was settled.
     used: Instant,
@@ -69,8 +69,32 @@ impl Member {
 struct State {
     members: HashMap<Key, Member>,
     leases: Leases,
+    /// Deliveries for which a pull that is under way has places.
+    reserved: usize,
     /// When the sweeper looks next.
     looks: Option<Instant>,
+}
+
+impl State {
+    /// As many places as are free, `most` at most.
+    fn reserve(&mut self, key: &Key, most: usize) -> usize {
+        let Some(member) = self.members.get_mut(key) else {
+            return 0;
+        };
+        let own = PULL_MEMBER_HELD_MAX.saturating_sub(member.held);
+        let all = PULL_HELD_MAX.saturating_sub(self.leases.len() + self.reserved);
+        let count = most.min(own).min(all);
+        member.held += count;
+        self.reserved += count;
+        count
+    }
+
+    fn give_back(&mut self, key: &Key, count: usize) {
+        self.reserved -= count;
+        if let Some(member) = self.members.get_mut(key) {
+            member.held = member.held.saturating_sub(count);
+        }
+    }
 }
 
 /// All members without a connection, and what they hold.
@@ -112,6 +136,19 @@ impl Drop for Given {
                 self.pullers.give_up(leased.token.number);
             }
         }
+    }
+}
+
+/// Places for deliveries of one pull, until they are under leases or it is over.
+struct Places<'a> {
+    pullers: &'a Pullers,
+    key: &'a Key,
+    count: usize,
+}
+
+impl Drop for Places<'_> {
+    fn drop(&mut self) {
+        self.pullers.state().give_back(self.key, self.count);
     }
 }
 
@@ -201,10 +238,10 @@ impl Pullers {
         let until = Instant::now() + wait.max(PULL_LEAST_WAIT);
         let seat = self.enter(key)?;
         let Ok(mut slot) = timeout_at(until, seat.slot.lock()).await else {
-            return Ok(self.given(&seat.key, Vec::new(), lease));
+            return Ok(self.given(&seat.key, None, Vec::new(), lease));
         };
-        let room = self.room(&seat.key)?;
-        let most = max.min(room);
+        // More of them when there is something to be had: others may wait, too.
+        let places = self.room(&seat.key)?;
         let mut rejoined = slot.is_none();
         loop {
             let member = self.joined(&mut slot, &seat.key, start).await?;
@@ -212,14 +249,14 @@ impl Pullers {
                 Ok(first) => first,
                 Err(_) => match timeout_at(until, member.pull(1)).await {
                     Ok(first) => first,
-                    Err(_) => return Ok(self.given(&seat.key, Vec::new(), lease)),
+                    Err(_) => return Ok(self.given(&seat.key, None, Vec::new(), lease)),
                 },
             };
             match first {
                 Ok(first) => {
                     // Under leases at once: who asked may be gone at the next waiting.
-                    let mut given = self.given(&seat.key, first, lease);
-                    self.more(member, &seat.key, &mut given, most).await;
+                    let mut given = self.given(&seat.key, Some(places), first, lease);
+                    self.more(member, &seat.key, &mut given, max).await;
                     return Ok(given);
                 }
                 // The group or a topic was deleted; this pull begins anew, once.
@@ -250,12 +287,16 @@ impl Pullers {
             let have = given.leased.len();
             let fit = (PULL_MAX_BYTES - bytes) / (bytes / have).max(1);
             let credit = have.min(most - have).min(fit.max(1));
+            let Some(places) = self.places(key, credit) else {
+                return;
+            };
+            let credit = places.count;
             let Ok(Ok(pulled)) = timeout(Duration::ZERO, member.pull(credit)).await else {
                 // What is wrong is told by the next pull.
                 return;
             };
             bytes += pulled.iter().map(|(one, _)| size_of(one)).sum::<usize>();
-            let more = self.hold(key, pulled, given.until);
+            let more = self.hold(key, places, pulled, given.until);
             given.leased.extend(more);
         }
     }
@@ -280,30 +321,35 @@ impl Pullers {
         Ok(slot.as_mut().expect("it was put there where it was not"))
     }
 
-    /// How many deliveries this member may hold beside those that it has.
-    fn room(&self, key: &Key) -> Result<usize, Problem> {
-        let state = self.state();
-        let held = state.members.get(key).map_or(0, |member| member.held);
-        let room = PULL_MEMBER_HELD_MAX.saturating_sub(held);
-        match room.min(PULL_HELD_MAX.saturating_sub(state.leases.len())) {
-            0 => {
-                let detail = "too many deliveries are held under leases; settle some first";
-                Err(Problem::new(Kind::Overloaded, detail).retry_later())
-            }
-            room => Ok(room),
-        }
+    /// A place for the first delivery of a pull.
+    fn room<'a>(&'a self, key: &'a Key) -> Result<Places<'a>, Problem> {
+        self.places(key, 1).ok_or_else(|| {
+            let detail = "too many deliveries are held under leases; settle some first";
+            Problem::new(Kind::Overloaded, detail).retry_later()
+        })
+    }
+
+    /// Places for as many deliveries as there may be, `most` at most; `None` where there are none.
+    fn places<'a>(&'a self, key: &'a Key, most: usize) -> Option<Places<'a>> {
+        let count = self.state().reserve(key, most);
+        (count > 0).then_some(Places {
+            pullers: self,
+            key,
+            count,
+        })
     }
 
     fn given(
         self: &Arc<Self>,
         key: &Arc<Key>,
+        places: Option<Places<'_>>,
         pulled: Vec<(Delivery, Settlement)>,
         lease: Duration,
     ) -> Given {
         let until = Instant::now() + lease;
         Given {
             pullers: Arc::clone(self),
-            leased: self.hold(key, pulled, until),
+            leased: places.map_or_else(Vec::new, |places| self.hold(key, places, pulled, until)),
             until,
             kept: false,
         }
@@ -312,10 +358,12 @@ impl Pullers {
     fn hold(
         &self,
         key: &Arc<Key>,
+        mut places: Places<'_>,
         pulled: Vec<(Delivery, Settlement)>,
         until: Instant,
     ) -> Vec<Leased> {
         let mut state = self.state();
+        state.give_back(key, std::mem::take(&mut places.count));
         if let Some(member) = state.members.get_mut(&**key) {
             member.held += pulled.len();
         }
@@ -545,6 +593,39 @@ mod tests {
         assert_eq!(pullers.held(), 0);
         let again = pullers.pull(pull()).await.unwrap();
         assert_eq!(again.leased[0].delivery.attempt.0, 2);
+    }
+
+    #[tokio::test]
+    async fn pulls_that_are_under_way_have_places_within_the_bounds() {
+        let broker = Broker::builder().in_memory(1 << 20).open().await.unwrap();
+        let pullers = Arc::new(Pullers::new(broker.bus()));
+        let key = |n: usize| Key {
+            group: GroupName::new(format!("g{n}")).unwrap(),
+            ..pull().key
+        };
+        let seats: Vec<_> = (0..=PULL_HELD_MAX / PULL_MEMBER_HELD_MAX)
+            .map(|n| pullers.enter(key(n)).unwrap())
+            .collect();
+        // Nothing is under leases yet, and everything is spoken for.
+        let (last, others) = seats.split_last().unwrap();
+        let mut all = Vec::new();
+        for seat in others {
+            all.push(pullers.places(&seat.key, usize::MAX).unwrap());
+            assert!(pullers.places(&seat.key, 1).is_none());
+        }
+        let most = |places: &Places<'_>| places.count == PULL_MEMBER_HELD_MAX;
+        assert!(all.iter().all(most));
+        let refused = pullers.room(&last.key).err().unwrap();
+        assert_eq!((refused.kind(), pullers.held()), (Kind::Overloaded, 0));
+        publish(&broker).await;
+        assert!(pullers.pull(pull()).await.is_err());
+        all.pop();
+        let given = pullers.pull(pull()).await.unwrap();
+        assert_eq!((given.leased.len(), pullers.held()), (1, 1));
+        let free = pullers.places(&last.key, usize::MAX).unwrap().count;
+        assert_eq!(free, PULL_MEMBER_HELD_MAX - 1);
+        drop((all, given));
+        assert_eq!(pullers.state().reserved, 0);
     }
 
     #[tokio::test]
