@@ -32,9 +32,10 @@ impl Classics {
         });
     }
 
-    /// Groups that nobody uses any longer at `now`, time since the broker was opened. They take
-    /// no members from then on; one of the same name is another one.
-    pub(super) fn take_unused(&self, inner: &Inner, now: Duration) -> Vec<GroupName> {
+    /// Hands groups that nobody uses any longer at `now`, time since the broker was opened, to
+    /// `expire`, with all groups locked: what is committed by whoever comes back comes later. They
+    /// take no members from then on; one of the same name is another one.
+    fn take_unused(&self, inner: &Inner, now: Duration, mut expire: impl FnMut(GroupName)) {
         let keep = inner.settings.commits_retention;
         let state = inner.durable.state();
         let classic = |id| state.group(id).map(|group| group.kind) == Some(GroupKind::Classic);
@@ -42,7 +43,6 @@ impl Classics {
         let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
         drop(state);
         let mut groups = self.groups();
-        let mut unused = Vec::new();
         for name in names {
             let live = groups.get(&name);
             let used = live.map_or(Duration::ZERO, |live| live.locked().used);
@@ -59,9 +59,8 @@ impl Classics {
                     }
                 }
             }
-            unused.push(name);
+            expire(name);
         }
-        unused
     }
 }
 
@@ -73,13 +72,43 @@ fn look(inner: &Weak<Inner>) -> bool {
     if inner.closed.load(Ordering::Acquire) {
         return false;
     }
-    for group in inner.classics.take_unused(&inner, inner.now()) {
+    inner.classics.take_unused(&inner, inner.now(), |group| {
         tracing::info!(group = %group, "forgot positions of a group that nobody used for long");
         let ask = Positions::Expire;
         // Where this is not kept, it is found again.
         inner
             .handle
             .submit(Operation::Positions { group, ask }, |_| {});
-    }
+    });
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ClassicCaller;
+    use crate::broker::Broker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_comes_back_between_the_look_and_the_expiry() {
+        let broker = Broker::in_memory();
+        let groups = broker.classic_groups();
+        let name = GroupName::new("g").unwrap();
+        let caller = ClassicCaller {
+            generation: -1,
+            ..ClassicCaller::default()
+        };
+        groups.commit(&name, &caller, Vec::new()).await.unwrap();
+        let inner = &broker.inner;
+        let later = inner.now() + inner.settings.commits_retention + Duration::from_secs(1);
+        let mut taken = Vec::new();
+        inner.classics.take_unused(inner, later, |group| {
+            // Who joins or commits now waits until it is handed in.
+            assert!(inner.classics.groups.try_lock().is_err());
+            taken.push(group);
+        });
+        assert_eq!(taken, [name]);
+        assert!(inner.classics.groups.try_lock().is_ok());
+    }
 }
