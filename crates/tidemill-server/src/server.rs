@@ -187,8 +187,9 @@ async fn serve_kafka(
 ) {
     let parts = listening.zip(app.broker.clone()).zip(config.kafka.clone());
     if let Some(((listening, broker), config)) = parts {
-        let metrics = Arc::clone(&app.metrics);
-        let serving = listening.serve(broker, config, metrics, places, app.closing.clone());
+        let (metrics, pullers) = (Arc::clone(&app.metrics), Arc::clone(&app.pullers));
+        let closing = app.closing.clone();
+        let serving = listening.serve(broker, config, metrics, pullers, places, closing);
         serving.await;
     }
 }

@@ -387,3 +387,61 @@ async fn a_server_that_stops_answers_who_waits_and_gives_everything_back() {
     assert!(group.members.is_empty());
     assert!(group.partitions.iter().all(|at| at.in_flight == 0));
 }
+
+/// A request to join a group, as an old client of Kafka frames it.
+#[cfg(feature = "kafka")]
+fn join_group(group: &str) -> Vec<u8> {
+    fn text(out: &mut Vec<u8>, text: &str) {
+        out.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        out.extend(text.as_bytes());
+    }
+    // JoinGroup, version 0, and the number by which its answer is known.
+    let mut frame = vec![0, 11, 0, 0, 0, 0, 0, 7];
+    text(&mut frame, "test");
+    text(&mut frame, group);
+    frame.extend(10_000_i32.to_be_bytes());
+    text(&mut frame, "");
+    text(&mut frame, "consumer");
+    frame.extend(1_i32.to_be_bytes());
+    text(&mut frame, "range");
+    frame.extend(0_i32.to_be_bytes());
+    let size = u32::try_from(frame.len()).unwrap().to_be_bytes();
+    [size.as_slice(), &frame].concat()
+}
+
+/// The error code with which a client of Kafka is answered that joins a group.
+#[cfg(feature = "kafka")]
+async fn joins(kafka: std::net::SocketAddr, group: &str) -> i16 {
+    use tokio::io::AsyncReadExt;
+    let mut stream = tokio::net::TcpStream::connect(kafka).await.unwrap();
+    stream.write_all(&join_group(group)).await.unwrap();
+    let size = stream.read_u32().await.unwrap();
+    let mut answer = vec![0; size as usize];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer[..4], [0, 0, 0, 7]);
+    i16::from_be_bytes([answer[4], answer[5]])
+}
+
+#[cfg(feature = "kafka")]
+#[tokio::test]
+async fn a_puller_that_has_nothing_makes_way_for_a_client_of_kafka() {
+    let mut config = tidemill_server::Config::at("127.0.0.1:0".parse().unwrap());
+    config.kafka = Some(tidemill_server::KafkaConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ..tidemill_server::KafkaConfig::default()
+    });
+    let broker = support::broker().await;
+    let server = tidemill_server::Server::bind(broker.clone(), config);
+    let server = server.await.unwrap();
+    let kafka = server.kafka_addr().unwrap();
+    let server = Running::of(broker, server);
+    let client = server.client();
+    publish(&client, "orders", &[("1", "a")]).await;
+    let got = pull(&client, "billing", "topic=orders").await;
+    // INCONSISTENT_GROUP_PROTOCOL: what it holds is its own.
+    assert_eq!(joins(kafka, "billing").await, 23);
+    let body = json!([{"token": got[0]["token"], "outcome": "ack"}]);
+    assert_eq!(settle(&client, "billing", body).await.status, 200);
+    assert_eq!(members(&server, "billing"), 1);
+    assert_eq!(joins(kafka, "billing").await, 0);
+}

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::KafkaConfig;
 use crate::error::ServeError;
+use crate::http::pull::Pullers;
 use crate::metrics::Metrics;
 
 /// What members of groups say to each other: there are none.
@@ -40,6 +41,7 @@ impl Listening {
         _: Broker,
         _: KafkaConfig,
         _: Arc<Metrics>,
+        _: Arc<Pullers>,
         _: Arc<Semaphore>,
         _: watch::Receiver<bool>,
     ) {

@@ -15,6 +15,7 @@ use super::connection::{self, Ends};
 use crate::config::KafkaConfig;
 use crate::connections::{ConnectionId, pause_after};
 use crate::error::ServeError;
+use crate::http::pull::Pullers;
 use crate::limits::{SHUTDOWN_GRACE, WRITE_STALL_TIMEOUT};
 use crate::metrics::{Counted, Metrics};
 use crate::stall::StallGuard;
@@ -74,10 +75,11 @@ impl Listening {
         broker: Broker,
         config: KafkaConfig,
         metrics: Arc<Metrics>,
+        pullers: Arc<Pullers>,
         places: Arc<Semaphore>,
         closing: watch::Receiver<bool>,
     ) {
-        let door = Arc::new(Door::new(broker, config, metrics, closing));
+        let door = Arc::new(Door::new(broker, config, metrics, pullers, closing));
         let mut open = JoinSet::new();
         let mut closed = std::pin::pin!(door.closed());
         loop {

@@ -60,6 +60,7 @@ use tidemill_core::budget::Budget;
 use tokio::sync::watch;
 
 use crate::config::{Advertised, KafkaConfig};
+use crate::http::pull::Pullers;
 use crate::metrics::Metrics;
 
 pub(crate) use listener::Listening;
@@ -76,6 +77,8 @@ pub(super) struct Door {
     pub(super) cluster_id: StrBytes,
     /// Counts what passes.
     pub(super) metrics: Arc<Metrics>,
+    /// Members without a connection, which make way for those that come here.
+    pub(super) pullers: Arc<Pullers>,
     /// Becomes true when the server shuts down; waits end then.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -85,6 +88,7 @@ impl Door {
         broker: Broker,
         config: KafkaConfig,
         metrics: Arc<Metrics>,
+        pullers: Arc<Pullers>,
         closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -93,6 +97,7 @@ impl Door {
             broker,
             config,
             metrics,
+            pullers,
             closing,
         }
     }

@@ -385,7 +385,9 @@ mod tests {
         let (_, closing) = tokio::sync::watch::channel(true);
         let metrics = Arc::new(crate::metrics::Metrics::new());
         let config = crate::config::KafkaConfig::default();
-        Arc::new(Door::new(Broker::in_memory(), config, metrics, closing))
+        let broker = Broker::in_memory();
+        let pullers = Arc::new(crate::http::pull::Pullers::new(broker.bus()));
+        Arc::new(Door::new(broker, config, metrics, pullers, closing))
     }
 
     #[tokio::test]

@@ -38,7 +38,8 @@ const HERE: ([u8; 4], u16) = ([127, 0, 0, 1], 9092);
 fn door(broker: Broker) -> (Arc<Door>, watch::Sender<bool>) {
     let (close, closing) = watch::channel(false);
     let metrics = Arc::new(Metrics::new());
-    let door = Door::new(broker, KafkaConfig::default(), metrics, closing);
+    let pullers = Arc::new(crate::http::pull::Pullers::new(broker.bus()));
+    let door = Door::new(broker, KafkaConfig::default(), metrics, pullers, closing);
     (Arc::new(door), close)
 }
 

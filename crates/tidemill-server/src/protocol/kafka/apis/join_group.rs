@@ -111,6 +111,8 @@ async fn join(call: &Call, request: JoinGroupRequest) -> Result<ClassicJoined, R
         may_skip: call.version >= MAY_SKIP,
     };
     drop(request);
+    // One that has nothing and waits for nothing is nobody: the group is free for this one.
+    call.door.pullers.dismiss_idle(&name);
     let groups = call.broker.classic_groups();
     Ok(groups.join(&name, join).await?)
 }
