@@ -154,6 +154,18 @@ impl Client {
         understood(&answer)
     }
 
+    /// `POST path` with a body; the answer as it is, which the server may hold back for `wait`.
+    pub(crate) async fn post_and_wait(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+        wait: Duration,
+    ) -> Result<Bytes, CallError> {
+        let body = Some((content_type, body));
+        self.call(Method::POST, path, body, wait).await
+    }
+
     /// `DELETE path`, which answers with what became of it.
     pub(crate) async fn delete_from<T: DeserializeOwned>(
         &self,

@@ -10,6 +10,7 @@ mod handler;
 mod log;
 mod publish;
 mod queue;
+mod request;
 mod serve;
 mod subscribe;
 mod topic;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Publish(publish::Publish),
     #[command(visible_alias = "sub")]
     Subscribe(subscribe::Subscribe),
+    Request(request::Request),
     #[command(subcommand)]
     Topic(topic::Topic),
     #[command(subcommand)]
@@ -53,6 +55,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(command) => wide(command.run()),
         Command::Publish(command) => narrow(command.run()),
         Command::Subscribe(command) => narrow(command.run()),
+        Command::Request(command) => narrow(command.run()),
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
         Command::Handler(command) => narrow(command.run()),

@@ -1,11 +1,14 @@
-//! What only a running server knows: the handlers that programs serve, and what flows where.
+//! What only a running server knows: the handlers that programs serve, what they reply, and what
+//! flows where.
 
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tidemill::GroupName;
+use tidemill::core::json;
+use tidemill::{Event, GroupName, TopicName};
 
 use super::Target;
+use crate::client::path;
 use crate::failure::Failure;
 use crate::wire;
 
@@ -31,6 +34,29 @@ impl Target {
         let at = format!("/v1/handlers?{query}");
         let answer: wire::Handlers = client.get(&at, Duration::ZERO).await?;
         Ok(answer.handlers)
+    }
+
+    /// Publishes `event` and waits for the reply of the handler that settles it.
+    ///
+    /// # Errors
+    /// As [`Target::handlers`]; what the server refused; and where no reply came in time.
+    pub(crate) async fn request(
+        &self,
+        topic: &TopicName,
+        event: &Event,
+        timeout: Duration,
+    ) -> Result<Event, Failure> {
+        let Self::Server(client) = self else {
+            return Err(at_rest());
+        };
+        let at = path(&["v1", "topics", topic.as_str(), "request"]);
+        let at = format!("{at}?timeout_ms={}", timeout.as_millis());
+        let mut body = Vec::new();
+        json::encode(event, &mut body);
+        let kind = json::EVENT_CONTENT_TYPE;
+        let asked = client.post_and_wait(&at, kind, body.into(), timeout).await;
+        json::decode(&asked?)
+            .map_err(|why| Failure::new(format!("the server's answer is not understood: {why}")))
     }
 
     /// Who sends what to whom.
