@@ -406,7 +406,10 @@ pub(super) fn is_found(
     let found = search.run().map_err(|error| Broken(error.to_string()))?.0;
     let earliest = reader.bounds(partition_id(partition));
     let earliest = earliest.map_or(0, |bounds| bounds.earliest.0);
-    let of_time = |(_, event): &(u64, &EventRef)| event.timestamp_ms() >= since_ms;
+    // What ends a transaction is nobody's event.
+    let is_marker = |event: &EventRef| matches!(event.kind, Kind::Marker { .. });
+    let of_time =
+        |(_, event): &(u64, &EventRef)| event.timestamp_ms() >= since_ms && !is_marker(event);
     let mut fitting = (0u64..).zip(expected.events).skip(earliest as usize);
     let end = expected.events.len() as u64;
     // What lies before it was compacted away.
