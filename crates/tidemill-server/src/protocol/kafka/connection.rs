@@ -241,7 +241,9 @@ mod tests {
         let (close, closing) = watch::channel(false);
         let metrics = Arc::new(crate::metrics::Metrics::new());
         let config = crate::config::KafkaConfig::default();
-        let door = Arc::new(Door::new(Broker::in_memory(), config, metrics, closing));
+        let broker = Broker::in_memory();
+        let pullers = Arc::new(crate::http::pull::Pullers::new(broker.bus()));
+        let door = Arc::new(Door::new(broker, config, metrics, pullers, closing));
         let here = SocketAddr::from(([127, 0, 0, 1], 9092));
         let mut connection = Connection {
             broker: door.broker.clone(),
