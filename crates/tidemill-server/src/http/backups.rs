@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{json, json_with};
-use super::body::{is_json, media_type};
+use super::body::{decode, is_json, media_type};
 use super::doors::{Doors, Methods};
 use super::openapi::Operation;
 use super::path::Named as NamedPath;
@@ -100,10 +100,7 @@ async fn take(
     if !is_json(&media_type(&parts.headers)) {
         return Err(Problem::media_type("application/json"));
     }
-    let NewBackup { name } = serde_json::from_slice(&received.bytes).map_err(|error| {
-        let detail = format!("the body is not {{\"name\": ...}}: {error}");
-        Problem::new(Kind::InvalidJson, detail)
-    })?;
+    let NewBackup { name } = decode(&received.bytes, "{\"name\": ...}", Kind::InvalidJson)?;
     backups.begin(broker, &name).map_err(|why| match why {
         NotBegun::Name(detail) => Problem::new(Kind::InvalidName, detail),
         NotBegun::Taken(detail) => Problem::new(Kind::Conflict, detail),

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use serde::Deserialize;
 use tidemill_core::budget::{Budget, Class, Share};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -186,6 +187,22 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
 /// Whether a media type is JSON: `application/json`, or any with the suffix `+json`.
 pub(crate) fn is_json(media_type: &str) -> bool {
     media_type == "application/json" || media_type.ends_with("+json")
+}
+
+/// What a JSON body says. `shape` is what it is to be, as the refusal names it; JSON of another
+/// shape is a problem of the kind `misshapen`.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    shape: &str,
+    misshapen: Kind,
+) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let kind = match error.is_data() {
+            true => misshapen,
+            false => Kind::InvalidJson,
+        };
+        Problem::new(kind, format!("the body is not {shape}: {error}"))
+    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tidemill_core::{GroupName, Offset, Partition, Position, TopicName, json as e
 use tokio::time::Instant;
 
 use super::answer::{counted_json, json};
+use super::body::decode;
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter, types};
 use super::path::Named;
@@ -324,14 +325,8 @@ async fn redrive(
 }
 
 fn named(body: &[u8]) -> Result<Vec<(Partition, Offset)>, Problem> {
-    let Letters { letters } = serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("the body is not {{\"letters\": [\"0:17\", ...]}}: {error}");
-        let kind = match error.is_data() {
-            true => Kind::InvalidLetters,
-            false => Kind::InvalidJson,
-        };
-        Problem::new(kind, detail)
-    })?;
+    let shape = "{\"letters\": [\"0:17\", ...]}";
+    let Letters { letters } = decode(body, shape, Kind::InvalidLetters)?;
     if letters.is_empty() || letters.len() > limits::DEAD_LETTERS_MAX {
         let detail = format!("name 1 to {} letters", limits::DEAD_LETTERS_MAX);
         return Err(Problem::new(Kind::Limit, detail));

@@ -13,6 +13,7 @@ use tidemill_broker::{
 use tidemill_core::{GroupName, Offset, Partition, TopicName};
 
 use super::answer::json;
+use super::body::decode;
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter};
 use super::path::Named;
@@ -270,14 +271,8 @@ async fn seek(
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
     plain::check_media_type(&parts.headers)?;
-    let asked: NewPlace = serde_json::from_slice(&received.bytes).map_err(|error| {
-        let detail = format!("the body is not {{\"topic\": ..., \"to\": ...}}: {error}");
-        let kind = match error.is_data() {
-            true => Kind::InvalidSeek,
-            false => Kind::InvalidJson,
-        };
-        Problem::new(kind, detail)
-    })?;
+    let shape = "{\"topic\": ..., \"to\": ...}";
+    let asked: NewPlace = decode(&received.bytes, shape, Kind::InvalidSeek)?;
     let (name, topic) = (GroupName::new(name)?, TopicName::new(asked.topic.as_str())?);
     let place = asked.to.read()?;
     let broker = app.broker()?;

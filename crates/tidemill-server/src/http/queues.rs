@@ -9,9 +9,7 @@ use axum::handler::Handler;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidemill_broker::limits::{DEQUEUE_MAX_MESSAGES, LEASE_MAX, LEASES_AT_ONCE, PEEK_MAX_MESSAGES};
 use tidemill_broker::{
@@ -22,7 +20,7 @@ use tidemill_core::{Event, EventId, Offset, TopicName, json as events};
 use tokio::time::Instant;
 
 use super::answer::{counted_json, json, json_with};
-use super::body::{is_json, media_type};
+use super::body::{decode, is_json, media_type};
 use super::doors::{Doors, Methods};
 use super::openapi::types::{AnyJson, CloudEvent};
 use super::openapi::{Operation, Parameter, types};
@@ -201,18 +199,6 @@ struct NewQueue {
     max_deliveries: Option<u32>,
 }
 
-/// The JSON of a body; `shape` says what it is to be.
-fn body_of<T: DeserializeOwned>(body: &Bytes, shape: &str) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("the body is not {shape}: {error}");
-        let kind = match error.is_data() {
-            true => Kind::InvalidQueue,
-            false => Kind::InvalidJson,
-        };
-        Problem::new(kind, detail)
-    })
-}
-
 async fn create(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
@@ -227,7 +213,7 @@ async fn create(
     }
     let shape = "{\"name\": ...}, with \"transient\", \"lease_ms\" and \"max_deliveries\" where \
                  they are wanted";
-    let new: NewQueue = body_of(&received.bytes, shape)?;
+    let new: NewQueue = decode(&received.bytes, shape, Kind::InvalidQueue)?;
     let name = TopicName::new(new.name)?;
     let usual = QueueSettings::default();
     let how = CreateQueue {
@@ -471,7 +457,8 @@ async fn leases_of(
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query, &[])?;
     plain::check_media_type(&parts.headers)?;
-    let Leases { leases } = body_of(&received.bytes, "{\"leases\": [...]}")?;
+    let shape = "{\"leases\": [...]}";
+    let Leases { leases } = decode(&received.bytes, shape, Kind::InvalidQueue)?;
     if leases.is_empty() || leases.len() > LEASES_AT_ONCE {
         let detail = format!("name 1 to {LEASES_AT_ONCE} leases");
         return Err(Problem::new(Kind::Limit, detail));

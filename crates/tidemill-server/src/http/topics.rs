@@ -15,7 +15,7 @@ use tidemill_broker::{AlterTopic, CompressionType, CreateTopic, TopicInfo, Topic
 use tidemill_core::{FetchError, Offset, Partition, TopicBounds, TopicName};
 
 use super::answer::{json, json_with};
-use super::body::{is_json, media_type};
+use super::body::{decode, is_json, media_type};
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter};
 use super::path::Named;
@@ -214,17 +214,9 @@ async fn create(
     if !is_json(&media_type(&parts.headers)) {
         return Err(Problem::media_type("application/json"));
     }
-    let new: NewTopic = serde_json::from_slice(&received.bytes).map_err(|error| {
-        let detail = format!(
-            "the body is not {{\"name\": ...}}, with \"partitions\", \"retention_ms\", \
-             \"retention_bytes\", \"compact\" and \"compression\" where they are wanted: {error}"
-        );
-        let kind = match error.is_data() {
-            true => Kind::InvalidTopic,
-            false => Kind::InvalidJson,
-        };
-        Problem::new(kind, detail)
-    })?;
+    let shape = "{\"name\": ...}, with \"partitions\", \"retention_ms\", \"retention_bytes\", \
+                 \"compact\" and \"compression\" where they are wanted";
+    let new: NewTopic = decode(&received.bytes, shape, Kind::InvalidTopic)?;
     let name = TopicName::new(new.name)?;
     if !(1..=TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
         let detail = format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions");
@@ -291,17 +283,9 @@ async fn alter(
     if !is_json(&media_type(&parts.headers)) {
         return Err(Problem::media_type("application/json"));
     }
-    let changes: Changes = serde_json::from_slice(&received.bytes).map_err(|error| {
-        let detail = format!(
-            "the body is what is to be changed: \"partitions\", \"retention_ms\", \
-             \"retention_bytes\", \"compact\" or \"compression\": {error}"
-        );
-        let kind = match error.is_data() {
-            true => Kind::InvalidTopic,
-            false => Kind::InvalidJson,
-        };
-        Problem::new(kind, detail)
-    })?;
+    let shape = "{...} with what is to be changed: \"partitions\", \"retention_ms\", \
+                 \"retention_bytes\", \"compact\" or \"compression\"";
+    let changes: Changes = decode(&received.bytes, shape, Kind::InvalidTopic)?;
     let change = AlterTopic {
         partitions: changes.partitions,
         retention_ms: changes.retention_ms,

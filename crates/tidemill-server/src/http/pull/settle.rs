@@ -24,6 +24,7 @@ use super::members::Pullers;
 use super::token::Token;
 use crate::app::App;
 use crate::http::answer;
+use crate::http::body::decode;
 use crate::http::path::Named;
 use crate::http::plain;
 use crate::http::problem::{Kind, Problem};
@@ -281,16 +282,9 @@ fn stale() -> Problem {
 
 /// What the body asks for, whole: nothing is done where something in it is wrong.
 fn read(body: &Bytes) -> Result<Vec<(Token, Ask)>, Problem> {
-    let asked: Vec<Asked<'_>> = serde_json::from_slice(body).map_err(|error| {
-        let shape = "[{\"token\": ..., \"outcome\": \"ack\", \"retry\", \"dead_letter\" or \
-                     \"extend\"}, ...]";
-        let detail = format!("the body is not {shape}: {error}");
-        let kind = match error.is_data() {
-            true => Kind::InvalidSettlement,
-            false => Kind::InvalidJson,
-        };
-        Problem::new(kind, detail)
-    })?;
+    let shape = "[{\"token\": ..., \"outcome\": \"ack\", \"retry\", \"dead_letter\" or \
+                 \"extend\"}, ...]";
+    let asked: Vec<Asked<'_>> = decode(body, shape, Kind::InvalidSettlement)?;
     if asked.is_empty() || asked.len() > SETTLE_MAX {
         let detail = format!("settle 1 to {SETTLE_MAX} deliveries at once");
         return Err(Problem::new(Kind::Limit, detail));
