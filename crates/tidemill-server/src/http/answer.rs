@@ -54,7 +54,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Response {
 /// Answers `status` with `value` as JSON.
 pub(crate) fn json_with<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let body = serde_json::to_vec(value).expect("answers have string keys and finite numbers");
-    raw_json(status, body)
+    raw_json(status, body.into())
 }
 
 /// A text that has its memory until the last of it was taken. It is given out in pieces: what a
@@ -99,7 +99,7 @@ pub(crate) fn counted_json(text: Vec<u8>, share: Share) -> Response {
 }
 
 /// Answers `status` with a text that is JSON already.
-pub(crate) fn raw_json(status: StatusCode, body: Vec<u8>) -> Response {
+pub(crate) fn raw_json(status: StatusCode, body: Bytes) -> Response {
     with_json((status, body).into_response())
 }
 

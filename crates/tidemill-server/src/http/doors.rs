@@ -12,7 +12,7 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter};
 
-use super::openapi::Operation;
+use super::openapi::{Operation, Paths};
 use super::problem::Problem;
 use crate::app::App;
 
@@ -96,7 +96,7 @@ impl Methods {
 #[derive(Default)]
 pub(crate) struct Doors {
     router: Router<Arc<App>>,
-    paths: Vec<(String, Vec<Operation>)>,
+    paths: Paths,
 }
 
 impl Doors {
@@ -117,13 +117,8 @@ impl Doors {
         add(self)
     }
 
-    /// What is said of each path, in the order in which they were given.
-    pub(crate) fn paths(&self) -> &[(String, Vec<Operation>)] {
-        &self.paths
-    }
-
-    /// The router of all.
-    pub(crate) fn into_router(self) -> Router<Arc<App>> {
-        self.router
+    /// The router of all, and what is said of each path, in the order in which they were given.
+    pub(crate) fn into_parts(self) -> (Router<Arc<App>>, Paths) {
+        (self.router, self.paths)
     }
 }

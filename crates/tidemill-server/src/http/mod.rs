@@ -47,13 +47,11 @@ use crate::limits::REQUEST_TIMEOUT;
 
 /// All paths but Socket.IO's.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    let doors = doors();
-    let document = Document::of(doors.paths());
-    doors
-        .into_router()
+    let (router, paths) = doors().into_parts();
+    router
         .route("/page/{name}", page::parts())
         .fallback(not_found)
-        .layer(Extension(document))
+        .layer(Extension(Document::of(paths)))
         .layer(from_fn(within_time))
         .layer(from_fn_with_state(Arc::clone(app), measured))
         .with_state(Arc::clone(app))

@@ -8,6 +8,7 @@ mod operation;
 pub(crate) mod types;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use axum::Extension;
 use axum::extract::RawQuery;
@@ -29,9 +30,17 @@ use types::{AnyJson, ProblemDocument};
 /// The version of OpenAPI that the document is in.
 const OPENAPI_VERSION: &str = "3.1.1";
 
-/// The document as it is sent.
+/// What is said of each path.
+pub(crate) type Paths = Vec<(String, Vec<Operation>)>;
+
+/// The document, which is made when it is first asked for: a server starts sooner.
 #[derive(Clone)]
-pub(crate) struct Document(Bytes);
+pub(crate) struct Document(Arc<Described>);
+
+struct Described {
+    paths: Paths,
+    text: OnceLock<Bytes>,
+}
 
 /// The methods of `/openapi.json`.
 pub(crate) fn methods() -> Methods {
@@ -42,18 +51,27 @@ pub(crate) fn methods() -> Methods {
 }
 
 async fn show(
-    Extension(Document(document)): Extension<Document>,
+    Extension(document): Extension<Document>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &[])?;
-    Ok(raw_json(StatusCode::OK, document.to_vec()))
+    Ok(raw_json(StatusCode::OK, document.text()))
 }
 
 impl Document {
-    /// Describes `paths`.
-    pub(crate) fn of(paths: &[(String, Vec<Operation>)]) -> Self {
-        let text = serde_json::to_vec(&document(paths));
-        Self(text.expect("a JSON value is always text").into())
+    /// Of these paths.
+    pub(crate) fn of(paths: Paths) -> Self {
+        let text = OnceLock::new();
+        Self(Arc::new(Described { paths, text }))
+    }
+
+    /// As it is sent.
+    fn text(&self) -> Bytes {
+        let made = || {
+            let text = serde_json::to_vec(&document(&self.0.paths));
+            text.expect("a JSON value is always text").into()
+        };
+        self.0.text.get_or_init(made).clone()
     }
 }
 
