@@ -71,7 +71,9 @@ pub use queue::{
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
 pub use seen::SeenTraffic;
-pub use tidemill_log::{Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, batch};
+pub use tidemill_log::{
+    Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, PRIVATE_DIR, batch,
+};
 pub use transaction::{
     AbortedRange, Begins, InitTransactional, TransactionEnd, TransactionInfo, TransactionPartition,
     TransactionStatus, Transactional, TransactionalId,

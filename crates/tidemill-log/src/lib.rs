@@ -40,6 +40,7 @@ pub use log::{Health, Log, Outcome, PinId, Step};
 pub use machine::{Demand, Dump, Effect, LoadError, Lsn, Machine, Now, PartitionId};
 pub use options::{FlushPolicy, Options};
 pub use reader::{Bounds, DiskRead, Read, Reader, TimeSearch};
+pub use recovery::PRIVATE_DIR;
 pub use settings::{Cleanup, PartitionSettings};
 pub use stats::Stats;
 pub use superblock::FORMAT_VERSION;

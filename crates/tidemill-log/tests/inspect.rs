@@ -27,7 +27,9 @@ fn damage(report: &Report) -> Vec<&Finding> {
 
 #[test]
 fn what_was_written_is_clean_and_counted_whether_closed_or_killed() {
-    let image = written();
+    let mut image = written();
+    // What a server keeps for itself is none of the log's business.
+    image.insert("private/users.json".into(), b"{}".to_vec());
     let report = look(&image).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.notes, 0, "{:?}", report.findings);

@@ -147,10 +147,14 @@ fn a_log_begins_beside_nothing_else() {
     std::fs::remove_file(&letter).unwrap();
     let of_the_file_system = folder.path().join("lost+found");
     std::fs::create_dir(&of_the_file_system).unwrap();
+    let private = folder.path().join(tidemill_log::PRIVATE_DIR);
+    std::fs::create_dir(&private).unwrap();
+    std::fs::write(private.join("users.json"), "").unwrap();
     for _ in 0..2 {
         open(&disk, &Options::default()).unwrap().close();
-        assert!(of_the_file_system.is_dir());
+        assert!(of_the_file_system.is_dir() && private.join("users.json").is_file());
     }
+    assert!(!folder.path().join("aside").exists());
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub struct Config {
     /// The folder in which clients may let backups be taken, each under a name of its own; without
     /// one they cannot.
     pub backups: Option<PathBuf>,
+    /// The folder of the files that the server keeps for itself, such as users; without one it
+    /// keeps none.
+    pub private: Option<PathBuf>,
     /// Web pages of other machines that may use the doors; without it none may.
     pub cors: Option<Cors>,
     /// How many requests one client address may make; without it there is no such bound.
@@ -83,6 +86,7 @@ impl Default for Config {
             connections_max: limits::CONNECTIONS_MAX,
             socketio_clients_max: limits::SOCKETIO_CLIENTS_MAX,
             backups: None,
+            private: None,
             cors: None,
             rate_limit: None,
             kafka: None,

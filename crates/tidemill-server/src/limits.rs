@@ -322,3 +322,9 @@ pub const REQUEST_REPLY_DEFAULT_MS: u64 = 5_000;
 
 /// How long a request may wait for its reply, in milliseconds; below [`REQUEST_TIMEOUT`].
 pub const REQUEST_REPLY_MAX_MS: u64 = 50_000;
+
+/// How long a change of one of the server's own small files waits for another one to end.
+pub const PRIVATE_FILE_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it looks whether that has ended.
+pub const PRIVATE_FILE_LOCK_LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tidemill::broker::Broker;
+use tidemill::broker::{Broker, PRIVATE_DIR};
 use tidemill_server::limits::{BODY_MAX_BYTES, ENVELOPE_MAX_BYTES};
 use tidemill_server::{Config, Server};
 
@@ -39,6 +39,7 @@ impl Serve {
             insecure: settings.insecure,
             body_max_bytes: one_event.max(BODY_MAX_BYTES),
             backups: settings.backups.clone(),
+            private: Some(settings.data.join(PRIVATE_DIR)),
             cors: settings.cors.clone(),
             rate_limit: settings.rate_limit,
             kafka: settings.kafka.clone(),

@@ -11,10 +11,9 @@ use crate::backup::MANIFEST;
 use crate::error::OpenError;
 use crate::journal::writer::{JOURNAL_DIR, journal_number};
 use crate::machine::PartitionId;
-use crate::recovery::{ASIDE_DIR, LOCK_FILE, list};
+use crate::recovery::{is_ours, list};
 use crate::segment::{TOPICS_DIR, is_rewritten, partition_dir, paths};
 use crate::snapshot::{SNAPSHOTS_DIR, snapshot_number};
-use crate::superblock::is_superblock;
 
 const STRAY: &str = "nothing names this file";
 const LEFT: &str = "it is no longer needed; an opening removes it";
@@ -22,10 +21,8 @@ const LEFT: &str = "it is no longer needed; an opening removes it";
 /// Looks through all folders of the log.
 pub(super) fn look(look: &mut Look<'_>, snapshot: u64) -> Result<(), OpenError> {
     let disk = look.disk;
-    let known = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR, ASIDE_DIR, LOCK_FILE];
     for name in list(disk, "")? {
-        let known = known.contains(&name.as_str()) || is_superblock(&name) || name == MANIFEST;
-        if !known {
+        if !is_ours(&name) && name != MANIFEST {
             look.report.add(Finding::note(name, STRAY));
         }
     }

@@ -22,14 +22,18 @@ use crate::superblock::is_superblock;
 pub(crate) const ASIDE_DIR: &str = "aside";
 /// The file that carries the lock of a disk that has one.
 pub(crate) const LOCK_FILE: &str = "lock";
+/// The folder of what a server keeps for itself beside its log, and no backup holds: a log knows
+/// its name, and never looks into it.
+pub const PRIVATE_DIR: &str = "private";
 
 /// What a file system itself puts into a folder that it is mounted on.
 const OF_THE_FILE_SYSTEM: &str = "lost+found";
 
 /// Whether a log may have this in its top folder.
-fn is_ours(name: &str) -> bool {
-    let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR, ASIDE_DIR, LOCK_FILE];
-    dirs.contains(&name) || is_superblock(name) || name == OF_THE_FILE_SYSTEM
+pub(crate) fn is_ours(name: &str) -> bool {
+    let dirs = [JOURNAL_DIR, SNAPSHOTS_DIR, TOPICS_DIR, ASIDE_DIR];
+    let others = [LOCK_FILE, PRIVATE_DIR, OF_THE_FILE_SYSTEM];
+    dirs.contains(&name) || others.contains(&name) || is_superblock(name)
 }
 
 /// Checks that a log may begin here: where nothing is that it would put aside later.

@@ -27,7 +27,8 @@ use crate::segment::TOPICS_DIR;
 use crate::snapshot::{self, Housekeeping, SNAPSHOTS_DIR, Snapshot, snapshot_path};
 use crate::superblock::{self, Superblock};
 
-pub(crate) use folder::{ASIDE_DIR, LOCK_FILE, is_vacant};
+pub use folder::PRIVATE_DIR;
+pub(crate) use folder::{ASIDE_DIR, LOCK_FILE, is_ours, is_vacant};
 
 use folder::Folder;
 use fresh::{FreshJournal, Needed};
