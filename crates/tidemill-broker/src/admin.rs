@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tidemill_core::cursor::Cursor;
+use tidemill_core::error::OutOfRange;
 use tidemill_core::{FetchError, GroupName, Offset, Order, Partition, TopicId, TopicName};
 use tidemill_log::{CommitError, PartitionId};
 use uuid::Uuid;
@@ -263,12 +264,56 @@ impl Broker {
         self.delete_group(name).await
     }
 
+    /// Sets a group's position in several partitions of a topic, each as [`Broker::seek`] does.
+    /// Where one of the offsets is not kept, all stay where they are. Answers the new positions.
+    ///
+    /// # Errors
+    /// Those of [`Broker::seek`].
+    pub async fn seek_each(
+        &self,
+        name: &GroupName,
+        topic: &TopicName,
+        places: &[(Partition, SeekTo)],
+    ) -> Result<Vec<Offset>, GroupError> {
+        for (partition, to) in places {
+            self.is_place(topic, *partition, *to)?;
+        }
+        let mut positions = Vec::with_capacity(places.len());
+        for (partition, to) in places {
+            positions.push(self.seek(name, topic, *partition, *to).await?);
+        }
+        Ok(positions)
+    }
+
+    /// Refuses an offset that is not kept and is not the next one.
+    fn is_place(
+        &self,
+        topic: &TopicName,
+        partition: Partition,
+        to: SeekTo,
+    ) -> Result<(), GroupError> {
+        let (SeekTo::Offset(offset), Ok(at)) = (to, self.partition(topic, partition)) else {
+            return Ok(());
+        };
+        if (at.earliest..=at.high_watermark).contains(&offset) {
+            return Ok(());
+        }
+        Err(GroupError::OutOfRange(Box::new(OutOfRange {
+            topic: topic.clone(),
+            partition,
+            offset,
+            earliest: at.earliest,
+            end: at.high_watermark,
+        })))
+    }
+
     /// Sets a group's position in a partition, forward or back: everything before it is
     /// settled, nothing else. What its members have of the partition becomes stale. Answers
     /// the new position when it is durable.
     ///
     /// # Errors
-    /// [`GroupError::Unknown`], [`GroupError::NotRead`] where it has no position there, and
+    /// [`GroupError::Unknown`], [`GroupError::NotRead`] where it has no position there,
+    /// [`GroupError::OutOfRange`] where that offset is not kept and is not the next one, and
     /// [`GroupError::InUse`] where it has classic members, which would not know.
     pub async fn seek(
         &self,
@@ -300,6 +345,8 @@ impl Broker {
             .catalog()
             .topic(topic)
             .ok_or_else(not_read)?;
+        // Before anybody's deliveries are made stale for it.
+        self.is_place(topic, partition, to)?;
         let partition = PartitionId {
             topic: found.id,
             partition,

@@ -1,7 +1,7 @@
 //! One error type an operation, each text saying what happened and what to do next.
 
 use thiserror::Error;
-use tidemill_core::error::Unavailable;
+use tidemill_core::error::{OutOfRange, Unavailable};
 use tidemill_core::{GroupName, Offset, Partition, TopicName};
 use tidemill_log::CommitError;
 pub use tidemill_log::OpenError;
@@ -70,6 +70,9 @@ pub enum GroupError {
         /// The part of it.
         partition: Partition,
     },
+    /// It was to go on with an offset that is not kept.
+    #[error(transparent)]
+    OutOfRange(Box<OutOfRange>),
     /// Nothing was written.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -111,6 +114,7 @@ impl From<CommitError<Refusal>> for GroupError {
             CommitError::Unavailable(why) => Self::Unavailable(why),
             CommitError::Indeterminate(why) => Self::Indeterminate(why),
             CommitError::Refused(Refusal::GroupOfQueue(group)) => Self::OfQueue(group),
+            CommitError::Refused(Refusal::OutOfRange(outside)) => Self::OutOfRange(outside),
             CommitError::Refused(other) => Self::Other(other.to_string()),
         }
     }

@@ -239,6 +239,7 @@ fn subscribe_error(error: CommitError<Refusal>) -> SubscribeError {
             why: "it is the one of the queue of this name; use another group".to_owned(),
             group,
         },
+        CommitError::Refused(Refusal::OutOfRange(outside)) => SubscribeError::OutOfRange(outside),
         CommitError::Refused(other) => SubscribeError::Other(other.to_string()),
         CommitError::Indeterminate(why) => SubscribeError::Other(format!(
             "it is not known whether the group was kept ({why}); check after a restart"

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use support::{Folder, both, event, events, group, id, ids, join, settle, take, topic};
 use tidemill_broker::{GroupError, SeekTo};
+use tidemill_core::error::OutOfRange;
 use tidemill_core::{
     Commit, Effects, Offset, Order, Outcome, Partition, PullError, SettleError, Start,
     SubscribeError, Subscription,
@@ -269,6 +270,40 @@ async fn a_start_is_where_a_new_group_begins() {
         for (mut member, first) in members {
             assert_eq!(ids(&take(&mut *member, 1).await), [first]);
         }
+        broker.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_does_not_go_on_behind_the_end() {
+    for (broker, _folder) in both(|builder| builder).await {
+        let published = broker.bus().publish(topic("t"), events(0, 6)).await;
+        published.unwrap();
+        let mut member = join(&broker, "g", "t", Order::PerKey).await;
+        let (g, t) = (group("g"), topic("t"));
+        let seek = |to| broker.seek(&g, &t, Partition(0), to);
+        // The end is the next event's offset: there it may go on, and nowhere behind it.
+        let held = take(&mut *member, 1).await.remove(0).1;
+        let beyond = seek(SeekTo::Offset(Offset(7))).await.unwrap_err();
+        let outside = OutOfRange {
+            topic: t.clone(),
+            partition: Partition(0),
+            offset: Offset(7),
+            earliest: Offset(0),
+            end: Offset(6),
+        };
+        assert_eq!(beyond, GroupError::OutOfRange(Box::new(outside.clone())));
+        held.settle(Commit::ack()).await.unwrap();
+        assert_eq!(seek(SeekTo::Offset(Offset(6))).await.unwrap(), Offset(6));
+        let subscription = Subscription {
+            topics: vec![t.clone()],
+            group: group("new"),
+            order: Order::PerKey,
+            start: Start::At(Offset(7)),
+        };
+        let refused = broker.bus().subscribe(subscription).await.err().unwrap();
+        assert_eq!(refused, SubscribeError::OutOfRange(Box::new(outside)));
+        assert!(broker.group(&group("new")).is_none());
         broker.close().await;
     }
 }

@@ -143,7 +143,11 @@ async fn new_groups_and_seeks_begin_where_the_topic_does() {
     let mut member = join(&broker, "g", "t", Order::None).await;
     assert_eq!(position(&broker, "g"), (4, 2));
     assert_eq!(settle(&mut *member, 2).await, ["4", "5"]);
-    for to in [SeekTo::Beginning, SeekTo::Offset(Offset(1))] {
+    let below = SeekTo::Offset(Offset(3));
+    let refused = broker.seek(&group("g"), &topic("t"), P0, below).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("its first offset is 4"), "{refused}");
+    for to in [SeekTo::Beginning, SeekTo::Offset(Offset(4))] {
         let sought = broker.seek(&group("g"), &topic("t"), P0, to).await;
         assert_eq!(sought.unwrap(), Offset(4));
         assert_eq!(settle(&mut *member, 2).await, ["4", "5"]);

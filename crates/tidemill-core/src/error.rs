@@ -67,6 +67,26 @@ impl PublishError {
     }
 }
 
+/// A group cannot go on there: nothing is kept below the first offset, and behind the next one
+/// there may never be anything.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "offset {offset} is outside of {topic}/{partition}: its first offset is {earliest}, its next \
+     one {end}; take one from {earliest} to {end}"
+)]
+pub struct OutOfRange {
+    /// The topic.
+    pub topic: TopicName,
+    /// Its part.
+    pub partition: Partition,
+    /// What was asked for.
+    pub offset: Offset,
+    /// The first offset kept.
+    pub earliest: Offset,
+    /// The offset that the next event gets.
+    pub end: Offset,
+}
+
 /// Why a subscription was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SubscribeError {
@@ -92,6 +112,9 @@ pub enum SubscribeError {
         /// Both settings.
         why: String,
     },
+    /// The group is new, and was to begin with an offset that is not kept.
+    #[error(transparent)]
+    OutOfRange(Box<OutOfRange>),
     /// The bus takes no writes, or none at all.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -225,6 +225,8 @@ fn what_the_server_says_comes_back_as_it_was() {
             offset: Offset(9),
             earliest: Offset(1),
             end: Offset(3),
+            topic: Some(topic()),
+            partition: Some(Partition(0)),
         },
     ];
     for fault in faults {

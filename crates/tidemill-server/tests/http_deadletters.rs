@@ -201,6 +201,15 @@ async fn a_group_without_members_goes_on_where_it_is_told() {
         let at = json!([{"partition": 0, "position": position}]);
         assert_eq!(sought.json()["partitions"], at, "{to}");
     }
+    let beyond = seek(&client, json!({"topic": "orders", "to": 4})).await;
+    assert_eq!(beyond.problem(416), "offset-out-of-range");
+    for named in ["orders/0", "first offset is 0", "next one 3"] {
+        assert!(beyond.text.contains(named), "{}", beyond.text);
+    }
+    let path = "/v1/groups/new/pull?topic=orders&from=4";
+    let beyond = client.send("POST", path, &[], "").await;
+    assert_eq!(beyond.problem(416), "offset-out-of-range");
+    assert_eq!(client.get("/v1/groups/new").await.status, 404);
     let got = pull(&client, "").await;
     let ids: Vec<&Value> = got.iter().map(|one| &one["event"]["id"]).collect();
     assert_eq!(ids, ["2", "3"]);

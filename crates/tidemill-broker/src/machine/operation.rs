@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 use tidemill_core::cursor::{Cursor, Full};
+use tidemill_core::error::OutOfRange;
 use tidemill_core::{GroupName, Offset, Partition, Start, TopicId, TopicName};
 use tidemill_log::{Batch, PartitionId, PartitionSettings};
 
@@ -229,6 +230,8 @@ pub(crate) enum Refusal {
     FewerPartitions { asked: u32, have: u32 },
     #[error("the partition ends at {end}")]
     BeyondEnd { end: Offset },
+    #[error(transparent)]
+    OutOfRange(Box<OutOfRange>),
     /// The topic has another number of partitions by now: sort again.
     #[error("the topic {topic} has {} partitions by now; try again", .now.partitions)]
     Rerouted { topic: TopicName, now: Topic },

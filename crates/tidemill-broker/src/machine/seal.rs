@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tidemill_core::cursor::Cursor;
+use tidemill_core::error::OutOfRange;
 use tidemill_core::{GroupName, Offset, Partition, Start, TopicId, TopicName};
 use tidemill_log::{Batch, Demand, Draft, Now, PartitionId, PartitionSettings};
 
@@ -513,7 +514,10 @@ impl Decision<'_, '_> {
                 let at = match start {
                     Start::Beginning => Offset(0),
                     Start::End => self.stable_end(partition),
-                    Start::At(offset) => offset,
+                    Start::At(offset) => {
+                        self.is_kept(&name, partition, offset)?;
+                        offset
+                    }
                 };
                 let cursor = Cursor::at(self.kept(partition, at));
                 new_bytes += GroupState::CURSOR_BYTES;
@@ -565,6 +569,22 @@ impl Decision<'_, '_> {
         at.max(self.draft.earliest(partition).unwrap_or_default())
     }
 
+    /// Whether a group may go on at `offset`: with what is kept, or with the next event.
+    fn is_kept(&self, topic: &TopicName, id: PartitionId, offset: Offset) -> Result<(), Refusal> {
+        let earliest = self.draft.earliest(id).unwrap_or_default();
+        let end = self.draft.end(id).unwrap_or_default();
+        if (earliest..=end).contains(&offset) {
+            return Ok(());
+        }
+        Err(Refusal::OutOfRange(Box::new(OutOfRange {
+            topic: topic.clone(),
+            partition: id.partition,
+            offset,
+            earliest,
+            end,
+        })))
+    }
+
     pub(super) fn create_group(
         &mut self,
         name: GroupName,
@@ -590,7 +610,13 @@ impl Decision<'_, '_> {
         let at = match to {
             SeekTo::Beginning => Offset(0),
             SeekTo::End => self.stable_end(partition),
-            SeekTo::Offset(offset) => offset,
+            SeekTo::Offset(offset) => {
+                let mut topics = self.state.topics.iter();
+                let of = topics.find(|(_, topic)| topic.id == partition.topic);
+                let (name, _) = of.ok_or(Refusal::UnknownPartition(partition))?;
+                self.is_kept(name, partition, offset)?;
+                offset
+            }
         };
         cursor.seek(self.kept(partition, at));
         self.changes.push(Change::CursorSet {

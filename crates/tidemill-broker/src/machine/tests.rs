@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use tidemill_core::{GroupName, Offset, Start, TopicId, TopicName};
+use tidemill_core::error::OutOfRange;
+use tidemill_core::{GroupName, Offset, Partition, Start, TopicId, TopicName};
 use tidemill_log::driver::{self, Handle, MemoryDisk};
 use tidemill_log::{BatchBuilder, CommitError, Machine, Options, PartitionId, PartitionSettings};
 use uuid::Uuid;
@@ -235,6 +236,7 @@ fn positions_begin_where_the_group_asks() {
         join(&[("a", None)], Start::Beginning),
         join(&[("b", Some(topic(2, 2)))], Start::At(Offset(7))),
         join(&[("c", None)], Start::End),
+        join(&[("b", Some(topic(2, 2)))], Start::At(Offset(0))),
     ];
     let answers: Vec<_> = operations
         .into_iter()
@@ -250,7 +252,16 @@ fn positions_begin_where_the_group_asks() {
     };
     assert_eq!(cursors(&answers[2]), [2], "the end as sealed");
     assert_eq!(cursors(&answers[4]), [2], "it goes on where it was");
-    assert_eq!(cursors(&answers[5]), [7, 7]);
+    // Nothing is left of what is refused, neither the topic that it would have made.
+    let outside = Refusal::OutOfRange(Box::new(OutOfRange {
+        topic: name("b"),
+        partition: Partition(0),
+        offset: Offset(7),
+        earliest: Offset(0),
+        end: Offset(0),
+    }));
+    assert_eq!(refused(&answers[5]), Some(&outside));
+    assert_eq!(cursors(&answers[7]), [0, 0]);
     assert_eq!(
         refused(&answers[6]),
         Some(&Refusal::UnknownTopic(name("c")))

@@ -95,7 +95,7 @@ impl Target {
                     let text = format!("group {group} does not read that of {topic}");
                     return Err(Failure::new(text));
                 }
-                let mut sought = Vec::new();
+                let mut places = Vec::new();
                 for partition in there {
                     let to = match to {
                         SeekPlace::Beginning => SeekTo::Beginning,
@@ -106,13 +106,15 @@ impl Target {
                             SeekTo::Offset(offset.map_err(Failure::new)?)
                         }
                     };
-                    let position = broker.seek(group, topic, partition, to).await;
-                    sought.push(SoughtPartition {
-                        partition: partition.0,
-                        position: position.map_err(Failure::new)?.0,
-                    });
+                    places.push((partition, to));
                 }
-                Ok(sought)
+                let positions = broker.seek_each(group, topic, &places).await;
+                let sought = places.iter().zip(positions.map_err(Failure::new)?);
+                let sought = sought.map(|((partition, _), position)| SoughtPartition {
+                    partition: partition.0,
+                    position: position.0,
+                });
+                Ok(sought.collect())
             }
         }
     }

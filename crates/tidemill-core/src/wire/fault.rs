@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{
-    FetchError, PublishError, PullError, RequestError, SettleError, SubscribeError, Unavailable,
+    FetchError, OutOfRange, PublishError, PullError, RequestError, SettleError, SubscribeError,
+    Unavailable,
 };
 use crate::event::InvalidEvent;
 use crate::name::{GroupName, TopicName};
@@ -67,11 +68,15 @@ pub enum Fault {
         resume: Offset,
         why: String,
     },
-    /// The offset is not kept.
+    /// The offset is not kept. A subscription is also told of which partition.
     OutOfRange {
         offset: Offset,
         earliest: Offset,
         end: Offset,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        topic: Option<TopicName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        partition: Option<Partition>,
     },
     /// The attempt is not this session's any longer, and nothing of the commit is kept.
     Stale,
@@ -147,6 +152,19 @@ impl Fault {
             Self::UnknownTopic { topic } => SubscribeError::UnknownTopic(topic),
             Self::IsQueue { topic } => SubscribeError::IsQueue(topic),
             Self::GroupConflict { group, why } => SubscribeError::GroupConflict { group, why },
+            Self::OutOfRange {
+                offset,
+                earliest,
+                end,
+                topic: Some(topic),
+                partition: Some(partition),
+            } => SubscribeError::OutOfRange(Box::new(OutOfRange {
+                topic,
+                partition,
+                offset,
+                earliest,
+                end,
+            })),
             other => match other.unavailable() {
                 Ok(why) => SubscribeError::Unavailable(why),
                 Err(other) => SubscribeError::Other(other.to_string()),
@@ -212,6 +230,7 @@ impl Fault {
                 offset,
                 earliest,
                 end,
+                ..
             } => FetchError::OutOfRange {
                 offset,
                 earliest,
@@ -267,6 +286,8 @@ impl Fault {
                 offset,
                 earliest,
                 end,
+                topic: None,
+                partition: None,
             },
             FetchError::Damaged {
                 offset,
@@ -353,6 +374,13 @@ impl From<SubscribeError> for Fault {
                 why,
             },
             SubscribeError::GroupConflict { group, why } => Self::GroupConflict { group, why },
+            SubscribeError::OutOfRange(outside) => Self::OutOfRange {
+                offset: outside.offset,
+                earliest: outside.earliest,
+                end: outside.end,
+                topic: Some(outside.topic),
+                partition: Some(outside.partition),
+            },
             SubscribeError::Unavailable(why) => why.into(),
             SubscribeError::Other(why) => Self::Other { why },
         }

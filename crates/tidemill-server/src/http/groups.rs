@@ -55,6 +55,7 @@ pub(crate) fn doors(doors: Doors) -> Doors {
             Kind::UnknownGroup,
             Kind::UnknownTopic,
             Kind::UnknownPartition,
+            Kind::OffsetOutOfRange,
             Kind::GroupInUse,
             Kind::Mismatch,
             Kind::Indeterminate,
@@ -277,7 +278,7 @@ async fn seek(
     let place = asked.to.read()?;
     let broker = app.broker()?;
     let partitions = free_in(&app, broker, &name, &topic, asked.partition)?;
-    let mut sought = Vec::with_capacity(partitions.len());
+    let mut places = Vec::with_capacity(partitions.len());
     for partition in partitions {
         let to = match place {
             Place::At(to) => to,
@@ -285,16 +286,18 @@ async fn seek(
                 SeekTo::Offset(broker.offset_since(&topic, partition, time).await?)
             }
         };
-        let position = broker.seek(&name, &topic, partition, to).await?;
-        sought.push(SoughtPartition {
-            partition,
-            position,
-        });
+        places.push((partition, to));
     }
+    let positions = broker.seek_each(&name, &topic, &places).await?;
+    let sought = places.iter().zip(positions);
+    let sought = sought.map(|((partition, _), position)| SoughtPartition {
+        partition: *partition,
+        position,
+    });
     Ok(json(&Sought {
         group: name,
         topic: topic.to_string(),
-        partitions: sought,
+        partitions: sought.collect(),
     }))
 }
 

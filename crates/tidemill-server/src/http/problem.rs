@@ -497,6 +497,7 @@ impl From<GroupError> for Problem {
                 Self::new(Kind::GroupInUse, format!("{text}, with ?force=true"))
             }
             GroupError::OfQueue(_) => Self::new(Kind::Mismatch, text),
+            GroupError::OutOfRange(_) => Self::new(Kind::OffsetOutOfRange, text),
             GroupError::NotRead { .. } => Self::new(Kind::UnknownPartition, text),
             GroupError::Unavailable(why) => why.into(),
             GroupError::Indeterminate(_) => Self::new(Kind::Indeterminate, text),
@@ -512,6 +513,7 @@ impl From<SubscribeError> for Problem {
             SubscribeError::UnknownTopic(topic) => PublishError::UnknownTopic(topic).into(),
             SubscribeError::IsQueue(queue) => Self::is_queue(&queue),
             SubscribeError::GroupConflict { .. } => Self::new(Kind::GroupConflict, text),
+            SubscribeError::OutOfRange(_) => Self::new(Kind::OffsetOutOfRange, text),
             SubscribeError::Unavailable(why) => why.into(),
             SubscribeError::Unsupported { .. } => Self::new(Kind::NotSupported, text),
             SubscribeError::Other(_) => Self::new(Kind::Internal, text),

@@ -49,6 +49,7 @@ pub(crate) fn doors(doors: Doors) -> Doors {
             Kind::UnknownGroup,
             Kind::Mismatch,
             Kind::GroupConflict,
+            Kind::OffsetOutOfRange,
             Kind::Damaged,
         ]);
     let settled = Operation::new(
