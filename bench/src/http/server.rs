@@ -92,27 +92,35 @@ impl Drop for Server {
     }
 }
 
-/// A connection that asks by HTTP/1.1, one thing after another.
+/// A connection that asks by HTTP/1.1, one thing after another; a new one where the server says
+/// that it closes, as RabbitMQ's does after a thousand answers.
 pub(crate) struct Http {
+    address: SocketAddr,
     stream: BufReader<TcpStream>,
     line: String,
+    closes: bool,
 }
 
 impl Http {
     pub(crate) fn new(address: SocketAddr) -> Fallible<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
         Ok(Self {
-            stream: BufReader::with_capacity(256 * 1024, stream),
+            address,
+            stream: connect(address)?,
             line: String::new(),
+            closes: false,
         })
     }
 
     /// Sends a request, head and body as they are; answers the body of a 2xx.
     pub(crate) fn ask(&mut self, request: &[u8]) -> Fallible<Vec<u8>> {
+        if std::mem::take(&mut self.closes) {
+            self.stream = connect(self.address)?;
+        }
         self.stream.get_mut().write_all(request)?;
         self.line.clear();
-        self.stream.read_line(&mut self.line)?;
+        if self.stream.read_line(&mut self.line)? == 0 {
+            return Err("the server closed the connection without an answer".into());
+        }
         let well = self
             .line
             .split(' ')
@@ -127,10 +135,11 @@ impl Http {
             if header.is_empty() {
                 break;
             }
-            if let Some((name, value)) = header.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse()?;
+            let (name, value) = header.split_once(':').unwrap_or((header, ""));
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse()?,
+                "connection" => self.closes = value.trim().eq_ignore_ascii_case("close"),
+                _ => {}
             }
         }
         let mut body = vec![0; length];
@@ -140,6 +149,12 @@ impl Http {
             false => Err(format!("{status} {}", String::from_utf8_lossy(&body)).into()),
         }
     }
+}
+
+fn connect(address: SocketAddr) -> Fallible<BufReader<TcpStream>> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    Ok(BufReader::with_capacity(256 * 1024, stream))
 }
 
 /// A request with a body.
