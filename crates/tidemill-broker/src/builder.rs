@@ -12,8 +12,8 @@ use tidemill_log::{Disk, FlushPolicy, OpenError, Options};
 
 use crate::broker::{Broker, Inner};
 use crate::limits::{
-    CLASSIC_INITIAL_DELAY, COMMITS_RETENTION, IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION,
-    PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX,
+    CLASSIC_INITIAL_DELAY, CLASSIC_SESSION_MAX, CLASSIC_SESSION_MIN, COMMITS_RETENTION,
+    IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX,
 };
 use crate::machine::{BrokerMachine, UnknownEffect};
 use crate::watch::Listening;
@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) producer_id_expiration: Duration,
     /// How long an empty classic group waits for more than its first member.
     pub(crate) classic_initial_delay: Duration,
+    /// Shortest session timeout of a member of a classic group.
+    pub(crate) classic_session_min: Duration,
     /// How long positions of classic groups without members are kept.
     pub(crate) commits_retention: Duration,
 }
@@ -68,6 +70,7 @@ impl Builder {
                 memory: Budget::default(),
                 producer_id_expiration: PRODUCER_ID_EXPIRATION,
                 classic_initial_delay: CLASSIC_INITIAL_DELAY,
+                classic_session_min: CLASSIC_SESSION_MIN,
                 commits_retention: COMMITS_RETENTION,
             },
             flush: FlushPolicy::EveryCommit,
@@ -150,6 +153,13 @@ impl Builder {
     /// those that are started together share one generation: 300 ms unless told otherwise.
     pub fn classic_initial_delay(mut self, delay: Duration) -> Self {
         self.settings.classic_initial_delay = delay;
+        self
+    }
+
+    /// Shortest session timeout that a member of a classic group may ask for: 6 seconds unless
+    /// told otherwise, at most [`CLASSIC_SESSION_MAX`].
+    pub fn classic_session_min(mut self, min: Duration) -> Self {
+        self.settings.classic_session_min = min.min(CLASSIC_SESSION_MAX);
         self
     }
 

@@ -228,7 +228,7 @@ pub const CLASSIC_GROUPS_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// compared while their group is locked.
 pub const CLASSIC_PROTOCOLS_MAX: usize = 64;
 
-/// Shortest session timeout of a classic member; Kafka's default.
+/// Shortest session timeout of a classic member, unless told otherwise; Kafka's default.
 pub const CLASSIC_SESSION_MIN: Duration = Duration::from_secs(6);
 
 /// Longest session timeout of a classic member; Kafka's default.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
-use tidemill::broker::limits::TOPIC_PARTITIONS_MAX;
+use tidemill::broker::limits::{CLASSIC_SESSION_MAX, TOPIC_PARTITIONS_MAX};
 use tidemill::core::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 use tidemill_server::limits::KAFKA_REQUEST_MAX_BYTES;
 use tidemill_server::{Advertised, Cors, KafkaConfig, RateLimit};
@@ -68,6 +68,10 @@ options! {
     /// Largest record batch that clients of Kafka may send, in bytes [default: 1048588]
     kafka_message_max_bytes: usize = "kafka-message-max-bytes",
         "TIDEMILL_KAFKA_MESSAGE_MAX_BYTES", "BYTES", value_parser = values::number::<usize>;
+    /// Shortest session timeout that members of Kafka's groups may ask for, in milliseconds
+    /// [default: 6000]
+    kafka_group_min_session_timeout_ms: u64 = "kafka-group-min-session-timeout-ms",
+        "TIDEMILL_KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "N", value_parser = values::number::<u64>;
     /// Listen where other machines can reach it, although nobody has to log in [default: false]
     insecure: bool = "insecure", "TIDEMILL_INSECURE", "BOOL",
         num_args = 0..=1, default_missing_value = "true", require_equals = true;
@@ -346,9 +350,7 @@ impl Settings {
         let kafka = kafka(&options, auto_create_topics, partitions)?;
         Ok(Self {
             kafka,
-            data: options
-                .data
-                .unwrap_or_else(|| PathBuf::from("./tidemill-data")),
+            data: data(&options),
             http: options
                 .http
                 .map_or(SocketAddr::from(([127, 0, 0, 1], 7575)), |http| http.0),
@@ -386,6 +388,15 @@ fn kafka(
             format!("--kafka-message-max-bytes must lie between 1 and {KAFKA_REQUEST_MAX_BYTES}");
         return Err(Failure::usage(text));
     }
+    let session_min = options.kafka_group_min_session_timeout_ms;
+    let session_min = session_min.map_or(default.session_min, Duration::from_millis);
+    if !(SESSION_MIN..=CLASSIC_SESSION_MAX).contains(&session_min) {
+        let text = format!(
+            "--kafka-group-min-session-timeout-ms must lie between 1 and {}",
+            CLASSIC_SESSION_MAX.as_millis()
+        );
+        return Err(Failure::usage(text));
+    }
     let node_id = options.kafka_node_id.unwrap_or(default.node_id);
     if node_id < 0 {
         return Err(Failure::usage("--kafka-node-id must be 0 or more"));
@@ -403,8 +414,26 @@ fn kafka(
         default_partitions,
         node_id,
         message_max_bytes,
+        session_min,
+        log_dir: log_dir(&data(options)),
     }))
 }
+
+/// The folder of the data.
+fn data(options: &Options) -> PathBuf {
+    let typed = options.data.clone();
+    typed.unwrap_or_else(|| PathBuf::from("./tidemill-data"))
+}
+
+/// What clients of Kafka are told that it is called: from the root of the file system on.
+fn log_dir(data: &Path) -> String {
+    let absolute = std::path::absolute(data);
+    let absolute = absolute.as_deref().unwrap_or(data);
+    absolute.display().to_string()
+}
+
+/// The least that may be set for the shortest session timeout of Kafka's groups.
+const SESSION_MIN: Duration = Duration::from_millis(1);
 
 /// The largest data that one event may be allowed to have.
 const EVENT_MAX_BYTES: usize = 16 * 1024 * 1024;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::ServeError;
 use crate::http::cors::Cors;
@@ -53,6 +54,10 @@ pub struct KafkaConfig {
     pub node_id: i32,
     /// Largest record batch that a producer may send, in bytes.
     pub message_max_bytes: usize,
+    /// Shortest session timeout that a member of a group may ask for; the broker holds it.
+    pub session_min: Duration,
+    /// What clients are told that the folder of the data is called.
+    pub log_dir: String,
 }
 
 impl Default for KafkaConfig {
@@ -64,6 +69,8 @@ impl Default for KafkaConfig {
             default_partitions: 1,
             node_id: 1,
             message_max_bytes: limits::KAFKA_MESSAGE_MAX_BYTES,
+            session_min: tidemill_broker::limits::CLASSIC_SESSION_MIN,
+            log_dir: "tidemill-data".to_owned(),
         }
     }
 }

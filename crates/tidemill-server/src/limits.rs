@@ -292,6 +292,9 @@ pub const KAFKA_TOPIC_BYTES: usize = 1024;
 /// Bytes that each of its partitions counts for.
 pub const KAFKA_PARTITION_BYTES: usize = 320;
 
+/// Partitions that one answer to `DescribeTopicPartitions` tells of, as Apache Kafka has it.
+pub const KAFKA_PARTITIONS_PAGE_MAX: usize = 2000;
+
 /// Requests of one connection of the Kafka protocol that are under way at once.
 pub const KAFKA_IN_FLIGHT_MAX: usize = 64;
 

@@ -47,8 +47,7 @@ pub use self::types::{
 use crate::broker::{Broker, Inner};
 use crate::error::GroupError;
 use crate::limits::{
-    CLASSIC_GROUP_MAX_BYTES, CLASSIC_GROUPS_MAX_BYTES, CLASSIC_SESSION_MAX, CLASSIC_SESSION_MIN,
-    GROUP_MEMBERS_MAX,
+    CLASSIC_GROUP_MAX_BYTES, CLASSIC_GROUPS_MAX_BYTES, CLASSIC_SESSION_MAX, GROUP_MEMBERS_MAX,
 };
 use crate::machine::{GroupKind, Operation, Positions};
 
@@ -81,7 +80,7 @@ impl Classics {
             let bounds = ClassicBounds {
                 members_max: GROUP_MEMBERS_MAX,
                 bytes_max: CLASSIC_GROUP_MAX_BYTES,
-                session_min: CLASSIC_SESSION_MIN,
+                session_min: inner.settings.classic_session_min,
                 session_max: CLASSIC_SESSION_MAX,
                 initial_delay: inner.settings.classic_initial_delay,
             };

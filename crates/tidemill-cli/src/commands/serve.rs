@@ -79,7 +79,11 @@ impl Serve {
 
 async fn open(settings: &Settings) -> Result<Broker, Failure> {
     folder::keep_backup(&settings.data)?;
-    let opened = Broker::builder()
+    let builder = match &settings.kafka {
+        Some(kafka) => Broker::builder().classic_session_min(kafka.session_min),
+        None => Broker::builder(),
+    };
+    let opened = builder
         .path(&settings.data)
         .flush(target::flush_policy(settings.flush))
         .auto_create_topics(settings.auto_create_topics)

@@ -9,7 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::{AlterTopic, CompressionType, TopicSettings};
 
 use super::error::{Code, Refused};
-use crate::config::KafkaConfig;
+use crate::config::{Advertised, KafkaConfig};
 
 /// It was set for this topic.
 const SET: i8 = 1;
@@ -114,12 +114,23 @@ fn of_node(name: &'static str, kind: i8, value: String, is_default: bool) -> Con
 }
 
 /// What the node has that clients may want to know, sorted by name.
-pub(super) fn of_broker(node: &KafkaConfig) -> Vec<Config> {
+pub(super) fn of_broker(node: &KafkaConfig, advertised: &Advertised) -> Vec<Config> {
     let plain = KafkaConfig::default();
     let partitions = node.default_partitions;
     let max_bytes = node.message_max_bytes;
     let (create, id) = (node.auto_create, node.node_id);
+    let session_min = node.session_min;
+    let host = match advertised.host.contains(':') {
+        true => format!("[{}]", advertised.host),
+        false => advertised.host.clone(),
+    };
     vec![
+        of_node(
+            "advertised.listeners",
+            2,
+            format!("PLAINTEXT://{host}:{}", advertised.port),
+            node.advertise.is_none(),
+        ),
         of_node(
             "auto.create.topics.enable",
             1,
@@ -127,6 +138,18 @@ pub(super) fn of_broker(node: &KafkaConfig) -> Vec<Config> {
             create == plain.auto_create,
         ),
         of_node("default.replication.factor", 3, "1".to_owned(), true),
+        of_node(
+            "group.min.session.timeout.ms",
+            3,
+            session_min.as_millis().to_string(),
+            session_min == plain.session_min,
+        ),
+        of_node(
+            "log.dirs",
+            2,
+            node.log_dir.clone(),
+            node.log_dir == plain.log_dir,
+        ),
         of_node(
             "message.max.bytes",
             3,

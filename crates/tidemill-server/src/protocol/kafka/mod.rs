@@ -37,6 +37,8 @@
 //!
 //! This room may not know HTTP, nor how events are stored.
 
+#[cfg(test)]
+mod admin_tests;
 mod apis;
 mod configs;
 mod connection;

@@ -10,12 +10,15 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use tidemill_broker::Broker;
+use tidemill_broker::{Broker, PartitionInfo};
+use tidemill_core::TopicName;
 use tidemill_core::budget::Share;
 use tokio::time::{Instant, sleep};
 
 use super::Door;
 use super::apis;
+use super::convert;
+use super::error::{self, Code};
 use super::shape::Shape;
 use crate::limits::MEMORY_LOOK_EVERY;
 
@@ -72,6 +75,18 @@ pub(super) struct Call {
     pub(super) peer: SocketAddr,
     /// The address by which it came.
     pub(super) local: SocketAddr,
+}
+
+impl Call {
+    /// A partition by its number.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn partition(&self, topic: &TopicName, index: i32) -> Result<PartitionInfo, Code> {
+        let partition = convert::partition(index)?;
+        let there = self.broker.partition(topic, partition);
+        there.map_err(|why| error::fetch(&why))
+    }
 }
 
 /// An answer's bytes, in pieces, and their memory.
@@ -251,6 +266,14 @@ pub(super) static APIS: &[Entry] = &[
     entry::<apis::create_partitions::CreatePartitions>(),
     entry::<apis::incremental_alter_configs::IncrementalAlterConfigs>(),
     entry::<apis::describe_cluster::DescribeCluster>(),
+    entry::<apis::alter_replica_log_dirs::AlterReplicaLogDirs>(),
+    entry::<apis::describe_log_dirs::DescribeLogDirs>(),
+    entry::<apis::elect_leaders::ElectLeaders>(),
+    entry::<apis::alter_partition_reassignments::AlterPartitionReassignments>(),
+    entry::<apis::list_partition_reassignments::ListPartitionReassignments>(),
+    entry::<apis::describe_quorum::DescribeQuorum>(),
+    entry::<apis::list_config_resources::ListConfigResources>(),
+    entry::<apis::describe_topic_partitions::DescribeTopicPartitions>(),
 ];
 
 impl Request {

@@ -567,6 +567,121 @@ pub(super) static DESCRIBE_TOPIC_PARTITIONS: Shape = Shape {
     ],
 };
 
+/// AlterReplicaLogDirsRequest, 1 to 2.
+pub(super) static ALTER_REPLICA_LOG_DIRS: Shape = Shape {
+    flexible: 2,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Group(&[
+            always(Text), // path
+            always(Array(&Group(&[
+                always(Text),             // name
+                always(Array(&Fixed(4))), // partitions
+            ]))), // topics
+        ]))), // dirs
+    ],
+};
+
+/// ElectLeadersRequest, 0 to 2.
+pub(super) static ELECT_LEADERS: Shape = Shape {
+    flexible: 2,
+    tagged_text: None,
+    fields: &[
+        from(1, Fixed(1)), // election_type
+        always(Array(&Group(&[
+            always(Text),             // topic
+            always(Array(&Fixed(4))), // partitions
+        ]))), // topic_partitions
+        always(Fixed(4)),  // timeout_ms
+    ],
+};
+
+/// AlterPartitionReassignmentsRequest, 0 to 1.
+pub(super) static ALTER_PARTITION_REASSIGNMENTS: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Fixed(4)),  // timeout_ms
+        from(1, Fixed(1)), // allow_replication_factor_change
+        always(Array(&Group(&[
+            always(Text), // name
+            always(Array(&Group(&[
+                always(Fixed(4)),         // partition_index
+                always(Array(&Fixed(4))), // replicas
+            ]))), // partitions
+        ]))), // topics
+    ],
+};
+
+/// ListPartitionReassignmentsRequest, 0 to 0.
+pub(super) static LIST_PARTITION_REASSIGNMENTS: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Fixed(4)), // timeout_ms
+        always(Array(&Group(&[
+            always(Text),             // name
+            always(Array(&Fixed(4))), // partition_indexes
+        ]))), // topics
+    ],
+};
+
+/// DescribeQuorumRequest, 0 to 2.
+pub(super) static DESCRIBE_QUORUM: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Group(&[
+            always(Text), // topic_name
+            always(Array(&Group(&[
+                always(Fixed(4)), // partition_index
+            ]))), // partitions
+        ]))), // topics
+    ],
+};
+
+/// DescribeProducersRequest, 0 to 0.
+pub(super) static DESCRIBE_PRODUCERS: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Group(&[
+            always(Text),             // name
+            always(Array(&Fixed(4))), // partition_indexes
+        ]))), // topics
+    ],
+};
+
+/// DescribeTransactionsRequest, 0 to 0.
+pub(super) static DESCRIBE_TRANSACTIONS: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Text)), // transactional_ids
+    ],
+};
+
+/// ListTransactionsRequest, 0 to 2.
+pub(super) static LIST_TRANSACTIONS: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Text)),     // state_filters
+        always(Array(&Fixed(8))), // producer_id_filters
+        from(1, Fixed(8)),        // duration_filter
+        from(2, Text),            // transactional_id_pattern
+    ],
+};
+
+/// ListConfigResourcesRequest, 0 to 1.
+pub(super) static LIST_CONFIG_RESOURCES: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        from(1, Array(&Fixed(1))), // resource_types
+    ],
+};
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -652,6 +767,15 @@ mod tests {
         check::<IncrementalAlterConfigsRequest>(&super::INCREMENTAL_ALTER_CONFIGS, [0, 1]);
         check::<OffsetDeleteRequest>(&super::OFFSET_DELETE, [0, 0]);
         check::<DescribeClusterRequest>(&super::DESCRIBE_CLUSTER, [0, 2]);
+        check::<AlterReplicaLogDirsRequest>(&super::ALTER_REPLICA_LOG_DIRS, [1, 2]);
+        check::<ElectLeadersRequest>(&super::ELECT_LEADERS, [0, 2]);
+        check::<AlterPartitionReassignmentsRequest>(&super::ALTER_PARTITION_REASSIGNMENTS, [0, 1]);
+        check::<ListPartitionReassignmentsRequest>(&super::LIST_PARTITION_REASSIGNMENTS, [0, 0]);
+        check::<DescribeQuorumRequest>(&super::DESCRIBE_QUORUM, [0, 2]);
+        check::<DescribeProducersRequest>(&super::DESCRIBE_PRODUCERS, [0, 0]);
+        check::<DescribeTransactionsRequest>(&super::DESCRIBE_TRANSACTIONS, [0, 0]);
+        check::<ListTransactionsRequest>(&super::LIST_TRANSACTIONS, [0, 2]);
+        check::<ListConfigResourcesRequest>(&super::LIST_CONFIG_RESOURCES, [0, 1]);
         check::<DescribeTopicPartitionsRequest>(&super::DESCRIBE_TOPIC_PARTITIONS, [0, 0]);
     }
 }

@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 
 const HERE: ([u8; 4], u16) = ([127, 0, 0, 1], 9092);
 
-fn door(broker: Broker) -> (Arc<Door>, watch::Sender<bool>) {
+pub(super) fn door(broker: Broker) -> (Arc<Door>, watch::Sender<bool>) {
     let (close, closing) = watch::channel(false);
     let metrics = Arc::new(Metrics::new());
     let pullers = Arc::new(crate::http::pull::Pullers::new(broker.bus()));
@@ -43,7 +43,7 @@ fn door(broker: Broker) -> (Arc<Door>, watch::Sender<bool>) {
     (Arc::new(door), close)
 }
 
-fn call(door: &Arc<Door>, version: i16) -> Call {
+pub(super) fn call(door: &Arc<Door>, version: i16) -> Call {
     Call {
         door: Arc::clone(door),
         broker: door.broker.clone(),
@@ -55,18 +55,18 @@ fn call(door: &Arc<Door>, version: i16) -> Call {
     }
 }
 
-fn topic() -> TopicName {
+pub(super) fn topic() -> TopicName {
     TopicName::new("a").unwrap()
 }
 
-fn builder(time_ms: i64, value: &[u8]) -> BatchBuilder {
+pub(super) fn builder(time_ms: i64, value: &[u8]) -> BatchBuilder {
     let mut builder = BatchBuilder::new();
     let pushed = builder.push(time_ms, None, Some(value), std::iter::empty());
     pushed.unwrap();
     builder
 }
 
-fn writing(builder: BatchBuilder, begins: Begins) -> Writing {
+pub(super) fn writing(builder: BatchBuilder, begins: Begins) -> Writing {
     Writing {
         topic: topic(),
         partition: Partition(0),
@@ -75,7 +75,7 @@ fn writing(builder: BatchBuilder, begins: Begins) -> Writing {
     }
 }
 
-async fn broker(partitions: u32, memory: usize) -> Broker {
+pub(super) async fn broker(partitions: u32, memory: usize) -> Broker {
     let builder = Broker::builder().in_memory(1 << 30).memory(memory);
     let broker = builder.open().await.unwrap();
     let how = CreateTopic {

@@ -70,7 +70,8 @@ fn find(call: &Call, kind: i8, name: &str) -> Result<Vec<Config>, Refused> {
             Ok(configs::of_topic(&settings, config))
         }
         BROKER if name.is_empty() || name == config.node_id.to_string() => {
-            Ok(configs::of_broker(config))
+            let advertised = call.door.advertised(call.local);
+            Ok(configs::of_broker(config, &advertised))
         }
         BROKER => {
             let why = format!("there is one node, {}", config.node_id);

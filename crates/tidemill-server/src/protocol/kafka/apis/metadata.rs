@@ -31,7 +31,7 @@ use crate::limits::{KAFKA_ELEMENT_BYTES, KAFKA_PARTITION_BYTES, KAFKA_TOPIC_BYTE
 
 /// All that can be done with a topic, as bits by the numbers of Kafka's ACL operations: read,
 /// write, create, delete, alter, describe, describe and alter configurations.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// And with the cluster: create, alter, describe, cluster action, describe and alter
 /// configurations, idempotent write.
 pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
