@@ -114,7 +114,7 @@ pub(crate) fn ensure_cargo_fuzz(root: &Path) -> Result<(), String> {
 pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
     install_stock_clients(root)?;
     ensure_programs(&[
-        ("java", &["default-jre-headless"]),
+        ("javac", &["default-jdk-headless"]),
         ("mvn", &["maven"]),
         ("chromium", &["chromium"]),
     ])?;
@@ -133,6 +133,12 @@ pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
         "crates/tidemill-server/tests/clients/kafka/groups_install.sh",
         "target/tmp/kafka-clients",
         "the installation of stock Kafka clients",
+    )?;
+    install_by(
+        root,
+        "crates/tidemill-server/tests/clients/kafka/java/install.sh",
+        "target/tmp/kafka-java",
+        "the installation of Kafka's own Java clients",
     )?;
     install_by(
         root,

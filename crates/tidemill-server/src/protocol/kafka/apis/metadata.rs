@@ -112,7 +112,7 @@ impl<'a> Answer<'a> {
 
     /// The topics that were asked for by their names or ids, each once.
     async fn each(&mut self, asked: Vec<MetadataRequestTopic>) -> Vec<MetadataResponseTopic> {
-        let by_id = match asked.iter().any(|one| one.name.is_none()) {
+        let by_id = match asked.iter().any(|one| by_its_id(one)) {
             true => self.call.broker.topics(),
             false => Vec::new(),
         };
@@ -123,7 +123,7 @@ impl<'a> Answer<'a> {
         let mut seen = BTreeSet::new();
         let mut topics = Vec::new();
         for one in asked {
-            let id = one.name.is_none().then_some(one.topic_id);
+            let id = by_its_id(&one).then_some(one.topic_id);
             if seen.insert((one.name.clone(), id)) {
                 topics.push(self.find(one, &by_id).await);
             }
@@ -136,9 +136,10 @@ impl<'a> Answer<'a> {
         asked: MetadataRequestTopic,
         by_id: &HashMap<Uuid, TopicName>,
     ) -> MetadataResponseTopic {
+        let by_id_only = by_its_id(&asked);
         let found = match &asked.name {
-            Some(name) => find_or_create(self.call, name, self.create).await,
-            None => {
+            Some(name) if !by_id_only => find_or_create(self.call, name, self.create).await,
+            _ => {
                 let name = by_id.get(&asked.topic_id);
                 let info = name.and_then(|name| self.call.broker.topic(name));
                 info.ok_or(Code::UnknownTopicId)
@@ -147,12 +148,13 @@ impl<'a> Answer<'a> {
         match found {
             Ok(info) => self.known(&info).await,
             Err(code) => {
-                let name = asked.name.as_ref().map_or(0, |name| name.len());
+                let named = asked.name.filter(|_| !by_id_only);
+                let name = named.as_ref().map_or(0, |name| name.len());
                 // No more than the request has, which is in memory.
                 self.share.grow_anyway(name + KAFKA_ELEMENT_BYTES);
                 MetadataResponseTopic::default()
                     .with_error_code(code.code())
-                    .with_name(asked.name)
+                    .with_name(named)
                     .with_topic_id(asked.topic_id)
             }
         }
@@ -171,6 +173,11 @@ impl<'a> Answer<'a> {
             .with_name(Some(convert::wire_topic(&info.name)))
             .with_topic_id(convert::wire_id(info.id))
     }
+}
+
+/// Whether a topic is asked for by its id: Java's clients leave its name empty then.
+fn by_its_id(asked: &MetadataRequestTopic) -> bool {
+    asked.name.is_none() || !asked.topic_id.is_nil()
 }
 
 async fn find_or_create(
