@@ -45,8 +45,9 @@ for line in "$@"; do
     printf '%s\n' "$line" >>"$properties"
 done
 
-java -cp "$folder/libs/*" kafka.tools.StorageTool format --ignore-formatted \
-    -t "$id" -c "$properties" >&2
+if [ ! -e "$folder/data-$port/meta.properties" ]; then
+    java -cp "$folder/libs/*" kafka.tools.StorageTool format -t "$id" -c "$properties" >&2
+fi
 # The words of JAVA_OPTS are options, one each.
 # shellcheck disable=SC2086
 exec java -Xmx512m ${JAVA_OPTS:-} -cp "$folder/libs/*" kafka.Kafka "$properties"

@@ -112,7 +112,7 @@ impl<'a> Answer<'a> {
 
     /// The topics that were asked for by their names or ids, each once.
     async fn each(&mut self, asked: Vec<MetadataRequestTopic>) -> Vec<MetadataResponseTopic> {
-        let by_id = match asked.iter().any(|one| by_its_id(one)) {
+        let by_id = match asked.iter().any(by_its_id) {
             true => self.call.broker.topics(),
             false => Vec::new(),
         };
