@@ -25,6 +25,7 @@ use crate::encode::Sorted;
 use crate::limits::{DEAD_LETTERS_READ_BYTES, DEAD_LETTERS_READ_EVENTS, REROUTES_MAX};
 use crate::machine::{Operation, Receipt, Refusal, Settled};
 use crate::publish::publish_error;
+use crate::queue::{NotGiven, Parked, QueueError};
 use crate::subscribe::join_in_log;
 
 /// The dead letters of a group, in numbers.
@@ -82,6 +83,9 @@ pub enum DeadLetterError {
     /// It could not be given back.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// It could not be given back to its queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// The broker said no for another reason.
     #[error("{0}")]
     Other(String),
@@ -217,15 +221,14 @@ impl Broker {
         let found = self.dead_letters(group, from, 1).await?;
         let first = found.letters.into_iter().next();
         let is_it = |one: &ParkedLetter| (one.partition, one.offset) == (partition, offset);
-        first.filter(is_it).ok_or_else(|| DeadLetterError::Unknown {
-            group: group.clone(),
-            partition,
-            offset,
-        })
+        first
+            .filter(is_it)
+            .ok_or_else(|| unknown(group, partition, offset))
     }
 
     /// Publishes the event of a dead letter as it was, to the topic that it came from or to
-    /// another one, and is done with the dead letter: both or nothing. Answers where it is.
+    /// another one, and is done with the dead letter: both or nothing. What a queue gave up goes
+    /// back into that queue, at its end, unless another topic is named. Answers where it is.
     ///
     /// # Errors
     /// [`DeadLetterError::Unknown`], also where it was given back or deleted already.
@@ -237,6 +240,15 @@ impl Broker {
     ) -> Result<Position, DeadLetterError> {
         let parked = self.dead_letter(group, partition, offset).await?;
         let to = to.unwrap_or_else(|| parked.letter.origin.topic.clone());
+        // A queue's group has its name, and nobody else is of that group.
+        if to.as_str() == group.as_str() && self.is_queue(&to) {
+            let at = self.parked(group, partition, offset).await?;
+            let given = self.give_back_to_queue(&to, parked.letter.event, at).await;
+            return given.map_err(|error| match error {
+                NotGiven::Settled => unknown(group, partition, offset),
+                NotGiven::Refused(why) => why.into(),
+            });
+        }
         let events = [parked.letter.event];
         let bounds = (BATCH_MAX_BYTES, BATCH_MAX_BYTES);
         for _ in 0..REROUTES_MAX {
@@ -285,6 +297,22 @@ impl Broker {
         offset: Offset,
         appends: Vec<crate::machine::Append>,
     ) -> Result<Result<Receipt, CommitError<Refusal>>, DeadLetterError> {
+        let Parked { reader, settled } = self.parked(group, partition, offset).await?;
+        let operation = Operation::Commit {
+            group: reader,
+            settled: vec![settled],
+            appends,
+        };
+        Ok(Arc::clone(&self.inner).submit(operation).await)
+    }
+
+    /// A dead letter as it is settled.
+    async fn parked(
+        &self,
+        group: &GroupName,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<Parked, DeadLetterError> {
         let topic = dead_letter_topic(group);
         let none = || DeadLetterError::None(group.clone());
         let reader = reader_of(&topic).ok_or_else(none)?;
@@ -294,19 +322,16 @@ impl Broker {
         let index = usize::try_from(partition.0).unwrap_or(usize::MAX);
         let (_, topic, cursors) = topics.into_iter().next().ok_or_else(none)?;
         let cursor = cursors.get(index).ok_or_else(none)?;
-        let operation = Operation::Commit {
-            group: id,
-            settled: vec![Settled {
-                partition: PartitionId {
-                    topic: topic.id,
-                    partition,
-                },
-                epoch: cursor.epoch(),
-                range: offset..offset.next(),
-            }],
-            appends,
+        let settled = Settled {
+            partition: PartitionId {
+                topic: topic.id,
+                partition,
+            },
+            epoch: cursor.epoch(),
+            range: offset..offset.next(),
         };
-        Ok(Arc::clone(&self.inner).submit(operation).await)
+        let reader = id;
+        Ok(Parked { reader, settled })
     }
 }
 
@@ -323,13 +348,17 @@ fn refused(
 ) -> DeadLetterError {
     match error {
         // Somebody else was quicker.
-        CommitError::Refused(Refusal::Stale | Refusal::Sought) => DeadLetterError::Unknown {
-            group: group.clone(),
-            partition,
-            offset,
-        },
+        CommitError::Refused(Refusal::Stale | Refusal::Sought) => unknown(group, partition, offset),
         CommitError::Unavailable(why) => unavailable(why),
         error => publish_error(error).into(),
+    }
+}
+
+fn unknown(group: &GroupName, partition: Partition, offset: Offset) -> DeadLetterError {
+    DeadLetterError::Unknown {
+        group: group.clone(),
+        partition,
+        offset,
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use tidemill_broker::{Broker, DeadLetterError};
+use tidemill_broker::{Broker, CreateQueue, DeadLetterError, Dequeue, QueueSettings};
 use tidemill_core::delivery::{Commit, Failure, Outcome};
 use tidemill_core::{
     Effects, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
@@ -147,6 +147,65 @@ async fn two_who_give_the_same_one_back_publish_it_once() {
         broker.topic(&topic("orders")).unwrap().partitions[0].end,
         Offset(4)
     );
+}
+
+/// A message of the queue `jobs` is given up.
+async fn wear_out(broker: &Broker, id: &str) {
+    let queue = broker.queue(&topic("jobs")).unwrap();
+    queue.enqueue(vec![event(id)]).await.unwrap();
+    let taken = queue.dequeue(Dequeue::default()).await.unwrap();
+    queue.give_back(&[taken[0].lease.unwrap()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_queue_gave_up_goes_back_into_it_once() {
+    for transient in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::open(folder.path()).await.unwrap();
+        let settings = QueueSettings {
+            max_deliveries: Some(1),
+            ..QueueSettings::default()
+        };
+        let how = CreateQueue {
+            transient,
+            settings,
+        };
+        broker.create_queue(topic("jobs"), how).await.unwrap();
+        wear_out(&broker, "1").await;
+        wear_out(&broker, "2").await;
+        let queue = broker.queue(&topic("jobs")).unwrap();
+        assert_eq!(queue.length(), 0);
+        let jobs = GroupName::new("jobs").unwrap();
+        let first = (ZERO, Offset(0));
+        let both = futures_util::future::join(
+            broker.redrive(&jobs, first, None),
+            broker.redrive(&jobs, first, Some(topic("jobs"))),
+        );
+        let (one, other) = both.await;
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+        let (at, refused) = match (one, other) {
+            (Ok(at), Err(why)) | (Err(why), Ok(at)) => (at, why),
+            both => panic!("{both:?}"),
+        };
+        assert_eq!(at.topic, topic("jobs"));
+        let unknown = matches!(refused, DeadLetterError::Unknown { .. });
+        assert!(unknown, "{refused:?}");
+        assert_eq!((queue.length(), queue.in_flight()), (1, 0));
+        let how = Dequeue {
+            lease: Some(std::time::Duration::ZERO),
+            max: 10,
+            ..Dequeue::default()
+        };
+        let taken = queue.dequeue(how).await.unwrap();
+        assert_eq!((taken.len(), taken[0].deliveries), (1, 1));
+        assert_eq!(*taken[0].message.event, event("1"));
+        // Somewhere else it goes as it always did.
+        let to = Some(topic("by-hand"));
+        let at = broker.redrive(&jobs, (ZERO, Offset(1)), to).await.unwrap();
+        assert_eq!(at.topic, topic("by-hand"));
+        assert!(broker.dead_letter_groups().is_empty());
+        broker.close().await;
+    }
 }
 
 #[tokio::test]

@@ -61,12 +61,27 @@ fn letters_are_listed_shown_given_back_and_deleted() {
     assert!(twice.contains("no dead letter 0:0"), "{twice}");
     drop(server);
 
-    // The rest is there in the folder.
+    // The rest is there in the folder, and a queue's own goes back into it.
     let folder = data.path().to_str().unwrap();
     let rest = run(&["deadletter", "list", "jobs", "--json", "--data", folder]).done();
     assert_eq!(lines(&rest)[0]["letter"], "0:1");
-    let gone = run(&["deadletter", "delete", "jobs", "0:1", "--data", folder]).done();
-    assert_eq!(gone, "deleted 0:1\n");
+    let redrive = ["deadletter", "redrive", "jobs", "--data", folder];
+    assert_eq!(run(&redrive).done(), "0:1 is jobs/0@2 now\n");
+    assert_eq!(run(&redrive).done(), "jobs has no dead letters left\n");
+    let server = Server::start(data.path());
+    let taken = server.run(&["queue", "dequeue", "jobs", "--json"]).done();
+    let lease = lines(&taken)[0]["lease"].as_str().unwrap().to_owned();
+    server.run(&["queue", "requeue", "jobs", &lease]).done();
+    let redrive = ["deadletter", "redrive", "jobs"];
+    assert_eq!(server.run(&redrive).done(), "0:2 is jobs/0@3 now\n");
+    let none = server.run(&redrive).done();
+    assert_eq!(none, "jobs has no dead letters left\n");
+    let taken = server.run(&["queue", "dequeue", "jobs", "--json"]).done();
+    let lease = lines(&taken)[0]["lease"].as_str().unwrap().to_owned();
+    server.run(&["queue", "requeue", "jobs", &lease]).done();
+    drop(server);
+    let gone = run(&["deadletter", "delete", "jobs", "0:3", "--data", folder]).done();
+    assert_eq!(gone, "deleted 0:3\n");
     assert_eq!(
         run(&["deadletter", "list", "--json", "--data", folder]).done(),
         ""

@@ -100,7 +100,9 @@ async fn dead_letters_are_listed_shown_given_back_and_deleted() {
     assert_eq!(client.send("DELETE", path, &[], "").await.status, 204);
     let again = client.send("DELETE", path, &[], "").await;
     assert_eq!(again.problem(404), "unknown-dead-letter");
-    let given = redrive(&client, "", r#"{"letters":["0:2"]}"#).await.json();
+    let twice = r#"{"letters":["0:2","0:2"]}"#;
+    let given = redrive(&client, "", twice).await.json();
+    assert_eq!(given["redriven"].as_array().unwrap().len(), 1);
     assert_eq!(given["redriven"][0]["topic"], "orders");
     assert_eq!(given["left"], 1);
     // Some of a list are done, and what is not is named.
@@ -116,6 +118,28 @@ async fn dead_letters_are_listed_shown_given_back_and_deleted() {
         .await;
     assert_eq!(all.json()["redriven"].as_array().unwrap().len(), 2);
     assert_eq!(all.json()["left"], 1);
+}
+
+#[tokio::test]
+async fn who_finds_that_others_gave_all_back_is_told_that_nothing_is_left() {
+    let server = Running::start().await;
+    let client = server.client();
+    for _ in 0..3 {
+        bury(&client).await;
+    }
+    let each = (0..8).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { redrive(&client, "", "").await })
+    });
+    let mut redriven = 0;
+    for answer in futures_util::future::join_all(each).await {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        redriven += answer.json()["redriven"].as_array().unwrap().len();
+    }
+    assert_eq!(redriven, 9);
+    let last = redrive(&client, "", "").await.json();
+    assert_eq!((&last["redriven"], &last["left"]), (&json!([]), &json!(0)));
 }
 
 #[tokio::test]

@@ -148,6 +148,12 @@ pub(crate) enum Operation {
         settled: Vec<Settled>,
         appends: Vec<Append>,
     },
+    /// Settles a dead letter, and enqueues the message that it was, whole or not at all.
+    GiveBack {
+        reader: GroupId,
+        settled: Settled,
+        append: Append,
+    },
     /// Settles what can never be delivered; settled twice is no error.
     Pass {
         group: GroupId,

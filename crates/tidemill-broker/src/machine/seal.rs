@@ -35,6 +35,7 @@ fn records_bytes(operation: &Operation) -> usize {
         Operation::Publish(one) | Operation::PublishAdded(one) | Operation::Enqueue(one) => {
             one.records_bytes()
         }
+        Operation::GiveBack { append, .. } => append.records_bytes(),
         Operation::Commit { appends, .. } => appends.iter().map(Append::records_bytes).sum(),
         Operation::Transaction(operation) => operation.bytes_max,
         _ => 0,
@@ -88,6 +89,7 @@ pub(super) fn demand(operation: &Operation) -> Demand {
             let bytes = ask_bytes(ask) + bytes_max + forgotten;
             (bytes, !matches!(ask, Ask::Overdue))
         }
+        Operation::GiveBack { append: one, .. } => (2 * SMALL_BYTES + append(one), true),
         Operation::Commit {
             settled, appends, ..
         } => {
@@ -138,7 +140,8 @@ fn lane(operation: &Operation) -> u64 {
         | Operation::Trim { topic: name, .. } => {
             name.hash(&mut hasher);
         }
-        Operation::Commit { group, .. }
+        Operation::GiveBack { reader: group, .. }
+        | Operation::Commit { group, .. }
         | Operation::Pass { group, .. }
         | Operation::Widen { group, .. }
         | Operation::Seek { group, .. } => group.hash(&mut hasher),
@@ -164,7 +167,10 @@ pub(super) fn seal(
         made: BTreeMap::new(),
         wrote: Vec::new(),
         begins: !matches!(operation, Operation::PublishAdded(_)),
-        enqueues: matches!(operation, Operation::Enqueue(_)),
+        enqueues: matches!(
+            operation,
+            Operation::Enqueue(_) | Operation::GiveBack { .. }
+        ),
         begun: false,
         joined: BTreeSet::new(),
         heard,
@@ -258,14 +264,12 @@ impl Decision<'_, '_> {
                 group,
                 settled,
                 appends,
-            } => {
-                for settled in settled {
-                    self.settle(group, settled)?;
-                }
-                let bases: Result<Vec<_>, _> =
-                    appends.into_iter().map(|a| self.append(a)).collect();
-                Ok(Receipt::Appended(bases?))
-            }
+            } => self.commit(group, settled, appends),
+            Operation::GiveBack {
+                reader,
+                settled,
+                append,
+            } => self.commit(reader, vec![settled], vec![append]),
             Operation::Pass {
                 group,
                 partition,
@@ -292,6 +296,19 @@ impl Decision<'_, '_> {
             } => self.seek(group, partition, to),
             Operation::Positions { group, ask } => self.positions(group, ask),
         }
+    }
+
+    fn commit(
+        &mut self,
+        group: GroupId,
+        settled: Vec<Settled>,
+        appends: Vec<Append>,
+    ) -> Result<Receipt, Refusal> {
+        for settled in settled {
+            self.settle(group, settled)?;
+        }
+        let bases: Result<Vec<_>, _> = appends.into_iter().map(|a| self.append(a)).collect();
+        Ok(Receipt::Appended(bases?))
     }
 
     fn delete_group(&mut self, group: &GroupName) -> Result<Receipt, Refusal> {

@@ -70,6 +70,13 @@ impl Drop for PassOn<'_> {
     }
 }
 
+pub(super) fn no_room(bytes: usize) -> QueueError {
+    QueueError::Full(format!(
+        "the memory for queues that are kept in memory has no room for {bytes} bytes more; dequeue \
+         something first"
+    ))
+}
+
 impl Broker {
     /// The queue of this name.
     ///
@@ -173,12 +180,7 @@ impl Queue {
         let count = events.len() as u64;
         let now_ms = Timestamp::now().as_millisecond();
         let pushed = locked(store).push(&self.inner.settings.memory, events, now_ms);
-        let first = pushed.map_err(|NoRoom(bytes)| {
-            QueueError::Full(format!(
-                "the memory for queues that are kept in memory has no room for {bytes} bytes \
-                 more; dequeue something first"
-            ))
-        })?;
+        let first = pushed.map_err(|NoRoom(bytes)| no_room(bytes))?;
         self.live.notify.notify_one();
         Ok((0..count).map(|n| first.plus(n)).collect())
     }

@@ -67,6 +67,20 @@ impl MemoryStore {
         Ok(first)
     }
 
+    /// Takes one in that nobody is given before it is given back.
+    pub(super) fn push_held(
+        &mut self,
+        budget: &Budget,
+        event: Event,
+        now_ms: i64,
+    ) -> Result<Offset, NoRoom> {
+        let offset = self.push(budget, vec![event], now_ms)?;
+        if let Some(message) = self.ready.remove(&offset) {
+            self.held.insert(offset, message);
+        }
+        Ok(offset)
+    }
+
     /// Gives out up to `max` messages, oldest first, each with how many times it was given out.
     pub(super) fn take(&mut self, max: usize) -> Vec<(QueueMessage, u32)> {
         let max = max.min(QUEUE_IN_FLIGHT_MAX.saturating_sub(self.held.len()));

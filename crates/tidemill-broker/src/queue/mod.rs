@@ -15,6 +15,7 @@ mod leases;
 mod live;
 mod memory;
 mod peek;
+mod redrive;
 mod settings;
 mod store;
 
@@ -23,6 +24,7 @@ pub use self::handle::{Dequeue, Queue};
 pub use self::info::{CreateQueue, Dequeued, QueueInfo, QueueMessage};
 pub use self::leases::{InvalidLease, LeaseId};
 pub(crate) use self::live::Queues;
+pub(crate) use self::redrive::{NotGiven, Parked};
 pub use self::settings::QueueSettings;
 
 /// The guide, so that its program compiles and runs.

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::folder::Begin;
 use crate::listing::{Listing, print_json, print_json_lines};
 use crate::output::{all_the_same, say};
-use crate::target::dead_letters::{GroupOf, Letter, Name};
+use crate::target::dead_letters::{GroupOf, Letter, Name, Place};
 use crate::target::{Target, TargetOptions};
 use crate::values;
 
@@ -61,7 +61,7 @@ pub(crate) struct Show {
 /// Publish dead letters again, as they were
 ///
 /// Each is published and is no dead letter any longer, both or nothing. Every group of the topic
-/// gets it, under its old id.
+/// gets it, under its old id. What a queue gave up goes back into that queue.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill deadletter redrive billing 0:17 0:18\n  \
@@ -149,21 +149,27 @@ impl List {
 
 impl Redrive {
     async fn ask(&self, target: &Target) -> Result<(), Failure> {
-        let letters = match self.letters.is_empty() {
-            false => self.letters.clone(),
-            true => {
-                let letters = target.dead_letters(&self.group, self.max).await?;
-                letters.iter().map(|letter| letter.letter).collect()
+        let to = self.topic.as_ref();
+        if self.letters.is_empty() {
+            let redriven = target.redrive_oldest(&self.group, self.max, to).await?;
+            if redriven.is_empty() {
+                return say(format_args!("{} has no dead letters left", self.group));
             }
-        };
-        for letter in letters {
-            let to = self.topic.as_ref();
-            let at = target.redrive(&self.group, letter, to).await?;
-            let told = say(format_args!("{letter} is {at} now"));
-            all_the_same(told, format_args!("{letter} is {at} now"))?;
+            return redriven
+                .iter()
+                .try_for_each(|one| told(one.letter, &one.at));
+        }
+        for letter in &self.letters {
+            let at = target.redrive(&self.group, *letter, to).await?;
+            told(*letter, &at)?;
         }
         Ok(())
     }
+}
+
+fn told(letter: Name, at: &Place) -> Result<(), Failure> {
+    let told = say(format_args!("{letter} is {at} now"));
+    all_the_same(told, format_args!("{letter} is {at} now"))
 }
 
 fn groups_of(groups: &[GroupOf]) -> Listing {

@@ -99,7 +99,15 @@ struct Letters {
 
 #[derive(Deserialize)]
 struct Redriven {
-    redriven: Vec<Place>,
+    redriven: Vec<RedrivenLetter>,
+}
+
+/// Which letter was published again, and where it is now.
+#[derive(Deserialize)]
+pub(crate) struct RedrivenLetter {
+    pub(crate) letter: Name,
+    #[serde(flatten)]
+    pub(crate) at: Place,
 }
 
 impl Letter {
@@ -176,6 +184,35 @@ impl Target {
         }
     }
 
+    /// Publishes the oldest ones again, `max` at most; what somebody else is done with meanwhile is
+    /// passed over.
+    pub(crate) async fn redrive_oldest(
+        &self,
+        group: &GroupName,
+        max: usize,
+        to: Option<&TopicName>,
+    ) -> Result<Vec<RedrivenLetter>, Failure> {
+        match self {
+            Self::Server(client) => {
+                let at = path(&["v1", "deadletters", group.as_str(), "redrive"]);
+                let to = to.map_or_else(String::new, |to| format!("&topic={to}"));
+                let at = format!("{at}?max={max}{to}");
+                let none = Vec::new().into();
+                let answer: Redriven = client.post(&at, "application/json", none).await?;
+                Ok(answer.redriven)
+            }
+            Self::Folder(_) => {
+                let mut redriven = Vec::new();
+                for found in self.dead_letters(group, max).await? {
+                    let letter = found.letter;
+                    let at = self.redrive(group, letter, to).await?;
+                    redriven.push(RedrivenLetter { letter, at });
+                }
+                Ok(redriven)
+            }
+        }
+    }
+
     /// Publishes one again; answers where it is.
     pub(crate) async fn redrive(
         &self,
@@ -191,7 +228,8 @@ impl Target {
                 let at = format!("{at}{query}");
                 let answer: Redriven = client.post(&at, "application/json", body.into()).await?;
                 let none = || Failure::new("the server does not say where it is");
-                answer.redriven.into_iter().next().ok_or_else(none)
+                let first = answer.redriven.into_iter().next();
+                first.map(|redriven| redriven.at).ok_or_else(none)
             }
             Self::Folder(broker) => {
                 let place = (Partition(name.0), Offset(name.1));

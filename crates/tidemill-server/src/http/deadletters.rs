@@ -1,5 +1,6 @@
 //! `/v1/deadletters`: what groups and queues gave up, and why; gives it back, or forgets it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};
@@ -283,7 +284,8 @@ async fn redrive(
     let to = query.text("topic").map(TopicName::new).transpose()?;
     let group = GroupName::new(group)?;
     let broker = app.broker()?.clone();
-    let places = match received.bytes.is_empty() {
+    let named_none = received.bytes.is_empty();
+    let places = match named_none {
         true => {
             let max = max.unwrap_or(limits::DEAD_LETTERS_DEFAULT);
             let found = broker.dead_letters(&group, None, max).await?;
@@ -308,6 +310,8 @@ async fn redrive(
                 partition: at.partition,
                 offset: at.offset,
             }),
+            // Somebody else gave it back meanwhile, and nobody asked for that one.
+            Err(DeadLetterError::Unknown { .. }) if named_none => {}
             // What was done stays done, and is told.
             Err(error) => {
                 let done = serde_json::to_value(&redriven).unwrap_or_default();
@@ -331,14 +335,20 @@ fn named(body: &[u8]) -> Result<Vec<(Partition, Offset)>, Problem> {
         let detail = format!("name 1 to {} letters", limits::DEAD_LETTERS_MAX);
         return Err(Problem::new(Kind::Limit, detail));
     }
-    let each = letters.iter().map(|text| {
-        place(text).ok_or_else(|| {
+    let mut places = Vec::with_capacity(letters.len());
+    let mut seen = HashSet::with_capacity(letters.len());
+    for text in &letters {
+        let place = place(text).ok_or_else(|| {
             let shown: String = text.chars().take(64).collect();
             let detail = format!("{shown:?} is no letter; name it PARTITION:OFFSET");
             Problem::new(Kind::InvalidLetters, detail)
-        })
-    });
-    each.collect()
+        })?;
+        // One that is named twice is given back once.
+        if seen.insert(place) {
+            places.push(place);
+        }
+    }
+    Ok(places)
 }
 
 impl From<DeadLetterError> for Problem {
@@ -350,6 +360,7 @@ impl From<DeadLetterError> for Problem {
             }
             DeadLetterError::Fetch(why) => why.into(),
             DeadLetterError::Publish(why) => why.into(),
+            DeadLetterError::Queue(why) => why.into(),
             DeadLetterError::Other(_) => Self::new(Kind::Internal, text),
         }
     }
