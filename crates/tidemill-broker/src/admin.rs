@@ -128,6 +128,15 @@ impl Broker {
         Some(topic_info(&self.inner, name, topic))
     }
 
+    /// The name of the topic with this identity; `None` where there is none any more, or it is a
+    /// queue.
+    #[must_use]
+    pub fn topic_name(&self, id: TopicId) -> Option<TopicName> {
+        let catalog = self.inner.durable.catalog();
+        let name = catalog.name(id).filter(|_| !catalog.is_queue(id));
+        name.cloned()
+    }
+
     /// One partition of a topic. Quicker than [`Broker::topic`], which looks at all of them.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use tidemill_core::error::Unavailable;
-use tidemill_core::{Offset, Partition, TopicName};
+use tidemill_core::{Offset, Partition, TopicId, TopicName};
 use tidemill_log::{Batch, PartitionId};
 
 use super::batch::ProducerBatch;
@@ -62,6 +62,23 @@ impl Broker {
     /// # Errors
     /// [`ProducerError`].
     pub async fn produce(&self, produce: Produce) -> Result<Offset, ProducerError> {
+        self.produce_where(produce, |_| true).await
+    }
+
+    /// As [`Broker::produce`], to the topic with this identity alone: one that was made anew
+    /// under the name is another.
+    ///
+    /// # Errors
+    /// [`ProducerError`].
+    pub async fn produce_to(&self, id: TopicId, produce: Produce) -> Result<Offset, ProducerError> {
+        self.produce_where(produce, |route| route == id).await
+    }
+
+    async fn produce_where(
+        &self,
+        produce: Produce,
+        is_meant: impl Fn(TopicId) -> bool,
+    ) -> Result<Offset, ProducerError> {
         let inner = &self.inner;
         let Produce {
             topic,
@@ -76,10 +93,14 @@ impl Broker {
         let client = producer.map_or(self.client, |producer| Client::Producer(producer.id));
         let mut tries = 1;
         let produced = loop {
+            let route = inner.topic_with(&topic, partition)?;
+            if !is_meant(route.id) {
+                return Err(ProducerError::UnknownTopic(topic));
+            }
             let append = Append {
                 topic: topic.clone(),
                 client,
-                route: inner.topic_with(&topic, partition)?,
+                route,
                 create: false,
                 batches: vec![(partition, batch.clone())],
             };

@@ -9,14 +9,15 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, MetadataRequest};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest};
 use tidemill_broker::batch::Producer as Header;
 use tidemill_broker::{
     BatchBuilder, Begins, Broker, CreateTopic, InitTransactional, Produce as Writing,
-    ProducerIdentity, TransactionEnd, TransactionalId,
+    ProducerError, ProducerIdentity, TransactionEnd, TransactionalId,
 };
 use tidemill_core::budget::Class;
-use tidemill_core::{Partition, TopicName};
+use tidemill_core::{Partition, TopicId, TopicName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, duplex, split};
 use tokio::sync::watch;
 
@@ -24,6 +25,7 @@ use super::Door;
 use super::apis::fetch::Fetch;
 use super::apis::list_offsets::ListOffsets;
 use super::apis::metadata::Metadata;
+use super::apis::produce::Produce;
 use super::connection::{self, Ends};
 use super::convert;
 use super::error::Code;
@@ -378,4 +380,48 @@ async fn who_waits_for_an_answer_is_not_idle() {
     }
     let silent = frames.next(&mut server, true).await;
     assert_eq!(silent.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_is_another_by_its_id() {
+    let broker = broker(1, 1 << 26).await;
+    let id = || convert::wire_id(broker.topic(&topic()).unwrap().id);
+    let old = id();
+    let batch = || writing(builder(1, b"x"), Begins::No).batch;
+    let (door, _close) = door(broker.clone());
+    let produce = async |id| {
+        let data =
+            PartitionProduceData::default().with_records(Some(batch().get().as_bytes().clone()));
+        let topic = TopicProduceData::default()
+            .with_topic_id(id)
+            .with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_topic_data(vec![topic]);
+        let told = Produce::answer(call(&door, 13), request).await;
+        assert_eq!(told.responses[0].topic_id, id);
+        told.responses[0].partition_responses[0].error_code
+    };
+    let fetched = async |id| {
+        let mut request = fetch(&[0]);
+        request.topics[0].topic_id = id;
+        let mut reply = Fetch::answer(call(&door, 13), request).await;
+        let part = reply.topics.remove(0).partitions.remove(0);
+        (part.error, part.batches.len())
+    };
+    assert_eq!(produce(old).await, 0);
+    assert_eq!(fetched(old).await, (0, 1));
+    broker.delete_topic(&topic()).await.unwrap();
+    let unknown = Code::UnknownTopicId.code();
+    assert_eq!(produce(old).await, unknown);
+    let how = CreateTopic::default();
+    broker.create_topic(topic(), how).await.unwrap();
+    assert_ne!(id(), old);
+    assert_eq!(produce(old).await, unknown);
+    assert_eq!(fetched(old).await, (unknown, 0));
+    assert_eq!(produce(id()).await, 0);
+    let named = writing(builder(1, b"x"), Begins::No);
+    let other = broker.produce_to(TopicId(old), named).await;
+    assert!(matches!(other, Err(ProducerError::UnknownTopic(_))));
+    assert_eq!(broker.topic(&topic()).unwrap().partitions[0].end.0, 1);
 }

@@ -1,8 +1,12 @@
-//! `Fetch` (1), versions 4 to 12: record batches from offsets on.
+//! `Fetch` (1), versions 4 to 14: record batches from offsets on.
 //!
 //! Whole batches are answered as they are stored: the first one may begin before the offset that
 //! was asked for, and the client leaves out what it has. `max_wait_ms` and `min_bytes` are kept;
 //! a server that closes answers at once.
+//!
+//! From version 13 on topics are named by their ids: what is read of a topic that was made anew
+//! under its name is never told to who knows the old one (`UNKNOWN_TOPIC_ID`). Later versions are
+//! not served, as their requests cannot be walked.
 //!
 //! Deviations: no sessions: every answer has the session id 0, and clients ask for all their
 //! partitions each time. `min_bytes` counts what is read, not what could be. Bounds of bytes are
@@ -20,7 +24,7 @@ use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tidemill_broker::{Batch, FetchBatches, FetchedBatches, Isolation};
 use tidemill_core::budget::{Class, Share};
 use tidemill_core::error::Unavailable;
-use tidemill_core::{FetchError, Offset, Partition, TopicName};
+use tidemill_core::{FetchError, Offset, Partition, TopicId, TopicName};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::convert;
@@ -34,6 +38,9 @@ use crate::limits::{
     MEMORY_LOOK_EVERY, MEMORY_WAIT,
 };
 
+/// The first version that names topics by their ids.
+const BY_ID: i16 = 13;
+
 /// See the module.
 pub(in super::super) struct Fetch;
 
@@ -41,7 +48,7 @@ impl Api for Fetch {
     type Request = FetchRequest;
     type Response = FetchReply;
     const KEY: ApiKey = ApiKey::Fetch;
-    const VERSIONS: [i16; 2] = [4, 12];
+    const VERSIONS: [i16; 2] = [4, 14];
     const SHAPE: &'static Shape = &shapes::FETCH;
 
     async fn answer(call: Call, request: FetchRequest) -> FetchReply {
@@ -57,6 +64,8 @@ impl Api for Fetch {
 struct Source {
     at: (usize, usize),
     topic: TopicName,
+    /// This one and no other of its name.
+    id: Option<TopicId>,
     partition: Partition,
     next: Offset,
     max_bytes: usize,
@@ -106,15 +115,23 @@ impl Reading {
         };
         let mut seen = BTreeSet::new();
         for asked in &request.topics {
-            let mut topic = TopicReply::new(asked.topic.to_string());
-            let name = convert::topic(&asked.topic);
+            let by_id = reading.call.version >= BY_ID;
+            let id = by_id.then_some(TopicId(asked.topic_id));
+            let name = match id {
+                None => convert::topic(&asked.topic),
+                Some(id) => {
+                    let name = reading.call.broker.topic_name(id);
+                    name.ok_or(Code::UnknownTopicId)
+                }
+            };
+            let mut topic = TopicReply::new(asked.topic.to_string(), asked.topic_id);
             for partition in &asked.partitions {
-                if !seen.insert((&asked.topic, partition.partition)) {
+                if !seen.insert((&asked.topic, asked.topic_id, partition.partition)) {
                     continue;
                 }
                 let at = (reading.reply.topics.len(), topic.partitions.len());
                 let mut reply = PartitionReply::new(partition.partition);
-                match source(&name, partition, at) {
+                match source(&name, id, partition, at) {
                     Ok(source) => reading.sources.push(source),
                     Err(code) => {
                         reply.error = code.code();
@@ -278,6 +295,15 @@ impl Reading {
         let Some(reply) = reply(&mut self.reply, source.at) else {
             return;
         };
+        // It was there before the read, and no id comes twice: it was there all the time.
+        let gone = |id| self.call.broker.topic_name(id).is_none();
+        if source.id.is_some_and(gone) {
+            self.share.shrink(size(&read));
+            reply.error = Code::UnknownTopicId.code();
+            source.open = false;
+            self.failed = true;
+            return;
+        }
         let fetched = match read {
             Ok(fetched) => fetched,
             Err(FetchError::Unavailable(Unavailable::Overloaded)) => {
@@ -330,6 +356,7 @@ fn reply(reply: &mut FetchReply, at: (usize, usize)) -> Option<&mut PartitionRep
 
 fn source(
     name: &Result<TopicName, Code>,
+    id: Option<TopicId>,
     partition: &FetchPartition,
     at: (usize, usize),
 ) -> Result<Source, Code> {
@@ -338,6 +365,7 @@ fn source(
     Ok(Source {
         at,
         topic: name.clone()?,
+        id,
         partition: index,
         next: Offset(offset.map_err(|_| Code::OffsetOutOfRange)?),
         max_bytes: usize::try_from(partition.partition_max_bytes)

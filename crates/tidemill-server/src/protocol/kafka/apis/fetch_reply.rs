@@ -1,16 +1,20 @@
 //! The response of Fetch in pieces: what is between the batches is written here, and the batches
 //! themselves are sent from where they lie.
 //!
-//! The layout is that of `FetchResponse` in Kafka's protocol guide, versions 4 to 12. This room
+//! The layout is that of `FetchResponse` in Kafka's protocol guide, versions 4 to 14. This room
 //! may not know how batches are read.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tidemill_core::budget::Share;
+use uuid::Uuid;
 
 use super::super::registry::{Body, Reply, Unserved};
 
 /// The first version with compact lengths.
 const FLEXIBLE: i16 = 12;
+
+/// The first version that names topics by their ids.
+const BY_ID: i16 = 13;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -22,13 +26,15 @@ pub(in super::super) struct FetchReply {
 #[derive(Debug)]
 pub(in super::super) struct TopicReply {
     name: String,
+    id: Uuid,
     pub(in super::super) partitions: Vec<PartitionReply>,
 }
 
 impl TopicReply {
-    pub(super) fn new(name: String) -> Self {
+    pub(super) fn new(name: String, id: Uuid) -> Self {
         Self {
             name,
+            id,
             partitions: Vec::new(),
         }
     }
@@ -83,7 +89,10 @@ impl Reply for FetchReply {
         }
         out.count(self.topics.len())?;
         for topic in self.topics {
-            out.text(&topic.name)?;
+            match version >= BY_ID {
+                true => out.open.put_slice(topic.id.as_bytes()),
+                false => out.text(&topic.name)?,
+            }
             out.count(topic.partitions.len())?;
             for partition in topic.partitions {
                 out.partition(partition)?;
@@ -182,7 +191,7 @@ mod tests {
     use kafka_protocol::protocol::{Encodable, StrBytes};
 
     fn ours() -> FetchReply {
-        let mut topic = TopicReply::new("orders".to_owned());
+        let mut topic = TopicReply::new("orders".to_owned(), Uuid::from_u128(7));
         for index in 0..2 {
             let mut partition = PartitionReply::new(index);
             partition.high_watermark = 200;
@@ -219,9 +228,12 @@ mod tests {
                 _ => data,
             }
         };
-        let topic = FetchableTopicResponse::default()
-            .with_topic(TopicName(StrBytes::from_static_str("orders")))
-            .with_partitions(vec![partition(0), partition(1)]);
+        let topic = match version >= BY_ID {
+            true => FetchableTopicResponse::default().with_topic_id(Uuid::from_u128(7)),
+            false => FetchableTopicResponse::default()
+                .with_topic(TopicName(StrBytes::from_static_str("orders"))),
+        };
+        let topic = topic.with_partitions(vec![partition(0), partition(1)]);
         let response = FetchResponse::default().with_responses(vec![topic]);
         let mut bytes = BytesMut::new();
         response.encode(&mut bytes, version).unwrap();
@@ -236,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_reply_in_pieces_is_the_response_in_one_piece() {
-        for version in 4..=12 {
+        for version in 4..=14 {
             let pieces = ours().into_body(version).unwrap().pieces;
             assert_eq!(pieces.concat(), theirs(version), "version {version}");
         }

@@ -1,5 +1,8 @@
-//! `Produce` (0), versions 3 to 11; versions 0 to 2 are told to be served, and end the
+//! `Produce` (0), versions 3 to 13; versions 0 to 2 are told to be served, and end the
 //! connection, as Apache Kafka 4 has it.
+//!
+//! From version 13 on topics are named by their ids: one that was made anew under its name is not
+//! written to by who knows the old one (`UNKNOWN_TOPIC_ID`).
 //!
 //! A batch is looked at (header, checksum, every record) and kept as it came: packed ones stay
 //! packed. Its base offset and leader epoch are set, which the checksum does not cover.
@@ -11,12 +14,12 @@
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{Begins, Produce as Writing, ProducerBatch};
-use tidemill_core::{Offset, TopicName};
+use tidemill_broker::{Begins, Produce as Writing, ProducerBatch, ProducerError};
+use tidemill_core::{Offset, TopicId, TopicName};
 
 use super::super::convert;
 use super::super::error::{self, Code, NONE, Refused};
@@ -31,7 +34,7 @@ impl Api for Produce {
     type Request = ProduceRequest;
     type Response = ProduceResponse;
     const KEY: ApiKey = ApiKey::Produce;
-    const VERSIONS: [i16; 2] = [3, 11];
+    const VERSIONS: [i16; 2] = [3, 13];
     const SHAPE: &'static Shape = &shapes::PRODUCE;
     const PIPELINED: bool = true;
 
@@ -48,28 +51,54 @@ impl Api for Produce {
     async fn answer(call: Call, request: ProduceRequest) -> ProduceResponse {
         let acks_known = matches!(request.acks, -1..=1);
         let topics = request.topic_data.into_iter().map(|topic| {
-            // Copied: the batch may have the frame's bytes to itself then, and is not copied.
-            let name = StrBytes::from_string(topic.name.to_string());
-            let ours = match acks_known {
-                true => convert::topic(&name.clone().into()),
+            let place = match acks_known {
+                true => Place::of(&call, &topic),
                 false => Err(Code::InvalidRequiredAcks),
             };
-            (name, ours, topic.partition_data)
+            // Copied: the batch may have the frame's bytes to itself then, and is not copied.
+            let name = StrBytes::from_string(topic.name.to_string());
+            (name, topic.topic_id, place, topic.partition_data)
         });
         let topics = topics.collect::<Vec<_>>();
         drop(request.transactional_id);
         // Every batch is handed in before the first one is waited for.
-        let writing = topics.into_iter().map(|(name, ours, partitions)| {
+        let writing = topics.into_iter().map(|(name, id, place, partitions)| {
             let partitions = partitions.into_iter();
-            let writing = partitions.map(|data| write(&call, ours.clone(), data));
-            (name, writing.collect::<Vec<_>>())
+            let writing = partitions.map(|data| write(&call, place.clone(), data));
+            (name, id, writing.collect::<Vec<_>>())
         });
-        let responses = writing.map(|(name, partitions)| async move {
-            TopicProduceResponse::default()
-                .with_name(name.into())
-                .with_partition_responses(join_all(partitions).await)
+        let by_id = call.version >= BY_ID;
+        let responses = writing.map(|(name, id, partitions)| async move {
+            let response = match by_id {
+                true => TopicProduceResponse::default().with_topic_id(id),
+                false => TopicProduceResponse::default().with_name(name.into()),
+            };
+            response.with_partition_responses(join_all(partitions).await)
         });
         ProduceResponse::default().with_responses(join_all(responses).await)
+    }
+}
+
+/// The first version that names topics by their ids.
+const BY_ID: i16 = 13;
+
+/// Which topic is meant.
+#[derive(Clone)]
+struct Place {
+    name: TopicName,
+    /// This one and no other of its name.
+    id: Option<TopicId>,
+}
+
+impl Place {
+    fn of(call: &Call, topic: &TopicProduceData) -> Result<Self, Code> {
+        if call.version < BY_ID {
+            let name = convert::topic(&topic.name)?;
+            return Ok(Self { name, id: None });
+        }
+        let id = TopicId(topic.topic_id);
+        let name = call.broker.topic_name(id).ok_or(Code::UnknownTopicId)?;
+        Ok(Self { name, id: Some(id) })
     }
 }
 
@@ -77,17 +106,24 @@ type Written = BoxFuture<'static, PartitionProduceResponse>;
 
 /// Begins to write what a request has for a partition. The future is to be polled once before
 /// anything that must come after.
-fn write(call: &Call, topic: Result<TopicName, Code>, data: PartitionProduceData) -> Written {
+fn write(call: &Call, place: Result<Place, Code>, data: PartitionProduceData) -> Written {
     let index = data.index;
-    let writing = topic
+    let id = place.as_ref().map_or(None, |place| place.id);
+    let writing = place
         .map_err(Refused::from)
-        .and_then(|topic| prepare(call, topic, index, data.records));
+        .and_then(|place| prepare(call, place.name, index, data.records));
     let broker = call.broker.clone();
     Box::pin(async move {
         let written = match writing {
             Ok(writing) => {
-                let written = broker.produce(writing).await;
-                written.map_err(|why| Refused::new(error::producer(&why), why))
+                let written = match id {
+                    Some(id) => broker.produce_to(id, writing).await,
+                    None => broker.produce(writing).await,
+                };
+                written.map_err(|why| match (&why, id) {
+                    (ProducerError::UnknownTopic(_), Some(_)) => Code::UnknownTopicId.into(),
+                    _ => Refused::new(error::producer(&why), why),
+                })
             }
             Err(refused) => Err(refused),
         };
