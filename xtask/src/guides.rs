@@ -13,10 +13,11 @@ use std::time::Duration;
 use crate::doors::{ADDRESS, Addresses, Block, Document, check_one};
 use crate::tools;
 
-const GUIDES: [Document; 6] = [
+const GUIDES: [Document; 7] = [
     guide("docs/QUICKSTART.md", "target/guide-quickstart"),
     guide("docs/HANDLERS.md", "target/guide-handlers"),
     guide("docs/SERVICES.md", "target/guide-services"),
+    guide("docs/WEBHOOKS.md", "target/guide-webhooks"),
     guide("docs/FROM-FLASK-SOCKETIO.md", "target/guide-socketio"),
     guide("docs/FROM-PIKA.md", "target/guide-pika"),
     guide("docs/FROM-KAFKA-PYTHON.md", "target/guide-kafka"),

@@ -16,6 +16,7 @@ use crate::http::problem::{Kind, Problem};
 use crate::http::pull::Pullers;
 use crate::metrics::Metrics;
 use crate::throughput::Throughput;
+use crate::webhooks::Webhooks;
 
 /// The state behind all doors.
 pub(crate) struct App {
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) ws: crate::ws::Door,
     /// Members of groups that have no connection.
     pub(crate) pullers: Arc<Pullers>,
+    /// Where events are pushed to.
+    pub(crate) webhooks: Arc<Webhooks>,
 }
 
 impl App {

@@ -49,6 +49,9 @@ pub enum ServeError {
     /// A door needs the broker itself, and there is only a bus.
     #[error("{0} needs a broker of its own behind this server; leave it out")]
     NeedsBroker(&'static str),
+    /// The definitions of webhooks cannot be read.
+    #[error("{0}")]
+    Webhooks(String),
     /// The bus cannot be read for Socket.IO.
     #[error("cannot follow the log for Socket.IO: {0}")]
     Feed(#[from] tidemill_core::FetchError),

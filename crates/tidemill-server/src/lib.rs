@@ -6,6 +6,7 @@
 //! http/           one file a door                  knows no sockets
 //! socketio/       pushes what the log gets         knows no HTTP but its own
 //! ws/             the native protocol              knows no HTTP but its upgrade
+//! webhooks/       pushes events to endpoints         knows no HTTP but its own
 //! protocol/       wire protocols: Kafka             knows no HTTP
 //! private_file.rs small files of its own           knows not what is in them
 //! app.rs          what they share                  knows no wire format
@@ -34,6 +35,7 @@ mod server;
 mod socketio;
 mod stall;
 mod throughput;
+mod webhooks;
 mod ws;
 
 pub use config::{Advertised, Config, KafkaConfig};

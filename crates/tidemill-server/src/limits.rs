@@ -331,3 +331,83 @@ pub const PRIVATE_FILE_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often it looks whether that has ended.
 pub const PRIVATE_FILE_LOCK_LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Most webhooks.
+pub const WEBHOOKS_MAX: usize = 128;
+
+/// Bytes of a webhook's name.
+pub const WEBHOOK_NAME_MAX_BYTES: usize = 100;
+
+/// Bytes of its URL.
+pub const WEBHOOK_URL_MAX_BYTES: usize = 2048;
+
+/// Most topics of one webhook.
+pub const WEBHOOK_TOPICS_MAX: usize = 32;
+
+/// Most event types, or patterns over them, of one webhook.
+pub const WEBHOOK_TYPES_MAX: usize = 64;
+
+/// Most headers of its own that a webhook sends.
+pub const WEBHOOK_HEADERS_MAX: usize = 16;
+
+/// Bytes of the value of one of them.
+pub const WEBHOOK_HEADER_MAX_BYTES: usize = 4096;
+
+/// Bytes of the file of all webhooks.
+pub const WEBHOOKS_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long an endpoint may take to answer, in milliseconds: the least, the usual and the longest
+/// time, connecting included. Below [`REQUEST_TIMEOUT`], so that a test can be answered.
+pub const WEBHOOK_TIMEOUT_MS: (u64, u64, u64) = (100, 15_000, 30_000);
+
+/// How often an event is tried before it is a dead letter: at least, usually, at most.
+pub const WEBHOOK_ATTEMPTS: (u32, u32, u32) = (1, 15, 100);
+
+/// The wait behind the first failure, in milliseconds: the shortest, the usual, the longest. It
+/// doubles with every failure.
+pub const WEBHOOK_RETRY_FIRST_MS: (u64, u64, u64) = (10, 1_000, 600_000);
+
+/// Where it ends to double, in milliseconds. The usual 15 attempts take about four hours.
+pub const WEBHOOK_RETRY_MAX_MS: (u64, u64, u64) = (10, 3_600_000, 86_400_000);
+
+/// How many events an endpoint is sent at once: at least, usually, at most.
+pub const WEBHOOK_CONCURRENCY: (usize, usize, usize) = (1, 4, 16);
+
+/// Longest time that an endpoint gets with `Retry-After`.
+pub const WEBHOOK_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// Failures in a row, of whatever events, after which an endpoint gets a rest between attempts.
+pub const WEBHOOK_REST_AFTER: u32 = 8;
+
+/// The first such rest, which doubles with every failure, and the longest.
+pub const WEBHOOK_REST: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Bytes of an endpoint's answer that are read.
+pub const WEBHOOK_ANSWER_MAX_BYTES: usize = 4 * 1024;
+
+/// How long they are read.
+pub const WEBHOOK_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes of the head of an endpoint's answer.
+pub const WEBHOOK_HEAD_MAX_BYTES: usize = 16 * 1024;
+
+/// Characters of an endpoint's answer that the text of a failure has.
+pub const WEBHOOK_ANSWER_SHOWN: usize = 200;
+
+/// How long a connection to an endpoint is kept for the next event: less than servers usually
+/// keep theirs, so that an event is rarely sent into one that is being closed.
+pub const WEBHOOK_IDLE: Duration = Duration::from_secs(4);
+
+/// How long deliveries under way get when a webhook is paused, changed or deleted, or the server
+/// ends; then they are broken off, and their events are sent again later.
+pub const WEBHOOK_STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a webhook waits before it tries again to read its topics.
+pub const WEBHOOK_REJOIN: Duration = Duration::from_secs(2);
+
+/// How long the secret before signs, too, after a rotation, in milliseconds: usually, and at most.
+pub const WEBHOOK_OVERLAP_MS: (u64, u64) = (86_400_000, 604_800_000);
+
+/// Most secrets that sign at once.
+pub const WEBHOOK_SECRETS_MAX: usize = 4;

@@ -107,6 +107,106 @@ impl KafkaMetrics {
     }
 }
 
+/// Which webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    webhook: String,
+}
+
+impl WebhookLabels {
+    fn of(name: &str) -> Self {
+        let webhook = name.to_owned();
+        Self { webhook }
+    }
+}
+
+/// What webhooks count. Clones share it.
+#[derive(Clone)]
+pub(crate) struct WebhookMetrics {
+    deliveries: Family<WebhookLabels, Counter>,
+    failures: Family<WebhookLabels, Counter>,
+    dead_letters: Family<WebhookLabels, Counter>,
+    durations: Family<WebhookLabels, Histogram, fn() -> Histogram>,
+    paused: Family<WebhookLabels, Gauge>,
+}
+
+impl Default for WebhookMetrics {
+    fn default() -> Self {
+        Self {
+            deliveries: Family::default(),
+            failures: Family::default(),
+            dead_letters: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            paused: Family::default(),
+        }
+    }
+}
+
+impl WebhookMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "webhook_deliveries",
+            "Events that an endpoint took",
+            self.deliveries.clone(),
+        );
+        registry.register(
+            "webhook_failures",
+            "Attempts at an endpoint that failed",
+            self.failures.clone(),
+        );
+        registry.register(
+            "webhook_dead_letters",
+            "Events that were given up after their last attempt",
+            self.dead_letters.clone(),
+        );
+        registry.register_with_unit(
+            "webhook_attempt_duration",
+            "Time from the beginning of an attempt to its answer",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "webhook_paused",
+            "1 while nothing is sent to an endpoint",
+            self.paused.clone(),
+        );
+    }
+
+    /// An attempt ended.
+    pub(crate) fn attempt(&self, name: &str, done: bool, took: Duration) {
+        let labels = WebhookLabels::of(name);
+        match done {
+            true => self.deliveries.get_or_create(&labels).inc(),
+            false => self.failures.get_or_create(&labels).inc(),
+        };
+        let durations = self.durations.get_or_create(&labels);
+        durations.observe(took.as_secs_f64());
+    }
+
+    /// An event was given up.
+    pub(crate) fn dead_lettered(&self, name: &str) {
+        self.dead_letters
+            .get_or_create(&WebhookLabels::of(name))
+            .inc();
+    }
+
+    /// It is paused, or it is not.
+    pub(crate) fn paused(&self, name: &str, paused: bool) {
+        let gauge = self.paused.get_or_create(&WebhookLabels::of(name));
+        gauge.set(paused.into());
+    }
+
+    /// It was deleted.
+    pub(crate) fn forget(&self, name: &str) {
+        let labels = WebhookLabels::of(name);
+        self.deliveries.remove(&labels);
+        self.failures.remove(&labels);
+        self.dead_letters.remove(&labels);
+        self.durations.remove(&labels);
+        self.paused.remove(&labels);
+    }
+}
+
 /// The server's counters and gauges.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -135,6 +235,8 @@ pub(crate) struct Metrics {
     pub(crate) streams: Gauge,
     /// What the door for clients of Kafka counts.
     pub(crate) kafka: KafkaMetrics,
+    /// What webhooks count.
+    pub(crate) webhooks: WebhookMetrics,
 }
 
 impl Metrics {
@@ -155,12 +257,14 @@ impl Metrics {
             websockets: Gauge::default(),
             streams: Gauge::default(),
             kafka: KafkaMetrics::default(),
+            webhooks: WebhookMetrics::default(),
             registry: Registry::default(),
         };
         metrics.register_http(&mut registry);
         metrics.register_streams(&mut registry);
         metrics.register_socketio(&mut registry);
         metrics.kafka.register(&mut registry);
+        metrics.webhooks.register(&mut registry);
         Self {
             registry,
             ..metrics

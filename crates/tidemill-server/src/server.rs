@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::protocol::kafka;
 use crate::socketio::{self, Clients, Door, Feed};
 use crate::throughput::Throughput;
+use crate::webhooks::Webhooks;
 use crate::ws;
 
 /// A server that holds its port and has not begun to answer.
@@ -76,6 +77,13 @@ impl Server {
         let clients = Arc::new(Clients::new(Arc::clone(&metrics), memory.clone()));
         let feed = Feed::begin(bus.clone(), Arc::clone(&clients)).await?;
         let (closing, closed) = watch::channel(false);
+        let webhooks = Webhooks::open(
+            (bus.clone(), broker.clone()),
+            memory.clone(),
+            metrics.webhooks.clone(),
+            config.private.clone(),
+        );
+        let webhooks = webhooks.map_err(ServeError::Webhooks)?;
         let app = Arc::new(App {
             pullers: Arc::new(http::pull::Pullers::new(bus.clone())),
             bus,
@@ -87,6 +95,7 @@ impl Server {
             closing: closed,
             throughput: Throughput::default(),
             ws: ws::Door::new(),
+            webhooks: Arc::new(webhooks),
         });
         Ok(Self {
             listener,
@@ -147,6 +156,8 @@ impl Server {
         following.spawn(feed.run());
         let pullers = Arc::clone(&app.pullers);
         following.spawn(async move { pullers.run().await });
+        let webhooks = Arc::clone(&app.webhooks);
+        following.spawn(async move { webhooks.start().await });
         if let Some(broker) = app.broker.clone() {
             let app = Arc::clone(&app);
             following.spawn(async move { app.throughput.run(broker).await });
@@ -167,7 +178,7 @@ impl Server {
         let serving = connections::serve(listener, router, metrics, places, stopping);
         let native = async {
             app.closed().await;
-            app.ws.close().await;
+            tokio::join!(app.ws.close(), app.webhooks.close());
         };
         let ((), closed, (), ()) = tokio::join!(serving, sessions, native, kafka);
         if closed.is_err() {

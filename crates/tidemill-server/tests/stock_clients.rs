@@ -110,7 +110,19 @@ async fn the_openapi_document_is_valid_and_says_what_the_doors_answer() {
     let mut script = Command::new(folder.join("venv/bin/python"));
     script.arg(scripts().join("openapi.py"));
     script.arg(format!("http://{}", server.address));
-    ended_well(script, 7).await;
+    ended_well(script, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stock_verifier_of_standard_webhooks_takes_what_is_sent() {
+    let Some(folder) = installed().await else {
+        return;
+    };
+    let server = Running::start().await;
+    let mut script = Command::new(folder.join("venv/bin/python"));
+    script.arg(scripts().join("webhooks.py"));
+    script.arg(format!("http://{}", server.address));
+    ended_well(script, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,7 @@ pub(crate) mod request_id;
 mod stream;
 mod throughput;
 mod topics;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,6 +74,7 @@ fn doors() -> Doors {
         .door("/v1/graph", graph::methods())
         .door("/v1/throughput", throughput::methods())
         .with(backups::doors)
+        .with(webhooks::doors)
         .door(tidemill_core::wire::PATH, crate::ws::methods())
         .door("/health/live", health::live_methods())
         .door("/health/ready", health::ready_methods())

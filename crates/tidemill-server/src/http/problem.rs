@@ -93,6 +93,10 @@ pub(crate) enum Kind {
     UnknownDeadLetter,
     /// No such backup.
     UnknownBackup,
+    /// No such webhook.
+    UnknownWebhook,
+    /// What a webhook is made of has a member that is unknown, missing or out of its bounds.
+    InvalidWebhook,
     /// What a queue is made of, or a body of its doors, has a member that is unknown, missing or
     /// of another kind.
     InvalidQueue,
@@ -139,7 +143,8 @@ impl Kind {
             | Self::UnknownGroup
             | Self::UnknownQueue
             | Self::UnknownDeadLetter
-            | Self::UnknownBackup => S::NOT_FOUND,
+            | Self::UnknownBackup
+            | Self::UnknownWebhook => S::NOT_FOUND,
             Self::MethodNotAllowed => S::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => S::REQUEST_TIMEOUT,
             Self::Conflict
@@ -153,6 +158,7 @@ impl Kind {
             Self::UnsupportedMediaType => S::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidEvent
             | Self::InvalidQueue
+            | Self::InvalidWebhook
             | Self::InvalidSettlement
             | Self::InvalidLetters
             | Self::InvalidSeek
@@ -218,6 +224,8 @@ impl Kind {
             Self::InvalidSeek => ("invalid-seek", "Not a position of a group"),
             Self::DeadLettered => ("dead-lettered", "The handler gave the request up"),
             Self::UnknownBackup => ("unknown-backup", "No such backup"),
+            Self::UnknownWebhook => ("unknown-webhook", "No such webhook"),
+            Self::InvalidWebhook => ("invalid-webhook", "Not what a webhook is made of"),
             Self::Limit => ("limit", "A bound would be passed"),
             Self::NotSupported => ("not-supported", "This server cannot do that"),
             Self::Damaged => ("damaged", "The log is damaged there"),

@@ -7,7 +7,7 @@ folder=$1
 mkdir -p "$folder/node"
 
 python=$folder/venv/bin/python
-if ! "$python" -c 'import socketio, websocket, requests, openapi_spec_validator' 2>/dev/null; then
+if ! "$python" -c 'import socketio, websocket, requests, openapi_spec_validator, standardwebhooks' 2>/dev/null; then
     rm -rf "$folder/venv"
     python3 -m venv "$folder/venv"
     "$python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"

@@ -164,6 +164,26 @@ def queues():
     call("GET", "/v1/queues/mails", expect=404)
 
 
+def webhooks():
+    made = {"name": "shop", "url": "http://127.0.0.1:1/", "topics": ["orders"], "types": ["order.*"]}
+    call("GET", "/v1/webhooks")
+    secret = call("POST", "/v1/webhooks", made, expect=201)["secret"]
+    call("POST", "/v1/webhooks", made, expect=409)
+    call("POST", "/v1/webhooks", {**made, "url": "ftp://a/"}, expect=422)
+    assert secret not in str(call("GET", "/v1/webhooks"))
+    one = "/v1/webhooks/shop"
+    call("PATCH", one, {"attempts": 3, "headers": {"x-from": "tidemill"}})
+    call("PATCH", one, {"attempts": 0}, expect=422)
+    tested = call("POST", one + "/test")
+    assert not tested["delivered"] and "cannot be reached" in tested["error"], tested
+    assert call("POST", one + "/rotate", {"overlap_ms": 1000})["secret"] != secret
+    call("POST", one + "/pause")
+    assert call("GET", one)["paused"]["reason"] == "somebody paused it"
+    call("POST", one + "/resume")
+    call("DELETE", one, expect=204)
+    call("GET", one, expect=404)
+
+
 def server():
     call("GET", "/health/live")
     call("GET", "/health/ready")
@@ -179,7 +199,7 @@ def server():
     call("POST", "/v1/backups", {"name": "b"}, expect=501)
 
 
-for part in (topics, groups, members, queues, server):
+for part in (topics, groups, members, queues, webhooks, server):
     part()
     print(f"holds: what the doors of {part.__name__} answer is what the document says")
 
