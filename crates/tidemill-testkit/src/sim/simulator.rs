@@ -51,6 +51,8 @@ pub struct Tally {
     pub backups: u64,
     /// Backups that were broken off and refused.
     pub broken_backups: u64,
+    /// Deaths in the middle of a backup.
+    pub deaths_in_backups: u64,
     /// The wall clock leapt ahead.
     pub leaps_ahead: u64,
     /// The wall clock leapt back.
@@ -75,7 +77,7 @@ pub struct Tally {
 
 impl Tally {
     /// Every count, with its name.
-    fn named(&mut self) -> [(&'static str, &mut u64); 25] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 26] {
         let Self {
             crashes,
             crashes_in_recovery,
@@ -92,6 +94,7 @@ impl Tally {
             open_at_openings,
             backups,
             broken_backups,
+            deaths_in_backups,
             leaps_ahead,
             leaps_back,
             decayed,
@@ -119,6 +122,7 @@ impl Tally {
             ("openings with an open transaction", open_at_openings),
             ("backups restored", backups),
             ("backups broken off", broken_backups),
+            ("deaths in a backup", deaths_in_backups),
             ("leaps ahead", leaps_ahead),
             ("leaps back", leaps_back),
             ("bits decayed", decayed),
@@ -134,7 +138,7 @@ impl Tally {
 
     /// Everything with its name.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 25] {
+    pub fn all(&self) -> [(&'static str, u64); 26] {
         self.clone().named().map(|(name, count)| (name, *count))
     }
 

@@ -1,6 +1,7 @@
 //! Backups of the log while it runs: a moment is pinned, the log goes on, the copy is made with
 //! steps of the log between its files, and what is restored from it must be exactly what was
-//! durable at that moment. May not know: how a backup is made.
+//! durable at that moment. Half of those that are broken off take the log with them: nobody gives
+//! back what was pinned. May not know: how a backup is made.
 
 use std::cell::RefCell;
 
@@ -19,13 +20,14 @@ use crate::sim::ledger::Shared;
 const STEPS_MAX: u64 = 12;
 
 impl Run {
-    pub(super) fn back_up(&mut self, log: &mut Simulated, pace: &Pace) -> Result<(), Broken> {
+    /// Answers whether the log goes on: it may die in the middle.
+    pub(super) fn back_up(&mut self, log: &mut Simulated, pace: &Pace) -> Result<bool, Broken> {
         if self.backing_up {
-            return Ok(());
+            return Ok(true);
         }
         // None while a superblock is being written.
         let Some((id, pinned)) = log.pin() else {
-            return Ok(());
+            return Ok(true);
         };
         self.backing_up = true;
         let expected = self.applied_through(pinned.through());
@@ -40,15 +42,23 @@ impl Run {
         let changes = self.random.below(120);
         to.fail_after(breaks.then_some(changes));
         let taken = self.copy(log, pace, &to, id, &pinned)?;
-        self.some_steps(log, pace, STEPS_MAX)?;
-        log.release(id);
+        let dies = taken.is_err() && breaks && changes.is_multiple_of(2);
+        if dies {
+            self.passed.tally.deaths_in_backups += 1;
+        } else {
+            self.some_steps(log, pace, STEPS_MAX)?;
+            log.release(id);
+        }
         self.backing_up = false;
         let to = to.lose_power();
         match taken {
-            Ok(_) => self.restored_is_right(&to, expected),
-            Err(_) if breaks => self.broken_off_is_refused(&to, expected),
-            Err(error) => Err(Broken(format!("a backup of a sound disk failed: {error}"))),
+            Ok(_) => self.restored_is_right(&to, expected)?,
+            Err(_) if breaks => self.broken_off_is_refused(&to, expected)?,
+            Err(error) => {
+                return Err(Broken(format!("a backup of a sound disk failed: {error}")));
+            }
         }
+        Ok(!dies)
     }
 
     /// How many operations the entries up to this one are.

@@ -61,22 +61,22 @@ impl Run {
         if pace.faults {
             self.disk.set_faults(self.scenario.faults);
         }
-        let mut failed_at = None;
+        let (mut failed_at, mut dead) = (None, false);
         for step in 0..LIFE_MAX_STEPS {
             self.step(&mut log, &pace)?;
             self.look_at_images()?;
             if self.random.chance(self.scenario.backup_per_million) {
-                self.back_up(&mut log, &pace)?;
+                dead = !self.back_up(&mut log, &pace)?;
             }
             let enough = self.operations() >= pace.least_operations;
             // A log that gave up has a few steps left to be looked at.
             failed_at = failed_at.or_else(|| is_read_only(&log).then_some(step));
             let over = failed_at.is_some_and(|at| step > at + 200);
-            if over || enough && self.random.chance(pace.crash_per_million) {
+            if dead || over || enough && self.random.chance(pace.crash_per_million) {
                 break;
             }
         }
-        if failed_at.is_none() && self.random.chance(300_000) {
+        if !dead && failed_at.is_none() && self.random.chance(300_000) {
             self.drain(&mut log)?;
         }
         self.count(&log);
