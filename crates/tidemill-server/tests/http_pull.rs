@@ -290,6 +290,27 @@ async fn what_is_asked_wrongly_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_pull_makes_no_topic() {
+    let server = Running::start().await;
+    let client = server.client();
+    let none = ask(&client, "billing", "topic=orders").await;
+    assert_eq!(none.problem(404), "unknown-topic");
+    assert!(none.text.contains("POST /v1/topics"), "{}", none.text);
+    publish(&client, "orders", &[("1", "a")]).await;
+    let several = ask(&client, "billing", "topic=orders,returns").await;
+    assert_eq!(several.problem(404), "unknown-topic");
+    assert!(several.text.contains("returns"), "{}", several.text);
+    assert_eq!(pull(&client, "billing", "topic=orders").await.len(), 1);
+    // One that is deleted while it is pulled from does not come back, either.
+    let deleted = client.send("DELETE", "/v1/topics/orders", &[], "").await;
+    assert_eq!(deleted.status, 204);
+    let gone = ask(&client, "billing", "topic=orders").await;
+    assert_eq!(gone.problem(404), "unknown-topic");
+    let topics = client.get("/v1/topics").await.json();
+    assert_eq!(topics, json!({"topics": []}));
+}
+
+#[tokio::test]
 async fn a_puller_that_goes_while_it_waits_takes_nothing_along() {
     let server = Running::start().await;
     let client = server.client();

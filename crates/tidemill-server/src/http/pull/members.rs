@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_core::{
-    Bus, Delivery, GroupMember, GroupName, Order, PullError, Settlement, Start, Subscription,
-    TopicName,
+    Bus, Delivery, Fetch, FetchError, GroupMember, GroupName, Offset, Order, Partition, PullError,
+    Settlement, Start, Subscription, TopicName,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -316,9 +316,30 @@ impl Pullers {
                 order: key.order,
                 start,
             };
+            self.are_there(&key.topics).await?;
             *slot = Some(self.bus.subscribe(subscription).await?);
         }
         Ok(slot.as_mut().expect("it was put there where it was not"))
+    }
+
+    /// A subscription would make the topics that are not there. Who pulls names what is.
+    async fn are_there(&self, topics: &[TopicName]) -> Result<(), Problem> {
+        for topic in topics {
+            // Of a topic that is there, this says that nothing is kept there.
+            let fetch = Fetch {
+                topic: topic.clone(),
+                partition: Partition(0),
+                offset: Offset(u64::MAX),
+                max_events: 1,
+                max_bytes: 1,
+                wait: Duration::ZERO,
+            };
+            let fetched = self.bus.fetch(fetch).await;
+            if let Err(error @ (FetchError::UnknownTopic(_) | FetchError::IsQueue(_))) = fetched {
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     /// A place for the first delivery of a pull.
