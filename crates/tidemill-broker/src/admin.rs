@@ -453,7 +453,7 @@ fn kept_partitions(inner: &Inner, kept: &GroupState) -> Vec<GroupPartitionInfo> 
     all
 }
 
-fn order_name(order: Order) -> &'static str {
+pub(crate) fn order_name(order: Order) -> &'static str {
     match order {
         Order::PerKey => "per_key",
         Order::PerPartition => "per_partition",

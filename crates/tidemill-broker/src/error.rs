@@ -50,7 +50,7 @@ pub enum GroupError {
     #[error("unknown group {0}; it is made by the first subscription")]
     Unknown(GroupName),
     /// It has members, and was to be deleted only without any.
-    #[error("group {group} has {}; stop them first, or delete it by force", counted(*members))]
+    #[error("group {group} has {}; stop them first", counted(*members))]
     InUse {
         /// The group.
         group: GroupName,

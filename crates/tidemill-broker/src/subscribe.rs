@@ -13,6 +13,7 @@ use tidemill_core::{
 };
 use tidemill_log::CommitError;
 
+use crate::admin::order_name;
 use crate::broker::{Broker, Inner};
 use crate::group::{Group, JoinRefused, Member};
 use crate::limits::{GROUP_MEMBERS_MAX, REROUTES_MAX, SUBSCRIPTION_TOPICS_MAX};
@@ -222,8 +223,9 @@ pub(crate) fn group_of(
 fn join_error(group: GroupName, order: Order, refused: JoinRefused) -> SubscribeError {
     let why = match refused {
         JoinRefused::Order(have) => format!(
-            "its members keep the order {have:?}, this one asks for {order:?}; use one order, or \
-             another group"
+            "its members keep the order {}, this one asks for {}; use one order, or another group",
+            order_name(have),
+            order_name(order)
         ),
         JoinRefused::Members => format!("it has {GROUP_MEMBERS_MAX} members already"),
     };

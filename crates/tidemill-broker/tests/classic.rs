@@ -250,6 +250,13 @@ async fn members_share_a_group_and_go() {
         groups.describe(&group("g")).unwrap().state,
         ClassicState::Empty
     );
+    // A member of ours is there then, and is shown.
+    let member = join(&broker, "g", "t", Order::PerKey).await;
+    let described = groups.describe(&group("g")).unwrap();
+    assert_eq!(described.state, ClassicState::Stable);
+    assert_eq!(described.protocol_type, "tidemill");
+    assert_eq!(described.members.len(), 1);
+    drop(member);
     groups.delete(&group("g")).await.unwrap();
     assert_eq!(groups.describe(&group("g")), None);
     assert_eq!(

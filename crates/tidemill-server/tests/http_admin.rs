@@ -94,6 +94,22 @@ async fn wrong_topics_are_not_created() {
         assert_eq!(answer.problem(status), kind, "{body}");
     }
     assert_eq!(client.get("/v1/topics").await.json(), json!({"topics": []}));
+    // What curl states by itself is taken at every door, and so is nothing at all.
+    for (name, stated) in [
+        (
+            "a",
+            &[("content-type", "application/x-www-form-urlencoded")][..],
+        ),
+        ("b", &[]),
+    ] {
+        let body = json!({"name": name}).to_string();
+        for path in ["/v1/topics", "/v1/queues"] {
+            let made = client.send("POST", path, stated, body.clone()).await;
+            assert_eq!(made.status, 201, "{}", made.text);
+            let gone = format!("{path}/{name}");
+            assert_eq!(client.send("DELETE", &gone, &[], "").await.status, 204);
+        }
+    }
     let patch = client.send("PATCH", "/v1/topics", &[], "").await;
     assert_eq!(patch.problem(405), "method-not-allowed");
 }
@@ -134,8 +150,12 @@ async fn a_topic_is_changed_as_far_as_is_named() {
     let headers = [("content-type", JSON)];
     let unknown = client.send("PATCH", "/v1/topics/u", &headers, r#"{"compact":true}"#);
     assert_eq!(unknown.await.problem(404), "unknown-topic");
-    let plain = client.send("PATCH", "/v1/topics/t", &[], r#"{"compact":true}"#);
-    assert_eq!(plain.await.problem(415), "unsupported-media-type");
+    let typed = [("content-type", "text/plain")];
+    let plain = client.send("PATCH", "/v1/topics/t", &typed, r#"{"compact":true}"#);
+    let plain = plain.await;
+    assert_eq!(plain.problem(415), "unsupported-media-type");
+    let shown = "-H 'content-type: application/json'";
+    assert!(plain.text.contains(shown), "{}", plain.text);
     client.post("/v1/queues", JSON, r#"{"name":"q"}"#).await;
     let queue = client.send("PATCH", "/v1/topics/q", &headers, r#"{"partitions":2}"#);
     let queue = queue.await;

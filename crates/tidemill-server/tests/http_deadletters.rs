@@ -195,6 +195,33 @@ async fn seek(client: &Client, body: Value) -> Answer {
         .await
 }
 
+async fn what_is_no_seek_is_refused(client: &Client) {
+    for (body, status, kind) in [
+        (json!({"topic": "orders"}), 422, "invalid-seek"),
+        (json!({"topic": "orders", "to": "now"}), 422, "invalid-seek"),
+        (json!({"topic": "orders", "to": -1}), 422, "invalid-seek"),
+        (json!({"topic": "a b", "to": 1}), 422, "invalid-name"),
+        (
+            json!({"topic": "orders", "to": 1, "x": 1}),
+            422,
+            "invalid-seek",
+        ),
+    ] {
+        assert_eq!(
+            seek(client, body.clone()).await.problem(status),
+            kind,
+            "{body}"
+        );
+    }
+    for (body, said) in [
+        (json!({"topic": "orders", "to": {}}), "an offset or a time"),
+        (json!(7), "expected an object"),
+    ] {
+        let refused = seek(client, body).await;
+        assert!(refused.text.contains(said), "{}", refused.text);
+    }
+}
+
 #[tokio::test]
 async fn a_group_without_members_goes_on_where_it_is_told() {
     let server = Running::start().await;
@@ -237,23 +264,7 @@ async fn a_group_without_members_goes_on_where_it_is_told() {
     let got = pull(&client, "").await;
     let ids: Vec<&Value> = got.iter().map(|one| &one["event"]["id"]).collect();
     assert_eq!(ids, ["2", "3"]);
-    for (body, status, kind) in [
-        (json!({"topic": "orders"}), 422, "invalid-seek"),
-        (json!({"topic": "orders", "to": "now"}), 422, "invalid-seek"),
-        (json!({"topic": "orders", "to": -1}), 422, "invalid-seek"),
-        (json!({"topic": "a b", "to": 1}), 422, "invalid-name"),
-        (
-            json!({"topic": "orders", "to": 1, "x": 1}),
-            422,
-            "invalid-seek",
-        ),
-    ] {
-        assert_eq!(
-            seek(&client, body.clone()).await.problem(status),
-            kind,
-            "{body}"
-        );
-    }
+    what_is_no_seek_is_refused(&client).await;
     let all: Vec<Value> = got
         .iter()
         .map(|one| json!({"token": one["token"]}))

@@ -31,6 +31,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use tidemill_core::GroupName;
 use tokio::sync::oneshot;
@@ -46,6 +47,7 @@ pub use self::types::{
 };
 use crate::broker::{Broker, Inner};
 use crate::error::GroupError;
+use crate::info::MemberInfo;
 use crate::limits::{
     CLASSIC_GROUP_MAX_BYTES, CLASSIC_GROUPS_MAX_BYTES, CLASSIC_SESSION_MAX, GROUP_MEMBERS_MAX,
 };
@@ -287,18 +289,30 @@ impl ClassicGroups {
         })
     }
 
-    /// A group as it is now. One whose members are of another kind shows none of them. `None`
-    /// where there is no such group.
+    /// A group as it is now. One whose members are of another kind is stable, of the type
+    /// `tidemill`, and its members have nothing but their ids. `None` where there is no such group.
     #[must_use]
     pub fn describe(&self, group: &GroupName) -> Option<ClassicDescription> {
         let kind = self.inner.group_kind(group)?;
         if kind == GroupKind::Queue {
             return None;
         }
-        if let Some(live) = self.inner.classics.describe(group) {
+        let native = self.inner.classics.kinds.of(group) == Some(GroupKind::Native);
+        // What is left of classic members says nothing of those that are there now.
+        if let Some(live) = self.inner.classics.describe(group).filter(|_| !native) {
             return Some(live);
         }
-        let native = self.inner.classics.kinds.of(group) == Some(GroupKind::Native);
+        let live = self.inner.groups().get(group).cloned();
+        let members = live.filter(|_| native).map(|live| live.overview().members);
+        let member = |member: MemberInfo| ClassicMember {
+            member: format!("tidemill-{}", member.id).into(),
+            instance: None,
+            client_id: ByteString::new(),
+            client_host: ByteString::new(),
+            metadata: Bytes::new(),
+            assignment: Bytes::new(),
+        };
+        let members = members.into_iter().flatten().map(member);
         Some(ClassicDescription {
             state: match native {
                 true => ClassicState::Stable,
@@ -311,7 +325,7 @@ impl ClassicGroups {
             protocol: ByteString::new(),
             generation: 0,
             leader: None,
-            members: Vec::new(),
+            members: members.collect(),
         })
     }
 

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{json, json_with};
-use super::body::{decode, is_json, media_type};
+use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::Operation;
 use super::path::Named as NamedPath;
@@ -83,7 +83,7 @@ async fn show(
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct NewBackup {
     name: String,
 }
@@ -97,9 +97,7 @@ async fn take(
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
     let (backups, broker) = (backups(&app)?, app.broker()?);
-    if !is_json(&media_type(&parts.headers)) {
-        return Err(Problem::media_type("application/json"));
-    }
+    is_for_json(&parts.headers)?;
     let NewBackup { name } = decode(&received.bytes, "{\"name\": ...}", Kind::InvalidJson)?;
     backups.begin(broker, &name).map_err(|why| match why {
         NotBegun::Name(detail) => Problem::new(Kind::InvalidName, detail),

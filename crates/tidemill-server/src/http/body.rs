@@ -184,9 +184,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-/// Whether a media type is JSON: `application/json`, or any with the suffix `+json`.
-pub(crate) fn is_json(media_type: &str) -> bool {
-    media_type == "application/json" || media_type.ends_with("+json")
+/// The one rule for every body that is JSON: its media type is `application/json`, any with the
+/// suffix `+json`, none at all, or what `curl -d` states by itself.
+pub(crate) fn is_for_json(headers: &HeaderMap) -> Result<(), Problem> {
+    match media_type(headers).as_str() {
+        "" | "application/json" | "application/x-www-form-urlencoded" => Ok(()),
+        other if other.ends_with("+json") => Ok(()),
+        _ => Err(Problem::media_type("application/json")),
+    }
 }
 
 /// What a JSON body says. `shape` is what it is to be, as the refusal names it; JSON of another

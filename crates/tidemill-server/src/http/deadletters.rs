@@ -15,11 +15,10 @@ use tidemill_core::{GroupName, Offset, Partition, Position, TopicName, json as e
 use tokio::time::Instant;
 
 use super::answer::{counted_json, json};
-use super::body::decode;
+use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter, types};
 use super::path::Named;
-use super::plain;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
@@ -248,7 +247,7 @@ async fn delete(
 
 /// Which letters a call is about; anything else in it is refused.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schemars(rename = "DeadLetterNames")]
 struct Letters {
     letters: Vec<String>,
@@ -293,7 +292,7 @@ async fn redrive(
             places.collect()
         }
         false => {
-            plain::check_media_type(&parts.headers)?;
+            is_for_json(&parts.headers)?;
             named(&received.bytes)?
         }
     };

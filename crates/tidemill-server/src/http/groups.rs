@@ -1,23 +1,24 @@
 //! `/v1/groups`: lists, shows and deletes consumer groups, and sets their positions.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 use tidemill_broker::{
     Broker, ClassicDescription, ClassicState, GroupError, GroupInfo, GroupKind, SeekTo,
 };
 use tidemill_core::{GroupName, Offset, Partition, TopicName};
 
 use super::answer::json;
-use super::body::decode;
+use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter};
 use super::path::Named;
-use super::plain;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
@@ -198,14 +199,23 @@ async fn delete(
     app.pullers.dismiss_idle(&name);
     match force {
         true => broker.delete_group(&name).await?,
-        false => broker.delete_group_without_members(&name).await?,
+        false => {
+            let deleted = broker.delete_group_without_members(&name).await;
+            deleted.map_err(|error| match &error {
+                GroupError::InUse { .. } => {
+                    let detail = format!("{error}, or delete it all the same with ?force=true");
+                    Problem::new(Kind::GroupInUse, detail)
+                }
+                _ => error.into(),
+            })?;
+        }
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Where a group is to go on; anything else in it is refused.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schemars(rename = "SeekGroup")]
 struct NewPlace {
     topic: String,
@@ -216,12 +226,35 @@ struct NewPlace {
     partition: Option<u32>,
 }
 
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(rename = "SeekTo")]
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged, rename = "SeekTo")]
 enum To {
     Offset(u64),
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for To {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OffsetOrText;
+
+        impl Visitor<'_> for OffsetOrText {
+            type Value = To;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"beginning\", \"end\", an offset or a time")
+            }
+
+            fn visit_u64<E>(self, offset: u64) -> Result<To, E> {
+                Ok(To::Offset(offset))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<To, E> {
+                Ok(To::Text(text.to_owned()))
+            }
+        }
+
+        from.deserialize_any(OffsetOrText)
+    }
 }
 
 /// The same, understood.
@@ -271,7 +304,7 @@ async fn seek(
     let (parts, body) = request.into_parts();
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
-    plain::check_media_type(&parts.headers)?;
+    is_for_json(&parts.headers)?;
     let shape = "{\"topic\": ..., \"to\": ...}";
     let asked: NewPlace = decode(&received.bytes, shape, Kind::InvalidSeek)?;
     let (name, topic) = (GroupName::new(name)?, TopicName::new(asked.topic.as_str())?);

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, Request, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
 use tidemill_core::{Event, EventId, EventType, Source, TopicName};
 
 use super::answer::{Accepted, json};
-use super::body::{is_json, media_type};
+use super::body::is_for_json;
 use super::doors::Methods;
 use super::openapi::Operation;
 use super::openapi::types::AnyJson;
@@ -50,7 +49,7 @@ async fn publish(
     let (parts, body) = request.into_parts();
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
-    check_media_type(&parts.headers)?;
+    is_for_json(&parts.headers)?;
     let (topic, event) = event_of(&received.bytes)?;
     let id = event.id().clone();
     let positions = app
@@ -62,17 +61,6 @@ async fn publish(
         .ok_or_else(|| Problem::new(Kind::Internal, "the bus gave no position for the event"))?;
     app.metrics.published(1);
     Ok(json(&Accepted::new(&id, &position)))
-}
-
-/// JSON, or none stated. What `curl -d` states by itself is taken too.
-pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = media_type(headers);
-    match media_type.as_str() {
-        "" => Ok(()),
-        json if is_json(json) => Ok(()),
-        "application/x-www-form-urlencoded" => Ok(()),
-        _ => Err(Problem::media_type("application/json")),
-    }
 }
 
 /// The envelope of a body that is one JSON value.

@@ -285,7 +285,11 @@ impl Problem {
 
     /// The content type is not one of `accepted`.
     pub(crate) fn media_type(accepted: &'static str) -> Self {
-        let detail = format!("send one of these content types: {accepted}");
+        let with_curl = match accepted {
+            "application/json" => "; with curl, -H 'content-type: application/json'",
+            _ => "",
+        };
+        let detail = format!("send one of these content types: {accepted}{with_curl}");
         let mut problem = Self::new(Kind::UnsupportedMediaType, detail);
         problem.header = Some((ACCEPT, HeaderValue::from_static(accepted)));
         problem
@@ -501,9 +505,7 @@ impl From<GroupError> for Problem {
                 );
                 Self::new(Kind::UnknownGroup, detail)
             }
-            GroupError::InUse { .. } => {
-                Self::new(Kind::GroupInUse, format!("{text}, with ?force=true"))
-            }
+            GroupError::InUse { .. } => Self::new(Kind::GroupInUse, text),
             GroupError::OfQueue(_) => Self::new(Kind::Mismatch, text),
             GroupError::OutOfRange(_) => Self::new(Kind::OffsetOutOfRange, text),
             GroupError::NotRead { .. } => Self::new(Kind::UnknownPartition, text),

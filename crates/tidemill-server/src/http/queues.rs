@@ -20,7 +20,7 @@ use tidemill_core::{Event, EventId, Offset, TopicName, json as events};
 use tokio::time::Instant;
 
 use super::answer::{counted_json, json, json_with};
-use super::body::{decode, is_json, media_type};
+use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::types::{AnyJson, CloudEvent};
 use super::openapi::{Operation, Parameter, types};
@@ -190,7 +190,7 @@ async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<
 
 /// What a queue is made of; anything else in it is refused.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct NewQueue {
     name: String,
     #[serde(default)]
@@ -208,9 +208,7 @@ async fn create(
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
     let broker = app.broker()?;
-    if !is_json(&media_type(&parts.headers)) {
-        return Err(Problem::media_type("application/json"));
-    }
+    is_for_json(&parts.headers)?;
     let shape = "{\"name\": ...}, with \"transient\", \"lease_ms\" and \"max_deliveries\" where \
                  they are wanted";
     let new: NewQueue = decode(&received.bytes, shape, Kind::InvalidQueue)?;
@@ -314,7 +312,7 @@ async fn enqueue(
             (events, mode == Mode::Batch)
         }
         None => {
-            plain::check_media_type(&parts.headers)?;
+            is_for_json(&parts.headers)?;
             let source = format!("/v1/queues/{}", queue.name());
             (vec![plain::message_of(&received.bytes, source)?], false)
         }
@@ -434,7 +432,7 @@ async fn peek(
 
 /// Which messages an ack or a giving back is about; anything else in it is refused.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Leases {
     leases: Vec<String>,
 }
@@ -456,7 +454,7 @@ async fn leases_of(
     let (parts, body) = request.into_parts();
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query, &[])?;
-    plain::check_media_type(&parts.headers)?;
+    is_for_json(&parts.headers)?;
     let shape = "{\"leases\": [...]}";
     let Leases { leases } = decode(&received.bytes, shape, Kind::InvalidQueue)?;
     if leases.is_empty() || leases.len() > LEASES_AT_ONCE {

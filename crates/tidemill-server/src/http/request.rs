@@ -12,6 +12,7 @@ use tidemill_core::budget::Class;
 use tidemill_core::{Event, RequestError, TopicName, json};
 
 use super::answer::counted_json;
+use super::body::is_for_json;
 use super::doors::{Doors, Methods};
 use super::openapi::types::{AnyJson, CloudEvent};
 use super::openapi::{Operation, Parameter};
@@ -70,7 +71,7 @@ async fn request(
     let event = match publish::stated(&parts.headers) {
         Some(mode) => only(publish::decode(mode, &parts.headers, &received.bytes)?)?,
         None => {
-            plain::check_media_type(&parts.headers)?;
+            is_for_json(&parts.headers)?;
             plain::message_of(&received.bytes, format!("/v1/topics/{topic}/request"))?
         }
     };

@@ -15,7 +15,7 @@ use tidemill_broker::{AlterTopic, CompressionType, CreateTopic, TopicInfo, Topic
 use tidemill_core::{FetchError, Offset, Partition, TopicBounds, TopicName};
 
 use super::answer::{json, json_with};
-use super::body::{decode, is_json, media_type};
+use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter};
 use super::path::Named;
@@ -179,7 +179,7 @@ async fn show(
 
 /// What a topic is made of; anything else in it is refused.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct NewTopic {
     name: String,
     #[serde(default = "one_partition")]
@@ -211,9 +211,7 @@ async fn create(
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
     let broker = app.broker()?;
-    if !is_json(&media_type(&parts.headers)) {
-        return Err(Problem::media_type("application/json"));
-    }
+    is_for_json(&parts.headers)?;
     let shape = "{\"name\": ...}, with \"partitions\", \"retention_ms\", \"retention_bytes\", \
                  \"compact\" and \"compression\" where they are wanted";
     let new: NewTopic = decode(&received.bytes, shape, Kind::InvalidTopic)?;
@@ -241,7 +239,7 @@ async fn create(
 
 /// What is to be changed of a topic; anything else in it is refused.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Changes {
     #[serde(default)]
     partitions: Option<u32>,
@@ -280,9 +278,7 @@ async fn alter(
     Query::parse(query.as_deref(), &[])?;
     let name = TopicName::new(name)?;
     let broker = app.broker()?;
-    if !is_json(&media_type(&parts.headers)) {
-        return Err(Problem::media_type("application/json"));
-    }
+    is_for_json(&parts.headers)?;
     let shape = "{...} with what is to be changed: \"partitions\", \"retention_ms\", \
                  \"retention_bytes\", \"compact\" or \"compression\"";
     let changes: Changes = decode(&received.bytes, shape, Kind::InvalidTopic)?;

@@ -17,11 +17,10 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{GroupName, Start, TopicName};
 
 use super::answer::{json, json_with};
-use super::body::decode;
+use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::Operation;
 use super::path::Named;
-use super::plain;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
@@ -327,7 +326,7 @@ async fn body_of<T: DeserializeOwned>(
     let (parts, body) = request.into_parts();
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query, &[])?;
-    plain::check_media_type(&parts.headers)?;
+    is_for_json(&parts.headers)?;
     let body = match received.bytes.is_empty() {
         true => b"{}",
         false => &received.bytes[..],

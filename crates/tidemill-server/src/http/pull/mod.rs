@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
+use serde::Serialize;
 use tidemill_broker::limits::{LEASE_DEFAULT, LEASE_MAX, SUBSCRIPTION_TOPICS_MAX};
 use tidemill_core::budget::Class;
 use tidemill_core::{GroupName, Offset, Order, Start, TopicName, json as events};
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::members::Pullers;
 use self::members::{Given, Key, Pull, left_ms};
-use super::answer::counted_json;
+use super::answer::{counted_json, json};
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter, types};
 use super::path::Named;
@@ -108,8 +109,10 @@ async fn pull(
     let query = Query::parse(query.as_deref(), &KNOWN)?;
     let pull = asked(GroupName::new(group)?, &query)?;
     let given = tokio::select! {
+        biased;
+        // As a long poll: with nothing, and the client pulls elsewhere.
+        () = app.closed() => return Ok(json(&NONE)),
         given = app.pullers.pull(pull) => given?,
-        () = app.closed() => return Err(tidemill_core::error::Unavailable::Closed.into()),
     };
     let cost: usize = given
         .leased
@@ -178,6 +181,14 @@ fn topics(query: &Query) -> Result<Vec<TopicName>, Problem> {
     }
     Ok(topics)
 }
+
+/// The answer without deliveries.
+#[derive(Serialize)]
+struct Nothing {
+    deliveries: [(); 0],
+}
+
+const NONE: Nothing = Nothing { deliveries: [] };
 
 /// `{"deliveries":[{"token","topic","partition","offset","attempt","lease_ms","event"}]}`
 fn deliveries(given: &Given) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! `POST /v1/groups/{group}/settle`: how attempts ended, each with its effects as one commit, and
 //! leases that are to last longer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +25,8 @@ use super::members::Pullers;
 use super::token::Token;
 use crate::app::App;
 use crate::http::answer;
-use crate::http::body::decode;
+use crate::http::body::{decode, is_for_json};
 use crate::http::path::Named;
-use crate::http::plain;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
 use crate::limits::SETTLE_MAX;
@@ -48,7 +48,7 @@ pub(super) const PROBLEMS: &[Kind] = &[
 
 /// One settlement as it is sent; anything else in it is refused.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Asked<'a> {
     token: String,
     #[serde(default)]
@@ -69,7 +69,7 @@ struct Asked<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Staged<'a> {
     topic: TopicName,
     #[serde(borrow)]
@@ -172,7 +172,7 @@ pub(super) async fn settle(
     let (parts, body) = request.into_parts();
     let received = app.bodies.read(&parts.headers, body).await?;
     Query::parse(query.as_deref(), &[])?;
-    plain::check_media_type(&parts.headers)?;
+    is_for_json(&parts.headers)?;
     let group = GroupName::new(group)?;
     let asked = read(&received.bytes)?;
     let pullers = Arc::clone(&app.pullers);
@@ -289,7 +289,16 @@ fn read(body: &Bytes) -> Result<Vec<(Token, Ask)>, Problem> {
         let detail = format!("settle 1 to {SETTLE_MAX} deliveries at once");
         return Err(Problem::new(Kind::Limit, detail));
     }
-    asked.into_iter().map(|asked| parsed(body, asked)).collect()
+    let all: Vec<(Token, Ask)> = asked
+        .into_iter()
+        .map(|asked| parsed(body, asked))
+        .collect::<Result<_, _>>()?;
+    let mut seen = HashSet::with_capacity(all.len());
+    if let Some((twice, _)) = all.iter().find(|(token, _)| !seen.insert(*token)) {
+        let detail = format!("token {twice} is there twice; settle each delivery once");
+        return Err(Problem::new(Kind::InvalidSettlement, detail));
+    }
+    Ok(all)
 }
 
 fn parsed(body: &Bytes, asked: Asked<'_>) -> Result<(Token, Ask), Problem> {
@@ -371,6 +380,12 @@ mod tests {
                 "done",
             ),
             (event_with_retry, Kind::InvalidSettlement, "events"),
+            (
+                r#"[{"token":"0123456789abcdef-1"},{"token":"0123456789abcdef-1"}]"#,
+                Kind::InvalidSettlement,
+                "twice",
+            ),
+            ("[7]", Kind::InvalidSettlement, "expected an object"),
             (
                 r#"[{"token":"0123456789abcdef-1","after_ms":5}]"#,
                 Kind::InvalidSettlement,

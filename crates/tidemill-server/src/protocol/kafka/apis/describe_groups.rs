@@ -1,8 +1,8 @@
 //! `DescribeGroups` (15), versions 0 to 6: groups with their members, and what these share.
 //!
 //! Deviations: with no authorization, every operation is allowed. A group whose members are
-//! Tidemill's own is shown as stable and of the type `tidemill`, without them. One that is named
-//! twice is told once, so that an answer is no larger than what groups may hold together.
+//! Tidemill's own is shown as stable and of the type `tidemill`, with their ids alone. One that is
+//! named twice is told once, so that an answer is no larger than what groups may hold together.
 
 use std::collections::BTreeSet;
 
