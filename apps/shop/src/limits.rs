@@ -101,6 +101,9 @@ pub const FETCH_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Orders whose newest news the HTTP door remembers.
 pub const HEARD_MAX: usize = 4096;
 
+/// Events about orders, of each partition, that it reads again when it is started.
+pub const HEARD_EVENTS_MAX: u64 = 16_384;
+
 /// Largest body of an HTTP request in bytes.
 pub const HTTP_BODY_MAX_BYTES: usize = 1024 * 1024;
 

@@ -28,12 +28,23 @@ impl Tail {
     /// # Errors
     /// See [`FetchError`].
     pub async fn at_end(bus: &Bus, topic: TopicName) -> Result<Self, FetchError> {
+        Self::before_end(bus, topic, 0).await
+    }
+
+    /// Begins in each partition with so many of the last events that are there, or fewer.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn before_end(bus: &Bus, topic: TopicName, events: u64) -> Result<Self, FetchError> {
         // In this order: what comes between the two is both told and in the bounds.
         let watch = bus.watch()?;
         let places = bounds(bus, &topic)
             .await?
             .into_iter()
-            .map(|(partition, (_, end))| (partition, (end, end)))
+            .map(|(partition, (earliest, end))| {
+                let begin = Offset(end.0.saturating_sub(events)).max(earliest);
+                (partition, (begin, end))
+            })
             .collect();
         Ok(Self {
             bus: bus.clone(),

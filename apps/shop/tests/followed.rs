@@ -161,6 +161,34 @@ async fn orders_that_go_on_by_themselves_leave_carts_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_door_that_is_started_again_answers_a_key_as_the_one_before_it_did() {
+    let open = Open::new().await;
+    let create = |client: &mut Client| {
+        let created = client.post_as("o", "/order/create", &order(7, 1, 2));
+        created.unwrap()
+    };
+    let first = open.run(create).await;
+    expect(&first, 201, "pending_payment");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let bus = open.bus.clone();
+    let door = tokio::spawn(async {
+        let ends = async { stopped.await.unwrap() };
+        tidemill_shop::http::serve(bus, listener, ends)
+            .await
+            .unwrap();
+    });
+    let asking = move || create(&mut Client::new(address));
+    let again = tokio::task::spawn_blocking(asking).await.unwrap();
+    assert_eq!(again, first);
+    stop.send(()).unwrap();
+    door.await.unwrap();
+    let balance = open.close().await;
+    assert!(balance.is_even(), "{balance:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_again_under_its_key_is_done_once() {
     let open = Open::new().await;
     open.run(|client| {

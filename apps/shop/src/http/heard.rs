@@ -12,7 +12,7 @@ use crate::events::{
     ASKING, OrderCancelled, OrderCreated, OrderFacts, OrderPaid, OrderReturned, OrderStatus,
     OrderUpdated,
 };
-use crate::limits::HEARD_MAX;
+use crate::limits::{HEARD_EVENTS_MAX, HEARD_MAX};
 use crate::tail::Tail;
 
 /// The newest news of one order.
@@ -134,6 +134,12 @@ pub(crate) fn end(event: &Event) -> Option<(i64, OrderStatus)> {
 /// The topic of everything that happens to orders.
 pub(crate) fn topic() -> TopicName {
     TopicName::new(OrderCreated::TOPIC).expect("the topic's name is a legal one")
+}
+
+/// A tail of that topic that begins with what is remembered of it: a door that was started again
+/// knows what the one before it heard.
+pub(super) async fn remembered(bus: &Bus) -> Result<Tail, tidemill::core::FetchError> {
+    Tail::before_end(bus, topic(), HEARD_EVENTS_MAX).await
 }
 
 /// A tail of that topic.

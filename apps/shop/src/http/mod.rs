@@ -71,7 +71,7 @@ pub async fn serve(
     let heard = Heard::default();
     // It ends with this future, also when that is dropped.
     let mut listening = JoinSet::new();
-    listening.spawn(heard.clone().listen(heard::tail(&bus).await?));
+    listening.spawn(heard.clone().listen(heard::remembered(&bus).await?));
     let app = router(Door {
         bus,
         heard,
