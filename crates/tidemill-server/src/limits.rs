@@ -295,6 +295,9 @@ pub const KAFKA_PARTITION_BYTES: usize = 320;
 /// Partitions that one answer to `DescribeTopicPartitions` tells of, as Apache Kafka has it.
 pub const KAFKA_PARTITIONS_PAGE_MAX: usize = 2000;
 
+/// Records that the answer to one `Produce` blames by their numbers.
+pub const KAFKA_RECORD_ERRORS_MAX: usize = 1000;
+
 /// Requests of one connection of the Kafka protocol that are under way at once.
 pub const KAFKA_IN_FLIGHT_MAX: usize = 64;
 

@@ -159,10 +159,15 @@ const CLIENTS: [&str; 5] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_java_clients_do_what_they_do_with_kafka_and_lose_nothing_to_kills() {
-    check("old", &CLIENTS, 22).await;
+    check("old", &CLIENTS, 23).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_java_clients_do_what_they_do_with_kafka_and_lose_nothing_to_kills() {
-    check("new", &CLIENTS, 22).await;
+    check("new", &CLIENTS, 23).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafkas_command_line_tools_work_as_with_kafka() {
+    check("new", &["Tools"], 5).await;
 }

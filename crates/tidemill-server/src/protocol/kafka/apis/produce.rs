@@ -15,7 +15,9 @@
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::{Begins, Produce as Writing, ProducerBatch, ProducerError};
@@ -26,6 +28,7 @@ use super::super::error::{self, Code, NONE, Refused};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
+use crate::limits::KAFKA_RECORD_ERRORS_MAX;
 
 /// See the module.
 pub(in super::super) struct Produce;
@@ -61,10 +64,11 @@ impl Api for Produce {
         });
         let topics = topics.collect::<Vec<_>>();
         drop(request.transactional_id);
+        let mut room = KAFKA_RECORD_ERRORS_MAX;
         // Every batch is handed in before the first one is waited for.
         let writing = topics.into_iter().map(|(name, id, place, partitions)| {
             let partitions = partitions.into_iter();
-            let writing = partitions.map(|data| write(&call, place.clone(), data));
+            let writing = partitions.map(|data| write(&call, place.clone(), data, &mut room));
             (name, id, writing.collect::<Vec<_>>())
         });
         let by_id = call.version >= BY_ID;
@@ -102,16 +106,36 @@ impl Place {
     }
 }
 
+/// Why a batch was not written, and which of its records are to blame.
+struct NotWritten {
+    refused: Refused,
+    records: Vec<BatchIndexAndErrorMessage>,
+}
+
+impl<T: Into<Refused>> From<T> for NotWritten {
+    fn from(refused: T) -> Self {
+        Self {
+            refused: refused.into(),
+            records: Vec::new(),
+        }
+    }
+}
+
 type Written = BoxFuture<'static, PartitionProduceResponse>;
 
 /// Begins to write what a request has for a partition. The future is to be polled once before
 /// anything that must come after.
-fn write(call: &Call, place: Result<Place, Code>, data: PartitionProduceData) -> Written {
+fn write(
+    call: &Call,
+    place: Result<Place, Code>,
+    data: PartitionProduceData,
+    room: &mut usize,
+) -> Written {
     let index = data.index;
     let id = place.as_ref().map_or(None, |place| place.id);
     let writing = place
-        .map_err(Refused::from)
-        .and_then(|place| prepare(call, place.name, index, data.records));
+        .map_err(NotWritten::from)
+        .and_then(|place| prepare(call, place.name, index, data.records, room));
     let broker = call.broker.clone();
     Box::pin(async move {
         let written = match writing {
@@ -122,26 +146,27 @@ fn write(call: &Call, place: Result<Place, Code>, data: PartitionProduceData) ->
                 };
                 written.map_err(|why| match (&why, id) {
                     (ProducerError::UnknownTopic(_), Some(_)) => Code::UnknownTopicId.into(),
-                    _ => Refused::new(error::producer(&why), why),
+                    _ => Refused::new(error::producer(&why), why).into(),
                 })
             }
-            Err(refused) => Err(refused),
+            Err(why) => Err(why),
         };
         response(index, written)
     })
 }
 
-fn response(index: i32, written: Result<Offset, Refused>) -> PartitionProduceResponse {
+fn response(index: i32, written: Result<Offset, NotWritten>) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default()
         .with_index(index)
         .with_log_append_time_ms(-1)
         .with_log_start_offset(-1);
     match written {
         Ok(offset) => response.with_base_offset(convert::wire_offset(offset)),
-        Err(refused) => response
+        Err(NotWritten { refused, records }) => response
             .with_base_offset(-1)
             .with_error_code(refused.code.code())
-            .with_error_message(refused.why.map(StrBytes::from_string)),
+            .with_error_message(refused.why.map(StrBytes::from_string))
+            .with_record_errors(records),
     }
 }
 
@@ -151,26 +176,31 @@ fn prepare(
     topic: TopicName,
     index: i32,
     records: Option<Bytes>,
-) -> Result<Writing, Refused> {
+    room: &mut usize,
+) -> Result<Writing, NotWritten> {
     let partition = convert::partition(index)?;
     let records = records.unwrap_or_default();
     let settings = call.broker.topic_settings(&topic);
     let settings = settings.ok_or(Code::UnknownTopicOrPartition)?;
     let max_bytes = call.door.config.message_max_bytes;
     if records.len() > max_bytes {
-        return Err(Refused {
-            code: Code::MessageTooLarge,
-            why: Some(format!("a record batch has at most {max_bytes} bytes here")),
-        });
+        let why = format!("a record batch has at most {max_bytes} bytes here");
+        return Err(Refused::new(Code::MessageTooLarge, why).into());
     }
     let batch = ProducerBatch::new(records).map_err(|why| Refused {
         code: error::batch(&why),
         why: Some(why.to_string()),
     })?;
-    if settings.compact && has_keyless(&batch) {
-        return Err(Refused {
-            code: Code::InvalidRecord,
-            why: Some("every record of a compacted topic needs a key".to_owned()),
+    let keyless = match settings.compact {
+        true => keyless(&batch, *room),
+        false => Vec::new(),
+    };
+    if !keyless.is_empty() {
+        *room = room.saturating_sub(keyless.len());
+        let why = "every record of a compacted topic needs a key";
+        return Err(NotWritten {
+            refused: Refused::new(Code::InvalidRecord, why),
+            records: keyless,
         });
     }
     Ok(Writing {
@@ -182,7 +212,14 @@ fn prepare(
     })
 }
 
-fn has_keyless(batch: &ProducerBatch) -> bool {
-    let mut records = batch.get().records();
-    records.any(|record| record.is_ok_and(|record| record.key.is_none()))
+/// The records without a key, so many at most, but for the first one.
+fn keyless(batch: &ProducerBatch, room: usize) -> Vec<BatchIndexAndErrorMessage> {
+    let records = (0..).zip(batch.get().records());
+    let keyless = records.filter(|(_, record)| record.as_ref().is_ok_and(|one| one.key.is_none()));
+    let told = keyless.map(|(index, _)| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(index)
+            .with_batch_index_error_message(None)
+    });
+    told.take(room.max(1)).collect()
 }

@@ -1,8 +1,12 @@
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.InvalidRecordException;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 
 /** What is produced with each codec comes back as it was sent. */
@@ -19,6 +23,28 @@ public final class Records implements Door.Case {
             Door.holds("records of " + codec + " come back as they were sent");
         }
         tooLarge(door);
+        keyless(door);
+    }
+
+    /** The record without a key is blamed, not those that came in a batch with it. */
+    private static void keyless(Door door) throws Exception {
+        var topic = new NewTopic("compacted", 1, (short) 1);
+        topic.configs(Map.of("cleanup.policy", "compact"));
+        door.admin.createTopics(List.of(topic)).all().get();
+        try (var producer = door.producer("linger.ms", "1000")) {
+            var sent = new ArrayList<Future<RecordMetadata>>();
+            for (var key : new String[] {"a", null, "b"}) {
+                sent.add(producer.send(new ProducerRecord<>("compacted", key, "value")));
+            }
+            producer.flush();
+            var blamed = new ArrayList<Boolean>();
+            for (var one : sent) {
+                var why = Door.fails(KafkaException.class, one::get);
+                blamed.add(why instanceof InvalidRecordException);
+            }
+            Door.same(List.of(false, true, false), blamed);
+        }
+        Door.holds("of a batch for a compacted topic the record without a key is blamed");
     }
 
     private static void produce(Door door, String topic, String codec) throws Exception {
