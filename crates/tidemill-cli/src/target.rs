@@ -7,6 +7,7 @@ mod handlers;
 mod queues;
 mod reader;
 pub(crate) mod seek;
+pub(crate) mod webhooks;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -467,6 +467,22 @@ async fn a_server_that_ends_while_it_tries_again_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_dropped_sends_nothing_any_longer() {
+    let server = Running::start().await;
+    let client = server.client();
+    create(&client, made("shop", "http://127.0.0.1:1/")).await;
+    let broker = server.broker.clone();
+    drop((client, server));
+    let group = tidemill_core::GroupName::new("webhook.shop").unwrap();
+    let looking = async {
+        while !broker.group(&group).unwrap().members.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_read_stops_the_start_and_says_which() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(

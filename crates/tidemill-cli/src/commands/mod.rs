@@ -14,6 +14,7 @@ mod request;
 mod serve;
 mod subscribe;
 mod topic;
+mod webhook;
 
 use std::future::Future;
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Queue(queue::Queue),
     #[command(subcommand)]
+    Webhook(webhook::Webhook),
+    #[command(subcommand)]
     Deadletter(deadletter::Deadletter),
     #[command(subcommand)]
     Log(log::Log),
@@ -61,6 +64,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Handler(command) => narrow(command.run()),
         Command::Graph(command) => narrow(command.run()),
         Command::Queue(command) => narrow(command.run()),
+        Command::Webhook(command) => narrow(command.run()),
         Command::Deadletter(command) => narrow(command.run()),
         Command::Log(command) => command.run(),
         Command::Bench(command) => wide(command.run()),

@@ -82,7 +82,7 @@ impl Target {
     }
 }
 
-fn at_rest() -> Failure {
+pub(super) fn at_rest() -> Failure {
     Failure::new(
         "a folder that no server has open is served by nobody; start `tidemill serve` on it and \
          ask that with --server",

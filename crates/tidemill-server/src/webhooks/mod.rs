@@ -33,7 +33,7 @@ use tidemill_core::budget::Budget;
 use tidemill_core::{Bus, Event, EventId, EventType, Source, Start, TopicName, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::definition::Paused;
 pub(crate) use self::definition::{Changes, Definition};
@@ -76,6 +76,13 @@ struct Running {
     number: u64,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+/// Whoever drops a server has nothing sent any longer.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// What is to be known of a webhook.
@@ -180,12 +187,8 @@ impl Webhooks {
         }
         let until = Instant::now() + WEBHOOK_STOP_GRACE * 2;
         for mut running in running {
-            if tokio::time::timeout_at(until, &mut running.task)
-                .await
-                .is_err()
-            {
-                running.task.abort();
-            }
+            // What does not end in time is broken off.
+            let _ = timeout_at(until, &mut running.task).await;
         }
     }
 
@@ -418,12 +421,8 @@ impl Webhooks {
             .and_then(|hook| hook.running.take());
         let Some(mut running) = running else { return };
         running.stop.send_replace(true);
-        if timeout(WEBHOOK_STOP_GRACE * 2, &mut running.task)
-            .await
-            .is_err()
-        {
-            running.task.abort();
-        }
+        // What does not end in time is broken off.
+        let _ = timeout(WEBHOOK_STOP_GRACE * 2, &mut running.task).await;
     }
 
     /// Sets one to work that is not paused.

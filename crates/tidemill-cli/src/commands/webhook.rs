@@ -1,0 +1,413 @@
+//! `tidemill webhook`: has events of topics pushed to services that have only HTTP.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::failure::Failure;
+use crate::folder::Begin;
+use crate::listing::{Listing, print_json, print_json_lines};
+use crate::output::{all_the_same, say};
+use crate::target::webhooks::{NewWebhook, Tested, Webhook as Shown};
+use crate::target::{Target, TargetOptions};
+use crate::values;
+
+/// Push events of topics to services that have only HTTP
+#[derive(Subcommand)]
+#[command(after_help = "Examples:\n  \
+    tidemill webhook create shop https://shop.example/events --topic orders --type 'order.*'\n  \
+    tidemill webhook test shop\n  \
+    tidemill webhook list --json\n  \
+    tidemill webhook pause shop\n  \
+    tidemill webhook rotate shop --overlap 24h\n  \
+    tidemill webhook delete shop")]
+pub(crate) enum Webhook {
+    Create(Create),
+    List(List),
+    Show(Show),
+    Delete(Delete),
+    Pause(Pause),
+    Resume(Resume),
+    Rotate(Rotate),
+    Test(Test),
+}
+
+/// Where a webhook begins.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum From {
+    /// With the oldest event kept
+    Beginning,
+    /// With what is published from now on
+    End,
+}
+
+/// Send the events of topics to an URL, from now on
+///
+/// Prints the secret that events are signed with: it is shown this once.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tidemill webhook create shop https://shop.example/events --topic orders --type 'order.*'\n  \
+    tidemill webhook create mail http://127.0.0.1:8080/ --topic users --header 'x-key=7'")]
+pub(crate) struct Create {
+    /// The webhook's name
+    name: String,
+    /// Where events are sent to: http:// or https://
+    url: String,
+    /// A topic; may be given again
+    #[arg(long = "topic", short, value_name = "TOPIC", required = true)]
+    topics: Vec<String>,
+    /// Only events of this type, or of this pattern of types; may be given again
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// A header that is sent with every event, as NAME=VALUE; may be given again
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = values::header)]
+    headers: Vec<(String, String)>,
+    /// A file with the secret, whsec_ and 24 to 64 bytes in base64 [default: a new one]
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Where it begins in its topics
+    #[arg(long, value_name = "PLACE", default_value = "end")]
+    from: From,
+    /// How long an answer may take, up to 30s [default: 15s]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    timeout: Option<Duration>,
+    /// How often an event is tried before it is a dead letter [default: 15]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>)]
+    attempts: Option<u32>,
+    /// The wait behind the first failure, which doubles with each [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    retry_first: Option<Duration>,
+    /// The longest such wait [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    retry_max: Option<Duration>,
+    /// How many events are sent at once, up to 16 [default: 4]
+    #[arg(long, value_name = "N", value_parser = values::within(1_usize, 16))]
+    concurrency: Option<usize>,
+    /// Print the webhook as JSON, with its secret
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// List all webhooks
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill webhook list --json")]
+pub(crate) struct List {
+    /// Print a line of JSON for each
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Show a webhook and how it is doing
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill webhook show shop")]
+pub(crate) struct Show {
+    /// The webhook
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Delete a webhook with its group; its dead letters stay
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill webhook delete shop")]
+pub(crate) struct Delete {
+    /// The webhook
+    name: String,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Send nothing more, until it is resumed; what is published meanwhile waits
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill webhook pause shop")]
+pub(crate) struct Pause {
+    /// The webhook
+    name: String,
+    /// Print the webhook as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Send again, from where it was
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill webhook resume shop")]
+pub(crate) struct Resume {
+    /// The webhook
+    name: String,
+    /// Print the webhook as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Give a webhook a new secret, and print it; the one before signs, too, for a while
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tidemill webhook rotate shop\n  \
+    tidemill webhook rotate shop --overlap 1h --secret-file new-secret")]
+pub(crate) struct Rotate {
+    /// The webhook
+    name: String,
+    /// How long both secrets sign, up to seven days; 0s ends the old one at once [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    overlap: Option<Duration>,
+    /// A file with the new secret [default: one is made]
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Send a test event, once; fails where the endpoint does not take it
+#[derive(Args)]
+#[command(after_help = "Example:\n  tidemill webhook test shop")]
+pub(crate) struct Test {
+    /// The webhook
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+impl Webhook {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let target = self.options().open(Begin::MayNot).await?;
+        let done = self.ask(&target).await;
+        target.close().await;
+        done
+    }
+
+    fn options(&self) -> &TargetOptions {
+        match self {
+            Self::Create(Create { target, .. })
+            | Self::List(List { target, .. })
+            | Self::Show(Show { target, .. })
+            | Self::Delete(Delete { target, .. })
+            | Self::Pause(Pause { target, .. })
+            | Self::Resume(Resume { target, .. })
+            | Self::Rotate(Rotate { target, .. })
+            | Self::Test(Test { target, .. }) => target,
+        }
+    }
+
+    async fn ask(&self, target: &Target) -> Result<(), Failure> {
+        match self {
+            Self::Create(create) => create.ask(target).await,
+            Self::List(list) => {
+                let webhooks = target.webhooks().await?;
+                match list.json {
+                    true => print_json_lines(&webhooks),
+                    false => table(&webhooks).print(),
+                }
+            }
+            Self::Show(show) => {
+                let webhook = target.webhook(&show.name).await?;
+                match show.json {
+                    true => print_json(&webhook),
+                    false => say(text(&webhook)),
+                }
+            }
+            Self::Delete(delete) => {
+                target.delete_webhook(&delete.name).await?;
+                let told = say(format_args!("deleted {}", delete.name));
+                all_the_same(told, format_args!("{} is deleted", delete.name))
+            }
+            Self::Pause(pause) => turn(target, &pause.name, "pause", pause.json).await,
+            Self::Resume(resume) => turn(target, &resume.name, "resume", resume.json).await,
+            Self::Rotate(rotate) => rotate.ask(target).await,
+            Self::Test(test) => {
+                let tested = target.test_webhook(&test.name).await?;
+                if test.json {
+                    print_json(&tested)?;
+                }
+                outcome(&tested, test.json)
+            }
+        }
+    }
+}
+
+/// Pauses or resumes one.
+async fn turn(target: &Target, name: &str, what: &str, json: bool) -> Result<(), Failure> {
+    let webhook = target.turn_webhook(name, what).await?;
+    let told = match json {
+        true => print_json(&webhook),
+        false => say(format_args!("{what}d {name}")),
+    };
+    all_the_same(told, format_args!("{name} is {what}d"))
+}
+
+impl Create {
+    async fn ask(&self, target: &Target) -> Result<(), Failure> {
+        let headers = self.headers.iter();
+        let headers: BTreeMap<_, _> = headers.map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let new = NewWebhook {
+            name: &self.name,
+            url: &self.url,
+            topics: &self.topics,
+            types: &self.types,
+            headers,
+            secret: secret(self.secret_file.as_deref())?,
+            start: match self.from {
+                From::Beginning => "beginning",
+                From::End => "end",
+            },
+            timeout_ms: self.timeout.map(millis),
+            attempts: self.attempts,
+            retry_first_ms: self.retry_first.map(millis),
+            retry_max_ms: self.retry_max.map(millis),
+            concurrency: self.concurrency,
+        };
+        let webhook = target.create_webhook(&new).await?;
+        let secret = webhook.secret.as_deref().unwrap_or_default();
+        let told = match self.json {
+            true => print_json(&webhook),
+            false => say(format_args!("created {}\nsecret {secret}", webhook.name)),
+        };
+        all_the_same(told, format_args!("{} is created", webhook.name))
+    }
+}
+
+impl Rotate {
+    async fn ask(&self, target: &Target) -> Result<(), Failure> {
+        let secret = secret(self.secret_file.as_deref())?;
+        let rotated = target
+            .rotate_webhook(&self.name, secret, self.overlap)
+            .await?;
+        let until = match &rotated.old_secret_until {
+            Some(until) => format!("both secrets sign until {until}"),
+            None => "the old secret is over".to_owned(),
+        };
+        let told = match self.json {
+            true => print_json(&rotated),
+            false => say(format_args!("secret {}\n{until}", rotated.secret)),
+        };
+        all_the_same(told, format_args!("{} has a new secret", rotated.name))
+    }
+}
+
+/// The secret that a file has.
+fn secret(file: Option<&Path>) -> Result<Option<String>, Failure> {
+    let Some(file) = file else { return Ok(None) };
+    let read = std::fs::read_to_string(file);
+    let text =
+        read.map_err(|why| Failure::new(format!("cannot read {}: {why}", file.display())))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn outcome(tested: &Tested, told: bool) -> Result<(), Failure> {
+    if !tested.delivered {
+        let why = tested
+            .error
+            .as_deref()
+            .unwrap_or("the endpoint did not take it");
+        return Err(Failure::new(why));
+    }
+    match told {
+        true => Ok(()),
+        false => say(format_args!(
+            "taken with {} after {} ms",
+            tested.status.unwrap_or_default(),
+            tested.took_ms
+        )),
+    }
+}
+
+fn lag(webhook: &Shown) -> String {
+    webhook
+        .lag
+        .map_or_else(|| "-".to_owned(), |lag| lag.to_string())
+}
+
+fn state(webhook: &Shown) -> &'static str {
+    match (&webhook.paused, &webhook.last_error, &webhook.last_success) {
+        (Some(_), _, _) => "paused",
+        (None, Some(error), Some(success)) if error.time > *success => "failing",
+        (None, Some(_), None) => "failing",
+        (None, _, _) => "works",
+    }
+}
+
+fn table(webhooks: &[Shown]) -> Listing {
+    let heads = [
+        "webhook",
+        "url",
+        "topics",
+        "state",
+        "lag>",
+        "delivered>",
+        "failed>",
+    ];
+    let mut listing = Listing::new(&heads);
+    for webhook in webhooks {
+        listing.row(&[
+            webhook.name.clone(),
+            webhook.url.clone(),
+            webhook.topics.join(" "),
+            state(webhook).to_owned(),
+            lag(webhook),
+            webhook.delivered.to_string(),
+            webhook.failed.to_string(),
+        ]);
+    }
+    listing
+}
+
+/// All of a webhook, for people.
+fn text(webhook: &Shown) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a text does not fail.
+        let _ = writeln!(text, "{name:13} {value}");
+    };
+    line("webhook", &webhook.name);
+    line("url", &webhook.url);
+    line("topics", &webhook.topics.join(" "));
+    if !webhook.types.is_empty() {
+        line("types", &webhook.types.join(" "));
+    }
+    if !webhook.headers.is_empty() {
+        line("headers", &webhook.headers.join(" "));
+    }
+    line("group", &webhook.group);
+    line("state", state(webhook));
+    if let Some(paused) = &webhook.paused {
+        line("paused", &format!("{}: {}", paused.since, paused.reason));
+    }
+    line("lag", &lag(webhook));
+    line("delivered", &webhook.delivered.to_string());
+    line("failed", &webhook.failed.to_string());
+    line("dead letters", &webhook.dead_lettered.to_string());
+    if let Some(time) = &webhook.last_success {
+        line("last success", time);
+    }
+    if let Some(last) = &webhook.last_error {
+        line("last error", &format!("{}: {}", last.time, last.error));
+    }
+    if let Some(until) = &webhook.old_secret_until {
+        line("old secret", &format!("signs, too, until {until}"));
+    }
+    text.pop();
+    text
+}
