@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask tidy | check | test | soak | bench`.
+//! The project's chores: `cargo xtask tidy | check | test | soak | suite | bench`.
 //!
 //! This program may not know anything of Tidemill but its files, its crates and its commands.
 
@@ -11,6 +11,7 @@ mod readme;
 mod skips;
 mod soak;
 mod steps;
+mod suite;
 mod tidy;
 mod tools;
 
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   check                the quick round before a commit: fmt, clippy, tidy, unit tests
   test [STEP...]       everything, or the named steps; `test --list` names them
   soak WHAT [ARG...]   the long proofs: simulate, damage, kill, fuzz
+  suite NAME [ARG...]  another project's own tests against this server: kafka-python
   bench [ARG...]       `tidemill bench` from a release build";
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         }
         ["test", names @ ..] => steps::named(names).and_then(|s| steps::run(&root, &s)),
         ["soak", name, rest @ ..] => soak::run(&root, name, rest).map(|()| true),
+        ["suite", name, rest @ ..] => suite::run(&root, name, rest),
         ["bench", rest @ ..] => tools::bench(&root, rest).map(|()| true),
         _ => {
             eprintln!("{USAGE}");

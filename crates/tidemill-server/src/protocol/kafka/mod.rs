@@ -52,6 +52,8 @@ mod shape;
 mod shapes;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

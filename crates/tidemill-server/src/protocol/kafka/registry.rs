@@ -272,6 +272,9 @@ pub(super) static APIS: &[Entry] = &[
     entry::<apis::alter_partition_reassignments::AlterPartitionReassignments>(),
     entry::<apis::list_partition_reassignments::ListPartitionReassignments>(),
     entry::<apis::describe_quorum::DescribeQuorum>(),
+    entry::<apis::describe_producers::DescribeProducers>(),
+    entry::<apis::describe_transactions::DescribeTransactions>(),
+    entry::<apis::list_transactions::ListTransactions>(),
     entry::<apis::list_config_resources::ListConfigResources>(),
     entry::<apis::describe_topic_partitions::DescribeTopicPartitions>(),
 ];

@@ -184,11 +184,11 @@ async fn a_full_fetch_tells_the_bounds_of_the_rest_and_each_partition_once() {
     assert_eq!((parts[0].batches.len(), parts[1].batches.len()), (1, 0));
 }
 
-fn id() -> TransactionalId {
+pub(super) fn id() -> TransactionalId {
     TransactionalId::new("t").unwrap()
 }
 
-async fn begin(broker: &Broker) -> ProducerIdentity {
+pub(super) async fn begin(broker: &Broker) -> ProducerIdentity {
     let init = InitTransactional {
         id: id(),
         timeout: Duration::from_secs(60),
@@ -197,7 +197,7 @@ async fn begin(broker: &Broker) -> ProducerIdentity {
     broker.init_transactional(init).await.unwrap()
 }
 
-fn part(who: ProducerIdentity, time_ms: i64) -> Writing {
+pub(super) fn part(who: ProducerIdentity, time_ms: i64) -> Writing {
     let batch = builder(time_ms, b"x").transactional().producer(Header {
         id: who.id.0,
         epoch: who.epoch.0,

@@ -1,4 +1,4 @@
-//! `FindCoordinator` (10), versions 0 to 4: who coordinates a consumer group (0) or a
+//! `FindCoordinator` (10), versions 0 to 5: who coordinates a consumer group (0) or a
 //! transactional producer (1). It is this node, for all of them.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -24,7 +24,7 @@ impl Api for FindCoordinator {
     type Request = FindCoordinatorRequest;
     type Response = FindCoordinatorResponse;
     const KEY: ApiKey = ApiKey::FindCoordinator;
-    const VERSIONS: [i16; 2] = [0, SEVERAL];
+    const VERSIONS: [i16; 2] = [0, 5];
     const SHAPE: &'static Shape = &shapes::FIND_COORDINATOR;
 
     async fn answer(call: Call, request: FindCoordinatorRequest) -> FindCoordinatorResponse {

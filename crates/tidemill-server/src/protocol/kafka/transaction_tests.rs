@@ -1,0 +1,137 @@
+//! What administrators are told of transactions that are open, and what is refused of producers:
+//! the codes that clients of Kafka know.
+
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    DescribeProducersRequest, DescribeTransactionsRequest, InitProducerIdRequest,
+    ListTransactionsRequest, ProduceRequest, ProducerId,
+};
+use kafka_protocol::protocol::StrBytes;
+use tidemill_broker::{AlterTopic, BatchBuilder, Begins, TransactionEnd};
+
+use super::apis::describe_producers::DescribeProducers;
+use super::apis::describe_transactions::DescribeTransactions;
+use super::apis::init_producer_id::InitProducerId;
+use super::apis::list_transactions::ListTransactions;
+use super::apis::produce::Produce;
+use super::convert;
+use super::error::Code;
+use super::registry::{Api, Call};
+use super::tests::{begin, broker, builder, call, door, id, part, topic, writing};
+
+const MEMORY: usize = 64 << 20;
+
+async fn producers(call: Call) -> Vec<(i64, i64)> {
+    let topic = TopicRequest::default()
+        .with_name(convert::wire_topic(&topic()))
+        .with_partition_indexes(vec![0]);
+    let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+    let told = DescribeProducers::answer(call, request).await.response;
+    let partition = &told.topics[0].partitions[0];
+    assert_eq!(partition.error_code, 0);
+    let producers = partition.active_producers.iter();
+    let told = producers.map(|one| (one.producer_id.0, one.current_txn_start_offset));
+    told.collect()
+}
+
+async fn listed(call: Call, request: ListTransactionsRequest) -> Vec<String> {
+    let told = ListTransactions::answer(call, request).await.response;
+    assert_eq!(told.error_code, 0);
+    let states = told.transaction_states.iter();
+    states
+        .map(|one| one.transaction_state.to_string())
+        .collect()
+}
+
+#[tokio::test]
+async fn an_open_transaction_is_seen_with_where_it_begins_until_it_ends() {
+    let broker = broker(1, MEMORY).await;
+    let before = writing(builder(1, b"x"), Begins::No);
+    broker.produce(before).await.unwrap();
+    let who = begin(&broker).await;
+    broker.produce(part(who, 1000)).await.unwrap();
+    let (door, _close) = door(broker.clone());
+    let describe = async |id: &'static str| {
+        let id = StrBytes::from_static_str(id).into();
+        let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id]);
+        let mut told = DescribeTransactions::answer(call(&door, 0), request).await;
+        told.response.transaction_states.remove(0)
+    };
+    let name: &'static str = id().as_str().to_owned().leak();
+    assert_eq!(producers(call(&door, 0)).await, [(who.id.0, 1)]);
+    let open = describe(name).await;
+    assert_eq!((open.error_code, open.producer_id.0), (0, who.id.0));
+    assert_eq!(open.transaction_state.as_str(), "Ongoing");
+    assert!(open.transaction_start_time_ms > 0);
+    assert_eq!(open.topics[0].partitions, [0]);
+    let all = ListTransactionsRequest::default().with_duration_filter(-1);
+    assert_eq!(listed(call(&door, 1), all.clone()).await, ["Ongoing"]);
+    let day = all.clone().with_duration_filter(86_400_000);
+    assert!(listed(call(&door, 1), day).await.is_empty());
+    let other = all.clone().with_producer_id_filters(vec![ProducerId(7)]);
+    assert!(listed(call(&door, 1), other).await.is_empty());
+    let end = TransactionEnd {
+        commit: false,
+        renew: false,
+    };
+    broker.end_transaction(&id(), who, end).await.unwrap();
+    assert_eq!(producers(call(&door, 0)).await, [(who.id.0, -1)]);
+    let ended = describe(name).await;
+    assert_eq!(ended.transaction_state.as_str(), "CompleteAbort");
+    assert_eq!(
+        (ended.transaction_start_time_ms, ended.topics.len()),
+        (-1, 0)
+    );
+    let ongoing = all.with_state_filters(vec![StrBytes::from_static_str("Ongoing")]);
+    assert!(listed(call(&door, 1), ongoing).await.is_empty());
+    let unknown = Code::TransactionalIdNotFound.code();
+    assert_eq!(describe("nobody").await.error_code, unknown);
+}
+
+#[tokio::test]
+async fn a_transaction_that_would_be_open_for_too_long_is_refused() {
+    let (door, _close) = door(broker(1, MEMORY).await);
+    for (ms, code) in [
+        (60_000, 0),
+        (900_001, Code::InvalidTransactionTimeout.code()),
+        (-1, Code::InvalidTransactionTimeout.code()),
+    ] {
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(Some(StrBytes::from_static_str("t").into()))
+            .with_transaction_timeout_ms(ms);
+        let told = InitProducerId::answer(call(&door, 5), request).await;
+        assert_eq!(told.error_code, code, "{ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_has_no_key_where_it_needs_one_is_refused() {
+    let broker = broker(1, MEMORY).await;
+    let (door, _close) = door(broker.clone());
+    let produce = async |batch: BatchBuilder| {
+        let records = batch.finish().unwrap().as_bytes().clone();
+        let data = PartitionProduceData::default().with_records(Some(records));
+        let topic = TopicProduceData::default()
+            .with_name(convert::wire_topic(&topic()))
+            .with_partition_data(vec![data]);
+        let request = ProduceRequest::default().with_topic_data(vec![topic]);
+        let told = Produce::answer(call(&door, 9), request.with_acks(-1)).await;
+        told.responses[0].partition_responses[0].error_code
+    };
+    let too_large = vec![7; door.config.message_max_bytes];
+    let code = Code::MessageTooLarge.code();
+    assert_eq!(produce(builder(1, &too_large)).await, code);
+    assert_eq!(produce(builder(1, b"x")).await, 0);
+    let compact = AlterTopic {
+        compact: Some(true),
+        ..AlterTopic::default()
+    };
+    broker.alter_topic(&topic(), compact).await.unwrap();
+    let code = Code::InvalidRecord.code();
+    assert_eq!(produce(builder(1, b"x")).await, code);
+    let mut keyed = BatchBuilder::new();
+    let pushed = keyed.push(1, Some(b"k"), Some(b"x"), std::iter::empty());
+    pushed.unwrap();
+    assert_eq!(produce(keyed).await, 0);
+}
