@@ -14,7 +14,11 @@ use crate::tools;
 /// What can be run, for the usage text.
 pub(crate) const USAGE: &str =
     "  suite kafka-python [--as VERSION] [--broker HOST:PORT] [ARG of pytest...]
-                       kafka-python's integration tests, as if against Kafka VERSION (4.1)";
+                       kafka-python's integration tests, as if against Kafka VERSION (4.1)
+  suite librdkafka [--broker HOST:PORT] [TEST,...]
+                       librdkafka's own tests
+  suite kafka-programs [--broker HOST:PORT]
+                       Kafka Streams and Kafka Connect";
 
 /// The version of Apache Kafka that kafka-python's tests take this server for.
 const KAFKA_VERSION: &str = "4.1";
@@ -25,17 +29,24 @@ const KAFKA_VERSION: &str = "4.1";
 /// When it cannot be run, or there is none of this name.
 pub(crate) fn run(root: &Path, name: &str, rest: &[&str]) -> Result<bool, String> {
     match name {
-        "kafka-python" => kafka_python(root, rest),
+        "kafka-python" => scripted(root, name, Some(KAFKA_VERSION), rest),
+        "librdkafka" | "kafka-programs" => scripted(root, name, None, rest),
         other => Err(format!("no suite is called {other:?}\n{USAGE}")),
     }
 }
 
-fn kafka_python(root: &Path, mut rest: &[&str]) -> Result<bool, String> {
-    let (mut version, mut broker) = (KAFKA_VERSION, None);
+/// A suite's own script, with the version that it takes this server for where it asks for one.
+fn scripted<'a>(
+    root: &Path,
+    name: &str,
+    mut version: Option<&'a str>,
+    mut rest: &[&'a str],
+) -> Result<bool, String> {
+    let mut broker = None;
     loop {
         rest = match rest {
-            ["--as", text, rest @ ..] => {
-                version = text;
+            ["--as", text, rest @ ..] if version.is_some() => {
+                version = Some(text);
                 rest
             }
             ["--broker", text, rest @ ..] => {
@@ -45,18 +56,19 @@ fn kafka_python(root: &Path, mut rest: &[&str]) -> Result<bool, String> {
             _ => break,
         };
     }
-    let folder = root.join("target/tmp/suites/kafka-python");
+    let folder = root.join("target/tmp/suites").join(name);
     let server = match broker {
         Some(_) => None,
         None => Some(Server::start(root, &folder.join("data"))?),
     };
     let ours = || server.as_ref().map(|server| server.address.clone());
     let address = broker.or_else(ours).unwrap_or_default();
-    let script = root.join("crates/tidemill-server/tests/suites/kafka-python/run.sh");
+    let script = format!("crates/tidemill-server/tests/suites/{name}/run.sh");
     let mut command = Command::new("sh");
-    command.arg(script).arg(&folder).args([&address, version]);
+    command.arg(root.join(script)).arg(&folder).arg(&address);
+    command.args(version);
     let status = command.args(rest).stdin(Stdio::null()).status();
-    let status = status.map_err(|e| format!("cannot start kafka-python's tests: {e}"))?;
+    let status = status.map_err(|e| format!("cannot start the tests of {name}: {e}"))?;
     Ok(status.success())
 }
 
