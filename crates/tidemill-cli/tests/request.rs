@@ -39,6 +39,10 @@ fn a_handlers_reply_is_printed_and_none_is_told() {
         (&"message_processed.reply".into(), &"ann".into())
     );
 
+    let broken = ask(&["nobody", "{\"n\": 7", "--timeout", "50ms"]).misused();
+    assert!(broken.contains("--text"), "{broken}");
+    let as_text = ask(&["nobody", "{\"n\": 7", "--text", "--timeout", "50ms"]).failed();
+    assert!(as_text.contains("no reply within 50ms"), "{as_text}");
     let nobody = ask(&["nobody", "{}", "--timeout", "50ms"]).failed();
     assert!(
         nobody.contains("no reply within 50ms") && nobody.contains("may still be handled"),

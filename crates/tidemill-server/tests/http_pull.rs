@@ -293,6 +293,22 @@ async fn what_is_asked_wrongly_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_reply_to_what_is_no_request_is_refused_and_nothing_is_settled() {
+    let server = Running::start().await;
+    let client = server.client();
+    publish(&client, "orders", &[("1", "a")]).await;
+    let got = pull(&client, "billing", "topic=orders").await;
+    let token = &got[0]["token"];
+    let reply = json!([{"token": token, "reply": event("r1", "a")}]);
+    let refused = settle(&client, "billing", reply).await;
+    assert_eq!(refused.problem(422), "invalid-settlement");
+    assert!(refused.text.contains("no request"), "{}", refused.text);
+    assert_eq!(lag(&client, "billing").await, 1);
+    let plain = settle(&client, "billing", json!([{"token": token}])).await;
+    assert_eq!(plain.status, 200, "{}", plain.text);
+}
+
+#[tokio::test]
 async fn a_pull_makes_no_topic() {
     let server = Running::start().await;
     let client = server.client();

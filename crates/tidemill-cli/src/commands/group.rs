@@ -13,7 +13,7 @@ use crate::target::seek::SeekPlace;
 use crate::target::{Target, TargetOptions, Undeleted};
 use crate::{values, wire};
 
-/// List, show and delete consumer groups
+/// List, show, seek and delete consumer groups
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  \
     tidemill group list\n  \

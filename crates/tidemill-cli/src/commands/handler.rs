@@ -120,11 +120,14 @@ fn text(handler: &wire::Handler) -> String {
         // Writing to a text does not fail.
         let _ = writeln!(text, "{name:10} {value}");
     };
-    line(
-        "handler",
-        &format!("{} (version {})", handler.id, handler.version),
-    );
-    line("name", &handler.name);
+    // A client may leave both out.
+    match handler.version.as_str() {
+        "" => line("handler", &handler.id),
+        version => line("handler", &format!("{} (version {version})", handler.id)),
+    }
+    if !handler.name.is_empty() {
+        line("name", &handler.name);
+    }
     line("group", &handler.group);
     line("takes", &format!("{}/{}", handler.topic, handler.ty));
     if let Some(schema) = &handler.input.schema {

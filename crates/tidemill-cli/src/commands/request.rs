@@ -45,6 +45,9 @@ pub(crate) struct Request {
     #[arg(long, value_name = "TIME", default_value = "5s",
           value_parser = values::positive_duration)]
     timeout: Duration,
+    /// Send the data as text, also where it looks like JSON
+    #[arg(long)]
+    text: bool,
     /// Print the reply as JSON, attributes and data
     #[arg(long)]
     json: bool,
@@ -82,7 +85,15 @@ impl Request {
             event = event.key(key);
         }
         let data = Bytes::copy_from_slice(self.data.as_bytes());
-        let content_type = values::content_type(&data);
+        let content_type = match self.text {
+            true => "text/plain; charset=utf-8",
+            false => values::content_type(&data),
+        };
+        let looks_like_json = self.data.trim_start().starts_with(['{', '[']);
+        if looks_like_json && !self.text && content_type != "application/json" {
+            let why = "the data looks like JSON, and is none; mend it, or send it with --text";
+            return Err(Failure::usage(why));
+        }
         event
             .data(content_type, data)
             .build()

@@ -57,8 +57,10 @@ impl Bodies {
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Received, Problem> {
         let size = body.size_hint();
         if size.lower() > self.max_bytes as u64 {
-            // A client that asks first has not begun to send.
-            if !headers.contains_key(EXPECT) {
+            // A client that asks first has not begun to send, and what is not read to its end is
+            // not worth the reading.
+            let is_read = size.lower() <= DISCARD_MAX_BYTES as u64;
+            if is_read && !headers.contains_key(EXPECT) {
                 discard(body).await;
             }
             return Err(Problem::too_large(self.max_bytes));
@@ -237,6 +239,34 @@ mod tests {
         assert_eq!(refused.kind(), Kind::BodyTimeout);
         assert_eq!(began.elapsed(), BODY_READ_TIMEOUT);
         assert_eq!(memory.used(Class::Requests), 0);
+    }
+
+    /// A body of a tebibyte, says its head.
+    struct Huge;
+
+    impl HttpBody for Huge {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, std::io::Error>>> {
+            std::task::Poll::Pending
+        }
+
+        fn size_hint(&self) -> hyper::body::SizeHint {
+            hyper::body::SizeHint::with_exact(1 << 40)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_to_its_end_is_refused_at_once() {
+        let bodies = Bodies::new(16 * 1024 * 1024, Budget::new(64 * 1024 * 1024));
+        let began = Instant::now();
+        let refused = bodies.read(&HeaderMap::new(), Body::new(Huge)).await;
+        assert_eq!(refused.unwrap_err().kind(), Kind::TooLarge);
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_core::event::REPLY_TO;
 use tidemill_core::{Attempt, Delivery, GroupName, Position, Settlement};
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ pub(super) struct About {
     pub(super) attempt: Attempt,
     /// When it was given out.
     pub(super) given: jiff::Timestamp,
+    /// Somebody waits for a reply to it, or did.
+    pub(super) asks: bool,
 }
 
 struct Lease {
@@ -84,6 +87,7 @@ impl Leases {
                 position: delivery.position.clone(),
                 attempt: delivery.attempt,
                 given: jiff::Timestamp::now(),
+                asks: delivery.event.extension_str(REPLY_TO).is_some(),
             },
             settlement: Some(settlement),
             until,

@@ -251,6 +251,14 @@ async fn one(
         result.lease_until = Some(instant(lease_ms));
         return (token, Ok(result));
     }
+    if matches!(&ask, Ask::Ack(effects) if effects.reply.is_some()) && !about.asks {
+        pullers.take_back(token, right);
+        let detail = format!(
+            "{} is no request, nobody waits for a reply to it; settle it without \"reply\"",
+            about.position
+        );
+        return (token, Err(Problem::new(Kind::InvalidSettlement, detail)));
+    }
     let settled = right.try_settle(ask.commit(&about)).await;
     match settled {
         Ok(positions) => {
