@@ -42,6 +42,12 @@ pub enum DatabaseError {
     /// The work failed and was undone.
     #[error("the work on the database failed and was undone: {0}")]
     Work(String),
+    /// The work refused what was asked, and was undone; it would again.
+    #[error("{0}")]
+    Refused(String),
+    /// The work cannot be done yet, and was undone.
+    #[error("{0}")]
+    Early(String),
     /// The commit failed.
     #[error("the database could not commit ({0}); the event is given again")]
     Commit(String),
@@ -62,6 +68,23 @@ pub enum WorkError {
     /// What the database holds makes no sense.
     #[error("the database holds {0}; restore it from a backup")]
     Broken(String),
+    /// What is asked makes no sense, or comes too late. Nothing is recorded of it, so that it may
+    /// be tried again by hand.
+    #[error("{0}")]
+    Refused(String),
+    /// What is asked may make sense once others were heard. Nothing is recorded of it.
+    #[error("{0}")]
+    Early(String),
+}
+
+impl From<WorkError> for DatabaseError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Refused(why) => Self::Refused(why),
+            WorkError::Early(why) => Self::Early(why),
+            other => Self::Work(other.to_string()),
+        }
+    }
 }
 
 type Done = Box<dyn FnOnce(Result<(), DatabaseError>) + Send>;
@@ -134,7 +157,7 @@ impl Database {
             let result = work(savepoint);
             let keep = result.is_ok();
             let done: Done = Box::new(move |committed| {
-                let result = result.map_err(|e| DatabaseError::Work(e.to_string()));
+                let result = result.map_err(DatabaseError::from);
                 // Nobody waits when the asking future was dropped; the work is kept all the same.
                 let _ = answer.send(committed.and(result));
             });

@@ -113,6 +113,18 @@ pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 128;
 /// Orders that the demo's source lets be under way at once.
 pub const FLIGHT_MAX: usize = 1000;
 
+/// Times that a message of the Kafka topics is tried again which is ahead of what it is about.
+pub const EARLY_TRIES_MAX: u32 = 12;
+
+/// Types of messages without a meaning that are told; all are counted.
+pub const STRANGE_TYPES_MAX: usize = 64;
+
+/// Longest piece of such a type that is told, in characters.
+pub const STRANGE_TYPE_MAX_CHARS: usize = 64;
+
+/// How often the data of a message of the Kafka topics may be wrapped in `data` again.
+pub const DATA_NESTED_MAX: usize = 2;
+
 /// Invoices, or generated orders, that are published together.
 pub const SOURCE_BATCH_MAX: usize = 64;
 

@@ -24,6 +24,7 @@ const DOOR: &str = "door";
 #[command(name = "tidemill-shop", version, max_term_width = 100)]
 #[command(after_help = "Examples:\n  \
     tidemill-shop orders --bus tidemill://127.0.0.1:7575 --data ./shop\n  \
+    tidemill-shop logistics --bus tidemill://127.0.0.1:7575 --data ./shop --topics off\n  \
     tidemill-shop door --bus tidemill://127.0.0.1:7575 --http 127.0.0.1:7580\n  \
     tidemill-shop all --bus ./bus --data ./shop --http 127.0.0.1:7580\n\n\
     Exit codes: 0 done, 1 failed, 2 wrong use.")]
@@ -40,6 +41,15 @@ struct Cli {
     /// Open the shop's HTTP door there, too
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+    /// Whether plain clients of Kafka may order and carry over order-topic and logistics-topic
+    #[arg(
+        long,
+        value_name = "on|off",
+        default_value = "on",
+        action = clap::ArgAction::Set,
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    topics: bool,
     /// Listen where other machines can reach it, although nobody has to log in
     #[arg(long)]
     insecure: bool,
@@ -77,7 +87,10 @@ impl Cli {
                 .map(str::to_owned)
                 .collect(),
             place: Place::Folder(self.data.clone()),
-            options: ShopOptions::default(),
+            options: ShopOptions {
+                topics: self.topics,
+                ..ShopOptions::default()
+            },
             http: self.http,
         })
     }

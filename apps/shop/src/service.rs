@@ -1,10 +1,11 @@
 //! What the services share: an inbox, a count of what they did, and the way from a
 //! delivery through the inbox to an outcome. Knows no service.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -15,6 +16,7 @@ use tidemill::{Delivery, Emit, Fail, FromEventParts, Message, Reply, Retry, Sour
 
 use crate::database::{DatabaseError, Place, WorkError};
 use crate::inbox::{Inbox, Input};
+use crate::limits::{EARLY_TRIES_MAX, STRANGE_TYPE_MAX_CHARS, STRANGE_TYPES_MAX};
 
 /// What a handler gives for one input: kept in the inbox with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +85,7 @@ listed!(A);
 listed!(A B);
 listed!(A B C);
 listed!(A B C D);
+listed!(A B C D E F G);
 
 impl<E: Emission, L: Listed> Emission for Of<E, L> {
     fn outputs(outputs: &mut Outputs) {
@@ -107,6 +110,9 @@ struct Counts {
     published: AtomicU64,
     again: AtomicU64,
     failed: AtomicU64,
+    ignored: AtomicU64,
+    /// Types that were told to be of no meaning here.
+    strange: Mutex<HashSet<String>>,
 }
 
 /// A reading of a service's counts since its start.
@@ -120,6 +126,8 @@ pub struct Counted {
     pub again: u64,
     /// Calls that failed.
     pub failed: u64,
+    /// Messages of a type that has no meaning here.
+    pub ignored: u64,
 }
 
 impl std::ops::Add for Counted {
@@ -131,6 +139,7 @@ impl std::ops::Add for Counted {
             published: self.published + other.published,
             again: self.again + other.again,
             failed: self.failed + other.failed,
+            ignored: self.ignored + other.ignored,
         }
     }
 }
@@ -163,13 +172,15 @@ impl Service {
             published: read(&self.counts.published),
             again: read(&self.counts.again),
             failed: read(&self.counts.failed),
+            ignored: read(&self.counts.ignored),
         }
     }
 
     /// Handles an input once, see [`Inbox::once`], and gives its outputs to the bus.
     ///
     /// # Errors
-    /// A transient [`Fail`]: the database did not keep it, so the event is given again.
+    /// A transient [`Fail`]: the database did not keep it, or it came early, so the event is given
+    /// again. A permanent one where the work refused it.
     pub async fn once<E, L, A, F>(&self, input: Input, work: F) -> Handled<E, L, A>
     where
         E: Serialize + DeserializeOwned + Send + 'static,
@@ -180,7 +191,10 @@ impl Service {
             Ok(given) => given,
             Err(error) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                return Err(error.into());
+                return Err(match error {
+                    DatabaseError::Refused(why) => Fail::permanent(why),
+                    other => other.into(),
+                });
             }
         };
         let Recorded { mut events, answer } = given.outputs;
@@ -221,6 +235,30 @@ impl Service {
         Ok(Emit(Of(Vec::new(), PhantomData)))
     }
 
+    /// As [`Self::nothing`], for a message of the type `kind`, which has no meaning here: counted,
+    /// and told once for each type, of [`STRANGE_TYPES_MAX`] types.
+    ///
+    /// # Errors
+    /// None.
+    pub fn ignored<E, L>(&self, topic: &str, kind: &str) -> Told<E, L> {
+        self.counts.ignored.fetch_add(1, Ordering::Relaxed);
+        let kind: String = kind.chars().take(STRANGE_TYPE_MAX_CHARS).collect();
+        let mut strange = self
+            .counts
+            .strange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if strange.len() < STRANGE_TYPES_MAX && strange.insert(kind.clone()) {
+            tracing::warn!(
+                topic,
+                kind,
+                "messages of a type that has no meaning are ignored"
+            );
+        }
+        drop(strange);
+        self.nothing()
+    }
+
     /// Reads; sees all that was handled before.
     ///
     /// # Errors
@@ -253,6 +291,13 @@ impl Service {
 #[must_use]
 pub fn patient() -> Retry {
     Retry::times(u32::MAX).backoff(Duration::from_millis(20), Duration::from_secs(2))
+}
+
+/// For a message that may be ahead of what it is about: tried for some twelve seconds, then it is
+/// a dead letter, which may be sent again by hand.
+#[must_use]
+pub fn early() -> Retry {
+    Retry::times(EARLY_TRIES_MAX).backoff(Duration::from_millis(20), Duration::from_secs(2))
 }
 
 /// The `source` of a service's events.

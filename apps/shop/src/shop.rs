@@ -31,6 +31,9 @@ pub struct ShopOptions {
     pub cards: Cards,
     /// Who carries shipments.
     pub carrier: Carrier,
+    /// Whether plain clients of Kafka may order and carry over `order-topic` and
+    /// `logistics-topic`.
+    pub topics: bool,
 }
 
 /// The names of the services, of their groups and of their databases.
@@ -65,10 +68,13 @@ pub fn open_one(
     Ok(Some(match name {
         catalogue::NAME => one!(catalogue, Catalogue::open(place)),
         cart::NAME => one!(cart, Cart::open(place)),
-        orders::NAME => one!(orders, Orders::open(place)),
+        orders::NAME => one!(orders, Orders::open(place, options.topics)),
         payment::NAME => one!(payment, Payment::open(place, options.cards)),
         stock::NAME => one!(stock, Stock::open(place, options.opening)),
-        logistics::NAME => one!(logistics, Logistics::open(place, options.carrier)),
+        logistics::NAME => one!(
+            logistics,
+            Logistics::open(place, options.carrier, options.topics)
+        ),
         users::NAME => one!(users, Users::open(place)),
         _ => return Ok(None),
     }))
@@ -102,10 +108,10 @@ impl Shop {
         Ok(Self {
             catalogue: Catalogue::open(place)?,
             cart: Cart::open(place)?,
-            orders: Orders::open(place)?,
+            orders: Orders::open(place, options.topics)?,
             stock: Stock::open(place, options.opening)?,
             payment: Payment::open(place, options.cards)?,
-            logistics: Logistics::open(place, options.carrier)?,
+            logistics: Logistics::open(place, options.carrier, options.topics)?,
             users: Users::open(place)?,
         })
     }

@@ -126,6 +126,7 @@ fn one_address_for_two_doors_is_refused_before_anything_is_made() {
     for (one, other) in [
         ("--http", "--shop"),
         ("--http", "--messages"),
+        ("--kafka", "--shop"),
         ("--shop", "--messages"),
     ] {
         let both = [one, &address, other, &address];
@@ -205,6 +206,7 @@ fn a_named_port_that_is_taken_is_refused_before_anything_is_made() {
         ("--http", "--shop"),
         ("--shop", "--http"),
         ("--messages", "--http"),
+        ("--kafka", "--http"),
     ] {
         let ports = [flag, &address, other, "127.0.0.1:0"];
         let error = run(&[&["demo"], &data[..], &ports].concat()).failed();
@@ -217,7 +219,7 @@ fn a_named_port_that_is_taken_is_refused_before_anything_is_made() {
 fn wrong_use_says_what_is_wrong() {
     let error = run(&["demo", "--replay", "/no/such/file.csv"]).misused();
     assert!(error.contains("/no/such/file.csv"), "{error}");
-    for flag in ["--shop", "--messages"] {
+    for flag in ["--shop", "--messages", "--kafka"] {
         let error = run(&["demo", flag, "0.0.0.0:0"]).misused();
         assert!(
             error.contains("--insecure") && error.contains(flag),

@@ -43,7 +43,10 @@ fn child() {
         bus: env::var(BUS).unwrap(),
         services: if door { Vec::new() } else { vec![service] },
         place: Place::Folder(PathBuf::from(env::var(DATA).unwrap())),
-        options: ShopOptions::default(),
+        options: ShopOptions {
+            topics: true,
+            ..ShopOptions::default()
+        },
         http: door.then(|| env::var(HTTP).unwrap().parse().unwrap()),
     };
     // The parent closes the input when the child is to end by itself.

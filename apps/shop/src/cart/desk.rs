@@ -176,9 +176,12 @@ pub(super) fn remove(on: &Connection, request: &RemoveFromCart) -> Decided {
 /// Takes what was paid for out of the buyer's cart, as far as it is in there. Orders that go on by
 /// themselves, of a file or generated ones, come from no cart.
 pub(super) fn bought(on: &Connection, paid: &OrderPaid) -> Decided {
-    let (Some(user_id), Checkout::Stepwise) = (paid.user_id, paid.checkout) else {
+    let Some(user_id) = paid.user_id else {
         return Ok(Recorded::nothing());
     };
+    if paid.checkout == Checkout::Immediate {
+        return Ok(Recorded::nothing());
+    }
     let mut any = false;
     for item in &paid.products {
         let before = carried(on, user_id, item.product_id)?;

@@ -470,6 +470,7 @@ impl Stage {
             handled: counted.handled,
             handled_again: counted.again,
             failed: counted.failed,
+            ignored: counted.ignored,
             times: self.flight.all(),
             ended: self.flight.ended(),
             log: book.summary(),

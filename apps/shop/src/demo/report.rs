@@ -73,6 +73,8 @@ pub struct DemoReport {
     pub handled_again: u64,
     /// Calls of handlers that failed.
     pub failed: u64,
+    /// Messages of plain clients of Kafka whose type has no meaning.
+    pub ignored: u64,
     /// From the publishing of a request to the end of its order.
     #[serde(flatten)]
     pub times: Times,

@@ -24,6 +24,7 @@ mod logistics;
 mod orders;
 mod payment;
 mod stock;
+mod topics;
 mod users;
 
 pub use self::cart::*;
@@ -32,6 +33,7 @@ pub use self::logistics::*;
 pub use self::orders::*;
 pub use self::payment::*;
 pub use self::stock::*;
+pub use self::topics::*;
 pub use self::users::*;
 
 /// What became of a request.

@@ -89,6 +89,8 @@ pub enum Checkout {
     /// Its buyer pays and confirms.
     #[default]
     Stepwise,
+    /// Paid and confirmed by itself; its carrier says how its shipment goes on.
+    Prepaid,
     /// By itself: paid, confirmed, shipped and delivered at once, as an invoice from a file is.
     Immediate,
 }

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Carrier, LogisticsOut, Recorded};
+use super::{Carrier, LogisticsOut, Recorded, topics};
 use crate::database::WorkError;
 use crate::events::{
     Answer, Checkout, Item, LogisticsUpdated, OrderConfirmed, OrderCreated, OrderStatus,
@@ -47,7 +47,7 @@ pub(super) fn find(on: &Connection, shipment_id: i64) -> Result<Option<Shipment>
     Ok(find.query_row([shipment_id], shipment).optional()?)
 }
 
-fn of_order(on: &Connection, order_id: i64) -> Result<Option<Shipment>, WorkError> {
+pub(super) fn of_order(on: &Connection, order_id: i64) -> Result<Option<Shipment>, WorkError> {
     let mut find = on.prepare_cached(&format!("{SHIPMENT} WHERE order_id = ?1"))?;
     Ok(find.query_row([order_id], shipment).optional()?)
 }
@@ -98,14 +98,18 @@ fn insert(
     Ok(())
 }
 
-fn set(on: &Connection, shipment: &mut Shipment, status: ShipmentStatus) -> Result<(), WorkError> {
+pub(super) fn set(
+    on: &Connection,
+    shipment: &mut Shipment,
+    status: ShipmentStatus,
+) -> Result<(), WorkError> {
     shipment.status = status;
     on.prepare_cached("UPDATE shipments SET status = ?2 WHERE shipment_id = ?1")?
         .execute(params![shipment.shipment_id, status.as_str()])?;
     Ok(())
 }
 
-fn updated(shipment: &Shipment) -> LogisticsOut {
+pub(super) fn updated(shipment: &Shipment) -> LogisticsOut {
     LogisticsOut::Updated(LogisticsUpdated {
         shipment_id: shipment.shipment_id,
         order_id: shipment.order_id,
@@ -171,6 +175,7 @@ pub(super) fn confirmed(on: &Connection, carrier: Carrier, order: &OrderConfirme
         set(on, &mut shipment, ShipmentStatus::Delivered)?;
         events.push(updated(&shipment));
     }
+    events.extend(topics::ready(on, &mut shipment)?);
     Ok(Recorded {
         events,
         answer: None,

@@ -3,17 +3,18 @@
 //! May not know stock or payments, or how an order stands but from events.
 
 mod desk;
+mod topics;
 
-use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
+use tidemill::{Data, Fail, Handler as _, Message as _, Reply, Router, State};
 
 use crate::database::{DatabaseError, Place};
 use crate::events::{
-    Answer, Followed, GetShipment, ListShipments, LogisticsFollowed, LogisticsUpdated,
-    OrderCancelled, OrderConfirmed, OrderCreated, OrderReturned, OrderUpdated, Shipment,
-    ShipmentCreated, Shipments, UpdateShipment,
+    Answer, Checkout, Followed, GetShipment, ListShipments, LogisticsFollowed, LogisticsReported,
+    LogisticsSaid, LogisticsUpdated, OrderCancelled, OrderConfirmed, OrderCreated, OrderReturned,
+    OrderSaid, OrderUpdated, Said, Shipment, ShipmentCreated, Shipments, UpdateShipment,
 };
 use crate::inbox::Input;
-use crate::service::{self, Handled, Service, Told, emitted, patient};
+use crate::service::{self, Handled, Service, Told, early, emitted, patient};
 
 pub mod audit;
 
@@ -24,6 +25,7 @@ emitted! {
     LogisticsOut {
         Created(ShipmentCreated),
         Updated(LogisticsUpdated),
+        Reported(LogisticsReported),
     }
 }
 
@@ -46,17 +48,20 @@ pub enum Carrier {
 pub struct Logistics {
     service: Service,
     carrier: Carrier,
+    topics: bool,
 }
 
 impl Logistics {
-    /// Opens its database. Blocks on the disk.
+    /// Opens its database. With `topics` it takes the words of carriers from `logistics-topic` and
+    /// `order-topic` too, and reports on the latter. Blocks on the disk.
     ///
     /// # Errors
     /// [`DatabaseError::Open`].
-    pub fn open(place: &Place, carrier: Carrier) -> Result<Self, DatabaseError> {
+    pub fn open(place: &Place, carrier: Carrier, topics: bool) -> Result<Self, DatabaseError> {
         Ok(Self {
-            service: Service::open(place, NAME, desk::SCHEMA)?,
+            service: Service::open(place, NAME, &format!("{}{}", desk::SCHEMA, topics::SCHEMA))?,
             carrier,
+            topics,
         })
     }
 
@@ -68,7 +73,7 @@ impl Logistics {
 
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
-        Router::new()
+        let router = Router::new()
             .source(service::source(NAME))
             .on(plan.id("plan").retry(patient()))
             .on(order_updated.id("order_updated").retry(patient()))
@@ -78,8 +83,14 @@ impl Logistics {
             .on(update.id("update").retry(patient()))
             .on(get.id("get"))
             .on(list.id("list"))
-            .on(followed.id("followed"))
-            .with_state(self.clone())
+            .on(followed.id("followed"));
+        let router = match self.topics {
+            true => router
+                .on(said.id("logistics_topic").retry(early()))
+                .on(said_of_orders.id("order_topic").retry(early())),
+            false => router,
+        };
+        router.with_state(self.clone())
     }
 }
 
@@ -96,11 +107,12 @@ async fn order_updated(
     State(logistics): State<Logistics>,
     input: Input,
     Data(order): Data<OrderUpdated>,
-) -> Out<(LogisticsUpdated,)> {
+) -> Out<(LogisticsUpdated, LogisticsReported)> {
     if !desk::concerns(&order) {
         return logistics.service.nothing();
     }
-    let work = move |on: &_| desk::order_updated(on, &order);
+    let reports = logistics.topics;
+    let work = move |on: &_| topics::reported(reports, desk::order_updated(on, &order)?);
     logistics.service.told(input, work).await
 }
 
@@ -108,9 +120,10 @@ async fn confirmed(
     State(logistics): State<Logistics>,
     input: Input,
     Data(order): Data<OrderConfirmed>,
-) -> Out<(ShipmentCreated, LogisticsUpdated)> {
+) -> Out<(ShipmentCreated, LogisticsUpdated, LogisticsReported)> {
     let carrier = logistics.carrier;
-    let work = move |on: &_| desk::confirmed(on, carrier, &order);
+    let reports = logistics.topics && order.checkout != Checkout::Immediate;
+    let work = move |on: &_| topics::reported(reports, desk::confirmed(on, carrier, &order)?);
     logistics.service.told(input, work).await
 }
 
@@ -118,8 +131,9 @@ async fn cancelled(
     State(logistics): State<Logistics>,
     input: Input,
     Data(order): Data<OrderCancelled>,
-) -> Out<(LogisticsUpdated,)> {
-    let work = move |on: &_| desk::cancelled(on, order.order_id);
+) -> Out<(LogisticsUpdated, LogisticsReported)> {
+    let reports = logistics.topics;
+    let work = move |on: &_| topics::reported(reports, desk::cancelled(on, order.order_id)?);
     logistics.service.told(input, work).await
 }
 
@@ -127,8 +141,9 @@ async fn returned(
     State(logistics): State<Logistics>,
     input: Input,
     Data(order): Data<OrderReturned>,
-) -> Out<(LogisticsUpdated,)> {
-    let work = move |on: &_| desk::returned(on, order.order_id);
+) -> Out<(LogisticsUpdated, LogisticsReported)> {
+    let reports = logistics.topics;
+    let work = move |on: &_| topics::reported(reports, desk::returned(on, order.order_id)?);
     logistics.service.told(input, work).await
 }
 
@@ -136,9 +151,42 @@ async fn update(
     State(logistics): State<Logistics>,
     input: Input,
     Data(request): Data<UpdateShipment>,
-) -> Handled<LogisticsOut, (LogisticsUpdated,), Answer<Shipment>> {
-    let work = move |on: &_| desk::update(on, &request);
+) -> Handled<LogisticsOut, (LogisticsUpdated, LogisticsReported), Answer<Shipment>> {
+    let reports = logistics.topics;
+    let work = move |on: &_| topics::reported(reports, desk::update(on, &request)?);
     logistics.service.once(input, work).await
+}
+
+type Reported = Out<(LogisticsUpdated, LogisticsReported)>;
+
+/// A message of a plain client of Kafka.
+async fn said(
+    State(logistics): State<Logistics>,
+    input: Input,
+    Data(LogisticsSaid(said)): Data<LogisticsSaid>,
+) -> Reported {
+    match said {
+        Said::Strange(kind) => logistics.service.ignored(LogisticsSaid::TOPIC, &kind),
+        said => carried(&logistics, input, &said).await,
+    }
+}
+
+/// The same, from a carrier that speaks where the orders are.
+async fn said_of_orders(
+    State(logistics): State<Logistics>,
+    input: Input,
+    Data(OrderSaid(said)): Data<OrderSaid>,
+) -> Reported {
+    carried(&logistics, input, &said).await
+}
+
+async fn carried(logistics: &Logistics, input: Input, said: &Said) -> Reported {
+    // Orders are the order service's.
+    let &Said::Carrier(said) = said else {
+        return logistics.service.nothing();
+    };
+    let work = move |on: &_| topics::reported(true, topics::carried(on, &said)?);
+    logistics.service.told(input, work).await
 }
 
 // Questions change nothing, so they need no inbox.

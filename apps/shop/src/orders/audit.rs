@@ -46,7 +46,7 @@ impl Orders {
 fn account(on: &Connection) -> Result<OrdersAccount, WorkError> {
     let mut all = OrdersAccount::default();
     let mut orders = on.prepare(
-        "SELECT o.order_id, o.status, o.credit, o.immediate,
+        "SELECT o.order_id, o.status, o.credit, o.immediate = 1,
          (SELECT coalesce(sum(l.quantity * p.price_pence), 0) FROM lines l
           JOIN prices p ON p.product_id = l.product_id AND p.version = l.price_version
           WHERE l.order_id = o.order_id) FROM orders o",

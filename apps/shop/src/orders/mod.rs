@@ -5,21 +5,23 @@
 mod desk;
 mod state;
 mod store;
+mod topics;
 
-use tidemill::{Data, Fail, Handler as _, Reply, Router, State};
+use tidemill::{Data, Fail, Handler as _, Message as _, Reply, Router, State};
 
 use self::state::Step;
 use crate::database::{DatabaseError, Place};
 use crate::events::{
     CancelOrder, ConfirmOrder, CreateOrder, Followed, GetOrder, Heard as AllHeard, ListOrders,
     LogisticsUpdated, OrderAnswer, OrderCancelled, OrderConfirmed, OrderCreated, OrderList,
-    OrderPaid, OrderReturned, OrderUpdated, OrdersHeard, PayOrder, PaymentFailed, PaymentRequested,
-    PriceChanged, ProductRemoved, ReturnOrder, SendBack, ShipmentStatus, StockRefused,
-    StockReserved, UpdateOrder, UserFollowed, UserLoggedIn, UserLoggedOut,
+    OrderPaid, OrderReturned, OrderSaid, OrderTold, OrderUpdated, OrdersHeard, PayOrder,
+    PaymentFailed, PaymentRequested, PriceChanged, ProductRemoved, ReturnOrder, Said, SendBack,
+    ShipmentStatus, StockRefused, StockReserved, UpdateOrder, UserFollowed, UserLoggedIn,
+    UserLoggedOut,
 };
 use crate::inbox::Input;
 use crate::limits::PRICE_MAX_PENCE;
-use crate::service::{self, Handled, Service, Told, emitted, patient};
+use crate::service::{self, Handled, Service, Told, early, emitted, patient};
 
 pub mod audit;
 
@@ -34,27 +36,40 @@ emitted! {
         Confirmed(OrderConfirmed),
         Cancelled(OrderCancelled),
         Returned(OrderReturned),
+        Told(OrderTold),
     }
 }
 
 type Recorded = service::Recorded<OrderOut, OrderAnswer>;
 type Out<L> = Handled<OrderOut, L, OrderAnswer>;
+type Any = (
+    OrderCreated,
+    PaymentRequested,
+    OrderUpdated,
+    OrderConfirmed,
+    OrderCancelled,
+    OrderReturned,
+    OrderTold,
+);
 type Heard<L> = Told<OrderOut, L>;
 
 /// The service. Clones share its database.
 #[derive(Clone)]
 pub struct Orders {
     service: Service,
+    topics: bool,
 }
 
 impl Orders {
-    /// Opens its database. Blocks on the disk.
+    /// Opens its database. With `topics` it takes orders from `order-topic` too. Blocks on the
+    /// disk.
     ///
     /// # Errors
     /// [`DatabaseError::Open`].
-    pub fn open(place: &Place) -> Result<Self, DatabaseError> {
+    pub fn open(place: &Place, topics: bool) -> Result<Self, DatabaseError> {
         Ok(Self {
             service: Service::open(place, NAME, store::SCHEMA)?,
+            topics,
         })
     }
 
@@ -72,7 +87,7 @@ impl Orders {
 
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
-        Router::new()
+        let router = Router::new()
             .source(service::source(NAME))
             .on(create.id("create").retry(patient()))
             .on(take_back.id("take_back").retry(patient()))
@@ -93,8 +108,12 @@ impl Orders {
             .on(logged_in.id("user_logged_in").retry(patient()))
             .on(logged_out.id("user_logged_out").retry(patient()))
             .on(heard.id("heard"))
-            .on(followed.id("followed"))
-            .with_state(self.clone())
+            .on(followed.id("followed"));
+        let router = match self.topics {
+            true => router.on(said.id("order_topic").retry(early())),
+            false => router,
+        };
+        router.with_state(self.clone())
     }
 }
 
@@ -241,6 +260,22 @@ async fn logistics(
         // What follows from an order needs not be told to it.
         _ => Ok(Recorded::nothing()),
     };
+    orders.service.told(input, work).await
+}
+
+/// A message of a plain client of Kafka.
+async fn said(
+    State(orders): State<Orders>,
+    input: Input,
+    Data(OrderSaid(said)): Data<OrderSaid>,
+) -> Heard<Any> {
+    match &said {
+        // The logistics service hears it too.
+        Said::Carrier(_) => return orders.service.nothing(),
+        Said::Strange(kind) => return orders.service.ignored(OrderSaid::TOPIC, kind),
+        _ => {}
+    }
+    let work = move |on: &_| topics::said(on, &said);
     orders.service.told(input, work).await
 }
 

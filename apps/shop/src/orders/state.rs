@@ -47,6 +47,8 @@ pub(crate) enum Step {
     Confirm,
     /// Request.
     Cancel,
+    /// Request: pay and confirm, each as soon as it can be done.
+    Settle,
     /// Request: other products.
     Update,
     /// Fact: it left.
@@ -118,7 +120,7 @@ impl Life {
             (Step::Pay, _) => return self.pay(),
             (Step::Paid, (PendingPayment, _)) if self.paying => {
                 self.paying = false;
-                if self.checkout == Checkout::Immediate {
+                if self.checkout != Checkout::Stepwise {
                     self.status = Confirmed;
                     vec![Effect::Confirmed]
                 } else {
@@ -145,6 +147,7 @@ impl Life {
                 vec![Effect::Cancelled(None)]
             }
             (Step::Confirm | Step::Cancel, _) => return Err(OutOfTurn("it is closed")),
+            (Step::Settle, _) => return self.settle(),
             (Step::Update, _) => return self.update(),
             (Step::Shipped, (Confirmed, _)) => {
                 self.status = Shipped;
@@ -167,7 +170,7 @@ impl Life {
     fn reserved(&mut self, refused: Option<String>) -> Vec<Effect> {
         self.stock = Stock::Reserved;
         let mut effects: Vec<Effect> = refused.map(Effect::Restored).into_iter().collect();
-        if self.wants_to_pay || self.checkout == Checkout::Immediate {
+        if self.wants_to_pay || self.checkout != Checkout::Stepwise {
             self.wants_to_pay = false;
             self.paying = true;
             effects.push(Effect::RequestPayment);
@@ -177,12 +180,33 @@ impl Life {
         effects
     }
 
+    /// From here on it is paid and confirmed by itself.
+    fn settle(&mut self) -> Result<Vec<Effect>, OutOfTurn> {
+        match self.status {
+            OrderStatus::PendingPayment => {
+                if self.checkout == Checkout::Stepwise {
+                    self.checkout = Checkout::Prepaid;
+                }
+                if self.paying || self.stock != Stock::Reserved {
+                    return Ok(Vec::new());
+                }
+                self.paying = true;
+                Ok(vec![Effect::RequestPayment])
+            }
+            OrderStatus::PendingConfirmation => self.step(Step::Confirm),
+            OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered => {
+                Ok(Vec::new())
+            }
+            _ => Err(OutOfTurn("it is closed")),
+        }
+    }
+
     fn update(&mut self) -> Result<Vec<Effect>, OutOfTurn> {
         match (self.status, self.stock) {
             (OrderStatus::PendingPayment, _) if self.paying || self.wants_to_pay => {
                 Err(OutOfTurn("its payment is under way"))
             }
-            (OrderStatus::PendingPayment, _) if self.checkout == Checkout::Immediate => {
+            (OrderStatus::PendingPayment, _) if self.checkout != Checkout::Stepwise => {
                 Err(OutOfTurn("it goes on by itself"))
             }
             (OrderStatus::PendingPayment, Stock::Reserved) => {
@@ -200,7 +224,7 @@ impl Life {
             OrderStatus::PendingPayment if self.paying || self.wants_to_pay => {
                 Err(OutOfTurn("its payment is under way"))
             }
-            OrderStatus::PendingPayment if self.checkout == Checkout::Immediate => {
+            OrderStatus::PendingPayment if self.checkout != Checkout::Stepwise => {
                 Err(OutOfTurn("it is paid by itself"))
             }
             OrderStatus::PendingPayment if self.stock == Stock::Reserved => {
@@ -273,13 +297,31 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_is_settled_is_paid_and_confirmed_by_itself() {
+        let early = [Step::Priced, Step::Settle, Step::Reserved(0), Step::Paid];
+        let late = [Step::Priced, Step::Reserved(0), Step::Settle, Step::Paid];
+        let begun = [&late[..2], &[Step::Pay, Step::Settle, Step::Paid]].concat();
+        let paid = [&late[..2], &[Step::Pay, Step::Paid, Step::Settle]].concat();
+        for steps in [&early[..], &late, &begun, &paid] {
+            let (life, effects) = run(Checkout::Stepwise, steps);
+            assert_eq!(life.status, OrderStatus::Confirmed, "{steps:?}");
+            let count = |effect| effects.iter().filter(|one| **one == effect).count();
+            assert_eq!(count(Effect::RequestPayment), 1, "{steps:?}");
+            assert_eq!(count(Effect::Confirmed), 1, "{steps:?}");
+            let again = [steps, &[Step::Settle]].concat();
+            assert_eq!(run(Checkout::Stepwise, &again).0, life);
+        }
+    }
+
+    #[test]
     fn requests_out_of_turn_change_nothing() {
         let paid = [Step::Priced, Step::Reserved(0), Step::Pay, Step::Paid];
         let confirmed = [&paid[..], &[Step::Confirm]].concat();
         let refused = [Step::Priced, Step::Refused(0, "none left".into())];
         let shipped = [&confirmed[..], &[Step::Shipped]].concat();
         let back = [&shipped[..], &[Step::Delivered, Step::SendBack]].concat();
-        let table: [(&[Step], Step); 17] = [
+        let table: [(&[Step], Step); 18] = [
+            (&back, Step::Settle),
             (&paid[..1], Step::Update),
             (&paid[..3], Step::Update),
             (&paid, Step::Update),

@@ -106,8 +106,9 @@ fn order_of(row: &Row<'_>) -> rusqlite::Result<Order> {
         credit: row.get(3)?,
         life: Life {
             checkout: match row.get(4)? {
-                true => Checkout::Immediate,
-                false => Checkout::Stepwise,
+                0_i64 => Checkout::Stepwise,
+                1 => Checkout::Immediate,
+                _ => Checkout::Prepaid,
             },
             status: known.ok_or_else(unknown)?,
             stock: match row.get(6)? {
@@ -120,6 +121,14 @@ fn order_of(row: &Row<'_>) -> rusqlite::Result<Order> {
             revision: row.get(9)?,
         },
     })
+}
+
+fn checkout_number(checkout: Checkout) -> i64 {
+    match checkout {
+        Checkout::Stepwise => 0,
+        Checkout::Immediate => 1,
+        Checkout::Prepaid => 2,
+    }
 }
 
 fn stock_number(stock: Stock) -> i64 {
@@ -174,7 +183,7 @@ pub(crate) fn insert(
         order_id,
         user_id,
         credit,
-        life.checkout == Checkout::Immediate,
+        checkout_number(life.checkout),
         life.status.as_str(),
         stock_number(life.stock),
         life.wants_to_pay,
@@ -202,8 +211,8 @@ fn insert_lines(on: &Connection, order_id: i64, lines: &[Asked]) -> Result<(), W
 
 pub(crate) fn save(on: &Connection, order_id: i64, life: &Life) -> Result<(), WorkError> {
     let mut update = on.prepare_cached(
-        "UPDATE orders SET status = ?2, stock = ?3, wants_to_pay = ?4, paying = ?5, revision = ?6
-         WHERE order_id = ?1",
+        "UPDATE orders SET status = ?2, stock = ?3, wants_to_pay = ?4, paying = ?5, revision = ?6,
+         immediate = ?7 WHERE order_id = ?1",
     )?;
     update.execute(params![
         order_id,
@@ -212,6 +221,7 @@ pub(crate) fn save(on: &Connection, order_id: i64, life: &Life) -> Result<(), Wo
         life.wants_to_pay,
         life.paying,
         life.revision,
+        checkout_number(life.checkout),
     ])?;
     Ok(())
 }
@@ -354,7 +364,7 @@ pub(crate) fn waiting_credits(on: &Connection, user_id: i64) -> Result<Vec<Order
 /// Whether an earlier order or credit note of the same user is still under way by itself.
 pub(crate) fn is_early(on: &Connection, credit: &Order) -> Result<bool, WorkError> {
     let mut find = on.prepare_cached(
-        "SELECT 1 FROM orders WHERE user_id = ?1 AND seq < ?2 AND immediate
+        "SELECT 1 FROM orders WHERE user_id = ?1 AND seq < ?2 AND immediate = 1
          AND status IN ('pending_payment', 'pending_confirmation') LIMIT 1",
     )?;
     Ok(find.exists(params![credit.user_id, credit.seq])?)

@@ -38,8 +38,17 @@ impl Open {
         Self::without("").await
     }
 
+    /// One that plain clients of Kafka speak with.
+    pub(crate) async fn with_topics() -> Self {
+        Self::with("", true).await
+    }
+
     /// One whose service of this name does not run.
     pub(crate) async fn without(absent: &str) -> Self {
+        Self::with(absent, false).await
+    }
+
+    async fn with(absent: &str, topics: bool) -> Self {
         let bus = super::memory_bus().await;
         let mut options = ShopOptions {
             opening: Opening {
@@ -47,6 +56,7 @@ impl Open {
                 least: 10,
                 most: 10,
             },
+            topics,
             ..ShopOptions::default()
         };
         options.cards.decline_one_in = 0;

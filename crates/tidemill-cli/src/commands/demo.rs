@@ -15,7 +15,7 @@ use clap::Args;
 use tidemill::Bus;
 use tidemill::broker::Broker;
 use tidemill::broker::inspect::holds_log;
-use tidemill_server::Config;
+use tidemill_server::{Config, KafkaConfig};
 use tidemill_shop::database::Place;
 use tidemill_shop::demo::{self, DemoError, DemoOptions, DemoReport, Format, Load};
 use tidemill_shop::payment::Cards;
@@ -29,10 +29,12 @@ use crate::failure::Failure;
 use crate::folder::{self, demo_bus};
 use crate::limits::DEMO_RATE_MAX;
 use crate::output::{self, Stage, unwritten};
+use crate::settings::Door;
 use crate::{port, shell, signals, values};
 
 /// The ports of the doors, of the shop and of the text messages, where nobody names others.
 const HTTP_PORT: u16 = 7575;
+const KAFKA_PORT: u16 = 9092;
 const SHOP_PORT: u16 = 7580;
 const MESSAGES_PORT: u16 = 7581;
 
@@ -94,6 +96,10 @@ pub(crate) struct Demo {
         value_parser = values::address
     )]
     http: Option<SocketAddr>,
+    /// Address for clients of Kafka, who may order, or off [default: 127.0.0.1:9092, or a free
+    /// port where that is taken]
+    #[arg(long, env = "TIDEMILL_KAFKA", value_name = "ADDR")]
+    kafka: Option<Door>,
     /// Address of the shop's HTTP [default: 127.0.0.1:7580, or a free port where that is taken]
     #[arg(long, value_name = "ADDR", value_parser = values::address)]
     shop: Option<SocketAddr>,
@@ -167,7 +173,7 @@ impl Demo {
                  127.0.0.1, or allow it with --insecure"
             )));
         }
-        let config = self.config(self.http_address());
+        let config = self.config(self.http_address(), self.kafka_address());
         config.check().map_err(Failure::usage)?;
         if let Some(file) = &self.replay {
             check_file(file).map_err(|why| Failure::usage(replay_named(file, why)))?;
@@ -221,9 +227,10 @@ impl Demo {
     }
 
     /// The addresses that somebody typed.
-    fn named(&self) -> [(&'static str, Option<SocketAddr>); 3] {
+    fn named(&self) -> [(&'static str, Option<SocketAddr>); 4] {
         [
             ("--http", self.http),
+            ("--kafka", self.kafka.and_then(|door| door.0)),
             ("--shop", self.shop),
             ("--messages", self.messages),
         ]
@@ -231,6 +238,15 @@ impl Demo {
 
     fn http_address(&self) -> SocketAddr {
         self.http.unwrap_or((Ipv4Addr::LOCALHOST, HTTP_PORT).into())
+    }
+
+    /// Nothing where the door is off, or not built.
+    fn kafka_address(&self) -> Option<SocketAddr> {
+        match self.kafka {
+            Some(Door(address)) => address,
+            None if cfg!(feature = "kafka") => Some((Ipv4Addr::LOCALHOST, KAFKA_PORT).into()),
+            None => None,
+        }
     }
 
     fn shop_address(&self) -> SocketAddr {
@@ -352,6 +368,7 @@ impl Demo {
                     ..Opening::default()
                 },
                 cards: Cards { decline_one_in },
+                topics: self.kafka_address().is_some(),
                 ..ShopOptions::default()
             },
             load,
@@ -367,9 +384,14 @@ impl Demo {
         }
     }
 
-    fn config(&self, http: SocketAddr) -> Config {
+    fn config(&self, http: SocketAddr, kafka_at: Option<SocketAddr>) -> Config {
+        let kafka = |listen| KafkaConfig {
+            listen,
+            ..KafkaConfig::default()
+        };
         Config {
             insecure: self.insecure,
+            kafka: kafka_at.map(kafka),
             ..Config::at(http)
         }
     }

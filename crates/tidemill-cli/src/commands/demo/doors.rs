@@ -26,20 +26,35 @@ pub(super) struct Doors {
 impl Doors {
     pub(super) async fn open(demo: &Demo, broker: Broker) -> Result<Self, Failure> {
         let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let config = demo.config(demo.http_address());
-        let bound = match Server::bind(broker.clone(), config).await {
-            Err(ServeError::Taken { address, .. }) if demo.http.is_none() => {
-                let text = format!("{address} is taken, so HTTP and Socket.IO are on a free port");
-                demo.say("note", &text);
-                Server::bind(broker, demo.config(free)).await
-            }
-            bound => bound,
+        let (mut http, mut kafka) = (demo.http_address(), demo.kafka_address());
+        let server = loop {
+            let bound = Server::bind(broker.clone(), demo.config(http, kafka)).await;
+            let taken = match &bound {
+                Err(ServeError::Taken { address, flag }) => Some((*address, *flag)),
+                _ => None,
+            };
+            // Nobody can have a free port, so each is tried twice at most.
+            let (address, what) = match taken {
+                Some((address, "--http")) if demo.http.is_none() && http != free => {
+                    http = free;
+                    (address, "HTTP and Socket.IO are")
+                }
+                Some((address, "--kafka")) if demo.kafka.is_none() && kafka != Some(free) => {
+                    kafka = Some(free);
+                    (address, "the protocol of Kafka is")
+                }
+                _ => break bound.map_err(Failure::new)?,
+            };
+            let text = format!("{address} is taken, so {what} on a free port");
+            demo.say("note", &text);
         };
-        let server = bound.map_err(Failure::new)?;
         if !demo.in_memory() {
             demo.say("data", &demo.data.display().to_string());
         }
         demo.say("http", &format!("http://{}", server.http_addr()));
+        if let Some(kafka) = server.kafka_addr() {
+            demo.say("kafka", &kafka.to_string());
+        }
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async {
             // An error means that `Doors` was dropped, which stops too.
