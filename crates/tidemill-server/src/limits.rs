@@ -93,6 +93,10 @@ pub const FETCH_PARTITIONS_MAX: usize = 1_024;
 /// Queues that the metrics tell of, the first ones by their names.
 pub const METRIC_QUEUES_MAX: usize = 1_000;
 
+/// Partitions of topics, and of groups, that the metrics under the names of `kafka_exporter` tell
+/// of, the first ones by their names.
+pub const METRIC_KAFKA_PARTITIONS_MAX: usize = 10_000;
+
 /// Most nodes of the flow graph.
 pub const GRAPH_NODES_MAX: usize = 500;
 

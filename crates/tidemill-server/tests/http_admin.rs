@@ -208,6 +208,32 @@ async fn a_topic_is_created_with_what_it_keeps_and_trimmed() {
     );
 }
 
+/// Of a group that has settled one of three events.
+fn tells_as_kafka_exporter(metrics: &str) {
+    for line in [
+        "kafka_brokers 1",
+        "kafka_topic_partitions{topic=\"orders\"} 1",
+        "kafka_topic_partition_current_offset{partition=\"0\",topic=\"orders\"} 3",
+        "kafka_topic_partition_oldest_offset{partition=\"0\",topic=\"orders\"} 0",
+        "kafka_consumergroup_members{consumergroup=\"billing/eu\"} 1",
+        "kafka_consumergroup_lag_sum{consumergroup=\"billing/eu\",topic=\"orders\"} 2",
+        "tidemill_metrics_left_out{what=\"group_partitions\"} 0",
+    ] {
+        assert!(
+            metrics.lines().any(|one| one == line),
+            "{line} in {metrics}"
+        );
+    }
+    let of = "{consumergroup=\"billing/eu\",partition=\"0\",topic=\"orders\"}";
+    for (name, value) in [("current_offset", 1), ("lag", 2)] {
+        let line = format!("kafka_consumergroup_{name}{of} {value}");
+        assert!(
+            metrics.lines().any(|one| one == line),
+            "{line} in {metrics}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn groups_show_how_far_they_are_behind() {
     let server = Running::start().await;
@@ -241,6 +267,7 @@ async fn groups_show_how_far_they_are_behind() {
     let metrics = client.get("/metrics").await.text;
     let line = "tidemill_group_lag_events{group=\"billing/eu\",topic=\"orders\",partition=\"0\"} 2";
     assert!(metrics.contains(line), "{metrics}");
+    tells_as_kafka_exporter(&metrics);
 
     let path = "/v1/groups/billing%2Feu";
     let delete = async |query: &str| {

@@ -10,10 +10,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use tidemill_broker::{Broker, Health};
+use tidemill_broker::{Broker, GroupInfo, Health};
+use tidemill_core::TopicBounds;
 use tidemill_core::budget::{Budget, Class};
 
 use super::doors::Methods;
+use super::metrics_kafka;
 use super::openapi::Operation;
 use super::openapi::types::AnyText;
 use super::problem::{Kind, Problem};
@@ -22,7 +24,7 @@ use crate::limits::METRIC_QUEUES_MAX;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// The methods of `/metrics`.
 pub(crate) fn methods() -> Methods {
@@ -35,9 +37,11 @@ pub(crate) fn methods() -> Methods {
 async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut registry = Registry::with_prefix("tidemill");
     add_memory(&app.memory, &mut registry);
-    add_topics(&app, &mut registry).await?;
+    let topics = app.bus.topics().await?;
+    let groups = app.broker.as_ref().map(Broker::groups).unwrap_or_default();
+    add_topics(&topics, &mut registry);
     if let Some(broker) = &app.broker {
-        add_groups(broker, &mut registry);
+        add_groups(&groups, &mut registry);
         add_queues(broker, &mut registry).await;
         add_counters(broker, &mut registry);
     }
@@ -54,6 +58,11 @@ async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut text = String::new();
     let written = encode_registry(&mut text, app.metrics.registry())
         .and_then(|()| encode_registry(&mut text, &registry))
+        .and_then(|()| {
+            let more = metrics_kafka::registries(&topics, &groups, app.broker.as_ref());
+            more.iter()
+                .try_for_each(|one| encode_registry(&mut text, one))
+        })
         .and_then(|()| encode_eof(&mut text));
     match written {
         Ok(()) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()),
@@ -82,10 +91,10 @@ fn add_memory(memory: &Budget, registry: &mut Registry) {
 }
 
 /// What each partition holds.
-async fn add_topics(app: &App, registry: &mut Registry) -> Result<(), Problem> {
+fn add_topics(topics: &[TopicBounds], registry: &mut Registry) {
     let earliest = Family::<Labels, Gauge>::default();
     let end = Family::<Labels, Gauge>::default();
-    for topic in app.bus.topics().await? {
+    for topic in topics {
         for bounds in &topic.partitions {
             let labels = vec![
                 ("topic", topic.topic.to_string()),
@@ -97,15 +106,14 @@ async fn add_topics(app: &App, registry: &mut Registry) -> Result<(), Problem> {
     }
     registry.register("partition_earliest_offset", "First offset kept", earliest);
     registry.register("partition_end_offset", "Offset of the next event", end);
-    Ok(())
 }
 
 /// How far each group is behind.
-fn add_groups(broker: &Broker, registry: &mut Registry) {
+fn add_groups(groups: &[GroupInfo], registry: &mut Registry) {
     let lag = Family::<Labels, Gauge>::default();
     let in_flight = Family::<Labels, Gauge>::default();
     let members = Family::<Labels, Gauge>::default();
-    for group in broker.groups() {
+    for group in groups {
         let name = group.name.to_string();
         let labels = vec![("group", name.clone())];
         set(&members, &labels, group.members.len() as u64);
@@ -176,7 +184,7 @@ fn add_counters(broker: &Broker, registry: &mut Registry) {
     }
 }
 
-fn set(family: &Family<Labels, Gauge>, labels: &Labels, value: u64) {
+pub(super) fn set(family: &Family<Labels, Gauge>, labels: &Labels, value: u64) {
     let value = i64::try_from(value).unwrap_or(i64::MAX);
     family.get_or_create(labels).set(value);
 }

@@ -14,6 +14,7 @@ mod groups;
 mod handlers;
 mod health;
 mod metrics;
+mod metrics_kafka;
 pub(crate) mod openapi;
 pub(crate) mod origin;
 mod page;
