@@ -219,7 +219,7 @@ fn a_named_port_that_is_taken_is_refused_before_anything_is_made() {
 fn wrong_use_says_what_is_wrong() {
     let error = run(&["demo", "--replay", "/no/such/file.csv"]).misused();
     assert!(error.contains("/no/such/file.csv"), "{error}");
-    for flag in ["--shop", "--messages", "--kafka"] {
+    for flag in ["--shop", "--messages"] {
         let error = run(&["demo", flag, "0.0.0.0:0"]).misused();
         assert!(
             error.contains("--insecure") && error.contains(flag),

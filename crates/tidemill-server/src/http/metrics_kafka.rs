@@ -144,39 +144,3 @@ fn members_of(group: &GroupInfo, broker: Option<&Broker>) -> usize {
         .and_then(|broker| broker.classic_groups().describe(&group.name));
     classic.map_or(group.members.len(), |classic| classic.members.len())
 }
-
-#[cfg(test)]
-mod tests {
-    use prometheus_client::encoding::text::encode;
-    use tidemill_core::{Offset, Partition, PartitionBounds, TopicName};
-
-    use super::*;
-
-    #[test]
-    fn partitions_beyond_the_bound_are_left_out_and_counted() {
-        let bounds = |partition| PartitionBounds {
-            partition: Partition(partition),
-            earliest: Offset(2),
-            end: Offset(9),
-        };
-        let topic = |name: &str, partitions: usize| TopicBounds {
-            topic: TopicName::new(name.to_owned()).unwrap(),
-            id: None,
-            partitions: (0..).map(bounds).take(partitions).collect(),
-        };
-        let all = METRIC_KAFKA_PARTITIONS_MAX;
-        let topics = [topic("a", all - 1), topic("b", 3), topic("c", 4)];
-        let [kafka, ours] = registries(&topics, &[], None);
-        let mut text = String::new();
-        encode(&mut text, &kafka).unwrap();
-        let of = |part: &str| text.lines().filter(|line| line.contains(part)).count();
-        assert_eq!(of("kafka_topic_partition_current_offset{"), all);
-        assert_eq!(of("{topic=\"c\"}"), 0);
-        let line = "kafka_topic_partition_oldest_offset{partition=\"0\",topic=\"b\"} 2\n";
-        assert!(text.contains(line));
-        text.clear();
-        encode(&mut text, &ours).unwrap();
-        let line = "tidemill_metrics_left_out{what=\"topic_partitions\"} 6\n";
-        assert!(text.contains(line), "{text}");
-    }
-}
