@@ -26,8 +26,10 @@ async fn producers(call: Call) -> Vec<(i64, i64)> {
     let topic = TopicRequest::default()
         .with_name(convert::wire_topic(&topic()))
         .with_partition_indexes(vec![0]);
-    let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+    // What is named twice is looked at and told once.
+    let request = DescribeProducersRequest::default().with_topics(vec![topic.clone(), topic]);
     let told = DescribeProducers::answer(call, request).await.response;
+    assert_eq!((told.topics.len(), told.topics[0].partitions.len()), (1, 1));
     let partition = &told.topics[0].partitions[0];
     assert_eq!(partition.error_code, 0);
     let producers = partition.active_producers.iter();

@@ -2,10 +2,11 @@
 //! transactions begin. The least of those offsets is where `read_committed` ends.
 //!
 //! Deviations: when a producer wrote last is not known, nor which coordinator's epoch decided its
-//! last transaction (-1). Where memory is short a partition is answered with
-//! `COORDINATOR_LOAD_IN_PROGRESS`, and asked for again.
+//! last transaction (-1). A topic that is named twice is answered once. Where memory is short, this
+//! partition and the ones behind it are answered with `NOT_LEADER_OR_FOLLOWER`, which clients take
+//! for a reason to ask again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
@@ -16,6 +17,7 @@ use kafka_protocol::messages::{
 use tidemill_broker::ProducerInfo;
 use tidemill_core::TopicName;
 use tidemill_core::budget::{Class, Share};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::super::convert;
@@ -41,16 +43,25 @@ impl Api for DescribeProducers {
     ) -> Held<DescribeProducersResponse> {
         let mut share = call.door.memory.empty(Class::Answers);
         let until = Instant::now() + MEMORY_WAIT;
-        let mut topics = Vec::new();
+        let mut asked: BTreeMap<_, BTreeSet<i32>> = BTreeMap::new();
         for topic in request.topics {
-            let name = convert::topic(&topic.name);
+            asked
+                .entry(topic.name)
+                .or_default()
+                .extend(topic.partition_indexes);
+        }
+        let mut topics = Vec::new();
+        let mut is_short = false;
+        for (topic, indexes) in asked {
+            let name = convert::topic(&topic);
             let mut partitions = Vec::new();
-            let asked: BTreeSet<_> = topic.partition_indexes.into_iter().collect();
-            for index in asked {
+            for index in indexes {
                 let known = match &name {
+                    _ if is_short => Err(Code::NotLeaderOrFollower),
                     Ok(name) => producers(&call, name, index, &mut share, until).await,
                     Err(code) => Err(*code),
                 };
+                is_short |= matches!(known, Err(Code::NotLeaderOrFollower));
                 let response = PartitionResponse::default()
                     .with_partition_index(index)
                     .with_error_code(error::code_of(&known));
@@ -58,7 +69,7 @@ impl Api for DescribeProducers {
             }
             topics.push(
                 TopicResponse::default()
-                    .with_name(topic.name)
+                    .with_name(topic)
                     .with_partitions(partitions),
             );
         }
@@ -74,6 +85,8 @@ async fn producers(
     share: &mut Share,
     until: Instant,
 ) -> Result<Vec<ProducerState>, Code> {
+    // A request may name very many: others are served between them.
+    yield_now().await;
     // A queue has partitions and is no topic.
     call.partition(name, index)?;
     let partition = convert::partition(index)?;
@@ -81,7 +94,7 @@ async fn producers(
     let known = known.map_err(|why| error::producer(&why))?;
     match grown(share, known.len() * KAFKA_PARTITION_BYTES, until).await {
         true => Ok(known.iter().map(tell).collect()),
-        false => Err(Code::CoordinatorLoadInProgress),
+        false => Err(Code::NotLeaderOrFollower),
     }
 }
 

@@ -5,6 +5,7 @@
 //! no memory are left out, and the answer says `COORDINATOR_LOAD_IN_PROGRESS`, so that it is asked
 //! for again.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use kafka_protocol::messages::list_transactions_response::TransactionState;
@@ -14,6 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::TransactionInfo;
 use tidemill_core::budget::Class;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::super::convert;
@@ -36,6 +38,9 @@ const STATES: [&str; 8] = [
     "PrepareEpochFence",
 ];
 
+/// Transactions that are looked at before others are served.
+const ONE_TURN: usize = 256;
+
 /// See the module.
 pub(in super::super) struct ListTransactions;
 
@@ -56,8 +61,12 @@ impl Api for ListTransactions {
         let unknown = unknown.filter(|name| !STATES.contains(&name.as_str()));
         let mut response = ListTransactionsResponse::default()
             .with_unknown_state_filters(unknown.cloned().collect());
-        for info in call.broker.transactions() {
-            if !is_asked_for(&info, &request) {
+        let filter = Filter::of(&request);
+        for (count, info) in call.broker.transactions().into_iter().enumerate() {
+            if count % ONE_TURN == 0 {
+                yield_now().await;
+            }
+            if !filter.takes(&info) {
                 continue;
             }
             let bytes = KAFKA_PARTITION_BYTES + info.id.as_str().len();
@@ -75,18 +84,33 @@ impl Api for ListTransactions {
     }
 }
 
-fn is_asked_for(info: &TransactionInfo, request: &ListTransactionsRequest) -> bool {
-    let (states, producers) = (&request.state_filters, &request.producer_id_filters);
-    let of_state = || {
-        states
-            .iter()
-            .any(|name| name.as_str() == state(info.status))
-    };
-    let of_producer = || producers.contains(&ProducerId(info.producer.0));
-    // A negative time asks for all.
-    let so_long = match u64::try_from(request.duration_filter) {
-        Ok(ms) => info.age.is_some_and(|age| age > Duration::from_millis(ms)),
-        Err(_) => true,
-    };
-    (states.is_empty() || of_state()) && (producers.is_empty() || of_producer()) && so_long
+/// What is asked for; a list that is empty asks for all.
+struct Filter<'a> {
+    states: Option<HashSet<&'a str>>,
+    producers: Option<HashSet<i64>>,
+    longer_than: Option<Duration>,
+}
+
+impl<'a> Filter<'a> {
+    fn of(request: &'a ListTransactionsRequest) -> Self {
+        let states = request.state_filters.iter().map(StrBytes::as_str);
+        let producers = request.producer_id_filters.iter().map(|id| id.0);
+        Self {
+            states: (!request.state_filters.is_empty()).then(|| states.collect()),
+            producers: (!request.producer_id_filters.is_empty()).then(|| producers.collect()),
+            // A negative time asks for all.
+            longer_than: u64::try_from(request.duration_filter)
+                .ok()
+                .map(Duration::from_millis),
+        }
+    }
+
+    fn takes(&self, info: &TransactionInfo) -> bool {
+        let of_state = |states: &HashSet<&str>| states.contains(state(info.status));
+        let of_producer = |ids: &HashSet<_>| ids.contains(&info.producer.0);
+        let so_long = |least| info.age.is_some_and(|age| age > least);
+        self.states.as_ref().is_none_or(of_state)
+            && self.producers.as_ref().is_none_or(of_producer)
+            && self.longer_than.is_none_or(so_long)
+    }
 }
