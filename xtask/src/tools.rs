@@ -130,7 +130,7 @@ pub(crate) fn install_clients(root: &Path) -> Result<(), String> {
     }
     install_by(
         root,
-        "crates/tidemill-server/tests/clients/kafka/groups_install.sh",
+        "crates/tidemill-server/tests/clients/kafka/install.sh",
         "target/tmp/kafka-clients",
         "the installation of stock Kafka clients",
     )?;

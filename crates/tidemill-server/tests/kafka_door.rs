@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::Running;
+use support::{Running, stock};
 use tidemill_core::{Event, EventId, EventType, Source, TopicName};
 use tidemill_server::{Config, KafkaConfig, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(150);
 
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/kafka")
+    stock::scripts("clients/kafka")
 }
 
 fn must_not_skip() -> bool {
@@ -34,27 +34,7 @@ fn must_not_skip() -> bool {
 /// Where the clients are; `None` after saying why they are not there.
 async fn installed() -> Option<PathBuf> {
     static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka-clients");
-    let install = || async {
-        let install = Command::new("sh")
-            .arg(scripts().join("groups_install.sh"))
-            .arg(&folder)
-            .stdin(Stdio::null())
-            .output();
-        let done = install.await.map_err(|error| error.to_string())?;
-        match done.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
-        }
-    };
-    match INSTALLED.get_or_init(install).await {
-        Ok(()) => Some(folder),
-        Err(why) if must_not_skip() => panic!("the stock Kafka clients cannot be installed: {why}"),
-        Err(why) => {
-            eprintln!("skipped: the stock Kafka clients cannot be installed: {why}");
-            None
-        }
-    }
+    stock::installed(&INSTALLED, "clients/kafka", "kafka-clients").await
 }
 
 /// A server with the door, and where to find that.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::Running;
+use support::{Running, stock};
 use tidemill_broker::{Broker, CreateTopic};
 use tidemill_core::{
     Commit, Event, EventId, EventType, GroupName, Order, Source, Start, Subscription, TopicName,
@@ -31,35 +31,13 @@ const PARTITIONS: u32 = 4;
 const EACH: usize = 25;
 
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/kafka")
+    stock::scripts("clients/kafka")
 }
 
 /// Where the clients are; `None` after saying why they are not there.
 async fn installed() -> Option<PathBuf> {
     static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka-clients");
-    let install = || async {
-        let install = Command::new("sh")
-            .arg(scripts().join("groups_install.sh"))
-            .arg(&folder)
-            .stdin(Stdio::null())
-            .output();
-        let done = install.await.map_err(|error| error.to_string())?;
-        match done.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
-        }
-    };
-    match INSTALLED.get_or_init(install).await {
-        Ok(()) => Some(folder),
-        Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
-            panic!("the stock Kafka clients cannot be installed: {why}")
-        }
-        Err(why) => {
-            eprintln!("skipped: the stock Kafka clients cannot be installed: {why}");
-            None
-        }
-    }
+    stock::installed(&INSTALLED, "clients/kafka", "kafka-clients").await
 }
 
 fn config(kafka: SocketAddr) -> Config {

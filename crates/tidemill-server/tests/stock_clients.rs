@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::Running;
+use support::{Running, stock};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::OnceCell;
@@ -22,41 +22,13 @@ use tokio::sync::OnceCell;
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(240);
 
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+    stock::scripts("clients")
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("stock-clients")
-}
-
-/// Installs the clients once; `None` after saying why they are not there.
+/// Where the clients are; `None` after saying why they are not there.
 async fn installed() -> Option<PathBuf> {
     static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
-    let result = INSTALLED.get_or_init(install).await;
-    match result {
-        Ok(()) => Some(folder()),
-        Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
-            panic!("the stock clients cannot be installed: {why}")
-        }
-        Err(why) => {
-            eprintln!("skipped: stock Socket.IO clients cannot be installed: {why}");
-            None
-        }
-    }
-}
-
-async fn install() -> Result<(), String> {
-    let install = Command::new("sh")
-        .arg(scripts().join("install.sh"))
-        .arg(folder())
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|error| error.to_string())?;
-    if install.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&install.stderr).into_owned())
+    stock::installed(&INSTALLED, "clients", "stock-clients").await
 }
 
 fn python(folder: &Path) -> Command {
