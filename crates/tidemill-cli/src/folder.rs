@@ -11,6 +11,8 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "kafka")]
+use tidemill::broker::PRIVATE_DIR;
 use tidemill::broker::backup::is_backup;
 use tidemill::broker::inspect::{holds_log, lacks_superblocks};
 use tidemill::broker::{Broker, OpenError};
@@ -44,6 +46,25 @@ pub(crate) async fn open(dir: &Path, begin: Begin) -> Result<Broker, Failure> {
     keep_backup(dir)?;
     let opened = Broker::builder().path(dir).open().await;
     opened.map_err(|error| refused(dir, &error))
+}
+
+/// Checks that what belongs to a log may be put beside it: a log is there, or may begin there.
+///
+/// # Errors
+/// The folder is not there, is a backup, or has something else in it.
+#[cfg(feature = "kafka")]
+pub(crate) fn may_hold_log(dir: &Path) -> Result<(), Failure> {
+    let Ok(mut found) = std::fs::read_dir(dir) else {
+        let why = "there is no such folder that can be read; `tidemill serve --data` makes one";
+        return Err(named(dir, why));
+    };
+    keep_backup(dir)?;
+    let of_a_log = |name: &std::ffi::OsStr| name == PRIVATE_DIR || name == "lost+found";
+    let others = found.any(|entry| !entry.is_ok_and(|entry| of_a_log(&entry.file_name())));
+    match !others || holds_log(dir) {
+        true => Ok(()),
+        false => Err(no_log(dir)),
+    }
 }
 
 /// Refuses a backup: once it is opened as a log it is none any more.

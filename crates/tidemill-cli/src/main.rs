@@ -12,6 +12,8 @@ mod folder;
 mod limits;
 mod listing;
 mod output;
+#[cfg(feature = "kafka")]
+mod password;
 mod port;
 mod progress;
 mod settings;

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
+use tidemill::broker::PRIVATE_DIR;
 use tidemill::broker::limits::{CLASSIC_SESSION_MAX, TOPIC_PARTITIONS_MAX};
 use tidemill::core::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 use tidemill_server::limits::KAFKA_REQUEST_MAX_BYTES;
-use tidemill_server::{Advertised, Cors, KafkaConfig, RateLimit};
+use tidemill_server::{Advertised, Cors, KafkaConfig, RateLimit, SaslConfig, TlsConfig};
 
 use crate::failure::Failure;
 use crate::values;
@@ -72,6 +73,15 @@ options! {
     /// [default: 6000]
     kafka_group_min_session_timeout_ms: u64 = "kafka-group-min-session-timeout-ms",
         "TIDEMILL_KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "N", value_parser = values::number::<u64>;
+    /// Whether clients of Kafka have to log in as users (`tidemill user`): off, required, or
+    /// cleartext, which is required and takes passwords of PLAIN from other machines without TLS
+    /// too [default: off]
+    kafka_sasl: Login = "kafka-sasl", "TIDEMILL_KAFKA_SASL", "HOW";
+    /// Speak TLS with clients of Kafka: the server's certificate and those that vouch for it, in
+    /// PEM; it is read again when it changes [default: none]
+    kafka_tls_cert: PathBuf = "kafka-tls-cert", "TIDEMILL_KAFKA_TLS_CERT", "FILE";
+    /// The private key of that certificate, in PEM [default: none]
+    kafka_tls_key: PathBuf = "kafka-tls-key", "TIDEMILL_KAFKA_TLS_KEY", "FILE";
     /// Listen where other machines can reach it, although nobody has to log in [default: false]
     insecure: bool = "insecure", "TIDEMILL_INSECURE", "BOOL",
         num_args = 0..=1, default_missing_value = "true", require_equals = true;
@@ -185,6 +195,39 @@ impl FromStr for Door {
 }
 
 impl TryFrom<String> for Door {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Whether clients of Kafka have to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Login {
+    /// Nobody has to.
+    Off,
+    /// Everybody has to.
+    Required,
+    /// Everybody has to, and passwords may travel where others can read them.
+    Cleartext,
+}
+
+impl FromStr for Login {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "required" => Ok(Self::Required),
+            "cleartext" => Ok(Self::Cleartext),
+            _ => Err(format!("{text:?} is none of off, required and cleartext")),
+        }
+    }
+}
+
+impl TryFrom<String> for Login {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -416,13 +459,15 @@ fn kafka(
         message_max_bytes,
         session_min,
         log_dir: log_dir(&data(options)),
+        sasl: sasl(options),
+        tls: tls(options)?,
     }))
 }
 
 /// The folder of the data.
 fn data(options: &Options) -> PathBuf {
     let typed = options.data.clone();
-    typed.unwrap_or_else(|| PathBuf::from("./tidemill-data"))
+    typed.unwrap_or_else(|| PathBuf::from(DATA))
 }
 
 /// What clients of Kafka are told that it is called: from the root of the file system on.
@@ -434,6 +479,35 @@ fn log_dir(data: &Path) -> String {
 
 /// The least that may be set for the shortest session timeout of Kafka's groups.
 const SESSION_MIN: Duration = Duration::from_millis(1);
+
+/// How clients of Kafka log in; `None` where they need not.
+fn sasl(options: &Options) -> Option<SaslConfig> {
+    let login = options.kafka_sasl.unwrap_or(Login::Off);
+    (login != Login::Off).then(|| SaslConfig {
+        users: data(options).join(PRIVATE_DIR),
+        cleartext: login == Login::Cleartext,
+    })
+}
+
+/// The certificate for clients of Kafka; `None` where there is none.
+fn tls(options: &Options) -> Result<Option<TlsConfig>, Failure> {
+    match (&options.kafka_tls_cert, &options.kafka_tls_key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(TlsConfig {
+            cert: cert.clone(),
+            key: key.clone(),
+        })),
+        (Some(_), None) => Err(Failure::usage(
+            "--kafka-tls-cert needs --kafka-tls-key, the private key of the certificate",
+        )),
+        (None, Some(_)) => Err(Failure::usage(
+            "--kafka-tls-key needs --kafka-tls-cert, the certificate of the key",
+        )),
+    }
+}
+
+/// The folder of the data where nothing else is said.
+pub(crate) const DATA: &str = "./tidemill-data";
 
 /// The largest data that one event may be allowed to have.
 const EVENT_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -508,6 +582,30 @@ mod tests {
             ..options
         };
         assert_eq!(Settings::new(off, None).unwrap().kafka, None);
+    }
+
+    #[test]
+    fn logins_and_certificates_of_clients_of_kafka_are_set_whole() {
+        let with = |text: &str| {
+            let file = file(&format!("data = 'd'\nkafka = '127.0.0.1:0'\n{text}"));
+            Settings::new(Options::default(), Some(file.path()))
+        };
+        let sasl = |text: &str| with(text).unwrap().kafka.unwrap().sasl;
+        assert_eq!(sasl(""), None);
+        assert_eq!(sasl("kafka_sasl = 'off'"), None);
+        for (word, cleartext) in [("required", false), ("cleartext", true)] {
+            let sasl = sasl(&format!("kafka_sasl = '{word}'")).unwrap();
+            assert_eq!(sasl.users, Path::new("d/private"));
+            assert_eq!(sasl.cleartext, cleartext);
+        }
+        let both = "kafka_tls_cert = 'c.pem'\nkafka_tls_key = 'k.pem'\n";
+        let tls = with(both).unwrap().kafka.unwrap().tls.unwrap();
+        assert_eq!((tls.cert, tls.key), ("c.pem".into(), "k.pem".into()));
+        for half in both.lines() {
+            let refused = with(half).unwrap_err();
+            assert!(matches!(refused, Failure::Usage(_)), "{half}");
+        }
+        assert!(with("kafka_sasl = 'maybe'").is_err());
     }
 
     #[test]

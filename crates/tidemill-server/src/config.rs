@@ -58,6 +58,29 @@ pub struct KafkaConfig {
     pub session_min: Duration,
     /// What clients are told that the folder of the data is called.
     pub log_dir: String,
+    /// How clients log in; without it nobody has to, and nobody can.
+    pub sasl: Option<SaslConfig>,
+    /// The certificate that is shown to clients, which then speak TLS; without it none does.
+    pub tls: Option<TlsConfig>,
+}
+
+/// How clients of Kafka log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaslConfig {
+    /// The private folder that has the users.
+    pub users: PathBuf,
+    /// Whether PLAIN is served where a password travels so that others can read it: without TLS,
+    /// from another machine.
+    pub cleartext: bool,
+}
+
+/// A certificate, in files of PEM that are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate, followed by those that vouch for it.
+    pub cert: PathBuf,
+    /// Its private key, not encrypted.
+    pub key: PathBuf,
 }
 
 impl Default for KafkaConfig {
@@ -71,6 +94,8 @@ impl Default for KafkaConfig {
             message_max_bytes: limits::KAFKA_MESSAGE_MAX_BYTES,
             session_min: tidemill_broker::limits::CLASSIC_SESSION_MIN,
             log_dir: "tidemill-data".to_owned(),
+            sasl: None,
+            tls: None,
         }
     }
 }
@@ -111,17 +136,24 @@ impl Config {
         }
     }
 
-    /// Refuses an address that others can reach, unless `insecure` allows it. A server checks it
-    /// by itself; a program may want to know before it opens anything.
+    /// Refuses an address that others can reach where nobody has to log in, unless `insecure`
+    /// allows it. A server checks it by itself; a program may want to know before it opens
+    /// anything.
     ///
     /// # Errors
-    /// [`ServeError::NotLoopback`].
+    /// [`ServeError::NotLoopback`] and [`ServeError::NoLogin`].
     pub fn check(&self) -> Result<(), ServeError> {
-        let kafka = self.kafka.as_ref().map(|kafka| kafka.listen);
-        let mut doors = [Some(self.http), kafka].into_iter().flatten();
-        let others = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
-        match doors.find(others) {
-            Some(address) if !self.insecure => Err(ServeError::NotLoopback(address)),
+        let others = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+        if self.insecure {
+            return Ok(());
+        }
+        if others(self.http) {
+            return Err(ServeError::NotLoopback(self.http));
+        }
+        match &self.kafka {
+            Some(kafka) if others(kafka.listen) && kafka.sasl.is_none() => {
+                Err(ServeError::NoLogin(kafka.listen))
+            }
             _ => Ok(()),
         }
     }
@@ -150,11 +182,19 @@ mod tests {
                 listen: address.parse().unwrap(),
                 ..KafkaConfig::default()
             };
-            let config = Config {
+            let with_login = KafkaConfig {
+                sasl: Some(SaslConfig {
+                    users: "private".into(),
+                    cleartext: false,
+                }),
+                ..kafka.clone()
+            };
+            let config = |kafka| Config {
                 kafka: Some(kafka),
                 ..Config::default()
             };
-            assert_eq!(config.check().is_ok(), alone, "{address}");
+            assert_eq!(config(kafka).check().is_ok(), alone, "{address}");
+            assert!(config(with_login).check().is_ok(), "{address}");
         }
     }
 }

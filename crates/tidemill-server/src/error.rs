@@ -14,6 +14,22 @@ pub enum ServeError {
          or allow it with --insecure"
     )]
     NotLoopback(SocketAddr),
+    /// Other machines could reach the Kafka protocol there, and nobody has to log in.
+    #[error(
+        "{0} can be reached by other machines and clients of Kafka need not log in; let them log \
+         in with --kafka-sasl required, bind to 127.0.0.1, or allow it with --insecure"
+    )]
+    NoLogin(SocketAddr),
+    /// A certificate or its key is not as it must be.
+    #[error("{flag} {path}: {why}")]
+    Certificate {
+        /// The flag that names the file.
+        flag: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// Another program listens there.
     #[error(
         "{address} is already in use; stop the other program or choose another address with {flag}"

@@ -9,6 +9,7 @@
 //! webhooks/       pushes events to endpoints         knows no HTTP but its own
 //! protocol/       wire protocols: Kafka             knows no HTTP
 //! private_file.rs small files of its own           knows not what is in them
+//! users/          who may log in                   knows no network
 //! app.rs          what they share                  knows no wire format
 //! graph/          who sends what to whom           knows no HTTP
 //! ```
@@ -35,10 +36,12 @@ mod server;
 mod socketio;
 mod stall;
 mod throughput;
+#[cfg(feature = "kafka")]
+pub mod users;
 mod webhooks;
 mod ws;
 
-pub use config::{Advertised, Config, KafkaConfig};
+pub use config::{Advertised, Config, KafkaConfig, SaslConfig, TlsConfig};
 pub use error::ServeError;
 pub use http::cors::Cors;
 pub use http::rate::RateLimit;

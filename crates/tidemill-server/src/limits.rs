@@ -418,3 +418,63 @@ pub const WEBHOOK_OVERLAP_MS: (u64, u64) = (86_400_000, 604_800_000);
 
 /// Most secrets that sign at once.
 pub const WEBHOOK_SECRETS_MAX: usize = 4;
+
+/// Longest name of a user in bytes.
+pub const USER_NAME_MAX_BYTES: usize = 255;
+
+/// Longest password in bytes.
+pub const PASSWORD_MAX_BYTES: usize = 1024;
+
+/// Most users of one data folder.
+pub const USERS_MAX: usize = 10_000;
+
+/// Largest file of users in bytes: each takes about 600 beside his name.
+pub const USERS_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often the hash of a password is taken, which makes guessing slow.
+pub const SCRAM_ITERATIONS: u32 = 8_192;
+
+/// Fewest iterations of a credential that somebody else made, as RFC 7677 has it.
+pub const SCRAM_ITERATIONS_MIN: u32 = 4_096;
+
+/// Most iterations of such a credential, as Apache Kafka has it.
+pub const SCRAM_ITERATIONS_MAX: u32 = 16_384;
+
+/// Bytes of a salt.
+pub const SCRAM_SALT_BYTES: usize = 16;
+
+/// Longest nonce of a client of SCRAM in bytes.
+pub const SCRAM_NONCE_MAX_BYTES: usize = 512;
+
+/// Connections of the Kafka protocol that log in at once; more are refused.
+pub const KAFKA_LOGINS_MAX: usize = 1_024;
+
+/// Those of one client address; more wait.
+pub const KAFKA_LOGINS_OF_ADDRESS: usize = 64;
+
+/// Those of one client address with those that wait; more are refused.
+pub const KAFKA_LOGINS_WAITING_OF_ADDRESS: usize = 256;
+
+/// How long a connection may take to log in, with its TLS handshake.
+pub const KAFKA_LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest request of somebody who is not logged in, in bytes.
+pub const KAFKA_LOGIN_REQUEST_MAX_BYTES: usize = 16 * 1024;
+
+/// How long a failure to log in is not answered, as Apache Kafka has it.
+pub const KAFKA_LOGIN_DELAY: Duration = Duration::from_millis(100);
+
+/// How long it is not where there were many.
+pub const KAFKA_LOGIN_PENALTY: Duration = Duration::from_secs(1);
+
+/// Failures of one address in [`KAFKA_LOGIN_FAILURES_PER`] that are not many.
+pub const KAFKA_LOGIN_FAILURES: u32 = 10;
+
+/// The time in which they are counted.
+pub const KAFKA_LOGIN_FAILURES_PER: Duration = Duration::from_secs(10);
+
+/// Passwords that are hashed at once.
+pub const KAFKA_HASHES_AT_ONCE: usize = 1;
+
+/// How often it is looked whether the files of a certificate have changed.
+pub const KAFKA_TLS_LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -57,6 +57,10 @@ pub(crate) struct KafkaMetrics {
     pub(crate) stalled: Counter,
     /// Connections that were ended because they sent what is no request, or none that is served.
     pub(crate) malformed: Counter,
+    /// TLS handshakes that failed.
+    pub(crate) handshakes_failed: Counter,
+    /// Logins that failed.
+    pub(crate) logins_failed: Counter,
     /// Requests that were answered.
     pub(crate) requests: Family<ApiLabels, Counter>,
     /// Bytes of requests.
@@ -86,6 +90,16 @@ impl KafkaMetrics {
             "kafka_connections_malformed",
             "Connections of the Kafka protocol closed because of what they sent",
             self.malformed.clone(),
+        );
+        registry.register(
+            "kafka_tls_handshakes_failed",
+            "Connections of the Kafka protocol closed because their TLS handshake failed",
+            self.handshakes_failed.clone(),
+        );
+        registry.register(
+            "kafka_logins_failed",
+            "Connections of the Kafka protocol closed because their client could not log in",
+            self.logins_failed.clone(),
         );
         registry.register(
             "kafka_requests",

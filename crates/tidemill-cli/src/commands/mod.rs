@@ -14,6 +14,8 @@ mod request;
 mod serve;
 mod subscribe;
 mod topic;
+#[cfg(feature = "kafka")]
+mod user;
 mod webhook;
 
 use std::future::Future;
@@ -45,6 +47,9 @@ pub(crate) enum Command {
     Webhook(webhook::Webhook),
     #[command(subcommand)]
     Deadletter(deadletter::Deadletter),
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    User(user::User),
     #[command(subcommand)]
     Log(log::Log),
     Bench(bench::Bench),
@@ -66,6 +71,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Queue(command) => narrow(command.run()),
         Command::Webhook(command) => narrow(command.run()),
         Command::Deadletter(command) => narrow(command.run()),
+        #[cfg(feature = "kafka")]
+        Command::User(command) => command.run(),
         Command::Log(command) => command.run(),
         Command::Bench(command) => wide(command.run()),
         Command::Completions(command) => command.run(),

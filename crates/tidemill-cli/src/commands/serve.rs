@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tidemill::broker::{Broker, PRIVATE_DIR};
 use tidemill_server::limits::{BODY_MAX_BYTES, ENVELOPE_MAX_BYTES};
-use tidemill_server::{Config, Server};
+use tidemill_server::{Config, KafkaConfig, Server};
 
 use crate::failure::Failure;
 use crate::settings::{Flush, Options, Settings};
@@ -22,6 +22,8 @@ use crate::{folder, output, port, signals, target};
     tidemill serve --memory 64MiB\n  \
     tidemill serve --cors https://shop.example --rate-limit 1000/s\n  \
     tidemill serve --kafka off\n  \
+    tidemill serve --kafka 0.0.0.0:9092 --kafka-sasl required --kafka-tls-cert cert.pem \
+    --kafka-tls-key key.pem\n  \
     tidemill serve --config tidemill.toml     with lines such as: http = \"127.0.0.1:8080\"")]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -68,7 +70,8 @@ impl Serve {
             server.http_addr()
         ));
         if let Some(kafka) = server.kafka_addr() {
-            let _ = output::say(format_args!("kafka   {kafka}"));
+            let how = security(&settings);
+            let _ = output::say(format_args!("kafka   {kafka}{how}"));
         }
         server.run(shutdown).await;
         broker.close().await;
@@ -94,6 +97,21 @@ async fn open(settings: &Settings) -> Result<Broker, Failure> {
         .open()
         .await;
     opened.map_err(|error| folder::refused(&settings.data, &error))
+}
+
+/// What is said of the door for clients of Kafka behind its address.
+fn security(settings: &Settings) -> &'static str {
+    let kafka = settings.kafka.as_ref();
+    let has = |what: fn(&KafkaConfig) -> bool| kafka.is_some_and(what);
+    match (
+        has(|kafka| kafka.tls.is_some()),
+        has(|kafka| kafka.sasl.is_some()),
+    ) {
+        (false, false) => "",
+        (true, false) => " (TLS)",
+        (false, true) => " (users log in)",
+        (true, true) => " (TLS, users log in)",
+    }
 }
 
 fn flush_text(flush: Flush) -> String {

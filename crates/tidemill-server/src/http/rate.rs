@@ -76,6 +76,14 @@ struct Buckets {
     cleared: Duration,
 }
 
+impl RateLimit {
+    /// So many in this time.
+    #[cfg(feature = "kafka")]
+    pub(crate) const fn new(requests: u32, per: Duration) -> Self {
+        Self { requests, per }
+    }
+}
+
 impl Rates {
     pub(crate) fn new(limit: RateLimit) -> Self {
         Self {
@@ -84,6 +92,11 @@ impl Rates {
             begin: Instant::now(),
             buckets: Mutex::default(),
         }
+    }
+
+    /// Takes a request of this address in, as [`Rates::take`] at this moment.
+    pub(crate) fn take_now(&self, address: IpAddr) -> Result<(), Duration> {
+        self.take(address, self.begin.elapsed())
     }
 
     /// Takes a request of this address in, at a time since the beginning. Refused, it may come
@@ -121,7 +134,7 @@ impl Rates {
 }
 
 /// What one client may be: an address, or of IPv6 the network that one has for himself.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let bits = address.to_bits() & !u128::from(u64::MAX);
@@ -145,7 +158,7 @@ pub(crate) async fn guard(
     if request.uri().path().starts_with("/health/") {
         return next.run(request).await;
     }
-    let taken = rates.take(address.ip(), rates.begin.elapsed());
+    let taken = rates.take_now(address.ip());
     let Err(wait) = taken else {
         return next.run(request).await;
     };

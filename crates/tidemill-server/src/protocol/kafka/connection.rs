@@ -13,11 +13,15 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use tidemill_broker::Broker;
 use tidemill_core::budget::Share;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until};
 
 use super::Door;
 use super::frame::{Frame, Frames};
 use super::registry::{Body, Call, Request, Unserved};
-use crate::limits::{KAFKA_ELEMENT_BYTES, KAFKA_IN_FLIGHT_MAX};
+use super::sasl::Session;
+use crate::limits::{
+    KAFKA_ELEMENT_BYTES, KAFKA_IN_FLIGHT_MAX, KAFKA_LOGIN_REQUEST_MAX_BYTES, KAFKA_LOGIN_TIMEOUT,
+};
 use crate::metrics::{ApiLabels, KafkaMetrics};
 
 /// Who is at the other end.
@@ -40,6 +44,8 @@ struct Answer {
     api: &'static str,
     /// Nothing for a request that has no answer.
     body: Option<(Bytes, Body)>,
+    /// The connection ends behind it.
+    last: bool,
     /// The request's memory.
     _share: Share,
 }
@@ -50,7 +56,7 @@ type Answering = BoxFuture<'static, Result<Answer, Unserved>>;
 struct Connection {
     door: Arc<Door>,
     broker: Broker,
-    ends: Ends,
+    session: Arc<Session>,
     under_way: FuturesOrdered<Answering>,
     /// All that is under way may be joined by more of its kind.
     pipelined: bool,
@@ -65,13 +71,14 @@ pub(super) async fn run(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     door: Arc<Door>,
     broker: Broker,
-    ends: Ends,
+    session: Arc<Session>,
 ) -> io::Result<()> {
+    let login_until = Instant::now() + KAFKA_LOGIN_TIMEOUT;
     let mut frames = Frames::new(&door.memory);
     let mut connection = Connection {
         door: Arc::clone(&door),
         broker,
-        ends,
+        session: Arc::clone(&session),
         under_way: FuturesOrdered::new(),
         pipelined: true,
         waiting: None,
@@ -85,11 +92,20 @@ pub(super) async fn run(
             return Ok(());
         }
         let may_read = open && connection.may_read();
+        let is_in = session.is_in();
+        frames.at_most(match is_in {
+            true => usize::MAX,
+            false => KAFKA_LOGIN_REQUEST_MAX_BYTES,
+        });
         tokio::select! {
             biased;
             Some(answer) = connection.under_way.next(), if !idle => {
                 let answer = answer.map_err(|why| connection.refused(&why))?;
+                let last = answer.last;
                 write(&door.metrics.kafka, stream, answer).await?;
+                if last {
+                    return Err(connection.refused(&Unserved::Login));
+                }
                 frames.not_idle();
             }
             frame = frames.next(stream, idle), if may_read => match frame? {
@@ -99,6 +115,10 @@ pub(super) async fn run(
                 None => return Ok(()),
             },
             () = door.closed(), if idle => return Ok(()),
+            () = sleep_until(login_until), if !is_in => {
+                let why = "a client did not log in in time";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
         }
     }
 }
@@ -107,7 +127,12 @@ impl Connection {
     /// Whether one more request is taken. A client that goes on while the server closes holds
     /// nothing up: what it sends then is neither read nor done.
     fn may_read(&self) -> bool {
-        let room = self.waiting.is_none() && self.under_way.len() < KAFKA_IN_FLIGHT_MAX;
+        let most = match self.session.is_settled() {
+            true => KAFKA_IN_FLIGHT_MAX,
+            // What comes next depends on the answer.
+            false => 1,
+        };
+        let room = self.waiting.is_none() && self.under_way.len() < most;
         room && !self.door.is_closing()
     }
 
@@ -119,11 +144,31 @@ impl Connection {
             .kafka
             .received
             .inc_by(bytes.len() as u64 + 4);
+        if self.session.awaits_token() {
+            self.take_token(bytes, share);
+            return Ok(());
+        }
         let request = Request::new(bytes).map_err(|why| self.refused(&why))?;
         // Bounded, and in memory in a moment.
         share.grow_anyway(request.elements * KAFKA_ELEMENT_BYTES);
         self.waiting = Some(Waiting { request, share });
         Ok(())
+    }
+
+    /// Takes a token that came without a request around it.
+    fn take_token(&mut self, token: Bytes, share: Share) {
+        let session = Arc::clone(&self.session);
+        self.pipelined = false;
+        self.under_way.push_back(Box::pin(async move {
+            let answer = session.token(&token).await;
+            let answer = answer.map_err(|_| Unserved::Login)?;
+            Ok(Answer {
+                api: "SaslAuthenticate",
+                body: Some((Bytes::from(answer), Body::default())),
+                last: false,
+                _share: share,
+            })
+        }));
     }
 
     /// Begins the request that waits, if it is its turn.
@@ -141,25 +186,34 @@ impl Connection {
             version: request.version,
             too_new: request.too_new,
             client_id: request.client_id.clone(),
-            peer: self.ends.peer,
-            local: self.ends.local,
+            peer: self.session.ends().peer,
+            local: self.session.ends().local,
+            session: Arc::clone(&self.session),
         };
         let head = request.answer_head();
         let api = super::convert::api_name(request.entry.key);
+        let may = request.entry.before_login || self.session.is_in();
+        let session = Arc::clone(&self.session);
         let served = request.serve(call);
         self.under_way.push_back(Box::pin(async move {
+            if !may {
+                return Err(Unserved::Unauthenticated(api));
+            }
             let body = served.await?;
             Ok(Answer {
                 api,
                 body: body.map(|body| (head, body)),
+                last: session.has_failed(),
                 _share: share,
             })
         }));
     }
 
     fn refused(&self, why: &Unserved) -> io::Error {
-        if !matches!(why, Unserved::Unheard) {
-            self.door.metrics.kafka.malformed.inc();
+        match why {
+            Unserved::Unheard => {}
+            Unserved::Login => drop(self.door.metrics.kafka.logins_failed.inc()),
+            _ => drop(self.door.metrics.kafka.malformed.inc()),
         }
         io::Error::new(io::ErrorKind::InvalidData, why.to_string())
     }
@@ -245,13 +299,14 @@ mod tests {
         let pullers = Arc::new(crate::http::pull::Pullers::new(broker.bus()));
         let door = Arc::new(Door::new(broker, config, metrics, pullers, closing));
         let here = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let ends = Ends {
+            peer: here,
+            local: here,
+        };
         let mut connection = Connection {
             broker: door.broker.clone(),
+            session: Arc::new(Session::new(&door, ends, false, None)),
             door,
-            ends: Ends {
-                peer: here,
-                local: here,
-            },
             under_way: FuturesOrdered::new(),
             pipelined: true,
             waiting: None,

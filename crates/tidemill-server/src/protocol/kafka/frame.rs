@@ -25,6 +25,8 @@ pub(super) struct Frame {
 pub(super) struct Frames {
     memory: Budget,
     max_bytes: usize,
+    /// What is taken of who is at the other end.
+    bound: usize,
     head: [u8; 4],
     have: usize,
     body: Option<Body>,
@@ -48,12 +50,18 @@ impl Frames {
         Self {
             // One request leaves room for others.
             max_bytes: KAFKA_REQUEST_MAX_BYTES.min(memory.max(Class::Requests) / 2),
+            bound: usize::MAX,
             memory: memory.clone(),
             head: [0; 4],
             have: 0,
             body: None,
             deadline: Instant::now() + KAFKA_IDLE_TIMEOUT,
         }
+    }
+
+    /// Takes no larger frames from now on, whatever there is memory for.
+    pub(super) fn at_most(&mut self, bytes: usize) {
+        self.bound = bytes;
     }
 
     /// The next frame; `None` where the other side ended between two. Dropped before it resolves,
@@ -122,7 +130,7 @@ impl Frames {
     async fn begin(&self) -> io::Result<Body> {
         let size = usize::try_from(i32::from_be_bytes(self.head));
         let size = size.map_err(|_| wrong("a request says that it has less than no bytes"))?;
-        if size > self.max_bytes {
+        if size > self.max_bytes.min(self.bound) {
             return Err(wrong("a request is larger than what is taken"));
         }
         let share = loop {

@@ -6,17 +6,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tidemill_broker::Broker;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Door;
 use super::connection::{self, Ends};
+use super::sasl::Session;
+use super::tls::Tls;
 use crate::config::KafkaConfig;
 use crate::connections::{ConnectionId, pause_after};
 use crate::error::ServeError;
 use crate::http::pull::Pullers;
-use crate::limits::{SHUTDOWN_GRACE, WRITE_STALL_TIMEOUT};
+use crate::limits::{KAFKA_LOGIN_TIMEOUT, SHUTDOWN_GRACE, WRITE_STALL_TIMEOUT};
 use crate::metrics::{Counted, Metrics};
 use crate::stall::StallGuard;
 
@@ -28,15 +31,17 @@ pub(crate) struct Listening {
     first: TcpListener,
     /// The same port on `[::1]`, where the first one is on 127.0.0.1.
     second: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Listening {
-    /// Takes the port.
+    /// Takes the port, and reads the certificate.
     ///
     /// # Errors
-    /// It is taken, or the system says no.
+    /// The port is taken, the certificate is none, or the system says no.
     pub(crate) async fn bind(config: &KafkaConfig) -> Result<Self, ServeError> {
         let asked = config.listen;
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let refused = |address| move |error| ServeError::listen(FLAG, address, error);
         let first = TcpListener::bind(asked).await.map_err(refused(asked))?;
         let address = first.local_addr().map_err(refused(asked))?;
@@ -61,6 +66,7 @@ impl Listening {
             address,
             first,
             second,
+            tls: tls.map(Arc::new),
         })
     }
 
@@ -97,7 +103,10 @@ impl Listening {
                 }
             };
             match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => drop(open.spawn(run(stream, place, Arc::clone(&door)))),
+                Ok(place) => {
+                    let (door, tls) = (Arc::clone(&door), self.tls.clone());
+                    open.spawn(run(stream, place, door, tls));
+                }
                 Err(_) => drop(door.metrics.kafka.refused.inc()),
             }
         }
@@ -135,27 +144,73 @@ fn taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
+/// What a connection reads from and writes to, with or without TLS.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// Serves one connection to its end.
 fn run(
     stream: TcpStream,
     place: OwnedSemaphorePermit,
     door: Arc<Door>,
+    tls: Option<Arc<Tls>>,
 ) -> impl Future<Output = ()> + Send {
-    let metrics = &door.metrics.kafka;
-    let counted = Counted::one(&metrics.connections);
-    let stalled = metrics.stalled.clone();
+    let counted = Counted::one(&door.metrics.kafka.connections);
     async move {
         let _ = stream.set_nodelay(true);
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             return;
         };
         let held = (place, counted);
-        let mut stream = StallGuard::new(stream, held, WRITE_STALL_TIMEOUT, stalled);
-        // Who sends much waits behind itself.
-        let broker = door.broker.as_client(ConnectionId::next().0);
-        let ended = connection::run(&mut stream, door, broker, Ends { peer, local }).await;
+        let begun = begin(stream, &door, tls, Ends { peer, local });
+        let begun = tokio::select! {
+            begun = tokio::time::timeout(KAFKA_LOGIN_TIMEOUT, begun) => begun,
+            () = door.closed() => return,
+        };
+        let ended = match begun {
+            Ok(Ok((stream, session))) => {
+                let stalled = door.metrics.kafka.stalled.clone();
+                let mut stream = StallGuard::new(stream, held, WRITE_STALL_TIMEOUT, stalled);
+                // Who sends much waits behind itself.
+                let broker = door.broker.as_client(ConnectionId::next().0);
+                connection::run(&mut stream, door, broker, Arc::new(session)).await
+            }
+            Ok(Err(error)) => Err(error),
+            Err(late) => Err(late.into()),
+        };
         if let Err(error) = ended {
             tracing::debug!(%error, %peer, "a connection of a Kafka client ended early");
+        }
+    }
+}
+
+/// Takes a place for the login, and shakes hands, where there is one and a certificate.
+async fn begin(
+    stream: TcpStream,
+    door: &Arc<Door>,
+    tls: Option<Arc<Tls>>,
+    ends: Ends,
+) -> io::Result<(Box<dyn Wire>, Session)> {
+    let place = match &door.sasl {
+        None => None,
+        Some(sasl) => match sasl.enter(ends).await {
+            Some(place) => Some(place),
+            None => {
+                door.metrics.kafka.refused.inc();
+                return Err(io::Error::other("too many log in already"));
+            }
+        },
+    };
+    let session = Session::new(door, ends, tls.is_some(), place);
+    let Some(tls) = tls else {
+        return Ok((Box::new(stream), session));
+    };
+    match tls.accept(stream).await {
+        Ok(stream) => Ok((Box::new(stream), session)),
+        Err(error) => {
+            door.metrics.kafka.handshakes_failed.inc();
+            Err(error)
         }
     }
 }

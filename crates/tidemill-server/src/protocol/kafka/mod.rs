@@ -3,6 +3,8 @@
 //! ```text
 //! listener.rs    accepts, bounds                     knows no requests
 //! connection.rs  frames in, answers out, in order    knows no API keys
+//! tls.rs         the certificate, and the handshake  knows no requests
+//! sasl/          who a client is                     knows no sockets
 //! frame.rs       one request from a socket           knows no messages
 //! shape.rs       walks a request before it is decoded
 //! shapes.rs      the tables that it walks by
@@ -48,10 +50,12 @@ mod error;
 mod frame;
 mod listener;
 mod registry;
+mod sasl;
 mod shape;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod tls;
 #[cfg(test)]
 mod transaction_tests;
 
@@ -68,6 +72,7 @@ use crate::http::pull::Pullers;
 use crate::metrics::Metrics;
 
 pub(crate) use listener::Listening;
+use sasl::Sasl;
 
 /// What all connections share.
 pub(super) struct Door {
@@ -79,6 +84,8 @@ pub(super) struct Door {
     pub(super) config: KafkaConfig,
     /// The name of the cluster of one: the same at every start.
     pub(super) cluster_id: StrBytes,
+    /// How clients log in, where they have to.
+    pub(super) sasl: Option<Arc<Sasl>>,
     /// Counts what passes.
     pub(super) metrics: Arc<Metrics>,
     /// Members without a connection, which make way for those that come here.
@@ -98,6 +105,7 @@ impl Door {
         Self {
             memory: broker.memory().clone(),
             cluster_id: convert::cluster_id(broker.id()),
+            sasl: config.sasl.as_ref().map(Sasl::new).map(Arc::new),
             broker,
             config,
             metrics,

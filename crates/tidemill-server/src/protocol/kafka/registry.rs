@@ -19,6 +19,7 @@ use super::Door;
 use super::apis;
 use super::convert;
 use super::error::{self, Code};
+use super::sasl::Session;
 use super::shape::Shape;
 use crate::limits::MEMORY_LOOK_EVERY;
 
@@ -37,6 +38,8 @@ pub(super) trait Api: 'static {
     /// Whether a request begins while others of such keys are under way on its connection. What
     /// it does before it first waits is done in the order in which the requests came.
     const PIPELINED: bool = false;
+    /// Whether it is served to clients that have to log in and have not.
+    const BEFORE_LOGIN: bool = false;
 
     /// Whether there is an answer at all.
     fn is_answered(_request: &Self::Request) -> bool {
@@ -75,6 +78,8 @@ pub(super) struct Call {
     pub(super) peer: SocketAddr,
     /// The address by which it came.
     pub(super) local: SocketAddr,
+    /// Who it is.
+    pub(super) session: Arc<Session>,
 }
 
 impl Call {
@@ -160,6 +165,12 @@ pub(super) enum Unserved {
         /// The version.
         version: i16,
     },
+    /// Nobody knows who asks.
+    #[error("{0} was asked before the login")]
+    Unauthenticated(&'static str),
+    /// Who is at the other end has not shown who he is.
+    #[error("the login failed")]
+    Login,
     /// What was to be done without an answer was not done.
     #[error("what a client wanted no answer for could not be done")]
     Unheard,
@@ -194,6 +205,7 @@ pub(super) struct Entry {
     served: [i16; 2],
     shape: &'static Shape,
     pub(super) pipelined: bool,
+    pub(super) before_login: bool,
     serve: Serve,
 }
 
@@ -204,6 +216,7 @@ const fn entry<A: Api>() -> Entry {
         served: A::VERSIONS,
         shape: A::SHAPE,
         pipelined: A::PIPELINED,
+        before_login: A::BEFORE_LOGIN,
         serve: serve::<A>,
     }
 }
@@ -277,6 +290,13 @@ pub(super) static APIS: &[Entry] = &[
     entry::<apis::list_transactions::ListTransactions>(),
     entry::<apis::list_config_resources::ListConfigResources>(),
     entry::<apis::describe_topic_partitions::DescribeTopicPartitions>(),
+    entry::<apis::sasl_handshake::SaslHandshake>(),
+    entry::<apis::sasl_authenticate::SaslAuthenticate>(),
+    entry::<apis::describe_user_scram_credentials::DescribeUserScramCredentials>(),
+    entry::<apis::alter_user_scram_credentials::AlterUserScramCredentials>(),
+    entry::<apis::acls::DescribeAcls>(),
+    entry::<apis::acls::CreateAcls>(),
+    entry::<apis::acls::DeleteAcls>(),
 ];
 
 impl Request {
@@ -420,6 +440,11 @@ mod tests {
     async fn every_version_of_every_key_is_answered_whatever_is_asked() {
         let door = door();
         let here = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let ends = super::super::connection::Ends {
+            peer: here,
+            local: here,
+        };
+        let session = Arc::new(Session::new(&door, ends, false, None));
         for (entry, seed) in APIS
             .iter()
             .flat_map(|entry| (0..24_u8).map(move |n| (entry, n)))
@@ -446,6 +471,7 @@ mod tests {
                     client_id: None,
                     peer: here,
                     local: here,
+                    session: Arc::clone(&session),
                 };
                 let served = request.serve(call).await;
                 // A produce request without an answer that fails has none.

@@ -8,7 +8,7 @@
 #![allow(dead_code, reason = "a shape may be here before its key is served")]
 
 use super::shape::Kind::{Array, Bytes, Fixed, Group, Maybe, Text};
-use super::shape::{Shape, always, from, within};
+use super::shape::{Field, Shape, always, from, within};
 
 /// What follows the client's name in the head of a flexible request: tagged fields alone.
 pub(super) static NO_FIELDS: Shape = Shape {
@@ -682,6 +682,78 @@ pub(super) static LIST_CONFIG_RESOURCES: Shape = Shape {
     ],
 };
 
+/// SaslHandshakeRequest, 0 to 1.
+pub(super) static SASL_HANDSHAKE: Shape = Shape {
+    flexible: i16::MAX,
+    tagged_text: None,
+    fields: &[always(Text)], // mechanism
+};
+
+/// SaslAuthenticateRequest, 0 to 2.
+pub(super) static SASL_AUTHENTICATE: Shape = Shape {
+    flexible: 2,
+    tagged_text: None,
+    fields: &[always(Bytes)], // auth_bytes
+};
+
+/// DescribeUserScramCredentialsRequest, 0.
+pub(super) static DESCRIBE_USER_SCRAM_CREDENTIALS: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[always(Array(&Group(&[always(Text)])))], // users
+};
+
+/// AlterUserScramCredentialsRequest, 0.
+pub(super) static ALTER_USER_SCRAM_CREDENTIALS: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Group(&[
+            always(Text),     // name
+            always(Fixed(1)), // mechanism
+        ]))), // deletions
+        always(Array(&Group(&[
+            always(Text),     // name
+            always(Fixed(1)), // mechanism
+            always(Fixed(4)), // iterations
+            always(Bytes),    // salt
+            always(Bytes),    // salted_password
+        ]))), // upsertions
+    ],
+};
+
+/// What an ACL is about, and what a filter of them.
+static ACL: [Field; 7] = [
+    always(Fixed(1)), // resource_type
+    always(Text),     // resource_name
+    always(Fixed(1)), // pattern_type
+    always(Text),     // principal
+    always(Text),     // host
+    always(Fixed(1)), // operation
+    always(Fixed(1)), // permission_type
+];
+
+/// DescribeAclsRequest, 1 to 3.
+pub(super) static DESCRIBE_ACLS: Shape = Shape {
+    flexible: 2,
+    tagged_text: None,
+    fields: &ACL,
+};
+
+/// CreateAclsRequest, 1 to 3.
+pub(super) static CREATE_ACLS: Shape = Shape {
+    flexible: 2,
+    tagged_text: None,
+    fields: &[always(Array(&Group(&ACL)))], // creations
+};
+
+/// DeleteAclsRequest, 1 to 3.
+pub(super) static DELETE_ACLS: Shape = Shape {
+    flexible: 2,
+    tagged_text: None,
+    fields: &[always(Array(&Group(&ACL)))], // filters
+};
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -777,5 +849,15 @@ mod tests {
         check::<ListTransactionsRequest>(&super::LIST_TRANSACTIONS, [0, 2]);
         check::<ListConfigResourcesRequest>(&super::LIST_CONFIG_RESOURCES, [0, 1]);
         check::<DescribeTopicPartitionsRequest>(&super::DESCRIBE_TOPIC_PARTITIONS, [0, 0]);
+        check::<SaslHandshakeRequest>(&super::SASL_HANDSHAKE, [0, 1]);
+        check::<SaslAuthenticateRequest>(&super::SASL_AUTHENTICATE, [0, 2]);
+        check::<DescribeUserScramCredentialsRequest>(
+            &super::DESCRIBE_USER_SCRAM_CREDENTIALS,
+            [0, 0],
+        );
+        check::<AlterUserScramCredentialsRequest>(&super::ALTER_USER_SCRAM_CREDENTIALS, [0, 0]);
+        check::<DescribeAclsRequest>(&super::DESCRIBE_ACLS, [1, 3]);
+        check::<CreateAclsRequest>(&super::CREATE_ACLS, [1, 3]);
+        check::<DeleteAclsRequest>(&super::DELETE_ACLS, [1, 3]);
     }
 }

@@ -31,6 +31,7 @@ use super::convert;
 use super::error::Code;
 use super::frame::Frames;
 use super::registry::{Api, Call};
+use super::sasl::Session;
 use crate::config::KafkaConfig;
 use crate::limits::KAFKA_IDLE_TIMEOUT;
 use crate::metrics::Metrics;
@@ -54,7 +55,16 @@ pub(super) fn call(door: &Arc<Door>, version: i16) -> Call {
         client_id: None,
         peer: SocketAddr::from(HERE),
         local: SocketAddr::from(HERE),
+        session: Arc::new(session(door)),
     }
+}
+
+fn session(door: &Door) -> Session {
+    let ends = Ends {
+        peer: SocketAddr::from(HERE),
+        local: SocketAddr::from(HERE),
+    };
+    Session::new(door, ends, false, None)
 }
 
 pub(super) fn topic() -> TopicName {
@@ -280,8 +290,8 @@ type Running = tokio::task::JoinHandle<std::io::Result<()>>;
 fn connect(door: &Arc<Door>) -> (DuplexStream, Running) {
     let (client, mut server) = duplex(1 << 16);
     let (door, broker) = (Arc::clone(door), door.broker.clone());
-    let (peer, local) = (SocketAddr::from(HERE), SocketAddr::from(HERE));
-    let run = async move { connection::run(&mut server, door, broker, Ends { peer, local }).await };
+    let session = Arc::new(session(&door));
+    let run = async move { connection::run(&mut server, door, broker, session).await };
     (client, tokio::spawn(run))
 }
 

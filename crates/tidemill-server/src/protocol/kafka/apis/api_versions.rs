@@ -22,6 +22,7 @@ impl Api for ApiVersions {
     const KEY: ApiKey = ApiKey::ApiVersions;
     const VERSIONS: [i16; 2] = [0, 4];
     const SHAPE: &'static Shape = &shapes::API_VERSIONS;
+    const BEFORE_LOGIN: bool = true;
 
     async fn answer(call: Call, _: ApiVersionsRequest) -> ApiVersionsResponse {
         let served = APIS.iter().map(|entry| {
