@@ -79,15 +79,17 @@ pub async fn run(
     };
     let mut kept = Vec::new();
     let mut routers = Vec::new();
-    for (name, router, service) in services {
+    let mut topics = Vec::new();
+    for (name, router, service, of_topics) in services {
         kept.push(service);
         routers.push((name, router));
+        topics.extend(of_topics);
     }
     let catalogue = kept.iter().zip(&routers);
     let mut catalogue = catalogue.filter(|(_, (name, _))| *name == catalogue::NAME);
     let catalogue = catalogue.next().map(|(service, _)| service.clone());
     let whole = routers.len() == SERVICES.len();
-    let mut serving = Serving::of(&bus, routers);
+    let mut serving = Serving::of(&bus, routers.into_iter().chain(topics));
     if let Some(catalogue) = catalogue
         && seed::seed::<ProcessError>(&bus, &catalogue).await? > 0
         && whole

@@ -47,8 +47,12 @@ pub const SERVICES: [&str; 7] = [
     users::NAME,
 ];
 
-/// One service: its name, its handlers and its database.
-pub type One = (&'static str, Router, Service);
+/// A group's name and its handlers.
+pub type Group = (&'static str, Router);
+
+/// One service: its name, its handlers, its database, and the group that reads the Kafka topics
+/// for it.
+pub type One = (&'static str, Router, Service, Option<Group>);
 
 /// Opens the service of this name alone; `None` if there is none. Blocks on the disk.
 ///
@@ -60,20 +64,23 @@ pub fn open_one(
     options: ShopOptions,
 ) -> Result<Option<One>, DatabaseError> {
     macro_rules! one {
-        ($module:ident, $service:expr) => {{
+        ($module:ident, $service:expr $(, $topics:ident)?) => {{
             let service = $service?;
-            ($module::NAME, service.router(), service.service().clone())
+            let topics = None$(.or(service.$topics()))?;
+            let (router, service) = (service.router(), service.service().clone());
+            ($module::NAME, router, service, topics)
         }};
     }
     Ok(Some(match name {
         catalogue::NAME => one!(catalogue, Catalogue::open(place)),
         cart::NAME => one!(cart, Cart::open(place)),
-        orders::NAME => one!(orders, Orders::open(place, options.topics)),
+        orders::NAME => one!(orders, Orders::open(place, options.topics), topics_router),
         payment::NAME => one!(payment, Payment::open(place, options.cards)),
         stock::NAME => one!(stock, Stock::open(place, options.opening)),
         logistics::NAME => one!(
             logistics,
-            Logistics::open(place, options.carrier, options.topics)
+            Logistics::open(place, options.carrier, options.topics),
+            topics_router
         ),
         users::NAME => one!(users, Users::open(place)),
         _ => return Ok(None),
@@ -177,9 +184,9 @@ pub enum ServiceEnded {
 }
 
 impl Shop {
-    /// Each service's name and handlers.
-    pub fn routers(&self) -> [(&'static str, Router); 7] {
-        [
+    /// Each service's name and handlers, and the groups that read the Kafka topics for them.
+    pub fn routers(&self) -> Vec<Group> {
+        let own = [
             (catalogue::NAME, self.catalogue.router()),
             (cart::NAME, self.cart.router()),
             (orders::NAME, self.orders.router()),
@@ -187,7 +194,11 @@ impl Shop {
             (payment::NAME, self.payment.router()),
             (logistics::NAME, self.logistics.router()),
             (users::NAME, self.users.router()),
-        ]
+        ];
+        let topics = [self.orders.topics_router(), self.logistics.topics_router()];
+        own.into_iter()
+            .chain(topics.into_iter().flatten())
+            .collect()
     }
 
     /// Serves the seven services on `bus`, each as its own group.

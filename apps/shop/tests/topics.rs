@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::http::Client;
 use support::open::Open;
-use tidemill::core::EventType;
+use tidemill::core::{EventType, Key};
 use tidemill::{Bus, Event, EventId, Source, TopicName};
 use tidemill_shop::tail::read_all;
 
@@ -134,6 +134,46 @@ async fn an_order_is_created_changed_confirmed_and_carried_over_topics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_ahead_of_what_it_is_about_does_not_hold_that_up() {
+    let open = Open::with_topics().await;
+    let bus = open.bus.clone();
+    let carry = json!({"order_id": 8, "status": "delivered"});
+    let change = json!({"order_id": 8, "products": [2]});
+    let confirm = json!({"order_id": 8, "status": "confirmed"});
+    for (id, topic, message) in [
+        (
+            "a",
+            "logistics-topic",
+            json!({"type": "logistics-update", "data": carry}),
+        ),
+        ("b", "order-topic", create(8, json!({}))),
+        (
+            "c",
+            "order-topic",
+            json!({"type": "order-update", "data": change}),
+        ),
+        (
+            "d",
+            "order-topic",
+            json!({"type": "order-update", "data": confirm}),
+        ),
+    ] {
+        // All of one key, which is that of the shop's own words too.
+        let event = plain(topic, id, &message.to_string());
+        let keyed = event.to_builder().key(&Key::new("8").unwrap());
+        let topic = TopicName::new(topic).unwrap();
+        bus.publish(topic, vec![keyed.build().unwrap()])
+            .await
+            .unwrap();
+    }
+    let shown = until(&open, 8, "delivered").await;
+    assert_eq!(shown["products"][0]["product_id"], 2, "{shown}");
+    until_told(&bus, "logistics-topic", "order_told", 3).await;
+    let balance = open.close().await;
+    assert!(balance.is_even(), "{balance:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_order_gives_its_stock_back_and_a_prepaid_one_goes_on() {
     let open = Open::with_topics().await;
     let bus = open.bus.clone();
@@ -195,7 +235,7 @@ async fn what_makes_no_sense_is_a_dead_letter_with_its_reason_and_holds_nothing_
     }
     until(&open, 7, "delivered").await;
     say(&bus, "order-topic", "late", &update).await;
-    let dead = TopicName::new("orders.deadletter").unwrap();
+    let dead = TopicName::new("orders_topic.deadletter").unwrap();
     let mut reasons = Vec::new();
     let begun = Instant::now();
     while reasons.len() < 3 {

@@ -21,6 +21,9 @@ pub mod audit;
 /// The name of its group and of its database.
 pub const NAME: &str = "logistics";
 
+/// The name of the group that reads `logistics-topic` and `order-topic` for it.
+pub const TOPICS_NAME: &str = "logistics_topic";
+
 emitted! {
     LogisticsOut {
         Created(ShipmentCreated),
@@ -71,9 +74,23 @@ impl Logistics {
         &self.service
     }
 
+    /// The handlers of the Kafka topics, if there are any, to be served as the group
+    /// [`TOPICS_NAME`]: what is early there waits without holding up what it waits for, which has
+    /// the same key.
+    pub fn topics_router(&self) -> Option<(&'static str, Router)> {
+        let router = || {
+            Router::new()
+                .source(service::source(NAME))
+                .on(said.id("logistics_topic").retry(early()))
+                .on(said_of_orders.id("order_topic").retry(early()))
+                .with_state(self.clone())
+        };
+        self.topics.then(|| (TOPICS_NAME, router()))
+    }
+
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
-        let router = Router::new()
+        Router::new()
             .source(service::source(NAME))
             .on(plan.id("plan").retry(patient()))
             .on(order_updated.id("order_updated").retry(patient()))
@@ -83,14 +100,8 @@ impl Logistics {
             .on(update.id("update").retry(patient()))
             .on(get.id("get"))
             .on(list.id("list"))
-            .on(followed.id("followed"));
-        let router = match self.topics {
-            true => router
-                .on(said.id("logistics_topic").retry(early()))
-                .on(said_of_orders.id("order_topic").retry(early())),
-            false => router,
-        };
-        router.with_state(self.clone())
+            .on(followed.id("followed"))
+            .with_state(self.clone())
     }
 }
 

@@ -28,6 +28,9 @@ pub mod audit;
 /// The name of its group and of its database.
 pub const NAME: &str = "orders";
 
+/// The name of the group that reads `order-topic` for it.
+pub const TOPICS_NAME: &str = "orders_topic";
+
 emitted! {
     OrderOut {
         Created(OrderCreated),
@@ -85,9 +88,22 @@ impl Orders {
         self.service.close().await;
     }
 
+    /// The handlers of the Kafka topics, if there are any, to be served as the group
+    /// [`TOPICS_NAME`]: what is early there waits without holding up what it waits for, which has
+    /// the same key.
+    pub fn topics_router(&self) -> Option<(&'static str, Router)> {
+        let router = || {
+            Router::new()
+                .source(service::source(NAME))
+                .on(said.id("order_topic").retry(early()))
+                .with_state(self.clone())
+        };
+        self.topics.then(|| (TOPICS_NAME, router()))
+    }
+
     /// Its handlers, to be served as the group [`NAME`].
     pub fn router(&self) -> Router {
-        let router = Router::new()
+        Router::new()
             .source(service::source(NAME))
             .on(create.id("create").retry(patient()))
             .on(take_back.id("take_back").retry(patient()))
@@ -108,12 +124,8 @@ impl Orders {
             .on(logged_in.id("user_logged_in").retry(patient()))
             .on(logged_out.id("user_logged_out").retry(patient()))
             .on(heard.id("heard"))
-            .on(followed.id("followed"));
-        let router = match self.topics {
-            true => router.on(said.id("order_topic").retry(early())),
-            false => router,
-        };
-        router.with_state(self.clone())
+            .on(followed.id("followed"))
+            .with_state(self.clone())
     }
 }
 
