@@ -6,6 +6,7 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use support::http::{Answer, Client};
 use support::receiver::{Receiver, Reply};
 use tidemill_broker::Broker;
 use tidemill_server::{Config, Server};
+use tokio::sync::Notify;
 
 const JSON: &str = "application/json";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -40,6 +42,13 @@ async fn publish(client: &Client, data: impl std::fmt::Display, key: &str) {
     let content_type = "application/cloudevents+json";
     let answer = client.post(path, content_type, event.to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// A second webhook, which works: what it has got, the first one would have, too.
+async fn witness(client: &Client) -> Receiver {
+    let receiver = Receiver::start(|_, _| Reply::status(200)).await;
+    create(client, made("witness", &receiver.url())).await;
+    receiver
 }
 
 async fn post(client: &Client, path: &str) -> Answer {
@@ -150,7 +159,9 @@ async fn whatever_an_endpoint_does_instead_of_taking_it_the_event_is_sent_again_
         (&shown["delivered"], &shown["failed"]),
         (&json!(1), &json!(8))
     );
-    assert!(receiver.is_quiet());
+    // What is settled is not sent again: the next of the same key is the next event.
+    publish(&client, 2, "a").await;
+    assert_eq!(receiver.next().await.data(), "\"2\"");
 }
 
 #[tokio::test]
@@ -202,6 +213,7 @@ async fn an_endpoint_that_is_gone_pauses_its_webhook_which_goes_on_when_it_is_re
     })
     .await;
     create(&client, made("shop", &receiver.url())).await;
+    let mut witness = witness(&client).await;
     publish(&client, 1, "a").await;
     receiver.next().await;
     let path = "/v1/webhooks/shop";
@@ -211,6 +223,8 @@ async fn an_endpoint_that_is_gone_pauses_its_webhook_which_goes_on_when_it_is_re
     let metrics = client.get("/metrics").await.text;
     assert!(metrics.contains("tidemill_webhook_paused{webhook=\"shop\"} 1"));
     publish(&client, 2, "a").await;
+    assert_eq!(witness.next().await.data(), "\"1\"");
+    assert_eq!(witness.next().await.data(), "\"2\"");
     assert!(receiver.is_quiet());
     let resumed = post(&client, "/v1/webhooks/shop/resume").await.json();
     assert!(resumed["paused"].is_null());
@@ -218,6 +232,10 @@ async fn an_endpoint_that_is_gone_pauses_its_webhook_which_goes_on_when_it_is_re
     assert_eq!(receiver.next().await.data(), "\"2\"");
     let paused = post(&client, "/v1/webhooks/shop/pause").await.json();
     assert_eq!(paused["paused"]["reason"], "somebody paused it");
+    publish(&client, 3, "a").await;
+    assert_eq!(witness.next().await.data(), "\"3\"");
+    assert!(receiver.is_quiet());
+    assert_ne!(client.get(path).await.json()["lag"], 0);
 }
 
 #[tokio::test]
@@ -251,6 +269,9 @@ async fn an_endpoint_that_hangs_or_answers_without_end_disturbs_nobody() {
         (&shown["lag"], &shown["in_flight"]),
         (&json!(30), &json!(2))
     );
+    publish(&client, 30, "another key").await;
+    takes.next().await;
+    floods.next().await;
     assert!(hangs.is_quiet());
 }
 
@@ -294,7 +315,9 @@ async fn only_the_types_that_were_asked_for_are_sent() {
     }
     assert_eq!(receiver.next().await.json()["type"], "order.paid");
     until(&client, "/v1/webhooks/shop", |one| one["lag"] == 0).await;
-    assert!(receiver.is_quiet());
+    let event = json!({"topic": "orders", "type": "order.sent"});
+    assert_eq!(client.event(event.to_string()).await.status, 200);
+    assert_eq!(receiver.next().await.json()["type"], "order.sent");
 }
 
 #[tokio::test]
@@ -466,6 +489,116 @@ async fn a_server_that_ends_while_it_tries_again_loses_nothing() {
     broker.close().await;
 }
 
+/// Nothing can be written where a folder is in the file's place.
+fn block(file: &Path) {
+    if file.exists() {
+        std::fs::rename(file, file.with_extension("aside")).unwrap();
+    }
+    std::fs::create_dir_all(file).unwrap();
+}
+
+fn unblock(file: &Path) {
+    std::fs::remove_dir(file).unwrap();
+    if file.with_extension("aside").exists() {
+        std::fs::rename(file.with_extension("aside"), file).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_kept_no_group_stays_and_a_deletion_can_be_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("private/webhooks.json");
+    let server = over(folder.path()).await;
+    let client = server.client();
+    let (path, group) = ("/v1/webhooks/shop", "/v1/groups/webhook.shop");
+    block(&file);
+    let of = made("shop", "http://127.0.0.1:1/").to_string();
+    let refused = client.post("/v1/webhooks", JSON, of.clone()).await;
+    assert_eq!(refused.problem(500), "internal");
+    assert_eq!(client.get(group).await.status, 404);
+    unblock(&file);
+    assert_eq!(client.post("/v1/webhooks", JSON, of).await.status, 201);
+
+    block(&file);
+    assert_eq!(client.send("DELETE", path, &[], "").await.status, 500);
+    assert!(client.get(path).await.json()["paused"].is_null());
+    assert_eq!(client.get(group).await.status, 200);
+    unblock(&file);
+    post(&client, "/v1/webhooks/shop/pause").await;
+    block(&file);
+    // Its group is gone and it is not.
+    assert_eq!(client.send("DELETE", path, &[], "").await.status, 500);
+    assert_eq!(client.get(group).await.status, 404);
+    assert!(client.get(path).await.json()["paused"].is_object());
+    unblock(&file);
+    assert_eq!(client.send("DELETE", path, &[], "").await.status, 204);
+    assert_eq!(client.get(path).await.status, 404);
+    let broker = server.broker.clone();
+    server.stop().await;
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn a_group_that_is_there_is_not_taken_over_and_nothing_old_is_sent() {
+    let server = Running::start().await;
+    let client = server.client();
+    let mut receiver = Receiver::start(|_, _| Reply::status(200)).await;
+    publish(&client, 0, "a").await;
+    let subscription = tidemill_core::Subscription {
+        topics: vec![tidemill_core::TopicName::new("orders").unwrap()],
+        group: tidemill_core::GroupName::new("webhook.shop").unwrap(),
+        order: tidemill_core::Order::PerKey,
+        start: tidemill_core::Start::Beginning,
+    };
+    drop(server.broker.bus().subscribe(subscription).await.unwrap());
+    let of = made("shop", &receiver.url());
+    let refused = client.post("/v1/webhooks", JSON, of.to_string()).await;
+    assert_eq!(refused.problem(409), "conflict");
+    assert!(
+        refused.text.contains("tidemill group delete webhook.shop")
+            && refused.text.contains("DELETE /v1/groups/webhook.shop"),
+        "{}",
+        refused.text
+    );
+    let group = "/v1/groups/webhook.shop";
+    assert_eq!(client.send("DELETE", group, &[], "").await.status, 204);
+    create(&client, of).await;
+    publish(&client, 1, "a").await;
+    assert_eq!(receiver.next().await.data(), "\"1\"");
+}
+
+#[tokio::test]
+async fn a_rest_that_was_asked_for_is_kept_though_what_was_on_its_way_is_taken() {
+    let server = Running::start().await;
+    let client = server.client();
+    let taken = Arc::new(Notify::new());
+    let held = Arc::clone(&taken);
+    let mut receiver = Receiver::start(move |_, got| match got.data().as_str() {
+        "\"1\"" => Reply::Held(Arc::clone(&held)),
+        "\"2\"" => Reply::with(503, "retry-after: 3600"),
+        _ => Reply::status(200),
+    })
+    .await;
+    create(&client, made("shop", &receiver.url())).await;
+    let mut witness = witness(&client).await;
+    let path = "/v1/webhooks/shop";
+    publish(&client, 1, "a").await;
+    assert_eq!(receiver.next().await.data(), "\"1\"");
+    publish(&client, 2, "b").await;
+    assert_eq!(receiver.next().await.data(), "\"2\"");
+    until(&client, path, |one| one["failed"] == 1).await;
+    taken.notify_one();
+    until(&client, path, |one| one["delivered"] == 1).await;
+    publish(&client, 3, "c").await;
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(witness.next().await.data());
+    }
+    assert!(seen.contains(&"\"3\"".to_owned()));
+    assert!(receiver.is_quiet());
+    assert_eq!(client.get(path).await.json()["lag"], 2);
+}
+
 #[tokio::test]
 async fn a_server_that_is_dropped_sends_nothing_any_longer() {
     let server = Running::start().await;
@@ -484,20 +617,90 @@ async fn a_server_that_is_dropped_sends_nothing_any_longer() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_stops_the_start_and_says_which() {
+    let good = json!({
+        "name": "shop", "url": "http://127.0.0.1:1/", "topics": ["orders"], "types": [],
+        "headers": {}, "timeout_ms": 1000, "attempts": 3, "retry_first_ms": 10,
+        "retry_max_ms": 20, "concurrency": 1, "created": "2026-01-02T03:04:05Z",
+        "secret": SECRET, "old_secrets": [], "paused": null,
+    });
+    let file = |second: &Value| json!({"version": 1, "webhooks": [good, second]});
+    let with = |name: &str, value: Value| {
+        let mut second = good.clone();
+        second["name"] = json!("second");
+        second[name] = value;
+        file(&second)
+    };
+    for (text, named) in [
+        (json!({"version": 7, "webhooks": []}), "version 7"),
+        (file(&good), "number 2, \"shop\": another one"),
+        (
+            with("concurrency", json!(0)),
+            "number 2, \"second\": \"concurrency\"",
+        ),
+        (
+            with("attempts", json!(0)),
+            "number 2, \"second\": \"attempts\"",
+        ),
+        (
+            with("name", json!("a b")),
+            "number 2, \"a b\": a webhook's name",
+        ),
+        (
+            with("url", json!("ftp://x/")),
+            "\"second\": events are sent to http://",
+        ),
+        (with("topics", json!([])), "\"second\": name 1 to"),
+        (
+            with("topics", json!(["a", "a"])),
+            "\"second\": name each topic once",
+        ),
+        (
+            with("headers", json!({"Host": "x"})),
+            "\"second\": the header host",
+        ),
+        (with("types", json!(["a***"])), "a***"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("webhooks.json"), text.to_string()).unwrap();
+        let mut config = Config::at("127.0.0.1:0".parse().unwrap());
+        config.private = Some(folder.path().to_owned());
+        let refused = Server::bind(support::broker().await, config).await;
+        let why = refused.map(|_| ()).unwrap_err().to_string();
+        assert!(
+            why.contains("webhooks.json") && why.contains(named),
+            "{why}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn topics_that_cannot_be_read_are_trouble_until_they_can() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("webhooks.json"),
-        "{\"version\": 7, \"webhooks\": []}",
-    )
-    .unwrap();
+    let server = over(folder.path()).await;
+    create(&server.client(), made("shop", "http://127.0.0.1:1/")).await;
+    let broker = server.broker.clone();
+    server.stop().await;
+    broker.close().await;
+    drop(broker);
+    let file = folder.path().join("private/webhooks.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"orders\"", "\"later\"")).unwrap();
+    let broker = Broker::builder().path(folder.path());
+    let broker = broker.auto_create_topics(false).open().await.unwrap();
     let mut config = Config::at("127.0.0.1:0".parse().unwrap());
-    config.private = Some(folder.path().to_owned());
-    let refused = Server::bind(support::broker().await, config)
-        .await
-        .unwrap_err();
-    let why = refused.to_string();
-    assert!(
-        why.contains("webhooks.json") && why.contains("version 7"),
-        "{why}"
-    );
+    config.private = Some(folder.path().join(tidemill_broker::PRIVATE_DIR));
+    let server = Running::over(broker, config).await;
+    let client = server.client();
+    let path = "/v1/webhooks/shop";
+    let shown = until(&client, path, |one| !one["trouble"].is_null()).await;
+    let why = shown["trouble"]["error"].as_str().unwrap();
+    assert!(why.contains("later"), "{why}");
+    assert!(shown["last_error"].is_null());
+    let topic = json!({"name": "later"}).to_string();
+    let answer = client.post("/v1/topics", JSON, topic).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    until(&client, path, |one| one["trouble"].is_null()).await;
+    let broker = server.broker.clone();
+    server.stop().await;
+    broker.close().await;
 }

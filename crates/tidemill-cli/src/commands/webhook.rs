@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 
 use crate::failure::Failure;
 use crate::folder::Begin;
@@ -341,11 +342,15 @@ fn lag(webhook: &Shown) -> String {
 }
 
 fn state(webhook: &Shown) -> &'static str {
-    match (&webhook.paused, &webhook.last_error, &webhook.last_success) {
-        (Some(_), _, _) => "paused",
-        (None, Some(error), Some(success)) if error.time > *success => "failing",
-        (None, Some(_), None) => "failing",
-        (None, _, _) => "works",
+    // A time that cannot be read says nothing; as texts they cannot be compared, since one has as
+    // many digits of a second as it needs.
+    let time = |text: &str| text.parse::<Timestamp>().ok();
+    let failed = webhook.last_error.as_ref().and_then(|it| time(&it.time));
+    let taken = webhook.last_success.as_deref().and_then(time);
+    match &webhook.paused {
+        Some(_) => "paused",
+        None if webhook.trouble.is_some() || failed > taken => "failing",
+        None => "works",
     }
 }
 
@@ -405,9 +410,49 @@ fn text(webhook: &Shown) -> String {
     if let Some(last) = &webhook.last_error {
         line("last error", &format!("{}: {}", last.time, last.error));
     }
+    if let Some(trouble) = &webhook.trouble {
+        line("trouble", &format!("{}: {}", trouble.time, trouble.error));
+    }
     if let Some(until) = &webhook.old_secret_until {
         line("old secret", &format!("signs, too, until {until}"));
     }
     text.pop();
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(last_error: Option<&str>, last_success: Option<&str>) -> Shown {
+        let error = last_error.map(|time| serde_json::json!({"time": time, "error": "no"}));
+        serde_json::from_value(serde_json::json!({
+            "name": "shop", "url": "http://localhost/", "topics": ["orders"], "types": [],
+            "headers": [], "timeout_ms": 1000, "attempts": 3, "retry_first_ms": 10,
+            "retry_max_ms": 20, "concurrency": 1, "created": "2026-01-02T03:04:05Z",
+            "group": "webhook.shop", "in_flight": 0, "delivered": 0, "failed": 0,
+            "dead_lettered": 0, "last_success": last_success, "last_error": error,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn it_fails_whose_last_attempt_did_and_that_is_in_trouble() {
+        let (whole, half) = ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.5Z");
+        for (failed, taken, want) in [
+            (None, None, "works"),
+            (Some(whole), None, "failing"),
+            (None, Some(whole), "works"),
+            // As texts they stand the other way round.
+            (Some(whole), Some(half), "works"),
+            (Some(half), Some(whole), "failing"),
+        ] {
+            assert_eq!(state(&shown(failed, taken)), want, "{failed:?} {taken:?}");
+        }
+        let mut one = shown(Some(whole), Some(half));
+        let (time, error) = (half.to_owned(), "no topic".to_owned());
+        one.trouble = Some(crate::target::webhooks::LastError { time, error });
+        assert_eq!(state(&one), "failing");
+        assert!(text(&one).contains("no topic"));
+    }
 }

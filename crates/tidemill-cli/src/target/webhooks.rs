@@ -62,6 +62,9 @@ pub(crate) struct Webhook {
     pub(crate) dead_lettered: u64,
     pub(crate) last_success: Option<String>,
     pub(crate) last_error: Option<LastError>,
+    /// What keeps it from reading its topics now.
+    #[serde(default)]
+    pub(crate) trouble: Option<LastError>,
     pub(crate) old_secret_until: Option<String>,
     /// Only where it was just created.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,7 @@ use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 use crate::limits::WEBHOOK_OVERLAP_MS;
-use crate::webhooks::{Changes, Shown, Verdict};
+use crate::webhooks::{Changes, Headers, Shown, Verdict};
 
 /// What may be wrong with a request to one webhook, and with its body.
 const BODY: &[Kind] = &[
@@ -215,7 +215,10 @@ struct Webhook {
     failed: u64,
     dead_lettered: u64,
     last_success: Option<String>,
+    /// The last attempt that failed.
     last_error: Option<LastError>,
+    /// What keeps it from reading its topics now.
+    trouble: Option<LastError>,
     /// Until when an older secret signs, too.
     old_secret_until: Option<String>,
 }
@@ -278,16 +281,16 @@ impl std::convert::From<Shown> for Webhook {
             reason: paused.reason.clone(),
             since: time(paused.since),
         });
-        let last_error = counts.last_error.map(|(at, error)| LastError {
+        let error = |(at, error)| LastError {
             time: time(at),
             error,
-        });
+        };
         Self {
             name: definition.name.clone(),
             url: definition.url.clone(),
             topics: definition.topics.clone(),
             types: definition.types.clone(),
-            headers: definition.headers.keys().cloned().collect(),
+            headers: definition.headers.0.keys().cloned().collect(),
             timeout_ms: definition.timeout_ms,
             attempts: definition.attempts,
             retry_first_ms: definition.retry_first_ms,
@@ -302,7 +305,8 @@ impl std::convert::From<Shown> for Webhook {
             failed: counts.failed,
             dead_lettered: counts.dead_lettered,
             last_success: counts.last_success.map(time),
-            last_error,
+            last_error: counts.last_error.map(error),
+            trouble: counts.trouble.map(error),
             old_secret_until: definition.old_secret_until(Timestamp::now()).map(time),
         }
     }
@@ -364,7 +368,7 @@ async fn create(
     let how = Changes {
         url: Some(new.url),
         types: new.types,
-        headers: new.headers,
+        headers: new.headers.map(Headers),
         timeout_ms: new.timeout_ms,
         attempts: new.attempts,
         retry_first_ms: new.retry_first_ms,
@@ -400,7 +404,7 @@ async fn alter(
     let how = Changes {
         url: new.url,
         types: new.types,
-        headers: new.headers,
+        headers: new.headers.map(Headers),
         timeout_ms: new.timeout_ms,
         attempts: new.attempts,
         retry_first_ms: new.retry_first_ms,

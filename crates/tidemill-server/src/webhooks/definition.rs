@@ -2,7 +2,8 @@
 //!
 //! This room may not know how anything is sent, or where definitions are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use axum::http::uri::Uri;
@@ -47,6 +48,18 @@ pub(crate) struct Paused {
     pub(crate) since: Timestamp,
 }
 
+/// Headers that are sent with every event. Their values may be as secret as a password: only
+/// their names are shown.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Headers(pub(crate) BTreeMap<String, String>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// A webhook as it is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +69,7 @@ pub(crate) struct Definition {
     pub(crate) topics: Vec<TopicName>,
     /// Types or patterns over them; all types where there are none.
     pub(crate) types: Vec<String>,
-    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) headers: Headers,
     pub(crate) timeout_ms: u64,
     pub(crate) attempts: u32,
     pub(crate) retry_first_ms: u64,
@@ -73,7 +86,7 @@ pub(crate) struct Definition {
 pub(crate) struct Changes {
     pub(crate) url: Option<String>,
     pub(crate) types: Option<Vec<String>>,
-    pub(crate) headers: Option<BTreeMap<String, String>>,
+    pub(crate) headers: Option<Headers>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) attempts: Option<u32>,
     pub(crate) retry_first_ms: Option<u64>,
@@ -100,13 +113,9 @@ impl Definition {
         secret: Secret,
         now: Timestamp,
     ) -> Result<Self, String> {
-        check_name(&name)?;
         let mut topics = topics;
         topics.sort_unstable();
         topics.dedup();
-        if topics.is_empty() || topics.len() > WEBHOOK_TOPICS_MAX {
-            return Err(format!("name 1 to {WEBHOOK_TOPICS_MAX} topics"));
-        }
         if how.url.is_none() {
             return Err("name the \"url\" that events are sent to".to_owned());
         }
@@ -115,7 +124,7 @@ impl Definition {
             url: String::new(),
             topics,
             types: Vec::new(),
-            headers: BTreeMap::new(),
+            headers: Headers::default(),
             timeout_ms: WEBHOOK_TIMEOUT_MS.1,
             attempts: WEBHOOK_ATTEMPTS.1,
             retry_first_ms: WEBHOOK_RETRY_FIRST_MS.1,
@@ -136,44 +145,58 @@ impl Definition {
     /// What is wrong, and what to do.
     pub(crate) fn change(&mut self, how: Changes) -> Result<(), String> {
         let mut new = self.clone();
-        if let Some(url) = how.url {
-            check_url(&url)?;
-            new.url = url;
-        }
-        if let Some(types) = how.types {
-            check_types(&types)?;
-            new.types = types;
-        }
         if let Some(headers) = how.headers {
             new.headers = checked_headers(headers)?;
         }
-        let within = |name: &str, value: u64, (min, max): (u64, u64)| match value {
-            value if (min..=max).contains(&value) => Ok(value),
-            _ => Err(format!("\"{name}\" is a whole number from {min} to {max}")),
-        };
-        if let Some(ms) = how.timeout_ms {
-            let (min, _, max) = WEBHOOK_TIMEOUT_MS;
-            new.timeout_ms = within("timeout_ms", ms, (min, max))?;
-        }
-        if let Some(attempts) = how.attempts {
-            let (min, _, max) = WEBHOOK_ATTEMPTS;
-            within("attempts", attempts.into(), (min.into(), max.into()))?;
-            new.attempts = attempts;
-        }
-        if let Some(ms) = how.retry_first_ms {
-            let (min, _, max) = WEBHOOK_RETRY_FIRST_MS;
-            new.retry_first_ms = within("retry_first_ms", ms, (min, max))?;
-        }
-        if let Some(ms) = how.retry_max_ms {
-            let (min, _, max) = WEBHOOK_RETRY_MAX_MS;
-            new.retry_max_ms = within("retry_max_ms", ms, (min, max))?;
-        }
-        if let Some(concurrency) = how.concurrency {
-            let (min, _, max) = WEBHOOK_CONCURRENCY;
-            within("concurrency", concurrency as u64, (min as u64, max as u64))?;
-            new.concurrency = concurrency;
-        }
+        new.url = how.url.unwrap_or(new.url);
+        new.types = how.types.unwrap_or(new.types);
+        new.timeout_ms = how.timeout_ms.unwrap_or(new.timeout_ms);
+        new.attempts = how.attempts.unwrap_or(new.attempts);
+        new.retry_first_ms = how.retry_first_ms.unwrap_or(new.retry_first_ms);
+        new.retry_max_ms = how.retry_max_ms.unwrap_or(new.retry_max_ms);
+        new.concurrency = how.concurrency.unwrap_or(new.concurrency);
+        new.check()?;
         *self = new;
+        Ok(())
+    }
+
+    /// Whether it can be worked with: what is made, changed, or read from a file is checked so.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_name(&self.name)?;
+        check_url(&self.url)?;
+        if self.topics.is_empty() || self.topics.len() > WEBHOOK_TOPICS_MAX {
+            return Err(format!("name 1 to {WEBHOOK_TOPICS_MAX} topics"));
+        }
+        if self.topics.iter().collect::<BTreeSet<_>>().len() < self.topics.len() {
+            return Err("name each topic once".to_owned());
+        }
+        check_types(&self.types)?;
+        checked_headers(self.headers.clone())?;
+        if self.old_secrets.len() >= WEBHOOK_SECRETS_MAX {
+            return Err(format!("at most {WEBHOOK_SECRETS_MAX} secrets sign"));
+        }
+        let (least, _, most) = WEBHOOK_ATTEMPTS;
+        let attempts = (least.into(), 0, most.into());
+        let (least, _, most) = WEBHOOK_CONCURRENCY;
+        let concurrency = (least as u64, 0, most as u64);
+        for (name, value, (min, _, max)) in [
+            ("timeout_ms", self.timeout_ms, WEBHOOK_TIMEOUT_MS),
+            ("attempts", self.attempts.into(), attempts),
+            (
+                "retry_first_ms",
+                self.retry_first_ms,
+                WEBHOOK_RETRY_FIRST_MS,
+            ),
+            ("retry_max_ms", self.retry_max_ms, WEBHOOK_RETRY_MAX_MS),
+            ("concurrency", self.concurrency as u64, concurrency),
+        ] {
+            if !(min..=max).contains(&value) {
+                return Err(format!("\"{name}\" is a whole number from {min} to {max}"));
+            }
+        }
         Ok(())
     }
 
@@ -298,7 +321,8 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-fn checked_headers(headers: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+/// The headers under the names that they are sent with.
+fn checked_headers(Headers(headers): Headers) -> Result<Headers, String> {
     if headers.len() > WEBHOOK_HEADERS_MAX {
         return Err(format!("name at most {WEBHOOK_HEADERS_MAX} headers"));
     }
@@ -323,18 +347,18 @@ fn checked_headers(headers: BTreeMap<String, String>) -> Result<BTreeMap<String,
             return Err(wrong("it is named twice"));
         }
     }
-    Ok(checked)
+    Ok(Headers(checked))
 }
 
 /// The headers as they are sent.
-pub(crate) fn header_map(headers: &BTreeMap<String, String>) -> HeaderMap {
+pub(crate) fn header_map(headers: &Headers) -> HeaderMap {
     let pair = |(name, value): (&String, &String)| {
         let name = HeaderName::try_from(name.as_str()).ok()?;
         let mut value = HeaderValue::try_from(value.as_str()).ok()?;
         value.set_sensitive(true);
         Some((name, value))
     };
-    headers.iter().filter_map(pair).collect()
+    headers.0.iter().filter_map(pair).collect()
 }
 
 #[cfg(test)]
@@ -397,7 +421,7 @@ mod tests {
         let url = "http://localhost/";
         let base = made(at(url)).unwrap();
         let header =
-            |name: &str, value: &str| Some(BTreeMap::from([(name.to_owned(), value.to_owned())]));
+            |name: &str, value: &str| Some(Headers([(name.to_owned(), value.to_owned())].into()));
         type Bad = (fn(&mut Changes), &'static str);
         let bad: [Bad; 6] = [
             (|how| how.timeout_ms = Some(99), "timeout_ms"),
@@ -444,6 +468,27 @@ mod tests {
         ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn nothing_secret_is_in_its_debug_form() {
+        let mut how = at("http://localhost/");
+        how.headers = Some(Headers(
+            [("authorization".to_owned(), "Bearer 7".to_owned())].into(),
+        ));
+        let shown = format!("{how:?}");
+        assert!(
+            shown.contains("authorization") && !shown.contains("Bearer"),
+            "{shown}"
+        );
+        let one = made(how).unwrap();
+        let shown = format!("{one:?} {one:#?}");
+        assert!(
+            shown.contains("authorization") && !shown.contains("Bearer"),
+            "{shown}"
+        );
+        let secret = one.secret.text();
+        assert!(!shown.contains(&secret) && !shown.contains(&secret["whsec_".len()..]));
     }
 
     #[test]

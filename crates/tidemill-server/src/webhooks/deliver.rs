@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::definition::Definition;
 use super::send::{Failed, Sender, Verdict};
-use super::stats::Stats;
+use super::stats::{Flying, Stats};
 use super::{retry, sign};
 use crate::limits::{ANSWER_PART, MEMORY_LOOK_EVERY, WEBHOOK_REJOIN, WEBHOOK_STOP_GRACE};
 use crate::metrics::WebhookMetrics;
@@ -148,7 +148,10 @@ impl Worker {
         loop {
             // A group that is there goes on where it was.
             match join(&self.bus, &self.definition, Start::End).await {
-                Ok(member) => return Some(member),
+                Ok(member) => {
+                    self.stats.out_of_trouble();
+                    return Some(member);
+                }
                 Err(SubscribeError::Unavailable(Unavailable::Closed)) => return None,
                 Err(why) => self.trouble(format!("its topics cannot be read: {why}")),
             }
@@ -227,8 +230,7 @@ impl Worker {
         }
         // Base64 is a third longer, and attributes are written twice at most.
         let most = event.size_bytes() + event.size_bytes() / 2;
-        let _share = self.room(most).await;
-        let _flying = self.stats.flying(most);
+        let _flying = self.room(most).await;
         let (id, body) = (sign::message_id(event), json::to_bytes(event));
         let began = Instant::now();
         let sent = self
@@ -301,15 +303,16 @@ impl Worker {
             .hash_one((position.offset.0, delivery.attempt.0))
     }
 
-    /// Memory for one body. A webhook always gets it for one event; for more of them only a part of
-    /// what is free, so that endpoints that hang leave room to others.
-    async fn room(&self, bytes: usize) -> Share {
+    /// Memory for one body, counted as on its way. A webhook always gets it for one event; for more
+    /// of them only a part of what is free, so that endpoints that hang leave room to others.
+    async fn room(&self, bytes: usize) -> (Share, Flying<'_>) {
         loop {
-            let first = self.stats.counts().in_flight == 0;
-            let may = first || bytes <= self.memory.free(Class::Outboxes) / ANSWER_PART;
-            let share = may.then(|| self.memory.take(Class::Outboxes, bytes));
-            if let Some(share) = share.flatten() {
-                return share;
+            let flying = self.stats.fly(bytes, |first| {
+                let may = first || bytes <= self.memory.free(Class::Outboxes) / ANSWER_PART;
+                may.then(|| self.memory.take(Class::Outboxes, bytes))?
+            });
+            if let Some(flying) = flying {
+                return flying;
             }
             sleep(MEMORY_LOOK_EVERY).await;
         }

@@ -20,7 +20,7 @@ mod send;
 mod sign;
 mod stats;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tidemill_broker::Broker;
+use tidemill_broker::{Broker, GroupError};
 use tidemill_core::budget::Budget;
 use tidemill_core::{Bus, Event, EventId, EventType, Source, Start, TopicName, json};
 use tokio::sync::watch;
@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::definition::Paused;
-pub(crate) use self::definition::{Changes, Definition};
+pub(crate) use self::definition::{Changes, Definition, Headers};
 use self::deliver::{Ended, Member, Worker, join};
 use self::send::Sender;
 pub(crate) use self::send::Verdict;
@@ -252,8 +252,15 @@ impl Webhooks {
                 return Err(Problem::new(Kind::Limit, detail));
             }
         }
+        self.check_no_group(&definition)?;
         let member = join(&self.bus, &definition, start).await?;
-        self.keep(&name, Some(definition.clone())).await?;
+        if let Err(why) = self.keep(&name, Some(definition.clone())).await {
+            drop(member);
+            if let Err(why) = self.delete_group(&definition).await {
+                tracing::error!(webhook = name, ?why, "the group of no webhook stays");
+            }
+            return Err(why);
+        }
         let hook = Hook {
             definition: Arc::new(definition),
             stats: Arc::default(),
@@ -334,20 +341,49 @@ impl Webhooks {
         .await
     }
 
-    /// Deletes one with its group. Its dead letters stay.
+    /// Deletes one with its group. Its dead letters stay. The definition goes last: where this
+    /// fails, or the server ends, the webhook is there and paused, and can be deleted again.
     pub(crate) async fn delete(self: &Arc<Self>, name: &str) -> Result<(), Problem> {
         let _changing = self.changing.lock().await;
-        let definition = self.definition(name)?;
+        let mut definition = Definition::clone(&*self.definition(name)?);
+        if definition.paused.is_none() {
+            definition.paused = Some(Paused {
+                reason: "its deletion was begun; delete it again".to_owned(),
+                since: Timestamp::now(),
+            });
+            self.keep(name, Some(definition.clone())).await?;
+            self.replace(name, definition.clone()).await;
+        }
+        self.delete_group(&definition).await?;
         self.keep(name, None).await?;
-        self.stop(name).await;
         self.hooks().remove(name);
         self.metrics.forget(name);
-        if let Some(broker) = &self.broker
-            && broker.group(&definition.group()).is_some()
-        {
-            broker.delete_group(&definition.group()).await?;
-        }
         Ok(())
+    }
+
+    /// Deletes the group of one that does not work, where it is there.
+    async fn delete_group(&self, definition: &Definition) -> Result<(), Problem> {
+        let Some(broker) = &self.broker else {
+            return Ok(());
+        };
+        match broker.delete_group(&definition.group()).await {
+            Ok(()) | Err(GroupError::Unknown(_)) => Ok(()),
+            Err(why) => Err(why.into()),
+        }
+    }
+
+    /// A group that is there would go on where it was, wherever the new webhook is to start.
+    fn check_no_group(&self, definition: &Definition) -> Result<(), Problem> {
+        let group = definition.group();
+        let there = self.broker.as_ref().and_then(|broker| broker.group(&group));
+        if there.is_none() {
+            return Ok(());
+        }
+        let detail = format!(
+            "there is a group {group} already, with a place of its own; delete it with `tidemill \
+             group delete {group}` or DELETE /v1/groups/{group}, or take another name"
+        );
+        Err(Problem::new(Kind::Conflict, detail))
     }
 
     /// Sends an event of its own, once, past the group.
@@ -501,8 +537,18 @@ fn read(file: &PrivateFile) -> Result<Vec<Definition>, String> {
         return Ok(Vec::new());
     };
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-    match kept.version {
-        VERSION => Ok(kept.webhooks),
-        other => Err(wrong(format!("it has version {other}, not {VERSION}"))),
+    if kept.version != VERSION {
+        let other = kept.version;
+        return Err(wrong(format!("it has version {other}, not {VERSION}")));
     }
+    let mut names = BTreeSet::new();
+    for (number, definition) in (1..).zip(&kept.webhooks) {
+        let name = &definition.name;
+        let of = |why: String| wrong(format!("webhook number {number}, {name:?}: {why}"));
+        definition.check().map_err(of)?;
+        if !names.insert(name) {
+            return Err(of("another one before it has this name".to_owned()));
+        }
+    }
+    Ok(kept.webhooks)
 }

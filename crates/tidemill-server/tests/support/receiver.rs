@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -21,6 +21,8 @@ pub(crate) enum Reply {
     Text(String),
     /// Nothing for ever.
     Hang,
+    /// 200, once somebody says so.
+    Held(Arc<Notify>),
     /// The end of the connection, without an answer.
     Close,
     /// The end of the connection, as a reset.
@@ -163,6 +165,10 @@ async fn answer(mut stream: TcpStream, reply: Reply) {
             let _ = stream.shutdown().await;
         }
         Reply::Hang => std::future::pending().await,
+        Reply::Held(until) => {
+            until.notified().await;
+            Box::pin(answer(stream, Reply::status(200))).await;
+        }
         Reply::Close => drop(stream),
         Reply::Reset => {
             stream.set_zero_linger().unwrap();
