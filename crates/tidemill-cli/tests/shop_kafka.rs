@@ -21,7 +21,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// A Python with kafka-python; `None` after saying why there is none.
 fn python() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka-clients");
-    let script = "crates/tidemill-server/tests/clients/kafka/groups_install.sh";
+    let script = "crates/tidemill-server/tests/clients/kafka/install.sh";
     let install = Command::new("sh")
         .arg(Path::new(ROOT).join(script))
         .arg(&folder)
