@@ -1,6 +1,7 @@
 //! Small files that the server keeps for itself in its data folder, such as users: only its own
 //! account may read them, a change is there whole or not at all, and whoever changes one does so
-//! alone, whether it is the server or a command beside it.
+//! alone, whether it is the server or a command beside it. All of them belong to whom the data
+//! folder belongs to, also where root makes them.
 //!
 //! A file is a few kilobytes and is read whole. What is in one, this room may not know. Every call
 //! waits for the disk: asynchronous callers use a thread for it.
@@ -8,9 +9,11 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::limits::{PRIVATE_FILE_LOCK_LOOK_EVERY, PRIVATE_FILE_LOCK_TIMEOUT};
 
@@ -77,18 +80,22 @@ impl PrivateFile {
     /// everything as it is. Nobody else changes it meanwhile. What is answered is durable.
     ///
     /// # Errors
-    /// What `change` says, what the system says, and where somebody else does not end changing it
-    /// within [`PRIVATE_FILE_LOCK_TIMEOUT`]. Then the old state is there.
+    /// What `change` says, what the system says, where somebody else does not end changing it
+    /// within [`PRIVATE_FILE_LOCK_TIMEOUT`], and where the data folder is another account's, which
+    /// could not read what this one writes. Then the old state is there.
     pub(crate) fn change<T, E: From<io::Error>>(
         &self,
         change: impl FnOnce(Option<Vec<u8>>) -> Result<(Option<Vec<u8>>, T), E>,
     ) -> Result<T, E> {
-        self.make_folder()?;
-        let _lock = self.lock(PRIVATE_FILE_LOCK_TIMEOUT)?;
+        let owner = self.owner()?;
+        let named = |error| owner.named(error);
+        self.make_folder(&owner).map_err(named)?;
+        let lock = self.lock(&owner, PRIVATE_FILE_LOCK_TIMEOUT);
+        let _lock = lock.map_err(named)?;
         let (bytes, answer) = change(self.read()?)?;
         if let Some(bytes) = bytes {
             self.fits(&bytes)?;
-            self.write(&bytes)?;
+            self.write(&owner, &bytes).map_err(named)?;
         }
         Ok(answer)
     }
@@ -102,20 +109,53 @@ impl PrivateFile {
         Err(io::Error::new(ErrorKind::FileTooLarge, why))
     }
 
-    fn make_folder(&self) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(&self.folder) {
-            Ok(()) => sync_folder(self.folder.parent().unwrap_or(Path::new("."))),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+    /// Whose the files are: who has the data folder.
+    fn owner(&self) -> io::Result<Owner> {
+        let of = or_here(self.folder.parent().unwrap_or(Path::new(".")));
+        let found = fs::metadata(of)?;
+        Ok(Owner {
+            of: of.to_owned(),
+            user: found.uid(),
+            group: found.gid(),
+        })
+    }
+
+    fn make_folder(&self, owner: &Owner) -> io::Result<()> {
+        let made = match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error),
+        };
+        // Where somebody put a link instead, what it leads to stays whose it is.
+        if !fs::symlink_metadata(&self.folder)?.is_symlink() {
+            let flags = flags(OFlags::DIRECTORY | OFlags::NOFOLLOW);
+            let mut options = OpenOptions::new();
+            let folder = options.read(true).custom_flags(flags).open(&self.folder)?;
+            if let Err(error) = owner.takes(&folder) {
+                // One of another account would be in its owner's way.
+                if made {
+                    fs::remove_dir(&self.folder)?;
+                }
+                return Err(error);
+            }
+        }
+        match made {
+            true => sync_folder(&owner.of),
+            false => Ok(()),
         }
     }
 
     /// The lock is a file of its own, which stays: what it guards is another file each time.
-    fn lock(&self, patience: Duration) -> io::Result<File> {
+    fn lock(&self, owner: &Owner, patience: Duration) -> io::Result<File> {
         let path = self.beside(".lock");
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).open(&path)?;
+        let options = options.mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));
+        let file = options.open(&path)?;
+        // By another name it may be a file of somebody else.
+        if file.metadata()?.nlink() == 1 {
+            owner.takes(&file)?;
+        }
         let until = Instant::now() + patience;
         loop {
             match file.try_lock() {
@@ -138,7 +178,7 @@ impl PrivateFile {
     }
 
     /// Writes a new file and gives it the name, each durable before the next.
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, owner: &Owner, bytes: &[u8]) -> io::Result<()> {
         let new = self.beside(".new");
         // One that was left behind may have another mode.
         if_there(fs::remove_file(&new))?;
@@ -148,6 +188,7 @@ impl PrivateFile {
             .create_new(true)
             .mode(0o600)
             .open(&new)?;
+        owner.takes(&file)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, self.path())?;
@@ -161,6 +202,56 @@ impl PrivateFile {
     }
 }
 
+/// The account that has a data folder, and with it what is private in it.
+#[derive(Debug)]
+struct Owner {
+    /// The data folder.
+    of: PathBuf,
+    user: u32,
+    group: u32,
+}
+
+impl Owner {
+    /// Gives it a file, or a folder. The group does not count: it may do nothing with them.
+    fn takes(&self, file: &File) -> io::Result<()> {
+        let found = file.metadata()?;
+        let group = (found.gid() != self.group).then_some(self.group);
+        if found.uid() == self.user {
+            return match group.map_or(Ok(()), |_| fchown(file, None, group)) {
+                Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(error),
+                _ => Ok(()),
+            };
+        }
+        match fchown(file, Some(self.user), Some(self.group)) {
+            // Root reads it whosever it is.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && self.user == ROOT => {
+                Ok(())
+            }
+            given => given,
+        }
+    }
+
+    /// Says who may, where the system says that this account may not.
+    fn named(&self, error: io::Error) -> io::Error {
+        if error.kind() != ErrorKind::PermissionDenied {
+            return error;
+        }
+        let (folder, user) = (self.of.display(), self.user);
+        let why = format!(
+            "{folder} belongs to the account with the user id {user}, which alone may change and \
+             read what is private in it ({error}); run the command as that account, as with \
+             `sudo -u '#{user}'`"
+        );
+        io::Error::new(ErrorKind::PermissionDenied, why)
+    }
+}
+
+const ROOT: u32 = 0;
+
+fn flags(flags: OFlags) -> i32 {
+    flags.bits().cast_signed()
+}
+
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(found) => Ok(Some(found)),
@@ -170,16 +261,19 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    let folder = match folder.as_os_str().is_empty() {
+    File::open(or_here(folder))?.sync_all()
+}
+
+fn or_here(folder: &Path) -> &Path {
+    match folder.as_os_str().is_empty() {
         true => Path::new("."),
         false => folder,
-    };
-    File::open(folder)?.sync_all()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
 
@@ -253,8 +347,66 @@ mod tests {
             }
         });
         assert_eq!(file.read().unwrap().unwrap(), b"xxxxxxxx");
-        let _held = file.lock(Duration::ZERO).unwrap();
-        let refused = file.lock(Duration::ZERO).unwrap_err();
+        let owner = file.owner().unwrap();
+        let _held = file.lock(&owner, Duration::ZERO).unwrap();
+        let refused = file.lock(&owner, Duration::ZERO).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::TimedOut);
+    }
+
+    /// Root gives what it makes to who has the data folder; anybody else keeps his own.
+    #[test]
+    fn what_is_made_belongs_to_who_has_the_data_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder);
+        let mine = fs::metadata(folder.path()).unwrap().uid();
+        let whose = match mine == ROOT {
+            true => 65_534,
+            false => mine,
+        };
+        let group = (mine == ROOT).then_some(whose);
+        // As root left it once: a folder and a lock of its own.
+        put(&file, "one").unwrap();
+        chown(folder.path(), Some(whose), group).unwrap();
+        for text in ["two", "three"] {
+            put(&file, text).unwrap();
+            for path in [
+                file.path(),
+                file.beside(".lock"),
+                folder.path().join("private"),
+            ] {
+                let found = fs::metadata(&path).unwrap();
+                assert_eq!(found.uid(), whose, "{}", path.display());
+                assert!(group.is_none_or(|group| found.gid() == group));
+            }
+        }
+        assert_eq!(mode(file.path()), 0o600);
+        assert_eq!(mode(folder.path().join("private")), 0o700);
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_neither_locked_nor_given_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder);
+        put(&file, "one").unwrap();
+        let other = folder.path().join("other");
+        fs::write(&other, "of somebody else").unwrap();
+        fs::remove_file(file.beside(".lock")).unwrap();
+        symlink(&other, file.beside(".lock")).unwrap();
+        assert!(put(&file, "two").is_err());
+        assert_eq!(file.read().unwrap().unwrap(), b"one");
+    }
+
+    #[test]
+    fn who_may_not_is_told_who_may() {
+        let owner = Owner {
+            of: "data".into(),
+            user: 1234,
+            group: 1234,
+        };
+        let told = owner.named(ErrorKind::PermissionDenied.into());
+        assert_eq!(told.kind(), ErrorKind::PermissionDenied);
+        assert!(told.to_string().contains("sudo -u '#1234'"), "{told}");
+        let other = owner.named(ErrorKind::StorageFull.into());
+        assert_eq!(other.kind(), ErrorKind::StorageFull);
     }
 }
