@@ -108,6 +108,8 @@ async fn an_order_is_created_changed_confirmed_and_carried_over_topics() {
     say(&bus, "order-topic", "e", &confirm).await;
     let shown = until(&open, 42, "shipped").await;
     assert_eq!(shown["products"][0]["product_id"], 2, "{shown}");
+    // What is so already is not told again.
+    say(&bus, "order-topic", "h", &confirm).await;
     let reports = until_told(&bus, "order-topic", "logistics_reported", 2).await;
     let id = reports[0]["data"]["logistics_id"].clone();
     let carry = json!({"logistics_id": id, "status": "delivered"});

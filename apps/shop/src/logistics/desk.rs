@@ -205,6 +205,9 @@ pub(super) fn returned(on: &Connection, order_id: i64) -> Decided {
 fn follow(on: &Connection, order_id: i64, from: ShipmentStatus, to: ShipmentStatus) -> Decided {
     match of_order(on, order_id)? {
         Some(mut shipment) if shipment.status == from => {
+            if to == ShipmentStatus::Cancelled {
+                topics::forget(on, shipment.shipment_id)?;
+            }
             set(on, &mut shipment, to)?;
             Ok(Recorded::event(updated(&shipment)))
         }

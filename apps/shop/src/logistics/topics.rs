@@ -146,7 +146,13 @@ pub(super) fn ready(
     let Some(status) = word(on, shipment.shipment_id)? else {
         return Ok(Vec::new());
     };
-    on.prepare_cached("DELETE FROM words WHERE shipment_id = ?1")?
-        .execute([shipment.shipment_id])?;
+    forget(on, shipment.shipment_id)?;
     Ok(go_on(on, shipment, status)?.events)
+}
+
+/// A shipment never becomes ready: nothing that was said of it is to be done.
+pub(super) fn forget(on: &Connection, shipment_id: i64) -> Result<(), WorkError> {
+    on.prepare_cached("DELETE FROM words WHERE shipment_id = ?1")?
+        .execute([shipment_id])?;
+    Ok(())
 }

@@ -10,7 +10,8 @@ use crate::events::{
     CreateOrder, NewOrder, OrderStatus, OrderTold, Said, UpdateOrder, Verdict, buyer,
 };
 
-/// Does what a message says. One that asks for what is so already changes nothing and is not told.
+/// Does what a message says. One that asks for what is so already changes nothing and is not told;
+/// other products are asked for anew even where they are the same.
 ///
 /// # Errors
 /// [`WorkError::Early`] where what it is about may still come, [`WorkError::Refused`] where it was
@@ -49,6 +50,7 @@ fn request(order: &NewOrder) -> CreateOrder {
 
 /// Whether nothing is left to do: a message may come twice.
 fn is_so(on: &Connection, said: &Said) -> Result<bool, WorkError> {
+    use OrderStatus::{Confirmed, Delivered, Shipped};
     let find = |order_id| store::find(on, order_id);
     Ok(match said {
         Said::Create(NewOrder {
@@ -58,6 +60,8 @@ fn is_so(on: &Connection, said: &Said) -> Result<bool, WorkError> {
         Said::Cancel { order_id, .. } => {
             find(*order_id)?.is_some_and(|order| order.life.status == OrderStatus::Cancelled)
         }
+        Said::Settle { order_id } => find(*order_id)?
+            .is_some_and(|order| matches!(order.life.status, Confirmed | Shipped | Delivered)),
         _ => false,
     })
 }
