@@ -66,5 +66,8 @@ pub(crate) const LAST_PAGE_WAIT: Duration = Duration::from_millis(500);
 /// How often a command that waits for a server's backup looks whether it has ended.
 pub(crate) const BACKUP_LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Most bytes of a file with the secret of a webhook.
+pub(crate) const SECRET_FILE_MAX_BYTES: u64 = 512;
+
 /// How long a server may take to send the test event of a webhook.
 pub(crate) const WEBHOOK_TEST_MAX: Duration = Duration::from_secs(35);

@@ -44,6 +44,26 @@ pub(crate) struct TargetOptions {
     folder: Option<PathBuf>,
 }
 
+/// The options of a command that only a running server can do.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerOptions {
+    /// The server's URL [env: TIDEMILL_SERVER] [default: http://127.0.0.1:7575]
+    #[arg(long, value_name = "URL")]
+    server: Option<ServerUrl>,
+}
+
+impl ServerOptions {
+    /// As [`TargetOptions::open`], without an option for a folder.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn open(&self) -> Result<Target, Failure> {
+        let (server, folder) = (self.server.clone(), None);
+        let options = TargetOptions { server, folder };
+        options.open(Begin::MayNot).await
+    }
+}
+
 /// Whom the options, or else the environment, name.
 enum Named {
     Server(ServerUrl),

@@ -181,13 +181,24 @@ fn a_secret_is_renewed_and_kept_and_a_webhook_deleted() {
         rotated.starts_with("secret whsec_") && rotated.contains("both secrets"),
         "{rotated}"
     );
+    for _ in 0..2 {
+        server.run(&["webhook", "rotate", "shop"]).done();
+    }
+    let rotated = server.run(&["webhook", "rotate", "shop"]).done();
+    assert!(
+        rotated.contains("4 secrets sign") && rotated.contains("the oldest secret is over"),
+        "{rotated}"
+    );
+    let endless = ["webhook", "rotate", "shop", "--secret-file", "/dev/zero"];
+    let refused = server.run(&endless).failed();
+    assert!(refused.contains("more than 512 bytes"), "{refused}");
     let file = data.path().join("private/webhooks.json");
     let kept = std::fs::read_to_string(&file).unwrap();
     assert!(kept.contains("whsec_"));
     let folder = data.path().to_str().unwrap();
-    let at_rest = run(&["webhook", "list", "--data", folder]).failed();
+    let at_rest = run(&["webhook", "list", "--data", folder]).misused();
     assert!(
-        at_rest.contains("--server") || at_rest.contains("open"),
+        at_rest.contains("unexpected argument '--data'"),
         "{at_rest}"
     );
     assert_eq!(

@@ -215,7 +215,7 @@ async fn what_is_no_seek_is_refused(client: &Client) {
     }
     for (body, said) in [
         (json!({"topic": "orders", "to": {}}), "an offset or a time"),
-        (json!(7), "expected an object"),
+        (json!(7), "no JSON object"),
     ] {
         let refused = seek(client, body).await;
         assert!(refused.text.contains(said), "{}", refused.text);

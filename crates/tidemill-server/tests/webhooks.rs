@@ -346,6 +346,10 @@ async fn a_rotated_secret_and_the_one_before_both_sign() {
         .await
         .json();
     assert_eq!(rotated["secret"], SECRET);
+    assert_eq!(
+        (&rotated["signing"], &rotated["oldest_ended"]),
+        (&json!(2), &json!(false))
+    );
     post(&client, "/v1/webhooks/shop/test").await;
     let now = receiver.next().await;
     // The first one's day is not over; the second's was over at once.
@@ -371,6 +375,11 @@ async fn what_is_wrong_with_a_webhook_is_said() {
         with("concurrency", json!(1000)),
         with("colour", json!("red")),
         with("start", json!("yesterday")),
+        with("start", json!(5)),
+        with("topics", json!(["orders", "webhook.shop.deadletter"])),
+        with("retry_first_ms", json!(21)),
+        json!(["shop", "http://127.0.0.1:1/", ["orders"]]),
+        json!([]),
         with("name", json!("a/b")),
     ] {
         let answer = client.post("/v1/webhooks", JSON, of.to_string()).await;
@@ -378,6 +387,9 @@ async fn what_is_wrong_with_a_webhook_is_said() {
     }
     let answer = client.post("/v1/webhooks", JSON, "{").await;
     assert_eq!(answer.problem(400), "invalid-json");
+    let of = with("start", json!(5)).to_string();
+    let answer = client.post("/v1/webhooks", JSON, of).await;
+    assert!(answer.text.contains("start"), "{}", answer.text);
     for (method, path) in [
         ("GET", "/v1/webhooks/none"),
         ("DELETE", "/v1/webhooks/none"),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,11 +11,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::failure::Failure;
-use crate::folder::Begin;
+use crate::limits::SECRET_FILE_MAX_BYTES;
 use crate::listing::{Listing, print_json, print_json_lines};
 use crate::output::{all_the_same, say};
-use crate::target::webhooks::{NewWebhook, Tested, Webhook as Shown};
-use crate::target::{Target, TargetOptions};
+use crate::target::webhooks::{NewWebhook, Rotated, Tested, Webhook as Shown};
+use crate::target::{ServerOptions, Target};
 use crate::values;
 
 /// Push events of topics to services that have only HTTP
@@ -91,7 +93,7 @@ pub(crate) struct Create {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// List all webhooks
@@ -102,7 +104,7 @@ pub(crate) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// Show a webhook and how it is doing
@@ -115,7 +117,7 @@ pub(crate) struct Show {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// Delete a webhook with its group; its dead letters stay
@@ -125,7 +127,7 @@ pub(crate) struct Delete {
     /// The webhook
     name: String,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// Send nothing more, until it is resumed; what is published meanwhile waits
@@ -138,7 +140,7 @@ pub(crate) struct Pause {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// Send again, from where it was
@@ -151,7 +153,7 @@ pub(crate) struct Resume {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// Give a webhook a new secret, and print it; the one before signs, too, for a while
@@ -162,7 +164,7 @@ pub(crate) struct Resume {
 pub(crate) struct Rotate {
     /// The webhook
     name: String,
-    /// How long both secrets sign, up to seven days; 0s ends the old one at once [default: 24h]
+    /// How long the one before signs, up to seven days; 0s ends it at once [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     overlap: Option<Duration>,
     /// A file with the new secret [default: one is made]
@@ -172,7 +174,7 @@ pub(crate) struct Rotate {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// Send a test event, once; fails where the endpoint does not take it
@@ -185,18 +187,18 @@ pub(crate) struct Test {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 impl Webhook {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let target = self.options().open(Begin::MayNot).await?;
+        let target = self.options().open().await?;
         let done = self.ask(&target).await;
         target.close().await;
         done
     }
 
-    fn options(&self) -> &TargetOptions {
+    fn options(&self) -> &ServerOptions {
         match self {
             Self::Create(Create { target, .. })
             | Self::List(List { target, .. })
@@ -292,10 +294,7 @@ impl Rotate {
         let rotated = target
             .rotate_webhook(&self.name, secret, self.overlap)
             .await?;
-        let until = match &rotated.old_secret_until {
-            Some(until) => format!("both secrets sign until {until}"),
-            None => "the old secret is over".to_owned(),
-        };
+        let until = signing(&rotated);
         let told = match self.json {
             true => print_json(&rotated),
             false => say(format_args!("secret {}\n{until}", rotated.secret)),
@@ -304,12 +303,35 @@ impl Rotate {
     }
 }
 
+/// Which secrets sign now, for people.
+fn signing(rotated: &Rotated) -> String {
+    let mut text = match (&rotated.old_secret_until, rotated.signing) {
+        (Some(until), 2) => format!("both secrets sign until {until}"),
+        (Some(until), count) => format!("{count} secrets sign, the older ones until {until}"),
+        (None, _) => "the old secret is over".to_owned(),
+    };
+    if rotated.oldest_ended {
+        text.push_str("\nthe oldest secret is over before its time: no more sign at once");
+    }
+    text
+}
+
 /// The secret that a file has.
 fn secret(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else { return Ok(None) };
-    let read = std::fs::read_to_string(file);
-    let text =
+    let mut text = String::new();
+    let read = File::open(file).and_then(|open| {
+        open.take(SECRET_FILE_MAX_BYTES + 1)
+            .read_to_string(&mut text)
+    });
+    let read =
         read.map_err(|why| Failure::new(format!("cannot read {}: {why}", file.display())))?;
+    if read as u64 > SECRET_FILE_MAX_BYTES {
+        return Err(Failure::new(format!(
+            "{} has more than {SECRET_FILE_MAX_BYTES} bytes; name a file with a secret alone",
+            file.display()
+        )));
+    }
     Ok(Some(text.trim().to_owned()))
 }
 
@@ -379,6 +401,16 @@ fn table(webhooks: &[Shown]) -> Listing {
     listing
 }
 
+/// Milliseconds as they can be typed.
+fn time(millis: u64) -> String {
+    match (millis % 1000, millis / 1000) {
+        (0, seconds) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        (0, seconds) if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (0, seconds) => format!("{seconds}s"),
+        _ => format!("{millis}ms"),
+    }
+}
+
 /// All of a webhook, for people.
 fn text(webhook: &Shown) -> String {
     let mut text = String::new();
@@ -395,6 +427,11 @@ fn text(webhook: &Shown) -> String {
     if !webhook.headers.is_empty() {
         line("headers", &webhook.headers.join(" "));
     }
+    line("timeout", &time(webhook.timeout_ms));
+    line("attempts", &webhook.attempts.to_string());
+    let (first, max) = (time(webhook.retry_first_ms), time(webhook.retry_max_ms));
+    line("retry", &format!("after {first}, doubled up to {max}"));
+    line("concurrency", &webhook.concurrency.to_string());
     line("group", &webhook.group);
     line("state", state(webhook));
     if let Some(paused) = &webhook.paused {
@@ -449,6 +486,14 @@ mod tests {
         ] {
             assert_eq!(state(&shown(failed, taken)), want, "{failed:?} {taken:?}");
         }
+        let settings = text(&shown(None, None));
+        for line in ["timeout       1s", "attempts      3", "concurrency   1"] {
+            assert!(settings.contains(line), "{settings}");
+        }
+        assert!(
+            settings.contains("after 10ms, doubled up to 20ms"),
+            "{settings}"
+        );
         let mut one = shown(Some(whole), Some(half));
         let (time, error) = (half.to_owned(), "no topic".to_owned());
         one.trouble = Some(crate::target::webhooks::LastError { time, error });

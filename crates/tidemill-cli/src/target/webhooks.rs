@@ -91,6 +91,8 @@ pub(crate) struct Rotated {
     pub(crate) name: String,
     pub(crate) secret: String,
     pub(crate) old_secret_until: Option<String>,
+    pub(crate) signing: usize,
+    pub(crate) oldest_ended: bool,
 }
 
 /// `POST /v1/webhooks/{name}/test`.

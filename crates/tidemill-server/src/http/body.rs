@@ -9,6 +9,7 @@ use axum::http::header::{CONTENT_TYPE, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tidemill_core::budget::{Budget, Class, Share};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -196,20 +197,40 @@ pub(crate) fn is_for_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// What a JSON body says. `shape` is what it is to be, as the refusal names it; JSON of another
-/// shape is a problem of the kind `misshapen`.
+/// What a JSON body says that is an object. `shape` is what it is to be, as the refusal names it;
+/// JSON of another shape is a problem of the kind `misshapen`.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(
     body: &'a [u8],
     shape: &str,
     misshapen: Kind,
 ) -> Result<T, Problem> {
+    // An array would be taken as the object's values in their order.
+    if !body.trim_ascii_start().starts_with(b"{") && is_json(body) {
+        let detail = format!("the body is no JSON object; send {shape}");
+        return Err(Problem::new(misshapen, detail));
+    }
+    decode_any(body, shape, misshapen)
+}
+
+/// As [`decode`], of a body that need not be an object.
+pub(crate) fn decode_any<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    shape: &str,
+    misshapen: Kind,
+) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
-        let kind = match error.is_data() {
+        // Some values of a wrong type are wrong syntax to the reader of the right one.
+        let kind = match error.is_data() || is_json(body) {
             true => misshapen,
             false => Kind::InvalidJson,
         };
         Problem::new(kind, format!("the body is not {shape}: {error}"))
     })
+}
+
+fn is_json(body: &[u8]) -> bool {
+    let text = std::str::from_utf8(body);
+    text.is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 #[cfg(test)]
@@ -239,6 +260,34 @@ mod tests {
         assert_eq!(refused.kind(), Kind::BodyTimeout);
         assert_eq!(began.elapsed(), BODY_READ_TIMEOUT);
         assert_eq!(memory.used(Class::Requests), 0);
+    }
+
+    #[test]
+    fn an_array_is_no_object_and_what_is_json_is_not_called_none() {
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Start {
+            End,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Shape {
+            name: String,
+            start: Start,
+        }
+        let read = |body: &'static str| decode::<Shape>(body.as_bytes(), "{...}", Kind::Conflict);
+        let good = read(" \n{\"name\": \"a\", \"start\": \"end\"}").unwrap();
+        assert!(good.name == "a" && matches!(good.start, Start::End));
+        for (body, kind) in [
+            (r#"["a", "end"]"#, Kind::Conflict),
+            ("[]", Kind::Conflict),
+            ("7", Kind::Conflict),
+            (r#"{"name": "a", "start": 5}"#, Kind::Conflict),
+            ("", Kind::InvalidJson),
+            (r#"["a""#, Kind::InvalidJson),
+            (r#"{"name": "a""#, Kind::InvalidJson),
+        ] {
+            assert_eq!(read(body).unwrap_err().kind(), kind, "{body}");
+        }
     }
 
     /// A body of a tebibyte, says its head.

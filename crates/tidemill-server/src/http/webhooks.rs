@@ -12,8 +12,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use tidemill_core::{GroupName, Start, TopicName};
 
 use super::answer::{json, json_with};
@@ -137,7 +137,8 @@ struct NewWebhook {
     /// `whsec_` and 24 to 64 bytes in base64; without it one is made.
     secret: Option<String>,
     /// Where it begins in its topics: `end`, unless told otherwise, or `beginning`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "start")]
+    #[schemars(with = "From")]
     start: From,
     timeout_ms: Option<u64>,
     attempts: Option<u32>,
@@ -156,6 +157,13 @@ enum From {
     /// With what is published from now on.
     #[default]
     End,
+}
+
+/// As the derived one, which does not say what of the body is wrong.
+fn start<'de, D: Deserializer<'de>>(from: D) -> Result<From, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    let wrong = |_| D::Error::custom("\"start\" is \"beginning\" or \"end\"");
+    From::deserialize(value).map_err(wrong)
 }
 
 /// What is to be changed; anything else in it is refused.
@@ -252,8 +260,12 @@ struct Created {
 struct Rotated {
     name: String,
     secret: String,
-    /// Until when the secret before signs, too.
+    /// Until when an older secret signs, too.
     old_secret_until: Option<String>,
+    /// How many secrets sign now.
+    signing: usize,
+    /// The oldest secret ended before its time, since no more than four sign.
+    oldest_ended: bool,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -476,12 +488,15 @@ async fn renew(
     let overlap = Duration::from_millis(overlap_ms);
     let webhooks = Arc::clone(&app.webhooks);
     let rotate = async move { webhooks.rotate(&name, secret, overlap).await };
-    let shown = to_the_end(rotate).await?;
-    let until = shown.definition.old_secret_until(Timestamp::now());
+    let (shown, oldest_ended) = to_the_end(rotate).await?;
+    let now = Timestamp::now();
+    let until = shown.definition.old_secret_until(now);
     Ok(json(&Rotated {
         name: shown.definition.name.clone(),
         secret: shown.definition.secret.text(),
         old_secret_until: until.map(|until| until.to_string()),
+        signing: shown.definition.secrets(now).count(),
+        oldest_ended,
     }))
 }
 

@@ -10,6 +10,7 @@ use axum::http::uri::Uri;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tidemill_core::delivery::dead_letter_topic;
 use tidemill_core::{EventType, GroupName, Pattern, TopicName};
 
 use super::sign::Secret;
@@ -173,6 +174,13 @@ impl Definition {
         if self.topics.iter().collect::<BTreeSet<_>>().len() < self.topics.len() {
             return Err("name each topic once".to_owned());
         }
+        let letters = dead_letter_topic(&self.group());
+        if self.topics.contains(&letters) {
+            return Err(format!(
+                "{letters} has this webhook's own dead letters, which would go round for ever; \
+                 name other topics, or have another webhook send them"
+            ));
+        }
         check_types(&self.types)?;
         checked_headers(self.headers.clone())?;
         if self.old_secrets.len() >= WEBHOOK_SECRETS_MAX {
@@ -196,6 +204,13 @@ impl Definition {
             if !(min..=max).contains(&value) {
                 return Err(format!("\"{name}\" is a whole number from {min} to {max}"));
             }
+        }
+        let (first, max) = (self.retry_first_ms, self.retry_max_ms);
+        if first > max {
+            return Err(format!(
+                "\"retry_first_ms\" is {first}, which is more than \"retry_max_ms\", {max}; \
+                 lower the one or raise the other"
+            ));
         }
         Ok(())
     }
@@ -230,13 +245,15 @@ impl Definition {
     }
 
     /// Takes a new secret; the one before signs, too, for so long. Of more than may sign the
-    /// oldest ends at once.
-    pub(crate) fn rotate(&mut self, secret: Secret, overlap: Duration, now: Timestamp) {
+    /// oldest ends at once: answers whether it did.
+    pub(crate) fn rotate(&mut self, secret: Secret, overlap: Duration, now: Timestamp) -> bool {
         let until = now.saturating_add(overlap).unwrap_or(Timestamp::MAX);
         let secret = std::mem::replace(&mut self.secret, secret);
         self.old_secrets.insert(0, OldSecret { secret, until });
         self.old_secrets.retain(|old| now < old.until);
+        let too_many = self.old_secrets.len() >= WEBHOOK_SECRETS_MAX;
         self.old_secrets.truncate(WEBHOOK_SECRETS_MAX - 1);
+        too_many
     }
 }
 
@@ -423,11 +440,12 @@ mod tests {
         let header =
             |name: &str, value: &str| Some(Headers([(name.to_owned(), value.to_owned())].into()));
         type Bad = (fn(&mut Changes), &'static str);
-        let bad: [Bad; 6] = [
+        let bad: [Bad; 7] = [
             (|how| how.timeout_ms = Some(99), "timeout_ms"),
             (|how| how.timeout_ms = Some(30_001), "timeout_ms"),
             (|how| how.retry_first_ms = Some(1), "retry_first_ms"),
             (|how| how.retry_max_ms = Some(u64::MAX), "retry_max_ms"),
+            (|how| how.retry_max_ms = Some(999), "retry_first_ms"),
             (|how| how.concurrency = Some(17), "concurrency"),
             (|how| how.types = Some(vec!["a***".to_owned()]), "a***"),
         ];
@@ -512,8 +530,9 @@ mod tests {
         assert_eq!(one.secrets(later(3599)).nth(1), Some(&first));
         assert_eq!(one.secrets(later(3600)).count(), 1);
         assert_eq!(one.old_secret_until(now()), Some(later(3600)));
-        for _ in 0..WEBHOOK_SECRETS_MAX + 2 {
-            one.rotate(Secret::random().unwrap(), hour, now());
+        for others in 2..WEBHOOK_SECRETS_MAX + 2 {
+            let ended = one.rotate(Secret::random().unwrap(), hour, now());
+            assert_eq!(ended, others >= WEBHOOK_SECRETS_MAX, "{others}");
         }
         assert_eq!(one.secrets(now()).count(), WEBHOOK_SECRETS_MAX);
         one.rotate(Secret::random().unwrap(), Duration::ZERO, later(3601));

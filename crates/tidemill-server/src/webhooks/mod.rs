@@ -209,10 +209,16 @@ impl Webhooks {
     fn shown(&self, hook: &Hook) -> Shown {
         let group = self.broker.as_ref();
         let group = group.and_then(|broker| broker.group(&hook.definition.group()));
+        // Others may have read further topics as this group.
+        let lag = group.map(|group| {
+            let own = group.partitions.iter();
+            let own = own.filter(|part| hook.definition.topics.contains(&part.topic));
+            own.map(|part| part.lag).sum()
+        });
         Shown {
             definition: Arc::clone(&hook.definition),
             counts: hook.stats.counts(),
-            lag: group.map(|group| group.lag()),
+            lag,
         }
     }
 
@@ -323,22 +329,25 @@ impl Webhooks {
         .await
     }
 
-    /// Gives one a new secret; the one before signs, too, for so long.
+    /// Gives one a new secret; the one before signs, too, for so long. Answers, too, whether the
+    /// oldest secret ended for that.
     pub(crate) async fn rotate(
         self: &Arc<Self>,
         name: &str,
         secret: Option<String>,
         overlap: Duration,
-    ) -> Result<Shown, Problem> {
+    ) -> Result<(Shown, bool), Problem> {
         let secret = match secret {
             Some(text) => Secret::parse(&text).map_err(invalid)?,
             None => random()?,
         };
-        self.change(name, |definition| {
-            definition.rotate(secret, overlap, Timestamp::now());
+        let mut ended = false;
+        let rotate = self.change(name, |definition| {
+            ended = definition.rotate(secret, overlap, Timestamp::now());
             Ok(())
-        })
-        .await
+        });
+        let shown = rotate.await?;
+        Ok((shown, ended))
     }
 
     /// Deletes one with its group. Its dead letters stay. The definition goes last: where this

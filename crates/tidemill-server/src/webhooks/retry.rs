@@ -18,8 +18,9 @@ pub(crate) fn wait(attempt: u32, first: Duration, max: Duration, random: u64) ->
 /// What a header `Retry-After` asks for: seconds, or a date. One that is past asks for nothing.
 pub(crate) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than can be counted is as long as can be.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let date = DateTimeParser::new().parse_timestamp(value).ok()?;
     let seconds = date.as_second().saturating_sub(now.as_second());
@@ -53,6 +54,7 @@ mod tests {
             (" 0 ", Some(0)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(30)),
             ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
             ("-5", None),
             ("soon", None),
             ("", None),

@@ -25,7 +25,7 @@ use super::members::Pullers;
 use super::token::Token;
 use crate::app::App;
 use crate::http::answer;
-use crate::http::body::{decode, is_for_json};
+use crate::http::body::{decode_any, is_for_json};
 use crate::http::path::Named;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
@@ -292,7 +292,7 @@ fn stale() -> Problem {
 fn read(body: &Bytes) -> Result<Vec<(Token, Ask)>, Problem> {
     let shape = "[{\"token\": ..., \"outcome\": \"ack\", \"retry\", \"dead_letter\" or \
                  \"extend\"}, ...]";
-    let asked: Vec<Asked<'_>> = decode(body, shape, Kind::InvalidSettlement)?;
+    let asked: Vec<Asked<'_>> = decode_any(body, shape, Kind::InvalidSettlement)?;
     if asked.is_empty() || asked.len() > SETTLE_MAX {
         let detail = format!("settle 1 to {SETTLE_MAX} deliveries at once");
         return Err(Problem::new(Kind::Limit, detail));
