@@ -137,7 +137,9 @@ fn add_groups(groups: &[GroupInfo], registry: &mut Registry) {
         "Events that members have now",
         in_flight,
     );
-    registry.register("group_members", "Members that are connected", members);
+    let help = "Members that are connected, but for those of clients of Kafka, which \
+                kafka_consumergroup_members counts too";
+    registry.register("group_members", help, members);
 }
 
 /// How much is in each queue.
