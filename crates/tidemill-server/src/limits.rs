@@ -458,10 +458,16 @@ pub const KAFKA_LOGINS_WAITING_OF_ADDRESS: usize = 256;
 /// How long a connection may take to log in, with its TLS handshake.
 pub const KAFKA_LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long one that has to log in may be silent, once it is its turn.
+pub const KAFKA_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection of the Kafka protocol may take to say that it ends.
+pub const KAFKA_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Largest request of somebody who is not logged in, in bytes.
 pub const KAFKA_LOGIN_REQUEST_MAX_BYTES: usize = 16 * 1024;
 
-/// How long a failure to log in is not answered, as Apache Kafka has it.
+/// How long a failure to log in is not answered from when it is tried, as Apache Kafka has it.
 pub const KAFKA_LOGIN_DELAY: Duration = Duration::from_millis(100);
 
 /// How long it is not where there were many.

@@ -2,6 +2,7 @@
 //! iterations, and two keys from which the password cannot be computed. Cryptography is the crate
 //! `ring`'s. Knows no users and no files.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -74,8 +75,8 @@ impl Scram {
     }
 }
 
-/// What is kept of a password for one of the ways.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is kept of a password for one of the ways. Its keys are in no log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Credential {
     /// How often the hash is taken.
@@ -89,6 +90,14 @@ pub(crate) struct Credential {
     /// Shows a client that this is the server.
     #[serde(with = "text")]
     pub(crate) server_key: Vec<u8>,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Credential");
+        let shown = shown.field("iterations", &self.iterations);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Credential {
@@ -179,6 +188,13 @@ mod tests {
             let text = serde_json::to_string(&kept).unwrap();
             assert_eq!(serde_json::from_str::<Credential>(&text).unwrap(), kept);
         }
+    }
+
+    #[test]
+    fn what_is_shown_of_one_has_no_keys() {
+        let kept = Credential::new(Scram::Sha256, b"pencil");
+        let expected = format!("Credential {{ iterations: {SCRAM_ITERATIONS}, .. }}");
+        assert_eq!(format!("{kept:?}"), expected);
     }
 
     #[test]

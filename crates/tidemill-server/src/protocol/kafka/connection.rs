@@ -19,9 +19,7 @@ use super::Door;
 use super::frame::{Frame, Frames};
 use super::registry::{Body, Call, Request, Unserved};
 use super::sasl::Session;
-use crate::limits::{
-    KAFKA_ELEMENT_BYTES, KAFKA_IN_FLIGHT_MAX, KAFKA_LOGIN_REQUEST_MAX_BYTES, KAFKA_LOGIN_TIMEOUT,
-};
+use crate::limits::{KAFKA_ELEMENT_BYTES, KAFKA_IN_FLIGHT_MAX, KAFKA_LOGIN_REQUEST_MAX_BYTES};
 use crate::metrics::{ApiLabels, KafkaMetrics};
 
 /// Who is at the other end.
@@ -63,7 +61,8 @@ struct Connection {
     waiting: Option<Waiting>,
 }
 
-/// Answers requests until the client ends, sends what is no request, or the server shuts down.
+/// Answers requests until the client ends, sends what is no request, is not logged in at
+/// `login_until` where it has to, or the server shuts down.
 ///
 /// # Errors
 /// Why the connection ended before its time.
@@ -72,8 +71,8 @@ pub(super) async fn run(
     door: Arc<Door>,
     broker: Broker,
     session: Arc<Session>,
+    login_until: Instant,
 ) -> io::Result<()> {
-    let login_until = Instant::now() + KAFKA_LOGIN_TIMEOUT;
     let mut frames = Frames::new(&door.memory);
     let mut connection = Connection {
         door: Arc::clone(&door),
@@ -116,11 +115,16 @@ pub(super) async fn run(
             },
             () = door.closed(), if idle => return Ok(()),
             () = sleep_until(login_until), if !is_in => {
-                let why = "a client did not log in in time";
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                door.metrics.kafka.logins_failed.inc();
+                return Err(late_login());
             }
         }
     }
+}
+
+/// Says that a client did not log in in time.
+pub(super) fn late_login() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "a client did not log in in time")
 }
 
 impl Connection {

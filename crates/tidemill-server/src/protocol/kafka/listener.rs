@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tidemill_broker::Broker;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Door;
 use super::connection::{self, Ends};
@@ -19,7 +20,10 @@ use crate::config::KafkaConfig;
 use crate::connections::{ConnectionId, pause_after};
 use crate::error::ServeError;
 use crate::http::pull::Pullers;
-use crate::limits::{KAFKA_LOGIN_TIMEOUT, SHUTDOWN_GRACE, WRITE_STALL_TIMEOUT};
+use crate::limits::{
+    KAFKA_CLOSE_TIMEOUT, KAFKA_FIRST_BYTE_TIMEOUT, KAFKA_LOGIN_TIMEOUT, SHUTDOWN_GRACE,
+    WRITE_STALL_TIMEOUT,
+};
 use crate::metrics::{Counted, Metrics};
 use crate::stall::StallGuard;
 
@@ -157,27 +161,31 @@ fn run(
     tls: Option<Arc<Tls>>,
 ) -> impl Future<Output = ()> + Send {
     let counted = Counted::one(&door.metrics.kafka.connections);
+    let login_until = Instant::now() + KAFKA_LOGIN_TIMEOUT;
     async move {
         let _ = stream.set_nodelay(true);
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             return;
         };
         let held = (place, counted);
-        let begun = begin(stream, &door, tls, Ends { peer, local });
+        let begun = begin(stream, &door, tls, Ends { peer, local }, login_until);
         let begun = tokio::select! {
-            begun = tokio::time::timeout(KAFKA_LOGIN_TIMEOUT, begun) => begun,
+            begun = begun => begun,
             () = door.closed() => return,
         };
         let ended = match begun {
-            Ok(Ok((stream, session))) => {
+            Ok((stream, session)) => {
                 let stalled = door.metrics.kafka.stalled.clone();
                 let mut stream = StallGuard::new(stream, held, WRITE_STALL_TIMEOUT, stalled);
                 // Who sends much waits behind itself.
                 let broker = door.broker.as_client(ConnectionId::next().0);
-                connection::run(&mut stream, door, broker, Arc::new(session)).await
+                let session = Arc::new(session);
+                let ended = connection::run(&mut stream, door, broker, session, login_until).await;
+                // A client of TLS is told that nothing was cut off.
+                let _ = timeout(KAFKA_CLOSE_TIMEOUT, stream.shutdown()).await;
+                ended
             }
-            Ok(Err(error)) => Err(error),
-            Err(late) => Err(late.into()),
+            Err(error) => Err(error),
         };
         if let Err(error) = ended {
             tracing::debug!(%error, %peer, "a connection of a Kafka client ended early");
@@ -185,28 +193,40 @@ fn run(
     }
 }
 
-/// Takes a place for the login, and shakes hands, where there is one and a certificate.
+/// Takes a place for the login, and shakes hands, where there is one and a certificate. Who has to
+/// log in says something soon.
 async fn begin(
     stream: TcpStream,
     door: &Arc<Door>,
     tls: Option<Arc<Tls>>,
     ends: Ends,
+    until: Instant,
 ) -> io::Result<(Box<dyn Wire>, Session)> {
     let place = match &door.sasl {
         None => None,
-        Some(sasl) => match sasl.enter(ends).await {
-            Some(place) => Some(place),
-            None => {
+        Some(sasl) => {
+            let late = |_| {
+                door.metrics.kafka.logins_failed.inc();
+                connection::late_login()
+            };
+            let entered = timeout_at(until, sasl.enter(ends)).await.map_err(late)?;
+            let Some(place) = entered else {
                 door.metrics.kafka.refused.inc();
                 return Err(io::Error::other("too many log in already"));
-            }
-        },
+            };
+            let soon = until.min(Instant::now() + KAFKA_FIRST_BYTE_TIMEOUT);
+            timeout_at(soon, stream.peek(&mut [0]))
+                .await
+                .map_err(late)??;
+            Some(place)
+        }
     };
     let session = Session::new(door, ends, tls.is_some(), place);
     let Some(tls) = tls else {
         return Ok((Box::new(stream), session));
     };
-    match tls.accept(stream).await {
+    let shaken = timeout_at(until, tls.accept(stream)).await;
+    match shaken.unwrap_or_else(|late| Err(late.into())) {
         Ok(stream) => Ok((Box::new(stream), session)),
         Err(error) => {
             door.metrics.kafka.handshakes_failed.inc();

@@ -291,7 +291,8 @@ fn connect(door: &Arc<Door>) -> (DuplexStream, Running) {
     let (client, mut server) = duplex(1 << 16);
     let (door, broker) = (Arc::clone(door), door.broker.clone());
     let session = Arc::new(session(&door));
-    let run = async move { connection::run(&mut server, door, broker, session).await };
+    let until = tokio::time::Instant::now();
+    let run = async move { connection::run(&mut server, door, broker, session, until).await };
     (client, tokio::spawn(run))
 }
 

@@ -9,6 +9,7 @@
 //! [`USERS_MAX`](crate::limits).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,19 +22,26 @@ use crate::limits::{
     KAFKA_LOGIN_PENALTY, KAFKA_LOGINS_MAX, KAFKA_LOGINS_OF_ADDRESS,
     KAFKA_LOGINS_WAITING_OF_ADDRESS,
 };
-use crate::users::credential::{Credential, Scram, random, same};
+use crate::users::credential::{Credential, Scram, same};
 
 /// What all connections share that log in.
-#[derive(Debug)]
 pub(super) struct Gate {
     places: Arc<Semaphore>,
     lanes: Arc<Lanes>,
     failures: Rates,
-    hashing: Arc<Semaphore>,
-    /// New at each start, so that what it signs means nothing to anybody else.
+    pub(super) hashing: Arc<Semaphore>,
+    /// Nobody else's, so that what it signs means nothing to them.
     secret: [u8; 32],
     /// By names, what a password that was right signs to.
     right: Mutex<HashMap<String, Vec<u8>>>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Gate");
+        let shown = shown.field("places", &self.places.available_permits());
+        shown.finish_non_exhaustive()
+    }
 }
 
 type Lanes = Mutex<HashMap<IpAddr, (usize, Arc<Semaphore>)>>;
@@ -45,11 +53,13 @@ pub(in super::super) struct Place {
     address: IpAddr,
     /// Of the lane, once it is this one's turn.
     turn: Option<OwnedSemaphorePermit>,
-    _place: OwnedSemaphorePermit,
+    /// Of all, from then on.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    /// With a secret that stays the same over restarts.
+    pub(super) fn new(secret: [u8; 32]) -> Self {
         Self {
             places: Arc::new(Semaphore::new(KAFKA_LOGINS_MAX)),
             lanes: Arc::default(),
@@ -58,15 +68,14 @@ impl Gate {
                 KAFKA_LOGIN_FAILURES_PER,
             )),
             hashing: Arc::new(Semaphore::new(KAFKA_HASHES_AT_ONCE)),
-            secret: random(),
+            secret,
             right: Mutex::default(),
         }
     }
 
     /// Takes a place; `None` where there are too many already, of all or of this address. Waits
-    /// while others of this address are before it.
+    /// while others of this address are before it, and holds no place of all meanwhile.
     pub(super) async fn enter(&self, address: IpAddr) -> Option<Place> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let address = network(address);
         let lane = {
             let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,9 +91,10 @@ impl Gate {
             lanes: Arc::clone(&self.lanes),
             address,
             turn: None,
-            _place: place,
+            place: None,
         };
         place.turn = lane.acquire_owned().await.ok();
+        place.place = Some(Arc::clone(&self.places).try_acquire_owned().ok()?);
         Some(place)
     }
 
@@ -164,13 +174,17 @@ mod tests {
 
     use super::*;
 
+    fn gate() -> Gate {
+        Gate::new([7; 32])
+    }
+
     fn address(n: u32) -> IpAddr {
         IpAddr::from(n.to_be_bytes())
     }
 
     #[test]
     fn few_of_an_address_log_in_at_once_and_others_are_not_held_up() {
-        let gate = Gate::new();
+        let gate = gate();
         let enter = |n| gate.enter(address(n)).now_or_never();
         let mut places: Vec<_> = (0..KAFKA_LOGINS_OF_ADDRESS)
             .map(|_| enter(1).unwrap().unwrap())
@@ -185,6 +199,9 @@ mod tests {
             .map(|_| Box::pin(gate.enter(address(1))))
             .collect();
         more.iter_mut().for_each(|waits| drop(waits.now_or_never()));
+        // Who waits takes nothing from other addresses.
+        let free = gate.places.available_permits();
+        assert_eq!(free, KAFKA_LOGINS_MAX - places.len());
         assert!(enter(1).unwrap().is_none());
         drop((places, more));
         assert!(gate.lanes.lock().unwrap().is_empty());
@@ -195,8 +212,32 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_exist_is_asked_the_same_after_a_restart_and_each_name_otherwise() {
+        let gates = [gate(), gate(), Gate::new([8; 32])];
+        for scram in Scram::ALL {
+            let [one, again, other] = gates.each_ref().map(|gate| gate.nobodys(scram, "bob"));
+            let real = Credential::new(scram, b"one");
+            assert_eq!(one.salt, again.salt);
+            assert_ne!(one.salt, other.salt);
+            assert_ne!(one.salt, gates[0].nobodys(scram, "eve").salt);
+            assert_eq!(one.salt.len(), real.salt.len());
+            assert_eq!(one.iterations, real.iterations);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_of_it_has_neither_secrets_nor_who_knew_his_password() {
+        let gate = gate();
+        let kept = Credential::new(Scram::Sha256, b"one");
+        let right = gate.is_right("bob".into(), Scram::Sha256, kept, b"one".to_vec());
+        assert!(right.await);
+        let expected = format!("Gate {{ places: {KAFKA_LOGINS_MAX}, .. }}");
+        assert_eq!(format!("{gate:?}"), expected);
+    }
+
+    #[test]
     fn many_failures_of_an_address_are_answered_later() {
-        let gate = Gate::new();
+        let gate = gate();
         for _ in 0..KAFKA_LOGIN_FAILURES {
             assert_eq!(gate.failed(address(1)), (KAFKA_LOGIN_DELAY, true));
         }
@@ -206,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_that_was_right_is_known_without_its_hash_until_it_changes() {
-        let gate = Gate::new();
+        let gate = gate();
         let scram = Scram::Sha256;
         let (old, new) = (
             Credential::new(scram, b"one"),

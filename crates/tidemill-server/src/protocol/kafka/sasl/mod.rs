@@ -16,11 +16,16 @@ mod scram;
 #[cfg(test)]
 mod tests;
 
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Instant, sleep_until};
 
 use super::Door;
 use super::connection::Ends;
 use crate::config::SaslConfig;
+use crate::private_file::PrivateFile;
 use crate::users::credential::{Scram, random};
 use crate::users::text::encode;
 use crate::users::{Users, check_name};
@@ -113,7 +118,13 @@ impl Sasl {
     pub(super) fn new(config: &SaslConfig) -> Self {
         Self {
             users: Arc::new(Users::new(&config.users)),
-            gate: Gate::new(),
+            gate: Gate::new(secret(&config.users).unwrap_or_else(|error| {
+                tracing::warn!(
+                    %error,
+                    "the salts of names that nobody has change with the next start of the server"
+                );
+                random()
+            })),
             cleartext: config.cleartext,
         }
     }
@@ -228,6 +239,7 @@ impl Session {
         let Some(sasl) = self.sasl.clone() else {
             return Err(Refused::State);
         };
+        let tried = Instant::now();
         let exchange = std::mem::take(&mut self.state().exchange);
         let (user, stepped) = match exchange {
             Exchange::None | Exchange::Failed => {
@@ -244,7 +256,7 @@ impl Session {
             Ok(answer) => Ok(answer),
             Err(Wrong) => {
                 self.state().exchange = Exchange::Failed;
-                self.fail(&sasl, &user).await;
+                self.fail(&sasl, &user, tried).await;
                 Err(Refused::Credentials)
             }
         }
@@ -257,13 +269,15 @@ impl Session {
         let kept = find(sasl, &user, |kept| {
             kept.plain().map(|(scram, kept)| (scram, kept.clone()))
         });
-        let is_right = match kept.await {
-            Some((scram, kept)) => {
-                let right = sasl.gate.is_right(user.clone(), scram, kept, password);
-                right.await
-            }
-            None => false,
-        };
+        let kept = kept.await;
+        let exists = kept.is_some();
+        // Who does not exist costs as much time, so that nobody finds out who does.
+        let (scram, kept) = kept.unwrap_or_else(|| {
+            let scram = Scram::Sha256;
+            (scram, sasl.gate.nobodys(scram, &user))
+        });
+        let right = sasl.gate.is_right(user.clone(), scram, kept, password);
+        let is_right = right.await && exists;
         let entered = match is_right {
             true => self.enter(&user, Mechanism::Plain).map(|()| Vec::new()),
             false => Err(Wrong),
@@ -318,8 +332,9 @@ impl Session {
         Ok(())
     }
 
-    /// Says and counts that somebody is not let in, and lets time pass.
-    async fn fail(&self, sasl: &Sasl, user: &str) {
+    /// Says and counts that somebody is not let in, and lets time pass: what it took to find out
+    /// is part of it.
+    async fn fail(&self, sasl: &Sasl, user: &str, tried: Instant) {
         let peer = self.ends.peer;
         let (delay, few) = sasl.gate.failed(peer.ip());
         let user = user.escape_debug().to_string();
@@ -327,12 +342,29 @@ impl Session {
             true => tracing::warn!(%peer, user, "a client of Kafka could not log in"),
             false => tracing::debug!(%peer, user, "a client of Kafka could not log in"),
         }
-        tokio::time::sleep(delay).await;
+        sleep_until(tried + delay).await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What signs the salts of names that nobody has. It is made once, so that who asks before and
+/// after a restart sees the same.
+fn secret(private: &Path) -> io::Result<[u8; 32]> {
+    let file = PrivateFile::new(private, "login-secret", 32);
+    let whole = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
+    if let Some(kept) = file.read()?.as_deref().and_then(whole) {
+        return Ok(kept);
+    }
+    file.change(|kept| match kept.as_deref().and_then(whole) {
+        Some(kept) => Ok((None, kept)),
+        None => {
+            let new = random();
+            Ok((Some(new.to_vec()), new))
+        }
+    })
 }
 
 /// Looks a user up, as he is now.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tidemill_broker::Broker;
@@ -13,6 +14,7 @@ use super::super::connection::{self, Ends};
 use super::super::error::Code;
 use super::Session;
 use crate::config::{KafkaConfig, SaslConfig};
+use crate::limits::{KAFKA_LOGIN_DELAY, KAFKA_LOGIN_TIMEOUT};
 use crate::metrics::Metrics;
 use crate::users::Users;
 
@@ -68,7 +70,10 @@ impl House {
         let (client, mut server) = duplex(1 << 16);
         let session = Arc::new(Session::new(&self.door, ends, false, None));
         let (door, broker) = (Arc::clone(&self.door), self.door.broker.clone());
-        tokio::spawn(async move { connection::run(&mut server, door, broker, session).await });
+        tokio::spawn(async move {
+            let until = tokio::time::Instant::now() + KAFKA_LOGIN_TIMEOUT;
+            connection::run(&mut server, door, broker, session, until).await
+        });
         Client(client)
     }
 }
@@ -173,6 +178,7 @@ async fn who_says_nothing_is_shut_out_in_time() {
     assert_eq!(half.show(b"n,,n=alice,r=abc").await, Some(0));
     assert_eq!(silent.read().await, None);
     assert_eq!(half.read().await, None);
+    assert_eq!(house.door.metrics.kafka.logins_failed.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +223,7 @@ async fn a_wrong_login_is_told_late_and_ends_the_connection() {
         client.choose(1, "PLAIN").await;
         let before = tokio::time::Instant::now();
         assert_eq!(client.show(wrong).await, FAILED, "{wrong:?}");
-        assert!(before.elapsed() >= crate::limits::KAFKA_LOGIN_DELAY);
+        assert!(before.elapsed() >= KAFKA_LOGIN_DELAY);
         assert_eq!(client.read().await, None);
     }
     for wrong in ["n,,n=bob,r=abc", "n,,n=alice,r=abc"] {
@@ -230,6 +236,52 @@ async fn a_wrong_login_is_told_late_and_ends_the_connection() {
     }
     assert_eq!(house.door.metrics.kafka.logins_failed.get(), 13);
     assert_eq!(house.knock().log_in("one").await, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_is_hashed_for_those_too_who_do_not_exist() {
+    let house = House::new();
+    let hashing = &house.door.sasl.as_ref().unwrap().gate.hashing;
+    // Nobody can hash any more.
+    let _hashing = hashing.acquire().await.unwrap();
+    for wrong in [&b"\0alice\0two"[..], b"\0bob\0two"] {
+        let mut client = house.knock();
+        client.choose(1, "PLAIN").await;
+        let answered = tokio::time::timeout(Duration::from_secs(10), client.show(wrong)).await;
+        assert!(answered.is_err(), "{wrong:?} was answered without a hash");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failure_took_to_find_out_is_part_of_its_delay() {
+    let house = House::new();
+    let hashing = &house.door.sasl.as_ref().unwrap().gate.hashing;
+    for wrong in [&b"\0alice\0two"[..], b"\0bob\0two"] {
+        let held = hashing.acquire().await.unwrap();
+        let mut client = house.knock();
+        client.choose(1, "PLAIN").await;
+        let before = tokio::time::Instant::now();
+        let free = async {
+            tokio::time::sleep(KAFKA_LOGIN_DELAY / 2).await;
+            drop(held);
+        };
+        let (answered, ()) = tokio::join!(client.show(wrong), free);
+        assert_eq!(answered, FAILED);
+        let took = before.elapsed();
+        assert!(took >= KAFKA_LOGIN_DELAY && took < KAFKA_LOGIN_DELAY * 3 / 2);
+    }
+}
+
+#[tokio::test]
+async fn the_secret_of_unknown_names_stays_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let private = folder.path().join("private");
+    let kept = super::secret(&private).unwrap();
+    assert_eq!(super::secret(&private).unwrap(), kept);
+    std::fs::write(private.join("login-secret"), "half").unwrap();
+    let new = super::secret(&private).unwrap();
+    assert_ne!(new, kept);
+    assert_eq!(super::secret(&private).unwrap(), new);
 }
 
 #[tokio::test(start_paused = true)]
