@@ -168,7 +168,8 @@ pub enum Start {
     Beginning,
     /// With the first event published after the subscription.
     End,
-    /// At this offset in every partition.
+    /// At this offset in every partition; one that has fewer events begins with its next one, and
+    /// one that keeps only later ones with the oldest of them. At least one partition must have it.
     At(Offset),
 }
 

@@ -523,6 +523,7 @@ impl Decision<'_, '_> {
                 false => start,
             };
             let mut cursors = Vec::with_capacity(topic.partitions as usize);
+            let mut is_checked = false;
             for partition in topic.partition_ids() {
                 if let Ok(cursor) = self.cursor(id, partition) {
                     cursors.push(cursor.clone());
@@ -532,8 +533,11 @@ impl Decision<'_, '_> {
                     Start::Beginning => Offset(0),
                     Start::End => self.stable_end(partition),
                     Start::At(offset) => {
-                        self.is_kept(&name, partition, offset)?;
-                        offset
+                        if !std::mem::replace(&mut is_checked, true) {
+                            self.is_kept_somewhere(&name, topic, offset)?;
+                        }
+                        // Of a partition that has fewer nothing is passed over.
+                        offset.min(self.draft.end(partition).unwrap_or_default())
                     }
                 };
                 let cursor = Cursor::at(self.kept(partition, at));
@@ -584,6 +588,22 @@ impl Decision<'_, '_> {
     /// `at`, or where the partition begins by now if that is behind it.
     fn kept(&self, partition: PartitionId, at: Offset) -> Offset {
         at.max(self.draft.earliest(partition).unwrap_or_default())
+    }
+
+    /// Whether a group may begin at `offset` of each partition: at least one has it.
+    fn is_kept_somewhere(
+        &self,
+        name: &TopicName,
+        topic: Topic,
+        offset: Offset,
+    ) -> Result<(), Refusal> {
+        let partitions = topic.partition_ids();
+        let mut each = partitions.map(|id| self.is_kept(name, id, offset));
+        let first = each.next().unwrap_or(Ok(()));
+        match first.is_err() && each.any(|kept| kept.is_ok()) {
+            true => Ok(()),
+            false => first,
+        }
     }
 
     /// Whether a group may go on at `offset`: with what is kept, or with the next event.

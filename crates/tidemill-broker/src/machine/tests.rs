@@ -237,6 +237,14 @@ fn positions_begin_where_the_group_asks() {
         join(&[("b", Some(topic(2, 2)))], Start::At(Offset(7))),
         join(&[("c", None)], Start::End),
         join(&[("b", Some(topic(2, 2)))], Start::At(Offset(0))),
+        // One partition of two has that offset: of the other nothing is passed over.
+        Operation::CreateTopic {
+            name: name("d"),
+            topic: topic(3, 2),
+            settings: PartitionSettings::default(),
+        },
+        Operation::Publish(append("d", topic(3, 2), false)),
+        join(&[("d", None)], Start::At(Offset(1))),
     ];
     let answers: Vec<_> = operations
         .into_iter()
@@ -262,6 +270,7 @@ fn positions_begin_where_the_group_asks() {
     }));
     assert_eq!(refused(&answers[5]), Some(&outside));
     assert_eq!(cursors(&answers[7]), [0, 0]);
+    assert_eq!(cursors(&answers[10]), [1, 0]);
     assert_eq!(
         refused(&answers[6]),
         Some(&Refusal::UnknownTopic(name("c")))

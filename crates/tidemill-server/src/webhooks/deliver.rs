@@ -119,7 +119,7 @@ impl Worker {
     ) -> Ended {
         let mut flights = JoinSet::new();
         let ended = loop {
-            let ready = match member.take() {
+            let mut ready = match member.take() {
                 Some(member) => member,
                 None => {
                     let joined = self.rejoin();
@@ -132,14 +132,19 @@ impl Worker {
                     }
                 }
             };
-            match self.work(ready, &mut flights, &mut stop).await {
-                Some(ended) => break ended,
+            match self.work(&mut ready, &mut flights, &mut stop).await {
+                Some(ended) => {
+                    member = Some(ready);
+                    break ended;
+                }
                 None => tracing::warn!(webhook = self.definition.name, "it joins its group anew"),
             }
         };
-        // What is under way may come to its end; what does not is sent again later.
+        // What is under way may come to its end, and is settled while there is a member; what does
+        // not is sent again later.
         let rest = async { while flights.join_next().await.is_some() {} };
         let _ = timeout(WEBHOOK_STOP_GRACE, rest).await;
+        drop(member);
         ended
     }
 
@@ -171,7 +176,7 @@ impl Worker {
     /// Sends what the member gets, until something is to be done about it: `None` to join anew.
     async fn work(
         self: &Arc<Self>,
-        mut member: Member,
+        member: &mut Member,
         flights: &mut JoinSet<Option<String>>,
         stop: &mut watch::Receiver<bool>,
     ) -> Option<Ended> {
