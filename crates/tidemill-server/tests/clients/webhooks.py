@@ -2,6 +2,7 @@
 with the secret, with both secrets after a rotation, and not with another one. The first argument is
 the server's address."""
 
+import json
 import queue
 import sys
 import threading
@@ -36,9 +37,12 @@ def post(path, body=None):
 
 
 def published(number):
+    """What is sent of it; what came before may be sent once more."""
     post("/event", {"topic": "orders", "type": "order_paid", "number": number})
-    headers, body = got.get(timeout=30)
-    return {name.lower(): value for name, value in headers.items()}, body
+    while True:
+        headers, body = got.get(timeout=30)
+        if json.loads(body)["data"]["number"] == number:
+            return {name.lower(): value for name, value in headers.items()}, body
 
 
 url = f"http://127.0.0.1:{receiver.server_port}/hook"
