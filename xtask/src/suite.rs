@@ -95,6 +95,8 @@ impl Server {
         command.args(["--kafka-advertise", &address, "--kafka-node-id", "0"]);
         command.args(["--kafka-default-partitions", "4"]);
         command.args(["--kafka-group-min-session-timeout-ms", "1000"]);
+        // Tests of permissions have them changed as they like, and others know none.
+        command.args(["--kafka-acls", "open"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.spawn();
         let child = child.map_err(|e| format!("cannot start the server: {e}"))?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use tidemill_shop::database::Place;
 use tidemill_shop::process::{self, Process, ProcessError};
 use tidemill_shop::shop::{SERVICES, ShopOptions};
@@ -47,7 +48,8 @@ struct Cli {
         value_name = "on|off",
         default_value = "on",
         action = clap::ArgAction::Set,
-        value_parser = clap::builder::BoolishValueParser::new()
+        hide_possible_values = true,
+        value_parser = on_or_off()
     )]
     topics: bool,
     /// Listen where other machines can reach it, although nobody has to log in
@@ -55,7 +57,16 @@ struct Cli {
     insecure: bool,
 }
 
-fn names() -> clap::builder::PossibleValuesParser {
+/// `on` or `off`; what says so in other words is understood, too.
+fn on_or_off() -> impl TypedValueParser<Value = bool> {
+    let words = [
+        PossibleValue::new("on").aliases(["true", "yes", "1"]),
+        PossibleValue::new("off").aliases(["false", "no", "0"]),
+    ];
+    PossibleValuesParser::new(words).map(|word| matches!(&*word, "on" | "true" | "yes" | "1"))
+}
+
+fn names() -> PossibleValuesParser {
     SERVICES
         .into_iter()
         .chain([ALL, DOOR])
@@ -138,5 +149,21 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_of_an_option_is_answered_with_the_right_ones() {
+        let parse = |topics: &str| {
+            Cli::try_parse_from(["shop", "orders", "--bus", "memory:", "--topics", topics])
+        };
+        assert!(parse("on").unwrap().topics && parse("true").unwrap().topics);
+        assert!(!parse("off").unwrap().topics && !parse("0").unwrap().topics);
+        let told = parse("maybe").map(|_| ()).unwrap_err().to_string();
+        assert!(told.contains("[possible values: on, off]"), "{told}");
     }
 }

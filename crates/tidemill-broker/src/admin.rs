@@ -246,6 +246,7 @@ impl Broker {
             live.group_gone();
         }
         self.inner.classics.group_gone(name);
+        self.inner.consumers.group_gone(name);
         Ok(())
     }
 
@@ -265,7 +266,7 @@ impl Broker {
         }
         let live = self.inner.groups().get(name).cloned();
         let members = live.map_or(0, |live| live.overview().members.len());
-        let members = members + self.inner.classics.member_count(name);
+        let members = members + self.inner.kafka_members(name);
         if members > 0 {
             let group = name.clone();
             return Err(GroupError::InUse { group, members });
@@ -337,7 +338,7 @@ impl Broker {
             topic: topic.clone(),
             partition,
         };
-        let members = self.inner.classics.member_count(name);
+        let members = self.inner.kafka_members(name);
         if members > 0 {
             let group = name.clone();
             return Err(GroupError::InUse { group, members });

@@ -45,7 +45,6 @@ impl Broker {
         change: AlterTopic,
     ) -> Result<TopicInfo, TopicError> {
         let inner = &self.inner;
-        let change = change.checked()?;
         if inner.queues.in_memory(name) {
             return Err(TopicError::IsQueue(name.clone()));
         }

@@ -18,8 +18,9 @@ use uuid::Uuid;
 use crate::builder::{Builder, Settings};
 use crate::catalog::Catalog;
 use crate::classic::Classics;
-use crate::encode::{Places, Sorted, sort};
-use crate::group::Group;
+use crate::consumer::Consumers;
+use crate::encode::{Bounds, Places, Sorted, sort};
+use crate::group::{DEAD_LETTER_MAX_BYTES, Group};
 use crate::handlers::Registry;
 use crate::inbox::Inboxes;
 use crate::info::Health;
@@ -60,6 +61,8 @@ pub(crate) struct Inner {
     groups: Mutex<HashMap<GroupName, Arc<Group>>>,
     /// The classic groups that were used since the broker was opened.
     pub(crate) classics: Classics,
+    /// The consumer groups that were used since the broker was opened.
+    pub(crate) consumers: Consumers,
     /// The queues that are in use, and all that are in memory alone.
     pub(crate) queues: Queues,
     /// Where the next event without a key goes.
@@ -89,6 +92,7 @@ impl Inner {
             closed: Arc::new(AtomicBool::new(false)),
             groups: Mutex::default(),
             classics: Classics::default(),
+            consumers: Consumers::default(),
             queues: Queues::default(),
             round: AtomicU32::new(0),
             opened: Instant::now(),
@@ -102,6 +106,11 @@ impl Inner {
 
     pub(crate) fn groups(&self) -> MutexGuard<'_, HashMap<GroupName, Arc<Group>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many members a group has that are clients of Kafka.
+    pub(crate) fn kafka_members(&self, group: &GroupName) -> usize {
+        self.classics.member_count(group) + self.consumers.member_count(group)
     }
 
     /// A group has no memory and finds none: the one with the most events that wait gives theirs
@@ -202,7 +211,16 @@ impl Inner {
             None if create => (self.fresh_topic(), true),
             None => return Err(PublishError::UnknownTopic(name.clone())),
         };
-        let sorted = self.sort(route, events, max_bytes, |_, builder| builder)?;
+        let bounds = match max_bytes == DEAD_LETTER_MAX_BYTES {
+            // It is not lost for a bound of its topic.
+            true => Bounds {
+                event_bytes: max_bytes.0,
+                publish_bytes: max_bytes.1,
+                batch_bytes: usize::MAX,
+            },
+            false => self.bounds(route, max_bytes),
+        };
+        let sorted = self.sort(route, events, bounds, |_, builder| builder)?;
         let (batches, places) = sorted.split(name.clone());
         let append = Append {
             topic: name.clone(),
@@ -222,20 +240,39 @@ impl Inner {
         events: &[Event],
         stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
     ) -> Result<(Vec<(Partition, Batch)>, Places), PublishError> {
-        let sorted = self.sort(route, events, self.publish_bounds(), stamp)?;
+        let bounds = self.bounds(route, self.publish_bounds());
+        let sorted = self.sort(route, events, bounds, stamp)?;
         Ok(sorted.split(name.clone()))
+    }
+
+    /// These bounds, and the topic's own.
+    pub(crate) fn bounds(
+        &self,
+        route: Topic,
+        (event_bytes, publish_bytes): (usize, usize),
+    ) -> Bounds {
+        let reader = self.handle.reader();
+        let first = route.partition_ids().next();
+        let settings = first.and_then(|first| reader.settings(first));
+        let batch_bytes = settings.and_then(|settings| settings.batch_max_bytes);
+        let batch_bytes = batch_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        Bounds {
+            event_bytes,
+            publish_bytes,
+            batch_bytes: batch_bytes.unwrap_or(usize::MAX),
+        }
     }
 
     fn sort(
         &self,
         route: Topic,
         events: &[Event],
-        max_bytes: (usize, usize),
+        bounds: Bounds,
         stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
     ) -> Result<Sorted, PublishError> {
         let round = || self.round.fetch_add(1, Ordering::Relaxed);
         let now_ms = Timestamp::now().as_millisecond();
-        sort(events.iter(), route, max_bytes, now_ms, round, stamp)
+        sort(events.iter(), route, bounds, now_ms, round, stamp)
     }
 }
 
@@ -377,6 +414,7 @@ impl Broker {
         self.inner.listening.wake_all();
         self.inner.queues.wake_all();
         self.inner.classics.close();
+        self.inner.consumers.close();
         let handle = self.inner.handle.clone();
         // It waits for the disk. A panic in it was told on its own thread.
         let _ = tokio::task::spawn_blocking(move || handle.close()).await;

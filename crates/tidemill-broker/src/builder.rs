@@ -13,6 +13,7 @@ use tidemill_log::{Disk, FlushPolicy, OpenError, Options};
 use crate::broker::{Broker, Inner};
 use crate::limits::{
     CLASSIC_INITIAL_DELAY, CLASSIC_SESSION_MAX, CLASSIC_SESSION_MIN, COMMITS_RETENTION,
+    CONSUMER_HEARTBEAT_INTERVAL, CONSUMER_HEARTBEAT_INTERVAL_MIN, CONSUMER_SESSION_TIMEOUT,
     IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX,
 };
 use crate::machine::{BrokerMachine, UnknownEffect};
@@ -41,6 +42,10 @@ pub(crate) struct Settings {
     pub(crate) classic_initial_delay: Duration,
     /// Shortest session timeout of a member of a classic group.
     pub(crate) classic_session_min: Duration,
+    /// How often members of consumer groups are to be heard of.
+    pub(crate) consumer_heartbeat_interval: Duration,
+    /// How long a member of a consumer group may be silent.
+    pub(crate) consumer_session_timeout: Duration,
     /// How long positions of classic groups without members are kept.
     pub(crate) commits_retention: Duration,
 }
@@ -71,6 +76,8 @@ impl Builder {
                 producer_id_expiration: PRODUCER_ID_EXPIRATION,
                 classic_initial_delay: CLASSIC_INITIAL_DELAY,
                 classic_session_min: CLASSIC_SESSION_MIN,
+                consumer_heartbeat_interval: CONSUMER_HEARTBEAT_INTERVAL,
+                consumer_session_timeout: CONSUMER_SESSION_TIMEOUT,
                 commits_retention: COMMITS_RETENTION,
             },
             flush: FlushPolicy::EveryCommit,
@@ -163,6 +170,22 @@ impl Builder {
         self
     }
 
+    /// How often members of consumer groups are told to be heard of: every 5 seconds unless told
+    /// otherwise, at least [`CONSUMER_HEARTBEAT_INTERVAL_MIN`]. A partition that one member gives
+    /// back is another's after up to two of them.
+    pub fn consumer_heartbeat_interval(mut self, every: Duration) -> Self {
+        let every = every.max(CONSUMER_HEARTBEAT_INTERVAL_MIN);
+        self.settings.consumer_heartbeat_interval = every;
+        self
+    }
+
+    /// How long a member of a consumer group may be silent before it is taken out: 45 seconds
+    /// unless told otherwise.
+    pub fn consumer_session_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.consumer_session_timeout = timeout;
+        self
+    }
+
     /// How long the positions of a classic group are kept that has no members and gets no
     /// commits: 7 days unless told otherwise. Each opening of the broker begins the waiting anew.
     pub fn commits_retention(mut self, keep: Duration) -> Self {
@@ -185,7 +208,11 @@ impl Builder {
         // Recovery reads and writes: not on an async worker.
         let opened = tokio::task::spawn_blocking(move || self.open_blocking());
         match opened.await {
-            Ok(opened) => opened,
+            Ok(Ok(broker)) => {
+                broker.inner.open_queues_that_expire();
+                Ok(broker)
+            }
+            Ok(refused) => refused,
             Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
             Err(cancelled) => Err(OpenError::Io {
                 what: "open the broker".into(),

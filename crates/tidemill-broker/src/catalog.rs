@@ -28,6 +28,17 @@ impl Catalog {
         }
     }
 
+    /// Just these topics.
+    #[cfg(test)]
+    pub(crate) fn with(topics: &[(TopicName, Topic)]) -> Self {
+        let topics = || topics.iter().cloned();
+        Self {
+            names: topics().map(|(name, topic)| (topic.id, name)).collect(),
+            topics: topics().collect(),
+            queues: HashSet::new(),
+        }
+    }
+
     pub(crate) fn topic(&self, name: &TopicName) -> Option<Topic> {
         self.topics.get(name).copied()
     }

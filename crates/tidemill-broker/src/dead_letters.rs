@@ -239,6 +239,7 @@ impl Broker {
         to: Option<TopicName>,
     ) -> Result<Position, DeadLetterError> {
         let parked = self.dead_letter(group, partition, offset).await?;
+        let origin = to.is_none();
         let to = to.unwrap_or_else(|| parked.letter.origin.topic.clone());
         // A queue's group has its name, and nobody else is of that group.
         if to.as_str() == group.as_str() && self.is_queue(&to) {
@@ -248,6 +249,10 @@ impl Broker {
                 NotGiven::Settled => unknown(group, partition, offset),
                 NotGiven::Refused(why) => why.into(),
             });
+        }
+        // What a queue gave up is of no topic: where the queue is gone, none is made for it.
+        if origin && to.as_str() == group.as_str() && self.topic(&to).is_none() {
+            return Err(QueueError::Unknown(to).into());
         }
         let events = [parked.letter.event];
         let bounds = (BATCH_MAX_BYTES, BATCH_MAX_BYTES);

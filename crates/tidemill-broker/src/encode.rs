@@ -4,9 +4,21 @@
 use tidemill_core::binding::Encoded;
 use tidemill_core::partition::partition_of;
 use tidemill_core::{Event, Offset, Partition, Position, PublishError, TopicName};
+use tidemill_log::batch::HEADER_BYTES;
 use tidemill_log::{Batch, BatchBuilder, BatchError};
 
 use crate::machine::Topic;
+
+/// What a publish may have at most, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// An event's data.
+    pub(crate) event_bytes: usize,
+    /// All of them together.
+    pub(crate) publish_bytes: usize,
+    /// An event as a record batch of its own.
+    pub(crate) batch_bytes: usize,
+}
 
 /// Events sorted into one batch a partition.
 #[derive(Debug)]
@@ -59,12 +71,12 @@ pub(crate) struct Places {
 /// on each batch.
 ///
 /// # Errors
-/// [`PublishError::TooLarge`] where an event's data has more than `event_max_bytes`, or all
-/// together more than `publish_max_bytes`.
+/// [`PublishError::TooLarge`] where an event's data, or it alone as a batch, has more bytes than
+/// the bounds say, or all together have.
 pub(crate) fn sort<'a>(
     events: impl Iterator<Item = &'a Event>,
     topic: Topic,
-    (event_max_bytes, publish_max_bytes): (usize, usize),
+    bounds: Bounds,
     timestamp_ms: i64,
     mut round: impl FnMut() -> u32,
     stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
@@ -76,9 +88,9 @@ pub(crate) fn sort<'a>(
     let mut total_bytes = 0;
     for event in events {
         let data_bytes = event.data().map_or(0, bytes::Bytes::len);
-        too_large(data_bytes, event_max_bytes)?;
+        too_large(data_bytes, bounds.event_bytes)?;
         total_bytes += event.size_bytes();
-        too_large(total_bytes, publish_max_bytes)?;
+        too_large(total_bytes, bounds.publish_bytes)?;
         let partition = match event.key() {
             Some(key) => partition_of(key.as_bytes(), topic.partitions),
             None => Partition(round() % topic.partitions.max(1)),
@@ -92,9 +104,12 @@ pub(crate) fn sort<'a>(
         let (_, builder) = builders.get_mut(at).expect("it was pushed, now or before");
         let record = Encoded::new(event);
         places.push((at, u64::from(builder.record_count())));
+        let before_bytes = builder.size_bytes();
         builder
             .push(timestamp_ms, record.key(), record.value(), record.headers())
             .map_err(refused)?;
+        let alone_bytes = HEADER_BYTES + builder.size_bytes() - before_bytes;
+        too_large(alone_bytes, bounds.batch_bytes)?;
     }
     let finished = builders.into_iter().map(|(partition, builder)| {
         let batch = stamp(partition, builder).finish();

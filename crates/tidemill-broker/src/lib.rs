@@ -20,6 +20,7 @@ mod broker;
 mod builder;
 mod catalog;
 mod classic;
+mod consumer;
 mod dead_letters;
 mod decode;
 mod encode;
@@ -54,6 +55,11 @@ pub use classic::{
     ClassicJoined, ClassicMember, ClassicProtocol, ClassicState, ClassicSync, ClassicSynced,
     CommitRefused, CommittedOffset, JoinedMember, TransactionalCommitError,
 };
+pub use consumer::{
+    ConsumerCaller, ConsumerDescription, ConsumerError, ConsumerGroups, ConsumerHeartbeat,
+    ConsumerMember, ConsumerParts, ConsumerPlace, ConsumerSight, ConsumerState, ConsumerTopicParts,
+    ConsumerTransactionError, EPOCH_JOIN, EPOCH_LEAVE, EPOCH_LEAVE_FOR_A_WHILE,
+};
 pub use dead_letters::{DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters};
 pub use error::{GroupError, OpenError, TopicError};
 pub use fetch_batches::{FetchBatches, FetchedBatches, Isolation};
@@ -66,7 +72,7 @@ pub use producer::{
     ProducerIdentity, ProducerInfo, Sequence,
 };
 pub use queue::{
-    CreateQueue, Dequeue, Dequeued, InvalidLease, LeaseId, Queue, QueueError, QueueInfo,
+    CreateQueue, Dequeue, Dequeued, EXPIRY, InvalidLease, LeaseId, Queue, QueueError, QueueInfo,
     QueueMessage, QueueSettings,
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
@@ -76,7 +82,7 @@ pub use tidemill_log::{
 };
 pub use transaction::{
     AbortedRange, Begins, InitTransactional, TransactionEnd, TransactionInfo, TransactionPartition,
-    TransactionStatus, Transactional, TransactionalId,
+    TransactionStatus, TransactionSummary, Transactional, TransactionalId,
 };
 
 pub use admin::CreateTopic;

@@ -167,6 +167,15 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest lease.
 pub const LEASE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// The longest that messages of a queue can be good for by its settings.
+pub const QUEUE_TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// When a queue's timer looks again at the latest, since dates may jump.
+pub const EXPIRY_LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// When it does where there is something to look at that could not be read yet.
+pub const EXPIRY_LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Most messages that one dequeue gives.
 pub const DEQUEUE_MAX_MESSAGES: usize = 1000;
 
@@ -175,6 +184,10 @@ pub const DEQUEUE_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long a dequeue that does not wait for messages waits for the disk to give those it has.
 pub const DISK_WAIT: Duration = Duration::from_secs(5);
+
+/// Expired messages of one queue that are on the way to its dead letters at a time. The others
+/// wait aside.
+pub const EXPIRED_UNDER_WAY_MAX: usize = 64;
 
 /// How long it takes until a dead letter of a queue that could not be kept is tried again: this
 /// long at first, then twice as long each time, up to [`BURY_WAIT_MAX`].
@@ -218,10 +231,10 @@ pub const SEEN_TEXT_MAX_BYTES: usize = 256;
 
 const _: () = assert!(QUEUE_IN_FLIGHT_MAX <= tidemill_core::limits::CURSOR_RANGES_MAX);
 
-/// Most bytes of what the members of one classic group say and are given.
+/// Most bytes of what the members of one classic or consumer group say and are given.
 pub const CLASSIC_GROUP_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most bytes of what the members of all classic groups say and are given.
+/// Most bytes of what the members of all classic and consumer groups say and are given.
 pub const CLASSIC_GROUPS_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most ways of sharing the work that one classic member may know: those of all members are
@@ -240,6 +253,38 @@ pub const CLASSIC_NEW_MEMBER_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a classic group that was empty waits for more than its first member: those that are
 /// started together are in one generation, and a lone one hardly waits. Kafka's default is 3 s.
 pub const CLASSIC_INITIAL_DELAY: Duration = Duration::from_millis(300);
+
+/// How often members of consumer groups are to be heard of; Kafka's default.
+pub const CONSUMER_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The most often that members of consumer groups can be told to be heard of.
+pub const CONSUMER_HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// How long a member of a consumer group may be silent; Kafka's default.
+pub const CONSUMER_SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How long after the first heartbeat interval of an opened broker partitions of a group that was
+/// there before are given out: its members connect again and find out that they are none within
+/// that.
+pub const CONSUMER_RETURN_MARGIN: Duration = Duration::from_secs(2);
+
+/// Most regular expressions of the members of one consumer group, equal ones counted once.
+pub const CONSUMER_PATTERNS_MAX: usize = 16;
+
+/// Most bytes of such an expression.
+pub const CONSUMER_PATTERN_MAX_BYTES: usize = 4096;
+
+/// Most bytes of such an expression once it is compiled: each byte of a name may be compared with
+/// all of them.
+pub const CONSUMER_PATTERN_COMPILED_MAX_BYTES: usize = 8 * 1024;
+
+/// As small as compiled ones are told apart.
+pub(crate) const CONSUMER_PATTERN_COMPILED_MIN_BYTES: usize = 1024;
+
+/// Most bytes of a compiled expression, rounded up to a power of two, times the bytes of the names
+/// of all topics: what it may take to compare them. With 8 KiB, names of 512 KiB; with 1 KiB, of
+/// 4 MiB.
+pub const CONSUMER_PATTERN_WORK_MAX: usize = 4 * 1024 * 1024 * 1024;
 
 /// Most bytes of what a client keeps with a position; Kafka's default.
 pub const COMMIT_METADATA_MAX_BYTES: usize = 4096;

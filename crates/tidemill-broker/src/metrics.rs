@@ -108,6 +108,8 @@ counters! {
     dequeued,
     /// Leases that ended before their message was settled or given back.
     leases_ended,
+    /// Messages of queues that expired and were put away.
+    expired,
     /// Requests that were begun.
     requests,
     /// Requests that got their reply.

@@ -55,17 +55,31 @@ fn sorted(ids: Vec<String>) -> Vec<usize> {
     ids
 }
 
+/// Something else than the default of each.
+fn everything() -> TopicSettings {
+    TopicSettings {
+        retention_ms: Some(86_400_000),
+        retention_bytes: Some(1_000_000),
+        compact: true,
+        compression: CompressionType::Lz4,
+        segment_ms: Some(3_600_000),
+        segment_bytes: Some(1 << 20),
+        compact_after_ms: Some(1_000),
+        compact_within_ms: Some(60_000),
+        tombstone_retention_ms: Some(5_000),
+        append_time: true,
+        batch_max_bytes: Some(100_000),
+        time_before_max_ms: Some(1_000),
+        time_after_max_ms: Some(2_000),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_change_does_not_name_stays_and_what_it_names_survives() {
     let folder = Folder::new();
     let place = tempfile::tempdir().unwrap();
     let broker = folder.open().await;
-    let first = TopicSettings {
-        retention_ms: Some(86_400_000),
-        retention_bytes: Some(1_000_000),
-        compact: true,
-        compression: CompressionType::Lz4,
-    };
+    let first = everything();
     let made = create(&broker, 2, first).await;
     let nothing = AlterTopic::default();
     assert!(nothing.is_empty());
@@ -75,21 +89,28 @@ async fn what_a_change_does_not_name_stays_and_what_it_names_survives() {
         compact: Some(false),
         ..nothing
     };
-    let second = TopicSettings {
-        retention_ms: None,
-        compact: false,
-        ..first
-    };
+    let mut second = first;
+    (second.retention_ms, second.compact) = (None, false);
     assert_eq!(alter(&broker, change).await.settings, second);
     let change = AlterTopic {
         partitions: Some(5),
         retention_ms: Some(Some(7_200_000)),
         compression: Some(CompressionType::None),
+        segment_bytes: Some(None),
+        compact_within_ms: Some(None),
+        tombstone_retention_ms: Some(Some(0)),
+        batch_max_bytes: Some(Some(200_000)),
+        time_after_max_ms: Some(None),
         ..nothing
     };
     let third = TopicSettings {
         retention_ms: Some(7_200_000),
         compression: CompressionType::None,
+        segment_bytes: None,
+        compact_within_ms: None,
+        tombstone_retention_ms: Some(0),
+        batch_max_bytes: Some(200_000),
+        time_after_max_ms: None,
         ..second
     };
     let info = alter(&broker, change).await;
@@ -449,5 +470,52 @@ async fn a_numbered_publish_that_is_sent_again_after_the_growth_is_kept_once() {
         .map(|partition| partition.end.0)
         .sum();
     assert_eq!(kept, 39);
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn settings_that_contradict_each_other_are_refused_together_with_what_is_there() {
+    let folder = Folder::new();
+    let broker = folder.open().await;
+    let refused = |answer: Result<TopicInfo, TopicError>| {
+        assert!(matches!(&answer, Err(TopicError::Limit(_))), "{answer:?}");
+    };
+    for settings in [
+        TopicSettings {
+            segment_bytes: Some(TopicSettings::SEGMENT_BYTES.start() - 1),
+            ..TopicSettings::default()
+        },
+        TopicSettings {
+            segment_ms: Some(0),
+            ..TopicSettings::default()
+        },
+        TopicSettings {
+            compact_after_ms: Some(2),
+            compact_within_ms: Some(1),
+            ..TopicSettings::default()
+        },
+    ] {
+        let how = CreateTopic {
+            settings,
+            ..CreateTopic::default()
+        };
+        refused(broker.create_topic(topic("t"), how).await);
+    }
+    let within = TopicSettings {
+        compact: true,
+        compact_within_ms: Some(10),
+        ..TopicSettings::default()
+    };
+    let made = create(&broker, 1, within).await;
+    let after = |ms| AlterTopic {
+        compact_after_ms: Some(Some(ms)),
+        ..AlterTopic::default()
+    };
+    refused(broker.alter_topic(&topic("t"), after(11)).await);
+    assert_eq!(broker.topic(&topic("t")).unwrap(), made);
+    let info = alter(&broker, after(10)).await;
+    assert_eq!(info.settings.compact_after_ms, Some(10));
+    let info = alter(&broker, TopicSettings::default().into()).await;
+    assert_eq!(info.settings, TopicSettings::default());
     broker.close().await;
 }

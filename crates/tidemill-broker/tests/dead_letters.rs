@@ -228,3 +228,95 @@ async fn many_are_listed_a_piece_at_a_time_and_other_events_are_passed_over() {
     }
     assert_eq!(seen, [0, 1, 2, 4, 5, 6]);
 }
+
+/// A member of `group` gives up what it gets of a topic, as often as there is something.
+async fn give_up(broker: &Broker, group: &str, of: &str) -> usize {
+    let subscription = Subscription {
+        topics: vec![topic(of)],
+        group: GroupName::new(group.to_owned()).unwrap(),
+        order: Order::None,
+        start: Start::Beginning,
+    };
+    let mut member = broker.bus().subscribe(subscription).await.unwrap();
+    let mut given_up = 0;
+    // What is there was published before: it comes at once, or there is none.
+    while broker
+        .group(&GroupName::new(group.to_owned()).unwrap())
+        .unwrap()
+        .lag()
+        > 0
+    {
+        for (_, settlement) in member.pull(1).await.unwrap() {
+            let outcome = Outcome::DeadLetter {
+                failure: Box::default(),
+            };
+            let effects = Effects::default();
+            settlement
+                .settle(Commit { outcome, effects })
+                .await
+                .unwrap();
+            given_up += 1;
+        }
+    }
+    given_up
+}
+
+#[tokio::test]
+async fn groups_that_read_each_others_dead_letters_come_to_an_end() {
+    let broker = Broker::in_memory();
+    let bus = broker.bus();
+    let publish = bus.publish(topic("orders"), vec![event("1")]);
+    publish.await.unwrap();
+    assert_eq!(give_up(&broker, "a", "orders").await, 1);
+    let mut rounds = 0;
+    while give_up(&broker, "b", "a.deadletter").await + give_up(&broker, "a", "b.deadletter").await
+        > 0
+    {
+        rounds += 1;
+        assert!(rounds < 10, "it goes round");
+    }
+    // The letter of a, that of b, and once more: nothing of it is lost, nothing comes after.
+    assert_eq!(rounds, 2);
+    let letters = |name: &str| broker.topic(&topic(name)).unwrap().partitions[0].end;
+    assert_eq!(letters("a.deadletter"), Offset(2));
+    assert_eq!(letters("b.deadletter"), Offset(2));
+    // What is given back begins anew.
+    let b = GroupName::new("b").unwrap();
+    let place = (ZERO, Offset(1));
+    let back = broker.redrive(&b, place, Some(topic("orders"))).await;
+    assert_eq!(back.unwrap().offset, Offset(1));
+    assert_eq!(give_up(&broker, "a", "orders").await, 1);
+    assert_eq!(letters("a.deadletter"), Offset(3));
+}
+
+#[tokio::test]
+async fn no_topic_is_made_for_what_a_queue_gave_up_that_is_gone() {
+    let broker = Broker::in_memory();
+    let jobs = topic("jobs");
+    let settings = QueueSettings {
+        max_deliveries: Some(1),
+        ..QueueSettings::default()
+    };
+    let how = CreateQueue {
+        settings,
+        ..CreateQueue::default()
+    };
+    broker.create_queue(jobs.clone(), how).await.unwrap();
+    let queue = broker.queue(&jobs).unwrap();
+    queue.enqueue(vec![event("1")]).await.unwrap();
+    let taken = queue.dequeue(Dequeue::default()).await.unwrap();
+    queue.give_back(&[taken[0].lease.unwrap()]).await.unwrap();
+    broker.delete_queue(&jobs).await.unwrap();
+    let of = GroupName::new("jobs").unwrap();
+    let place = (ZERO, Offset(0));
+    let refused = broker.redrive(&of, place, None).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("unknown queue jobs"),
+        "{refused}"
+    );
+    assert!(broker.topic(&jobs).is_none());
+    // Where somebody names a topic, or makes the queue again, it goes there.
+    broker.create_queue(jobs.clone(), how).await.unwrap();
+    broker.redrive(&of, place, None).await.unwrap();
+    assert_eq!(broker.queue(&jobs).unwrap().length(), 1);
+}

@@ -73,6 +73,7 @@ async fn queue(broker: &Broker, from: usize) {
             settings: QueueSettings {
                 lease: Duration::from_secs(60),
                 max_deliveries: Some(3),
+                ttl: None,
             },
             ..CreateQueue::default()
         };

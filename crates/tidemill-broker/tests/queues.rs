@@ -431,6 +431,7 @@ async fn after_a_restart_leases_are_over_and_what_was_acknowledged_never_comes_b
     let settings = QueueSettings {
         lease: Duration::from_millis(1234),
         max_deliveries: Some(7),
+        ttl: Some(HOUR),
     };
     let queue = make(&broker, settings).await;
     queue.enqueue(events(0, 6)).await.unwrap();

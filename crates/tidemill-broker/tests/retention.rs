@@ -253,6 +253,7 @@ async fn a_topics_settings_are_kept_and_wrong_ones_are_refused() {
         retention_ms: Some(86_400_000),
         retention_bytes: Some(1_000_000),
         compression: CompressionType::Lz4,
+        ..TopicSettings::default()
     };
     let how = |settings| CreateTopic {
         partitions: 2,

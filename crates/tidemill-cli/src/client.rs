@@ -239,7 +239,13 @@ impl Client {
             Some(Damage { partition, resume })
         });
         let detail = problem.and_then(|p| p.detail.or(p.title));
-        let detail = detail.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
+        let detail = detail.unwrap_or_else(|| {
+            format!(
+                "what answers at {} is no Tidemill, or something in between; name a server of it \
+                 with --server",
+                self.base
+            )
+        });
         Err(match damage {
             Some(damage) => CallError::Damaged(damage, detail),
             None => CallError::Refused(status, detail),
@@ -292,6 +298,29 @@ mod tests {
         assert_eq!(
             path(&["v1", "groups", "a/b ü?"]),
             "/v1/groups/a%2Fb%20%C3%BC%3F"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_program_is_named_and_its_page_is_not_printed() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            let page = "<html>no such page</html>";
+            let length = page.len();
+            let answer = format!("HTTP/1.1 404 No\r\ncontent-length: {length}\r\n\r\n{page}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let client = Client::new(&url.parse().unwrap());
+        let error = client.get::<()>("/v1/topics", Duration::ZERO).await;
+        let text = Failure::from(error.unwrap_err()).to_string();
+        server.join().unwrap();
+        assert!(
+            text.contains(&url) && text.contains("--server") && !text.contains("<html>"),
+            "{text}"
         );
     }
 

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::output::{say, write};
+use crate::output::{Shown, say, write};
 
 /// A table without lines, numbers to the right.
 pub(crate) struct Listing {
@@ -36,7 +36,7 @@ impl Listing {
     /// # Errors
     /// When standard output takes nothing.
     pub(crate) fn print(&self) -> Result<(), Failure> {
-        say(self.table.trim_fmt())
+        say(Shown::on_standard_output().lines(&self.table.trim_fmt()))
     }
 }
 
@@ -45,7 +45,9 @@ impl Listing {
 /// # Errors
 /// When standard output takes nothing.
 pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
-    say(serde_json::to_string(value).expect("listings have string keys and finite numbers"))
+    let mut line = serde_json::to_vec(value).expect("listings have string keys and finite numbers");
+    line.push(b'\n');
+    write(&Shown::on_standard_output().json(line))
 }
 
 /// Prints each of `values` as a line of JSON.
@@ -59,5 +61,5 @@ pub(crate) fn print_json_lines<T: Serialize>(values: &[T]) -> Result<(), Failure
             .expect("listings have string keys and finite numbers");
         text.push(b'\n');
     }
-    write(&text)
+    write(&Shown::on_standard_output().json(text))
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use tidemill::core::shown::commands;
 use tokio::sync::{Notify, oneshot};
 
 use crate::failure::Failure;
@@ -38,11 +39,12 @@ pub(crate) fn say(line: impl Display) -> Result<(), Failure> {
 /// Writes a line to standard error, if anybody reads it.
 pub(crate) fn remark(line: impl Display) {
     // Where nobody can be told, nobody is told.
+    let line = Shown::on_standard_error().lines(&line.to_string());
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// How what others wrote is shown: on a terminal, which control characters would command, they are
-/// escaped; everywhere else it stays as it is.
+/// How what others wrote is shown: on a terminal, which control characters would command, they and
+/// what turns the direction of writing are escaped; everywhere else it stays as it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown {
     escaped: bool,
@@ -56,9 +58,22 @@ impl Shown {
         }
     }
 
+    /// As standard error needs it.
+    fn on_standard_error() -> Self {
+        Self {
+            escaped: io::stderr().is_terminal(),
+        }
+    }
+
+    /// A text of several lines.
+    pub(crate) fn lines(self, text: &str) -> String {
+        let lines: Vec<_> = text.split('\n').map(|line| self.text(line)).collect();
+        lines.join("\n")
+    }
+
     /// A line of text.
     pub(crate) fn text(self, line: &str) -> Cow<'_, str> {
-        let commands = |c: char| c.is_control() && c != '\t';
+        let commands = |c: char| commands(c) && c != '\t';
         if !self.escaped || !line.contains(commands) {
             return Cow::Borrowed(line);
         }
@@ -72,7 +87,7 @@ impl Shown {
     /// A line of JSON, which stays the JSON that it is: what is white space in it stays, and
     /// another control character can only be in a string.
     pub(crate) fn json(self, line: Vec<u8>) -> Vec<u8> {
-        let commands = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+        let commands = |c: char| commands(c) && !matches!(c, '\t' | '\n' | '\r');
         match str::from_utf8(&line) {
             Ok(text) if self.escaped && text.contains(commands) => {
                 let shown = |c: char| match commands(c) {
@@ -182,6 +197,10 @@ mod tests {
         let (terminal, pipe) = (Shown { escaped: true }, Shown { escaped: false });
         assert_eq!(pipe.text(evil), evil);
         assert_eq!(terminal.text(evil), "a\tb\\u{1b}[2J\\u{9b}\\u{7f}\\r\\nü");
+        let turned = "from \u{202e}nimda";
+        assert_eq!(pipe.lines(turned), turned);
+        assert_eq!(terminal.lines("a\n\u{2066}b"), "a\n\\u{2066}b");
+        assert_eq!(terminal.text(turned), "from \\u{202e}nimda");
         let json = "{\"a\":\"\u{9b}\u{7f}ü\"}".as_bytes().to_vec();
         assert_eq!(pipe.json(json.clone()), json);
         let shown = terminal.json(json.clone());

@@ -3,6 +3,7 @@
 //! Two types: [`Options`] is what was typed or written, each option defined once for all three
 //! places, and [`Settings`] is what follows from it, checked and with the defaults filled in.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,10 +12,12 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 use tidemill::broker::PRIVATE_DIR;
-use tidemill::broker::limits::{CLASSIC_SESSION_MAX, TOPIC_PARTITIONS_MAX};
+use tidemill::broker::limits::{
+    CLASSIC_SESSION_MAX, CONSUMER_HEARTBEAT_INTERVAL_MIN, TOPIC_PARTITIONS_MAX,
+};
 use tidemill::core::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 use tidemill_server::limits::KAFKA_REQUEST_MAX_BYTES;
-use tidemill_server::{Advertised, Cors, KafkaConfig, RateLimit, SaslConfig, TlsConfig};
+use tidemill_server::{AclConfig, Advertised, Cors, KafkaConfig, RateLimit, SaslConfig, TlsConfig};
 
 use crate::failure::Failure;
 use crate::values;
@@ -73,10 +76,27 @@ options! {
     /// [default: 6000]
     kafka_group_min_session_timeout_ms: u64 = "kafka-group-min-session-timeout-ms",
         "TIDEMILL_KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "N", value_parser = values::number::<u64>;
+    /// How often members of Kafka's consumer groups (KIP-848) are told to be heard of, in
+    /// milliseconds [default: 5000]
+    kafka_group_consumer_heartbeat_interval_ms: u64 =
+        "kafka-group-consumer-heartbeat-interval-ms",
+        "TIDEMILL_KAFKA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", "N",
+        value_parser = values::number::<u64>;
+    /// How long a member of such a group may be silent, in milliseconds [default: 45000]
+    kafka_group_consumer_session_timeout_ms: u64 = "kafka-group-consumer-session-timeout-ms",
+        "TIDEMILL_KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS", "N",
+        value_parser = values::number::<u64>;
     /// Whether clients of Kafka have to log in as users (`tidemill user`): off, required, or
     /// cleartext, which is required and takes passwords of PLAIN from other machines without TLS
     /// too [default: off]
     kafka_sasl: Login = "kafka-sasl", "TIDEMILL_KAFKA_SASL", "HOW";
+    /// Which clients of Kafka may do what: off (everybody everything), or as rules of `tidemill
+    /// acl` have it, where what no rule is about is open to everybody, or closed [default: off]
+    kafka_acls: Acls = "kafka-acls", "TIDEMILL_KAFKA_ACLS", "HOW";
+    /// A user who may do everything, whatever the rules say; may be given several times, or as
+    /// names with ; between them. Who did not log in is ANONYMOUS [default: none]
+    kafka_super_user: Vec<String> = "kafka-super-user", "TIDEMILL_KAFKA_SUPER_USER", "NAME",
+        value_delimiter = ';';
     /// Speak TLS with clients of Kafka: the server's certificate and those that vouch for it, in
     /// PEM; it is read again when it changes [default: none]
     kafka_tls_cert: PathBuf = "kafka-tls-cert", "TIDEMILL_KAFKA_TLS_CERT", "FILE";
@@ -228,6 +248,39 @@ impl FromStr for Login {
 }
 
 impl TryFrom<String> for Login {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Whether rules say who may do what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Acls {
+    /// There are none: everybody may do everything.
+    Off,
+    /// There are, and what none is about is open to everybody.
+    Open,
+    /// There are, and what none is about is closed to everybody.
+    Closed,
+}
+
+impl FromStr for Acls {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "open" => Ok(Self::Open),
+            "closed" => Ok(Self::Closed),
+            _ => Err(format!("{text:?} is none of off, open and closed")),
+        }
+    }
+}
+
+impl TryFrom<String> for Acls {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -440,6 +493,7 @@ fn kafka(
         );
         return Err(Failure::usage(text));
     }
+    let (consumer_heartbeat_interval, consumer_session_timeout) = consumers(options, &default)?;
     let node_id = options.kafka_node_id.unwrap_or(default.node_id);
     if node_id < 0 {
         return Err(Failure::usage("--kafka-node-id must be 0 or more"));
@@ -458,10 +512,30 @@ fn kafka(
         node_id,
         message_max_bytes,
         session_min,
+        consumer_heartbeat_interval,
+        consumer_session_timeout,
         log_dir: log_dir(&data(options)),
         sasl: sasl(options),
+        acls: acls(options)?,
         tls: tls(options)?,
     }))
+}
+
+/// How often members of consumer groups are to be heard of, and how long one may be silent.
+fn consumers(options: &Options, default: &KafkaConfig) -> Result<(Duration, Duration), Failure> {
+    let every = options.kafka_group_consumer_heartbeat_interval_ms;
+    let every = every.map_or(default.consumer_heartbeat_interval, Duration::from_millis);
+    let silent = options.kafka_group_consumer_session_timeout_ms;
+    let silent = silent.map_or(default.consumer_session_timeout, Duration::from_millis);
+    if every < CONSUMER_HEARTBEAT_INTERVAL_MIN || silent <= every || silent > CLASSIC_SESSION_MAX {
+        return Err(Failure::usage(format!(
+            "--kafka-group-consumer-heartbeat-interval-ms must be at least {} and below \
+             --kafka-group-consumer-session-timeout-ms, which must be at most {}",
+            CONSUMER_HEARTBEAT_INTERVAL_MIN.as_millis(),
+            CLASSIC_SESSION_MAX.as_millis()
+        )));
+    }
+    Ok((every, silent))
 }
 
 /// The folder of the data.
@@ -487,6 +561,29 @@ fn sasl(options: &Options) -> Option<SaslConfig> {
         users: data(options).join(PRIVATE_DIR),
         cleartext: login == Login::Cleartext,
     })
+}
+
+/// Which clients of Kafka may do what; `None` where all may do everything.
+fn acls(options: &Options) -> Result<Option<AclConfig>, Failure> {
+    let super_users = options.kafka_super_user.iter().flatten().cloned();
+    let super_users: BTreeSet<_> = super_users.collect();
+    if super_users.contains("") {
+        return Err(Failure::usage(
+            "--kafka-super-user needs the name of a user",
+        ));
+    }
+    match options.kafka_acls.unwrap_or(Acls::Off) {
+        Acls::Off if super_users.is_empty() => Ok(None),
+        Acls::Off => Err(Failure::usage(
+            "--kafka-super-user needs --kafka-acls open or closed: without rules everybody may do \
+             everything",
+        )),
+        how => Ok(Some(AclConfig {
+            rules: data(options).join(PRIVATE_DIR),
+            open: how == Acls::Open,
+            super_users,
+        })),
+    }
 }
 
 /// The certificate for clients of Kafka; `None` where there is none.
@@ -606,6 +703,29 @@ mod tests {
             assert!(matches!(refused, Failure::Usage(_)), "{half}");
         }
         assert!(with("kafka_sasl = 'maybe'").is_err());
+    }
+
+    #[test]
+    fn rules_for_clients_of_kafka_are_open_or_closed_and_have_super_users() {
+        let with = |text: &str| {
+            let file = file(&format!("data = 'd'\nkafka = '127.0.0.1:0'\n{text}"));
+            Settings::new(Options::default(), Some(file.path()))
+        };
+        let acls = |text: &str| with(text).unwrap().kafka.unwrap().acls;
+        assert_eq!(acls(""), None);
+        assert_eq!(acls("kafka_acls = 'off'"), None);
+        for (word, open) in [("open", true), ("closed", false)] {
+            let users = "kafka_super_user = ['root', 'alice, the=1st']";
+            let acls = acls(&format!("kafka_acls = '{word}'\n{users}")).unwrap();
+            assert_eq!(acls.rules, Path::new("d/private"));
+            assert_eq!(acls.open, open);
+            let users: Vec<_> = acls.super_users.iter().map(String::as_str).collect();
+            assert_eq!(users, ["alice, the=1st", "root"]);
+        }
+        assert!(with("kafka_acls = 'maybe'").is_err());
+        let alone = with("kafka_super_user = ['root']").unwrap_err();
+        assert!(alone.to_string().contains("--kafka-acls"), "{alone}");
+        assert!(with("kafka_acls = 'open'\nkafka_super_user = ['']").is_err());
     }
 
     #[test]

@@ -58,9 +58,17 @@ impl ServerOptions {
     /// # Errors
     /// As there.
     pub(crate) async fn open(&self) -> Result<Target, Failure> {
+        self.options().open(Begin::MayNot).await
+    }
+
+    /// As [`TargetOptions::command`].
+    pub(crate) fn command(&self, command: &str, name: Option<&str>, options: &[String]) -> String {
+        self.options().command(command, name, options)
+    }
+
+    fn options(&self) -> TargetOptions {
         let (server, folder) = (self.server.clone(), None);
-        let options = TargetOptions { server, folder };
-        options.open(Begin::MayNot).await
+        TargetOptions { server, folder }
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use http::Uri;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::failure::Failure;
+
 /// The command with options that take a negative number, or a negative time, as their value, which
 /// then says what is wrong with it: else the parser takes it for an option of its own.
 pub(crate) fn negative_too(command: clap::Command) -> clap::Command {
@@ -235,15 +237,30 @@ fn pair(text: &str) -> Option<(u32, u64)> {
     Some((partition.parse().ok()?, offset.parse().ok()?))
 }
 
-/// The content type that `data` is published with.
-pub(crate) fn content_type(data: &[u8]) -> &'static str {
-    if serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok() {
-        "application/json"
-    } else if std::str::from_utf8(data).is_ok() {
-        "text/plain; charset=utf-8"
-    } else {
-        "application/octet-stream"
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The content type that `data` is published with; what is `text` is that, whatever it looks like.
+///
+/// # Errors
+/// A text that looks like JSON and is none.
+pub(crate) fn content_type(data: &[u8], text: bool) -> Result<&'static str, Failure> {
+    let Ok(written) = std::str::from_utf8(data) else {
+        return match text {
+            true => Err(Failure::usage("the data is no UTF-8; leave --text out")),
+            false => Ok("application/octet-stream"),
+        };
+    };
+    if text {
+        return Ok(TEXT);
     }
+    if serde_json::from_str::<serde::de::IgnoredAny>(written).is_ok() {
+        return Ok("application/json");
+    }
+    if written.trim_start().starts_with(['{', '[']) {
+        let why = "the data looks like JSON, and is none; mend it, or send it with --text";
+        return Err(Failure::usage(why));
+    }
+    Ok(TEXT)
 }
 
 #[cfg(test)]
@@ -390,11 +407,19 @@ mod tests {
 
     #[test]
     fn the_content_type_follows_the_data() {
+        let of = |data: &[u8]| content_type(data, false);
         assert_eq!(
-            content_type(b"{\"a\": 12345678901234567890123}"),
+            of(b"{\"a\": 12345678901234567890123}").unwrap(),
             "application/json"
         );
-        assert_eq!(content_type(b"hello"), "text/plain; charset=utf-8");
-        assert_eq!(content_type(b"\xff\xfe"), "application/octet-stream");
+        assert_eq!(of(b"hello").unwrap(), TEXT);
+        assert_eq!(of(b"\xff\xfe").unwrap(), "application/octet-stream");
+        for broken in ["{\"a\": }", " [1, 2", "{\"a\":1}\n{\"a\":2}"] {
+            let why = of(broken.as_bytes()).unwrap_err().to_string();
+            assert!(why.contains("--text"), "{why}");
+            assert_eq!(content_type(broken.as_bytes(), true).unwrap(), TEXT);
+        }
+        assert_eq!(content_type(b"{}", true).unwrap(), TEXT);
+        assert!(content_type(b"\xff", true).is_err());
     }
 }

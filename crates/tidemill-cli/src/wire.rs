@@ -16,7 +16,7 @@ pub(crate) struct Topics {
 }
 
 /// `GET /v1/topics/{topic}`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Topic {
     pub(crate) name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,6 +32,24 @@ pub(crate) struct Topic {
     pub(crate) compact: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) compression: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) segment_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) segment_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compact_after_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compact_within_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tombstone_retention_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) append_time: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) batch_max_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) time_before_max_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) time_after_max_ms: Option<u64>,
     pub(crate) partitions: Vec<PartitionOf>,
 }
 
@@ -70,6 +88,24 @@ pub(crate) struct TopicChange {
     pub(crate) compact: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compression: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) segment_ms: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) segment_bytes: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compact_after_ms: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compact_within_ms: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tombstone_retention_ms: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) append_time: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batch_max_bytes: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_before_max_ms: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_after_max_ms: Option<Option<u64>>,
 }
 
 impl From<AlterTopic> for TopicChange {
@@ -80,6 +116,15 @@ impl From<AlterTopic> for TopicChange {
             retention_bytes: change.retention_bytes,
             compact: change.compact,
             compression: change.compression.map(|how| how.to_string()),
+            segment_ms: change.segment_ms,
+            segment_bytes: change.segment_bytes,
+            compact_after_ms: change.compact_after_ms,
+            compact_within_ms: change.compact_within_ms,
+            tombstone_retention_ms: change.tombstone_retention_ms,
+            append_time: change.append_time,
+            batch_max_bytes: change.batch_max_bytes,
+            time_before_max_ms: change.time_before_max_ms,
+            time_after_max_ms: change.time_after_max_ms,
         }
     }
 }
@@ -117,13 +162,17 @@ pub(crate) struct Group {
     /// Its members that share the partitions among themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) classic: Option<Classic>,
+    /// Its members among which the broker shares the partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) consumer: Option<Consumer>,
 }
 
 impl Group {
     /// How many members of any sort it has.
     pub(crate) fn member_count(&self) -> usize {
         let classic = self.classic.as_ref().map_or(0, |of| of.members.len());
-        self.members.len() + classic
+        let consumer = self.consumer.as_ref().map_or(0, |of| of.members.len());
+        self.members.len() + classic + consumer
     }
 }
 
@@ -148,6 +197,34 @@ pub(crate) struct ClassicMember {
     pub(crate) client_host: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) assignment: Option<String>,
+}
+
+/// A consumer group of Kafka's newer protocol.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Consumer {
+    pub(crate) state: String,
+    pub(crate) epoch: i32,
+    pub(crate) assignment_epoch: i32,
+    pub(crate) assignor: String,
+    #[serde(default)]
+    pub(crate) members: Vec<ConsumerMember>,
+}
+
+/// A member of such a group.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct ConsumerMember {
+    pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instance: Option<String>,
+    pub(crate) epoch: i32,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    #[serde(default)]
+    pub(crate) topics: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pattern: Option<String>,
+    pub(crate) assignment: String,
+    pub(crate) target: String,
 }
 
 /// One member of a group.
@@ -231,6 +308,12 @@ pub(crate) struct QueueOf {
     pub(crate) lease_ms: u64,
     #[serde(default)]
     pub(crate) max_deliveries: Option<u32>,
+    /// How long a message is good for.
+    #[serde(default)]
+    pub(crate) ttl_ms: Option<u64>,
+    /// Messages that have expired since the broker was opened.
+    #[serde(default)]
+    pub(crate) expired: u64,
     /// Messages that are not settled.
     pub(crate) length: u64,
     /// How many of them somebody has.
@@ -273,6 +356,55 @@ pub(crate) struct QueueMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<String>,
     pub(crate) event: Box<RawValue>,
+}
+
+/// `GET /v1/clients`.
+#[derive(Deserialize)]
+pub(crate) struct Clients {
+    pub(crate) clients: Vec<Client>,
+}
+
+/// A client that is connected.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) door: String,
+    pub(crate) client_id: Option<String>,
+    pub(crate) software_name: Option<String>,
+    pub(crate) software_version: Option<String>,
+    pub(crate) address: String,
+    pub(crate) user: Option<String>,
+    pub(crate) since: String,
+    pub(crate) requests: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) produced: Passed,
+    pub(crate) fetched: Passed,
+    pub(crate) last_request: Option<LastRequest>,
+    pub(crate) groups: Vec<String>,
+}
+
+impl Client {
+    /// The program and its version, as far as they are known.
+    pub(crate) fn software(&self) -> String {
+        let parts = [&self.software_name, &self.software_version];
+        let parts = parts.into_iter().flatten().map(String::as_str);
+        parts.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Records that a client wrote or read.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Passed {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A client's last request.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct LastRequest {
+    pub(crate) name: String,
+    pub(crate) at: String,
 }
 
 /// `GET /v1/handlers`.

@@ -125,6 +125,26 @@ fn topics_are_changed_as_far_as_is_named() {
         assert!(topic.get("retention_bytes").is_none_or(|ms| ms.is_null()));
         assert_eq!(topic["compact"], false);
         assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
+        let finer = ["--segment-for", "1h", "--segment-bytes", "65536"];
+        let times = ["--compact-after", "1s", "--compact-within", "1m"];
+        let topic = set(&[&finer[..], &times, &["--keep-tombstones", "0s"]].concat());
+        assert_eq!(topic["append_time"], false);
+        assert_eq!(topic["segment_ms"], 3_600_000);
+        assert_eq!(topic["segment_bytes"], 65_536);
+        assert_eq!(topic["compact_after_ms"], 1_000);
+        assert_eq!(topic["compact_within_ms"], 60_000);
+        assert_eq!(topic["tombstone_retention_ms"], 0);
+        let topic = set(&["--append-time", "--batch-max-bytes", "5000"]);
+        assert_eq!(
+            (&topic["append_time"], &topic["batch_max_bytes"]),
+            (&true.into(), &5_000.into())
+        );
+        let topic = set(&["--no-append-time", "--batch-max-bytes", "default"]);
+        assert_eq!(topic["append_time"], false);
+        let topic = set(&["--segment-for", "default", "--compact-within", "default"]);
+        assert!(topic.get("segment_ms").is_none_or(|ms| ms.is_null()));
+        assert!(topic.get("compact_within_ms").is_none_or(|ms| ms.is_null()));
+        assert_eq!(topic["segment_bytes"], 65_536);
         let plain = run(&["topic", "set", "a", "--keep-for", "1h"]);
         assert_eq!(plain.done(), "changed a\n");
         let fewer = run(&["topic", "set", "a", "--partitions", "2"]).failed();

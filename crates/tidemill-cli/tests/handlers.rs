@@ -111,8 +111,11 @@ fn the_demos_flow_is_shown_as_a_table_as_json_and_for_mermaid() {
 fn a_folder_at_rest_is_served_by_nobody() {
     let data = support::data::written();
     let folder = data.path().to_str().unwrap();
-    let refused = run(&["handler", "list", "--data", folder]).failed();
-    assert!(refused.contains("tidemill serve"), "{refused}");
-    let refused = run(&["graph", "--data", folder]).failed();
-    assert!(refused.contains("tidemill serve"), "{refused}");
+    // No option of theirs says that they could be asked of one.
+    for command in [&["handler", "list"][..], &["graph"], &["request", "t", "1"]] {
+        let refused = run(&[command, &["--data", folder]].concat()).misused();
+        assert!(refused.contains("--data"), "{refused}");
+        let help = run(&[command, &["--help"]].concat()).done();
+        assert!(!help.contains("--data"), "{help}");
+    }
 }

@@ -179,3 +179,16 @@ fn a_killed_server_keeps_what_was_not_acknowledged_and_nothing_else() {
     assert_eq!(acked, [0, 1, 2, 3], "each time the oldest that was left");
     assert_eq!(left, (4..12).collect::<Vec<_>>());
 }
+
+#[test]
+fn messages_of_a_queue_expire() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let run = |arguments: &[&str]| server.run(arguments);
+    let made = run(&["queue", "create", "offers", "--ttl", "1h", "--json"]).done();
+    assert_eq!(json(&made)["ttl_ms"], 3_600_000);
+    run(&["queue", "enqueue", "offers", "1", "--ttl", "1ms"]).done();
+    run(&["queue", "enqueue", "offers", "2"]).done();
+    let taken = run(&["queue", "dequeue", "offers", "--max", "9", "--lease", "0s"]).done();
+    assert!(taken.starts_with("1 ") && taken.ends_with("2\n"), "{taken}");
+}

@@ -168,6 +168,49 @@ fn a_webhook_is_made_watched_turned_and_deleted() {
 }
 
 #[test]
+fn a_webhook_is_changed_and_keeps_its_place() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let (url, bodies) = endpoint(None, &open());
+    // Nobody is there.
+    let make = [
+        "webhook",
+        "create",
+        "shop",
+        "http://127.0.0.1:1/",
+        "--topic",
+    ];
+    let more = ["orders", "--header", "x-key=7", "--retry-first", "10ms"];
+    server.run(&[&make[..], &more[..]].concat()).done();
+    server
+        .run(&["publish", "orders", "1", "--type", "paid"])
+        .done();
+    let nothing = server.run(&["webhook", "set", "shop"]).failed();
+    assert!(nothing.contains("nothing is to be changed"), "{nothing}");
+    let both = ["webhook", "set", "shop", "--no-headers", "--header", "a=b"];
+    server.run(&both).misused();
+    let set = ["webhook", "set", "shop", "--url", &url, "--attempts", "3"];
+    let more = ["--retry-max", "20ms", "--type", "paid", "--no-headers"];
+    let told = server.run(&[&set[..], &more[..]].concat()).done();
+    assert!(
+        told.contains(&url) && told.contains("doubled up to 20ms") && !told.contains("x-key"),
+        "{told}"
+    );
+    assert_eq!(next(&bodies)["data"], 1);
+    let made = shown(&server, "shop");
+    assert_eq!(
+        (&made["attempts"], &made["types"][0]),
+        (&3.into(), &"paid".into())
+    );
+    assert_eq!(made["retry_first_ms"], 10);
+    let wrong = server
+        .run(&["webhook", "set", "shop", "--url", "ftp://x/"])
+        .failed();
+    assert!(wrong.contains("http://"), "{wrong}");
+    assert_eq!(shown(&server, "shop")["url"], url);
+}
+
+#[test]
 fn a_secret_is_renewed_and_kept_and_a_webhook_deleted() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -35,11 +35,24 @@ pub const PARTITION: &str = "deadletterpartition";
 pub const OFFSET: &str = "deadletteroffset";
 /// The group that gave it up.
 pub const GROUP: &str = "deadlettergroup";
+/// How many times in a row it became a dead letter, where that is more than once: a group that
+/// reads the dead letters of another one gave it up as well.
+pub const HOPS: &str = "deadletterhops";
 
 /// Every extension attribute that a dead letter may have more than its event.
-pub const EXTENSIONS: [&str; 11] = [
-    REASON, ERROR, ATTEMPTS, FIRST, LAST, HANDLER, VERSION, TOPIC, PARTITION, OFFSET, GROUP,
+pub const EXTENSIONS: [&str; 12] = [
+    REASON, ERROR, ATTEMPTS, FIRST, LAST, HANDLER, VERSION, TOPIC, PARTITION, OFFSET, GROUP, HOPS,
 ];
+
+/// How many times in a row an event has become a dead letter: none for what is no dead letter.
+#[must_use]
+pub fn hops(event: &Event) -> u32 {
+    if DeadLetter::from_event(event).is_err() {
+        return 0;
+    }
+    let hops = event.extension(HOPS).map(ExtensionValue::to_text);
+    hops.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
 
 /// A failed event with all that is known of its failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +88,7 @@ impl DeadLetter {
         let failure = &self.failure;
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         let attempts = i32::try_from(failure.attempts).unwrap_or(i32::MAX);
+        let hops = hops(&self.event).saturating_add(1);
         let texts = [
             (REASON, Some(failure.reason.clone())),
             (ERROR, Some(failure.error.clone())),
@@ -94,6 +108,10 @@ impl DeadLetter {
                 None => builder.without_extension(name),
             };
         }
+        builder = match i32::try_from(hops) {
+            Ok(1) => builder.without_extension(HOPS),
+            hops => builder.extension(HOPS, ExtensionValue::Integer(hops.unwrap_or(i32::MAX))),
+        };
         builder
             .extension(ATTEMPTS, ExtensionValue::Integer(attempts))
             .build()
@@ -219,6 +237,25 @@ mod tests {
         let back = DeadLetter::from_event(&second.to_event().unwrap()).unwrap();
         first.failure.handler = None;
         assert_eq!(back, first);
+    }
+
+    #[test]
+    fn it_is_counted_how_often_in_a_row_it_became_one() {
+        let mut at = letter(event().build().unwrap());
+        assert_eq!(hops(&at.event), 0);
+        for times in 1..4 {
+            let kept = at.to_event().unwrap();
+            assert_eq!(hops(&kept), times);
+            assert_eq!(kept.extension(HOPS).is_some(), times > 1);
+            at = letter(kept);
+        }
+        // What is given back begins anew, and what is no dead letter is none by this alone.
+        let back = DeadLetter::from_event(&at.event).unwrap().event;
+        assert_eq!(hops(&back), 0);
+        let forged = back
+            .to_builder()
+            .extension(HOPS, ExtensionValue::Integer(9));
+        assert_eq!(hops(&forged.build().unwrap()), 0);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod name;
 pub mod partition;
 pub mod pattern;
 pub mod position;
+pub mod shown;
 pub mod slots;
 pub mod varint;
 pub mod wire;

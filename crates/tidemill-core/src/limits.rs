@@ -27,6 +27,10 @@ pub const CURSOR_RANGES_MAX: usize = 4096;
 /// Farthest distance in offsets of a settled event above a group's position.
 pub const CURSOR_WINDOW_MAX: u64 = 1 << 20;
 
+/// How many times in a row an event may become a dead letter, as where a group reads the dead
+/// letters of another one. The next failure keeps no further letter: the newest stays.
+pub const DEAD_LETTER_HOPS_MAX: u32 = 4;
+
 /// Most events of one CloudEvents batch.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
 

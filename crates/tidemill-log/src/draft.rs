@@ -94,17 +94,25 @@ pub struct Draft<'a> {
     outlines: &'a mut Outlines,
     /// The incarnation, which is the records' leader epoch.
     epoch: i32,
+    /// When it is sealed, in milliseconds since 1970.
+    now_ms: i64,
     /// What `outlines` said before, to be put back in reverse.
     undo: Vec<Undo>,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(group: &'a mut GroupBuilder, outlines: &'a mut Outlines, epoch: i32) -> Self {
+    pub(crate) fn new(
+        group: &'a mut GroupBuilder,
+        outlines: &'a mut Outlines,
+        epoch: i32,
+        now_ms: i64,
+    ) -> Self {
         group.begin();
         Self {
             group,
             outlines,
             epoch,
+            now_ms,
             undo: Vec::new(),
         }
     }
@@ -154,14 +162,18 @@ impl<'a> Draft<'a> {
     }
 
     /// Appends records, whatever base offset the batch has, and answers the offset that the
-    /// first of them gets. `None` where there is no such partition.
+    /// first of them gets. `None` where there is no such partition. Where the partition's settings
+    /// say [so](PartitionSettings::append_time), the time of the records is the wall clock's now.
     pub fn append(&mut self, id: PartitionId, batch: Batch) -> Option<Offset> {
-        let span = self.outlines.spans.get_mut(&id)?;
-        let before = *span;
-        let batch = batch
+        let before = *self.outlines.spans.get(&id)?;
+        let mut batch = batch
             .with_base_offset(before.end)
             .with_leader_epoch(self.epoch);
-        span.end = batch.next_offset();
+        if self.outlines.settings(id).append_time {
+            batch = batch.with_append_time_ms(self.now_ms);
+        }
+        let end = batch.next_offset();
+        self.outlines.spans.insert(id, Span { end, ..before });
         self.undo.push(Undo::Span(id, Some(before)));
         self.group.records(id, batch);
         Some(before.end)

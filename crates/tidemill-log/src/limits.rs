@@ -119,6 +119,9 @@ pub const LOOKS_AT_ONCE: usize = 1024;
 /// How often is looked for segments that are due, unless configured otherwise.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// After a look that found something the next one comes so many times as soon.
+pub const LOOK_SOONER: u32 = 5;
+
 /// How many times as fast as real time ages may grow while the clock that they are judged by
 /// catches up with the wall clock.
 pub const AGE_CLOCK_RATE_MAX: i64 = 24;
@@ -175,6 +178,10 @@ pub const SEGMENT_AGE_MIN_MS: u64 = 1000;
 
 /// The longest such time in milliseconds, unless set otherwise.
 pub const SEGMENT_AGE_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// A partition that has so many segments makes no more of them by settings of its own: they are
+/// closed as those of others are, so that what is kept of its segments stays small.
+pub const OWN_SEGMENTS_MAX: usize = 4096;
 
 /// Largest chunk of a snapshot in bytes.
 pub const SNAPSHOT_CHUNK_MAX_BYTES: usize = 16 * 1024 * 1024;

@@ -8,7 +8,8 @@ use bytes::{Buf, BufMut, Bytes};
 
 use crate::batch::CompressionType;
 use crate::limits::{
-    DELETE_RETENTION_MS, SEGMENT_AGE_MAX_MS, SEGMENT_AGE_MIN_MS, SEGMENT_BYTES_MIN,
+    DELETE_RETENTION_MS, OWN_SEGMENTS_MAX, SEGMENT_AGE_MAX_MS, SEGMENT_AGE_MIN_MS,
+    SEGMENT_BYTES_MIN,
 };
 
 /// What becomes of a partition's old records.
@@ -67,6 +68,17 @@ pub struct PartitionSettings {
     /// How batches are packed on their way into segments. What is in segments already stays as
     /// it is.
     pub compression: CompressionType,
+    /// Records get the time at which they are appended, whatever they say: see
+    /// [`crate::Draft::append`].
+    pub append_time: bool,
+    /// The largest batch that is taken, in bytes; `None`: whoever appends has no bound of the
+    /// partition's own. As with the two below, whoever appends looks at it, not the log.
+    pub batch_max_bytes: Option<u64>,
+    /// By how many milliseconds the time of a record may lie before that of its appending;
+    /// `None`: by any.
+    pub time_before_max_ms: Option<u64>,
+    /// By how many milliseconds it may lie behind that; `None`: by any.
+    pub time_after_max_ms: Option<u64>,
 }
 
 impl Default for PartitionSettings {
@@ -81,6 +93,10 @@ impl Default for PartitionSettings {
             compaction_lag_min_ms: 0,
             compaction_lag_max_ms: None,
             compression: CompressionType::None,
+            append_time: false,
+            batch_max_bytes: None,
+            time_before_max_ms: None,
+            time_after_max_ms: None,
         }
     }
 }
@@ -94,25 +110,49 @@ const DELETE_RETENTION: u32 = 6;
 const COMPACTION_LAG_MIN: u32 = 7;
 const COMPACTION_LAG_MAX: u32 = 8;
 const COMPRESSION: u32 = 9;
+const APPEND_TIME: u32 = 10;
+const BATCH_MAX_BYTES: u32 = 11;
+const TIME_BEFORE_MAX: u32 = 12;
+const TIME_AFTER_MAX: u32 = 13;
 
 /// Bytes of one setting: its number and its value.
 const SETTING_BYTES: usize = 12;
 
 impl PartitionSettings {
     /// After how many milliseconds the active segment is closed: as set, else a quarter of
-    /// the retention, within bounds, so that nothing is kept much longer than asked for.
-    /// `None` where age has no part in it.
+    /// the retention, within bounds, so that nothing is kept much longer than asked for; and
+    /// where records must be compacted after some time, by then. `None` where age has no part in
+    /// it.
     #[must_use]
     pub fn roll_after_ms(&self) -> Option<u64> {
         let by_retention = self.retention_ms.filter(|_| self.cleanup.deletes());
         let least = by_retention.map(|ms| ms / 4);
         let least = least.or(self.cleanup.compacts().then_some(SEGMENT_AGE_MAX_MS));
         let bounded = least.map(|ms| ms.clamp(SEGMENT_AGE_MIN_MS, SEGMENT_AGE_MAX_MS));
-        self.segment_ms.or(bounded)
+        let own = self.segment_ms.or(bounded);
+        // Only closed segments are compacted.
+        let lag_ms = self
+            .compaction_lag_max_ms
+            .filter(|_| self.cleanup.compacts());
+        match lag_ms.map(|ms| ms.max(SEGMENT_AGE_MIN_MS)) {
+            Some(lag_ms) => Some(own.map_or(lag_ms, |own| own.min(lag_ms))),
+            None => own,
+        }
+    }
+
+    /// These settings for a partition of so many segments: where it has very many already,
+    /// without what makes more of them.
+    pub(crate) fn among(mut self, segments: usize) -> Self {
+        if segments >= OWN_SEGMENTS_MAX {
+            (self.segment_ms, self.segment_bytes) = (None, None);
+            self.compaction_lag_max_ms = None;
+        }
+        self
     }
 
     /// Bytes at which a segment is closed, where the log's options say `otherwise`.
-    pub(crate) fn segment_max_bytes(&self, otherwise: u64) -> u64 {
+    #[must_use]
+    pub fn roll_at_bytes(&self, otherwise: u64) -> u64 {
         let by_retention = self.retention_bytes.filter(|_| self.cleanup.deletes());
         let quarter = by_retention.map(|bytes| (bytes / 4).max(SEGMENT_BYTES_MIN));
         let own = self.segment_bytes.or(quarter);
@@ -149,6 +189,10 @@ impl PartitionSettings {
             (COMPACTION_LAG_MIN, unless(self.compaction_lag_min_ms, 0)),
             (COMPACTION_LAG_MAX, self.compaction_lag_max_ms),
             (COMPRESSION, unless(compression, 0)),
+            (APPEND_TIME, self.append_time.then_some(1)),
+            (BATCH_MAX_BYTES, self.batch_max_bytes),
+            (TIME_BEFORE_MAX, self.time_before_max_ms),
+            (TIME_AFTER_MAX, self.time_after_max_ms),
         ]
         .into_iter()
         .filter_map(|(number, value)| Some((number, value?)))
@@ -206,6 +250,10 @@ impl PartitionSettings {
                         _ => return None,
                     }
                 }
+                APPEND_TIME if value <= 1 => settings.append_time = value == 1,
+                BATCH_MAX_BYTES => settings.batch_max_bytes = Some(value),
+                TIME_BEFORE_MAX => settings.time_before_max_ms = Some(value),
+                TIME_AFTER_MAX => settings.time_after_max_ms = Some(value),
                 _ => return None,
             }
         }
@@ -228,6 +276,10 @@ mod tests {
             compaction_lag_min_ms: 6,
             compaction_lag_max_ms: Some(7),
             compression: CompressionType::Zstd,
+            append_time: true,
+            batch_max_bytes: Some(8),
+            time_before_max_ms: Some(9),
+            time_after_max_ms: Some(10),
         }
     }
 
@@ -261,5 +313,24 @@ mod tests {
         assert_eq!(settings.roll_after_ms(), Some(SEGMENT_AGE_MIN_MS));
         settings.segment_ms = Some(9);
         assert_eq!(settings.roll_after_ms(), Some(9));
+        settings.segment_ms = Some(day);
+        settings.compaction_lag_max_ms = Some(5000);
+        assert_eq!(settings.roll_after_ms(), Some(day), "nothing is compacted");
+        settings.cleanup = Cleanup::Compact;
+        assert_eq!(settings.roll_after_ms(), Some(5000));
+        settings.compaction_lag_max_ms = Some(0);
+        assert_eq!(settings.roll_after_ms(), Some(SEGMENT_AGE_MIN_MS));
+    }
+
+    #[test]
+    fn a_partition_of_very_many_segments_makes_no_more_of_its_own() {
+        let few = all().among(OWN_SEGMENTS_MAX - 1);
+        assert_eq!(few, all());
+        let many = all().among(OWN_SEGMENTS_MAX);
+        assert_eq!(many.roll_at_bytes(1 << 30), SEGMENT_BYTES_MIN);
+        let mut kept = all();
+        kept.retention_bytes = None;
+        assert_eq!(kept.roll_at_bytes(1 << 30), 4);
+        assert_eq!(kept.among(OWN_SEGMENTS_MAX).roll_at_bytes(7), 7);
     }
 }

@@ -285,6 +285,25 @@ fn append_time_replaces_the_records_own() {
 }
 
 #[test]
+fn a_time_of_appending_changes_the_header_alone_and_its_checksum() {
+    for how in [
+        tidemill_log::CompressionType::None,
+        tidemill_log::CompressionType::Lz4,
+    ] {
+        let plain = built(&golden_records()).compressed(how);
+        let stamped = plain.clone().with_append_time_ms(1_800_000_000_000);
+        let (again, rest) = Batch::parse(stamped.as_bytes().clone()).unwrap();
+        assert!(rest.is_empty() && again.check_records().is_ok());
+        assert_eq!(again.append_time_ms(), Some(1_800_000_000_000));
+        assert_eq!(again.compression(), plain.compression());
+        assert_eq!(again.as_bytes()[61..], plain.as_bytes()[61..]);
+        let times = again.records().map(|record| record.unwrap().timestamp_ms);
+        assert!(times.eq([1_800_000_000_000; 4]));
+        assert_eq!(plain.append_time_ms(), None, "the other one is as it was");
+    }
+}
+
+#[test]
 fn a_builder_refuses_what_a_batch_cannot_hold() {
     assert_eq!(BatchBuilder::new().finish(), Err(BatchError::Empty));
     let mut builder = BatchBuilder::new();

@@ -205,6 +205,78 @@ fn the_latest_record_of_each_key_stays_at_its_offset() {
 }
 
 #[test]
+fn what_must_be_compacted_by_a_time_is_so_without_waiting_for_anything_else() {
+    let compactions = |lag_ms: Option<u64>| {
+        let disk = memory();
+        let mut settings = compacted();
+        settings.compaction_lag_max_ms = lag_ms;
+        let mut log = begin(&disk, settings);
+        log.turns(30, 4);
+        let before = log.rows();
+        log.pass(10_000);
+        let rows = log.rows();
+        assert_eq!(believed(&rows), believed(&before));
+        is_sound(disk.as_ref());
+        let done = log.log.counters().read().compactions;
+        (done, rows.len())
+    };
+    // Nothing else makes a checkpoint, or closes the segment that is written to.
+    assert_eq!(compactions(None), (0, 120));
+    let (done, rows) = compactions(Some(100));
+    assert!((1..=3).contains(&done) && rows == 4, "{done}, {rows} rows");
+    assert_eq!(compactions(Some(HOUR_MS)), (0, 120));
+}
+
+#[test]
+fn the_time_of_appending_stays_through_a_compaction_and_is_found() {
+    let disk = memory();
+    let mut settings = compacted();
+    settings.append_time = true;
+    let mut log = begin(&disk, settings);
+    log.put(b"once", Some(b"value"));
+    log.turns(15, 4);
+    log.log.tick(after(60_000));
+    log.turns(15, 4);
+    let since = |log: &ByHand, millis: u64| {
+        let search = log.reader().since(id(), (START_MS + millis) as i64);
+        search.unwrap().run().unwrap().0
+    };
+    let mut log = reopen(log, &disk, 61_000);
+    // What the records say themselves is the beginning, for all of them.
+    assert_eq!((since(&log, 0), since(&log, 1)), (0, 61));
+    log.pass(70_000);
+    let rows = log.rows();
+    assert!(rows.len() < 40, "{} rows", rows.len());
+    for (offset, ..) in rows {
+        let Read::Disk(read) = log.reader().read(id(), Offset(offset), 1) else {
+            panic!("it is in a segment");
+        };
+        let batch = read.run().unwrap().remove(0);
+        let passed_ms = if offset == 0 { 0 } else { 60_000 };
+        let time_ms = (START_MS + passed_ms) as i64;
+        assert_eq!(batch.append_time_ms(), Some(time_ms), "{offset}");
+    }
+    assert_eq!(since(&log, 0), 0);
+    is_sound(disk.as_ref());
+}
+
+#[test]
+fn what_is_younger_than_it_must_be_is_not_compacted() {
+    let disk = memory();
+    let mut settings = compacted();
+    settings.compaction_lag_min_ms = HOUR_MS;
+    settings.compaction_lag_max_ms = Some(HOUR_MS);
+    settings.segment_ms = Some(500);
+    let mut log = begin(&disk, settings);
+    log.turns(30, 4);
+    log.pass(HOUR_MS / 2);
+    assert_eq!(log.rows().len(), 120);
+    log.pass(2 * HOUR_MS);
+    assert_eq!(log.rows().len(), 4);
+    is_sound(disk.as_ref());
+}
+
+#[test]
 fn a_record_without_a_value_goes_once_everybody_had_the_time_to_see_it() {
     let disk = memory();
     let mut log = begin(&disk, compacted());

@@ -1,5 +1,6 @@
 //! What a user may set about the server, and which of it is refused before anything opens.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,10 +57,16 @@ pub struct KafkaConfig {
     pub message_max_bytes: usize,
     /// Shortest session timeout that a member of a group may ask for; the broker holds it.
     pub session_min: Duration,
+    /// How often members of consumer groups are told to be heard of; the broker holds it.
+    pub consumer_heartbeat_interval: Duration,
+    /// How long a member of a consumer group may be silent; the broker holds it.
+    pub consumer_session_timeout: Duration,
     /// What clients are told that the folder of the data is called.
     pub log_dir: String,
     /// How clients log in; without it nobody has to, and nobody can.
     pub sasl: Option<SaslConfig>,
+    /// Who may do what; without it everybody may do everything, and rules are refused.
+    pub acls: Option<AclConfig>,
     /// The certificate that is shown to clients, which then speak TLS; without it none does.
     pub tls: Option<TlsConfig>,
 }
@@ -72,6 +79,18 @@ pub struct SaslConfig {
     /// Whether PLAIN is served where a password travels so that others can read it: without TLS,
     /// from another machine.
     pub cleartext: bool,
+}
+
+/// Who may do what over the Kafka protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AclConfig {
+    /// The private folder that has the rules.
+    pub rules: PathBuf,
+    /// Whether everybody may do everything with what no rule is about; else nobody may.
+    pub open: bool,
+    /// Users who may do everything, by their names, or as `User:NAME`. Who did not log in is
+    /// `ANONYMOUS`.
+    pub super_users: BTreeSet<String>,
 }
 
 /// A certificate, in files of PEM that are read again when they change.
@@ -93,8 +112,11 @@ impl Default for KafkaConfig {
             node_id: 1,
             message_max_bytes: limits::KAFKA_MESSAGE_MAX_BYTES,
             session_min: tidemill_broker::limits::CLASSIC_SESSION_MIN,
+            consumer_heartbeat_interval: tidemill_broker::limits::CONSUMER_HEARTBEAT_INTERVAL,
+            consumer_session_timeout: tidemill_broker::limits::CONSUMER_SESSION_TIMEOUT,
             log_dir: "tidemill-data".to_owned(),
             sasl: None,
+            acls: None,
             tls: None,
         }
     }
@@ -137,12 +159,20 @@ impl Config {
     }
 
     /// Refuses an address that others can reach where nobody has to log in, unless `insecure`
-    /// allows it. A server checks it by itself; a program may want to know before it opens
-    /// anything.
+    /// allows it, and settings that contradict each other. A server checks it by itself; a program
+    /// may want to know before it opens anything.
     ///
     /// # Errors
-    /// [`ServeError::NotLoopback`] and [`ServeError::NoLogin`].
+    /// [`ServeError::NotLoopback`], [`ServeError::NoLogin`], and [`ServeError::NobodyMay`] where
+    /// rules are closed to clients that cannot be told apart.
     pub fn check(&self) -> Result<(), ServeError> {
+        let nobody = |kafka: &KafkaConfig| {
+            let closed = |acls: &AclConfig| !acls.open && acls.super_users.is_empty();
+            kafka.sasl.is_none() && kafka.acls.as_ref().is_some_and(closed)
+        };
+        if self.kafka.as_ref().is_some_and(nobody) {
+            return Err(ServeError::NobodyMay);
+        }
         let others = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
         if self.insecure {
             return Ok(());
@@ -162,6 +192,37 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_that_are_closed_to_everybody_are_refused() {
+        let sasl = Some(SaslConfig {
+            users: "private".into(),
+            cleartext: false,
+        });
+        for (open, super_user, sasl, taken) in [
+            (false, None, None, false),
+            (true, None, None, true),
+            (false, Some("ANONYMOUS"), None, true),
+            (false, None, sasl, true),
+        ] {
+            let acls = AclConfig {
+                rules: "private".into(),
+                open,
+                super_users: super_user.into_iter().map(str::to_owned).collect(),
+            };
+            let kafka = KafkaConfig {
+                acls: Some(acls),
+                sasl,
+                ..KafkaConfig::default()
+            };
+            let config = Config {
+                kafka: Some(kafka),
+                insecure: true,
+                ..Config::default()
+            };
+            assert_eq!(config.check().is_ok(), taken, "{config:?}");
+        }
+    }
 
     #[test]
     fn only_loopback_is_taken_without_insecure() {

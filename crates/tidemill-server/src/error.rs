@@ -20,6 +20,15 @@ pub enum ServeError {
          in with --kafka-sasl required, bind to 127.0.0.1, or allow it with --insecure"
     )]
     NoLogin(SocketAddr),
+    /// Clients cannot be told apart, and none of them may do anything.
+    #[error(
+        "with --kafka-acls closed clients need names, and nobody logs in; let them log in with \
+         --kafka-sasl required, or let all do everything with --kafka-super-user ANONYMOUS"
+    )]
+    NobodyMay,
+    /// The rules about who may do what cannot be read.
+    #[error("{0}")]
+    Permissions(String),
     /// A certificate or its key is not as it must be.
     #[error("{flag} {path}: {why}")]
     Certificate {

@@ -2,6 +2,7 @@
 //! another.
 //!
 //! ```text
+//! clients.rs      who is connected, and what each did  knows no door
 //! connections.rs  accepts, bounds, times out       knows no paths
 //! http/           one file a door                  knows no sockets
 //! socketio/       pushes what the log gets         knows no HTTP but its own
@@ -10,6 +11,7 @@
 //! protocol/       wire protocols: Kafka             knows no HTTP
 //! private_file.rs small files of its own           knows not what is in them
 //! users/          who may log in                   knows no network
+//! permissions/    who may do what                  knows no network
 //! app.rs          what they share                  knows no wire format
 //! graph/          who sends what to whom           knows no HTTP
 //! ```
@@ -20,6 +22,7 @@
 
 mod app;
 mod backups;
+mod clients;
 mod config;
 mod connections;
 mod envelope;
@@ -29,6 +32,8 @@ mod http;
 pub mod limits;
 mod memory;
 mod metrics;
+#[cfg(feature = "kafka")]
+pub mod permissions;
 #[allow(dead_code, reason = "some of its users are features")]
 mod private_file;
 mod protocol;
@@ -41,7 +46,7 @@ pub mod users;
 mod webhooks;
 mod ws;
 
-pub use config::{Advertised, Config, KafkaConfig, SaslConfig, TlsConfig};
+pub use config::{AclConfig, Advertised, Config, KafkaConfig, SaslConfig, TlsConfig};
 pub use error::ServeError;
 pub use http::cors::Cors;
 pub use http::rate::RateLimit;

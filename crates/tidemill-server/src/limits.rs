@@ -302,6 +302,16 @@ pub const KAFKA_PARTITIONS_PAGE_MAX: usize = 2000;
 /// Records that the answer to one `Produce` blames by their numbers.
 pub const KAFKA_RECORD_ERRORS_MAX: usize = 1000;
 
+/// Longest time for which a `Produce` waits for room in the log, whatever it asks for: well below
+/// the 30 s after which clients take a request for lost and send it again.
+pub const KAFKA_PRODUCE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How soon it looks again, twice as long each time.
+pub const KAFKA_ROOM_LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Longest time until it looks again.
+pub const KAFKA_ROOM_LOOK_MOST: Duration = Duration::from_millis(8);
+
 /// Requests of one connection of the Kafka protocol that are under way at once.
 pub const KAFKA_IN_FLIGHT_MAX: usize = 64;
 
@@ -320,6 +330,49 @@ pub const KAFKA_FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Bytes of batches that one answer to such a fetch has at most, but for one batch that is larger.
 pub const KAFKA_FETCH_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Clients that one call lists when it does not say how many.
+pub const CLIENTS_LISTED_DEFAULT: usize = 1_000;
+
+/// Most clients that one call lists.
+pub const CLIENTS_LISTED_MAX: usize = 16_000;
+
+/// Bytes that are kept of what a client calls itself.
+pub const CLIENT_NAME_MAX_BYTES: usize = 256;
+
+/// Groups of one connection that are told.
+pub const CLIENT_GROUPS_MAX: usize = 16;
+
+/// Client ids that the metrics tell of by themselves, the first ones that come; the others share
+/// one label.
+pub const METRIC_CLIENT_IDS_MAX: usize = 100;
+
+/// Sessions of fetches that are kept, as Apache Kafka has it.
+pub const KAFKA_FETCH_SESSIONS_MAX: usize = 1_000;
+
+/// Partitions of all of them; fewer where the memory is small.
+pub const KAFKA_FETCH_SESSION_PARTITIONS_MAX: usize = 262_144;
+
+/// Bytes that each of them counts for, beside its topic's name.
+pub const KAFKA_FETCH_SESSION_PARTITION_BYTES: usize = 256;
+
+/// How often a fetch takes what a session counts for a partition until its answer is sent: for
+/// what is wanted, where it is read, and what is said of it.
+pub const KAFKA_FETCH_COST: usize = 3;
+
+/// Bytes that each partition counts for while a fetch waits for it, beside that.
+pub const KAFKA_FETCH_WAIT_PARTITION_BYTES: usize = 1536;
+
+/// Fetches that wait leave so many parts of the memory for answers to those that do not.
+pub const KAFKA_FETCH_WAIT_PART: usize = 2;
+
+/// What one part of the memory for requests is for the partitions of sessions, the rest being for
+/// requests.
+pub const KAFKA_FETCH_SESSIONS_PART: usize = 8;
+
+/// After how long a session that was not used makes way for any other, and one that is not new
+/// for a larger one: as Apache Kafka has it.
+pub const KAFKA_FETCH_SESSION_KEEP: Duration = Duration::from_secs(120);
 
 /// Dead letters that one call lists or gives back when it does not say how many.
 pub const DEAD_LETTERS_DEFAULT: usize = 100;
@@ -430,6 +483,21 @@ pub const USERS_MAX: usize = 10_000;
 
 /// Largest file of users in bytes: each takes about 600 beside his name.
 pub const USERS_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most rules about who may do what.
+pub const PERMISSIONS_MAX: usize = 10_000;
+
+/// Largest file of such rules in bytes: each takes about 250 beside its names.
+pub const PERMISSIONS_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest name of a principal or a resource in a rule, in bytes.
+pub const PERMISSION_TEXT_MAX_BYTES: usize = 512;
+
+/// How often it is looked whether a command has changed them.
+pub const PERMISSIONS_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Most filters by which one request deletes rules.
+pub const PERMISSION_FILTERS_MAX: usize = 1_000;
 
 /// How often the hash of a password is taken, which makes guessing slow.
 pub const SCRAM_ITERATIONS: u32 = 8_192;

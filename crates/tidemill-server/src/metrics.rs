@@ -1,6 +1,7 @@
 //! What the server counts about itself. What the broker counts is added by `http/metrics.rs` when
 //! it is asked for.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::clients::Clients;
 
 /// Upper ends of the buckets of request durations, in seconds.
 const DURATION_BUCKETS: [f64; 10] = [
@@ -67,6 +70,14 @@ pub(crate) struct KafkaMetrics {
     pub(crate) received: Counter,
     /// Bytes of answers.
     pub(crate) sent: Counter,
+    /// Sessions of fetches that are kept.
+    pub(crate) fetch_sessions: Gauge,
+    /// Partitions of all of them.
+    pub(crate) fetch_session_partitions: Gauge,
+    /// Sessions that made way for others.
+    pub(crate) fetch_sessions_evicted: Counter,
+    /// Fetches that went on with a session.
+    pub(crate) fetches_incremental: Counter,
 }
 
 impl KafkaMetrics {
@@ -117,6 +128,30 @@ impl KafkaMetrics {
             "Size of the answers of the Kafka protocol",
             Unit::Bytes,
             self.sent.clone(),
+        );
+        self.register_fetches(registry);
+    }
+
+    fn register_fetches(&self, registry: &mut Registry) {
+        registry.register(
+            "kafka_fetch_sessions",
+            "Sessions of fetches that are kept",
+            self.fetch_sessions.clone(),
+        );
+        registry.register(
+            "kafka_fetch_session_partitions",
+            "Partitions of all sessions of fetches",
+            self.fetch_session_partitions.clone(),
+        );
+        registry.register(
+            "kafka_fetch_sessions_evicted",
+            "Sessions of fetches that made way for others",
+            self.fetch_sessions_evicted.clone(),
+        );
+        registry.register(
+            "kafka_fetches_incremental",
+            "Fetches that named what had changed alone",
+            self.fetches_incremental.clone(),
         );
     }
 }
@@ -251,6 +286,8 @@ pub(crate) struct Metrics {
     pub(crate) kafka: KafkaMetrics,
     /// What webhooks count.
     pub(crate) webhooks: WebhookMetrics,
+    /// Who is connected.
+    pub(crate) connected: Arc<Clients>,
 }
 
 impl Metrics {
@@ -272,6 +309,7 @@ impl Metrics {
             streams: Gauge::default(),
             kafka: KafkaMetrics::default(),
             webhooks: WebhookMetrics::default(),
+            connected: Arc::default(),
             registry: Registry::default(),
         };
         metrics.register_http(&mut registry);
@@ -279,6 +317,7 @@ impl Metrics {
         metrics.register_socketio(&mut registry);
         metrics.kafka.register(&mut registry);
         metrics.webhooks.register(&mut registry);
+        metrics.connected.metrics.register(&mut registry);
         Self {
             registry,
             ..metrics

@@ -1,7 +1,7 @@
 //! Small files that the server keeps for itself in its data folder, such as users: only its own
 //! account may read them, a change is there whole or not at all, and whoever changes one does so
 //! alone, whether it is the server or a command beside it. All of them belong to whom the data
-//! folder belongs to, also where root makes them.
+//! folder belongs to, also where root makes them; where the folder is root's, to who opened it.
 //!
 //! A file is a few kilobytes and is read whole. What is in one, this room may not know. Every call
 //! waits for the disk: asynchronous callers use a thread for it.
@@ -64,11 +64,22 @@ impl PrivateFile {
     /// What is in it; `None` where it is not there.
     ///
     /// # Errors
-    /// What the system says, and a file that is larger than it may be.
+    /// What the system says, a file that is larger than it may be, and one that other accounts
+    /// may read or change.
     pub(crate) fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = if_there(File::open(self.path()))? else {
             return Ok(None);
         };
+        let mode = file.metadata()?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let path = self.path();
+            let path = path.display();
+            let why = format!(
+                "{path} is open to other accounts (mode {mode:04o}), and what is in it is secret; \
+                 have it be its owner's alone with `chmod 600 {path}`"
+            );
+            return Err(io::Error::new(ErrorKind::PermissionDenied, why));
+        }
         let mut bytes = Vec::new();
         file.take(self.max_bytes as u64 + 1)
             .read_to_end(&mut bytes)?;
@@ -109,10 +120,14 @@ impl PrivateFile {
         Err(io::Error::new(ErrorKind::FileTooLarge, why))
     }
 
-    /// Whose the files are: who has the data folder.
+    /// Whose the files are: who has the data folder, or, where that is root, the account that
+    /// opens it: its lock's file is made by the first server.
     fn owner(&self) -> io::Result<Owner> {
         let of = or_here(self.folder.parent().unwrap_or(Path::new(".")));
-        let found = fs::metadata(of)?;
+        let folder = fs::metadata(of)?;
+        let lock = if_there(fs::symlink_metadata(of.join("lock")))?;
+        let lock = lock.filter(|lock| lock.is_file() && folder.uid() == ROOT);
+        let found = lock.unwrap_or(folder);
         Ok(Owner {
             of: of.to_owned(),
             user: found.uid(),
@@ -381,6 +396,44 @@ mod tests {
         }
         assert_eq!(mode(file.path()), 0o600);
         assert_eq!(mode(folder.path().join("private")), 0o700);
+    }
+
+    /// A folder of root's that a server of another account has open.
+    #[test]
+    fn in_a_folder_of_roots_it_belongs_to_the_account_that_opened_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder);
+        put(&file, "one").unwrap();
+        if fs::metadata(file.path()).unwrap().uid() != ROOT {
+            return;
+        }
+        let server = 65_534;
+        fs::write(folder.path().join("lock"), "").unwrap();
+        chown(folder.path().join("lock"), Some(server), Some(server)).unwrap();
+        put(&file, "two").unwrap();
+        for path in [file.path(), folder.path().join("private")] {
+            assert_eq!(fs::metadata(path).unwrap().uid(), server);
+        }
+        // A link in its place says nothing.
+        fs::remove_file(folder.path().join("lock")).unwrap();
+        symlink("/etc/hostname", folder.path().join("lock")).unwrap();
+        put(&file, "three").unwrap();
+        assert_eq!(fs::metadata(file.path()).unwrap().uid(), ROOT);
+    }
+
+    #[test]
+    fn what_others_may_read_is_not_taken_for_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder);
+        put(&file, "one").unwrap();
+        for mode in [0o644, 0o640, 0o602] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let refused = file.read().unwrap_err().to_string();
+            assert!(refused.contains("chmod 600"), "{refused}");
+            assert!(put(&file, "two").is_err());
+        }
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(file.read().unwrap().unwrap(), b"one");
     }
 
     #[test]

@@ -170,6 +170,44 @@ async fn the_page_shows_what_goes_on_and_a_hostile_event_does_nothing() {
     assert_eq!(holding.await, 11);
 }
 
+#[cfg(feature = "kafka")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_who_is_connected_and_a_hostile_name_does_nothing() {
+    use tidemill_server::{KafkaConfig, Server};
+    use tokio::net::TcpStream;
+
+    let Some(folder) = folder().await else {
+        return;
+    };
+    let broker = broker().await;
+    let mut config = local();
+    config.kafka = Some(KafkaConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ..KafkaConfig::default()
+    });
+    let server = Server::bind(broker.clone(), config).await.unwrap();
+    let kafka = server.kafka_addr().unwrap();
+    let server = Running::of(broker, server);
+    let mut command = node(&folder, "clients.js");
+    command.arg(format!("http://{}", server.address));
+    let mut client = None;
+    let holding = follow(Script::start(command), async |line| match line {
+        "connect" => {
+            let mut stream = TcpStream::connect(kafka).await.unwrap();
+            support::kafka::ask_versions(&mut stream, HOSTILE).await;
+            client = Some(stream);
+            Some("connected")
+        }
+        "leave" => {
+            client = None;
+            Some("left")
+        }
+        _ => None,
+    });
+    assert_eq!(holding.await, 2);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_scripts_of_the_guide_do_what_it_says() {
     let Some(folder) = folder().await else {

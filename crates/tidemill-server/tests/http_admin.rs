@@ -143,6 +143,14 @@ async fn a_topic_is_changed_as_far_as_is_named() {
         (r#"{"partitions":2}"#, 422, "limit"),
         (r#"{"partitions":1025}"#, 422, "limit"),
         (r#"{"retention_bytes":0}"#, 422, "limit"),
+        (r#"{"segment_bytes":1}"#, 422, "limit"),
+        (r#"{"segment_ms":0}"#, 422, "limit"),
+        (r#"{"batch_max_bytes":0}"#, 422, "limit"),
+        (
+            r#"{"compact_after_ms":2,"compact_within_ms":1}"#,
+            422,
+            "limit",
+        ),
     ] {
         assert_eq!(patch(body).await.problem(status), kind, "{body}");
     }
@@ -160,6 +168,39 @@ async fn a_topic_is_changed_as_far_as_is_named() {
     let queue = client.send("PATCH", "/v1/topics/q", &headers, r#"{"partitions":2}"#);
     let queue = queue.await;
     assert!(queue.status.is_client_error(), "{}", queue.text);
+}
+
+#[tokio::test]
+async fn finer_settings_of_a_topic_are_changed_and_brought_back() {
+    let server = Running::start().await;
+    let client = server.client();
+    client.event(r#"{"topic":"t"}"#).await;
+    let changed = client.get("/v1/topics/t").await.json();
+    let patch = |body: &'static str| {
+        let client = &client;
+        let headers = [("content-type", JSON)];
+        async move { client.send("PATCH", "/v1/topics/t", &headers, body).await }
+    };
+    let body = r#"{"segment_ms":60000,"segment_bytes":65536,"compact_after_ms":1,
+        "compact_within_ms":2,"tombstone_retention_ms":0,"batch_max_bytes":9,
+        "time_before_max_ms":0,"time_after_max_ms":3,"append_time":true}"#;
+    let finer = patch(body).await.json();
+    for (name, wanted) in [
+        ("segment_ms", 60_000),
+        ("segment_bytes", 65_536),
+        ("compact_after_ms", 1),
+        ("compact_within_ms", 2),
+        ("tombstone_retention_ms", 0),
+        ("batch_max_bytes", 9),
+        ("time_before_max_ms", 0),
+        ("time_after_max_ms", 3),
+    ] {
+        assert_eq!(finer[name], wanted, "{name}");
+    }
+    let body = r#"{"segment_ms":null,"segment_bytes":null,"compact_after_ms":null,
+        "compact_within_ms":null,"tombstone_retention_ms":null,"batch_max_bytes":null,
+        "time_before_max_ms":null,"time_after_max_ms":null,"append_time":false}"#;
+    assert_eq!(patch(body).await.json(), changed);
 }
 
 #[tokio::test]

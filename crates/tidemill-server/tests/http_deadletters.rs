@@ -270,11 +270,14 @@ async fn a_group_without_members_goes_on_where_it_is_told() {
         .map(|one| json!({"token": one["token"]}))
         .collect();
     settle(&client, json!(all)).await;
-    for body in [
-        json!({"topic": "none", "to": 0}),
-        json!({"topic": "orders", "to": 0, "partition": 1}),
+    for (body, why) in [
+        (json!({"topic": "none", "to": 0}), "unknown-topic"),
+        (
+            json!({"topic": "orders", "to": 0, "partition": 1}),
+            "unknown-partition",
+        ),
     ] {
-        assert_eq!(seek(&client, body).await.problem(404), "unknown-partition");
+        assert_eq!(seek(&client, body).await.problem(404), why);
     }
 }
 

@@ -351,3 +351,50 @@ async fn large_messages_come_in_answers_of_a_bounded_size() {
     }
     assert_eq!(offsets, (0..7).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn messages_expire_by_the_queues_time_and_by_their_own() {
+    let server = Running::start().await;
+    let client = server.client();
+    let body = r#"{"name":"offers","ttl_ms":3600000,"max_deliveries":2}"#;
+    let made = client.post("/v1/queues", JSON, body).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(made.json()["ttl_ms"], 3_600_000);
+    let short = "/v1/queues/offers/enqueue?ttl_ms=1";
+    assert_eq!(client.post(short, JSON, "1").await.status, 200);
+    assert_eq!(enqueue(&client, "offers", "2").await.status, 200);
+    let letters = "/v1/deadletters/offers";
+    let dead = loop {
+        let seen = client.get(letters).await.json();
+        if seen["letters"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+        {
+            break seen;
+        }
+    };
+    assert_eq!(dead["letters"][0]["reason"], "expired");
+    let taken = dequeue(&client, "offers", "?max=9").await;
+    assert_eq!((taken.len(), &taken[0]["offset"]), (1, &Value::from(1)));
+    assert!(taken[0]["event"]["expirytime"].is_string(), "{}", taken[0]);
+    // It is counted once it is put away.
+    let shown = loop {
+        let shown = client.get("/v1/queues/offers").await.json();
+        if shown["expired"] == 1 {
+            break shown;
+        }
+    };
+    assert_eq!(shown["length"], 1);
+    let metrics = client.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tidemill_broker_expired_total 1"),
+        "{metrics}"
+    );
+    let wrong = client
+        .post("/v1/queues/offers/enqueue?ttl_ms=0", JSON, "1")
+        .await;
+    assert_eq!(wrong.problem(400), "invalid-query");
+    let body = r#"{"name":"never","ttl_ms":0}"#;
+    let wrong = client.post("/v1/queues", JSON, body).await;
+    assert_eq!(wrong.problem(422), "limit");
+}

@@ -51,7 +51,12 @@ async fn server() -> (Running, String) {
 }
 
 /// Runs a script that checks by itself, and asks for at least `holding` behaviours.
-async fn check(mut script: Command, holding: usize) {
+async fn check(script: Command, holding: usize) {
+    checked(script, holding).await.stop().await;
+}
+
+/// The same, and the server goes on.
+async fn checked(mut script: Command, holding: usize) -> Running {
     let (server, address) = server().await;
     script
         .arg(&address)
@@ -63,7 +68,16 @@ async fn check(mut script: Command, holding: usize) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}\n{error}");
     assert_eq!(told.matches("holds: ").count(), holding, "{told}");
-    server.stop().await;
+    server
+}
+
+/// Fetches that went on with a session.
+async fn incremental(server: &Running) -> u64 {
+    let metrics = server.client().get("/metrics").await.text;
+    let name = "tidemill_kafka_fetches_incremental_total ";
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix(name));
+    count.unwrap().parse().unwrap()
 }
 
 fn python(folder: &Path, which: &str, script: &str) -> Command {
@@ -86,7 +100,10 @@ async fn an_old_and_a_new_kafka_python_produce_and_consume() {
         return;
     };
     for which in ["old", "new"] {
-        check(python(&folder, which, "door_kafka_python.py"), 2).await;
+        let server = checked(python(&folder, which, "door_kafka_python.py"), 2).await;
+        // The old one knows no sessions.
+        assert_eq!(incremental(&server).await > 0, which == "new");
+        server.stop().await;
     }
 }
 

@@ -82,7 +82,11 @@ async fn fill(broker: &Broker) {
 
 /// A server with the Kafka door, where to find that, and the topic.
 async fn server() -> (Running, String) {
-    let broker = support::broker().await;
+    // Members of consumer groups come and go more quickly than by default.
+    let broker = Broker::builder()
+        .consumer_heartbeat_interval(Duration::from_millis(100))
+        .consumer_session_timeout(Duration::from_secs(5));
+    let broker = broker.open().await.unwrap();
     fill(&broker).await;
     let server = Server::bind(broker.clone(), config("127.0.0.1:0".parse().unwrap()));
     let server = server.await.unwrap();
@@ -133,6 +137,15 @@ async fn librdkafkas_groups() {
         return;
     };
     check(python(&folder, "new", "groups_confluent.py"), 7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn librdkafkas_consumer_groups() {
+    let Some(folder) = installed().await else {
+        return;
+    };
+    let script = python(&folder, "new", "consumer_groups_confluent.py");
+    check(script, 7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,11 +6,14 @@
 #![cfg(feature = "kafka")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod support;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use support::http::Client;
 use tidemill_broker::Broker;
 use tidemill_server::{Config, KafkaConfig, Server};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -67,19 +70,25 @@ async fn child_serves_until_it_is_killed() {
     let (Ok(folder), Ok(address)) = (std::env::var(FOLDER), std::env::var(ADDRESS)) else {
         return;
     };
-    let broker = Broker::open(folder).await.unwrap();
+    // Members of consumer groups come and go more quickly than by default.
+    let broker = Broker::builder()
+        .path(folder)
+        .consumer_heartbeat_interval(Duration::from_millis(100))
+        .consumer_session_timeout(Duration::from_secs(5));
+    let broker = broker.open().await.unwrap();
     let mut config = Config::at("127.0.0.1:0".parse().unwrap());
     config.kafka = Some(KafkaConfig {
         listen: address.parse().unwrap(),
         ..KafkaConfig::default()
     });
     let server = Server::bind(broker, config).await.unwrap();
-    println!("\nserves {}", server.kafka_addr().unwrap());
+    let (kafka, http) = (server.kafka_addr().unwrap(), server.http_addr());
+    println!("\nserves {kafka} {http}");
     server.run(std::future::pending()).await;
 }
 
-/// The server as a process, and where it is reached.
-async fn server(folder: &Path, address: SocketAddr) -> (Child, SocketAddr) {
+/// The server as a process, and where it is reached: as Kafka, and by HTTP.
+async fn server(folder: &Path, address: SocketAddr) -> (Child, [SocketAddr; 2]) {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["child_serves_until_it_is_killed", "--exact", "--nocapture"]);
     child.env(FOLDER, folder).env(ADDRESS, address.to_string());
@@ -89,8 +98,11 @@ async fn server(folder: &Path, address: SocketAddr) -> (Child, SocketAddr) {
     let serves = async {
         loop {
             let line = lines.next_line().await.unwrap().expect("the child ended");
-            if let Some(address) = line.strip_prefix("serves ") {
-                return address.parse().unwrap();
+            if let Some((kafka, http)) = line
+                .strip_prefix("serves ")
+                .and_then(|at| at.split_once(' '))
+            {
+                return [kafka, http].map(|address| address.parse().unwrap());
             }
         }
     };
@@ -106,7 +118,8 @@ async fn check(version: &str, cases: &[&str], holding: usize) {
     };
     let clients = clients.join(version);
     let data = tempfile::tempdir().unwrap();
-    let (mut serving, address) = server(data.path(), "127.0.0.1:0".parse().unwrap()).await;
+    let any = "127.0.0.1:0".parse().unwrap();
+    let (mut serving, [address, mut http]) = server(data.path(), any).await;
     let paths = format!("{0}/classes:{0}/libs/*", clients.display());
     let mut java = Command::new("java");
     java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]);
@@ -133,7 +146,7 @@ async fn check(version: &str, cases: &[&str], holding: usize) {
         match line.unwrap() {
             Some(line) if line == "kill" => {
                 serving.kill().await.unwrap();
-                (serving, _) = server(data.path(), address).await;
+                (serving, [_, http]) = server(data.path(), address).await;
                 stdin.write_all(b"\n").await.unwrap();
             }
             Some(line) => told.push(line),
@@ -146,11 +159,18 @@ async fn check(version: &str, cases: &[&str], holding: usize) {
     let held = told.iter().filter(|line| line.starts_with("holds: "));
     assert_eq!(held.count(), holding, "{told:#?}\n{wrong}");
     println!("{}\n{wrong}", told.join("\n"));
+    let metrics = Client::new(http).get("/metrics").await.text;
+    let incremental = "tidemill_kafka_fetches_incremental_total ";
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix(incremental));
+    let count: u64 = count.unwrap().parse().unwrap();
+    assert!(count > 0, "their fetches go on with sessions");
     serving.kill().await.unwrap();
 }
 
-const CLIENTS: [&str; 5] = [
+const CLIENTS: [&str; 6] = [
     "Records",
+    "Sessions",
     "Groups",
     "Transactions",
     "Administration",
@@ -159,15 +179,20 @@ const CLIENTS: [&str; 5] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_java_clients_do_what_they_do_with_kafka_and_lose_nothing_to_kills() {
-    check("old", &CLIENTS, 23).await;
+    check("old", &CLIENTS, 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_java_clients_do_what_they_do_with_kafka_and_lose_nothing_to_kills() {
-    check("new", &CLIENTS, 23).await;
+    check("new", &CLIENTS, 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn java_members_of_consumer_groups_share_hand_over_and_lose_nothing_to_kills() {
+    check("new", &["Consumers"], 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafkas_command_line_tools_work_as_with_kafka() {
-    check("new", &["Tools"], 5).await;
+    check("new", &["Tools"], 6).await;
 }

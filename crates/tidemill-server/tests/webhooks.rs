@@ -580,6 +580,114 @@ async fn a_group_that_is_there_is_not_taken_over_and_nothing_old_is_sent() {
 }
 
 #[tokio::test]
+async fn webhooks_do_not_send_each_other_their_dead_letters() {
+    let server = Running::start().await;
+    let client = server.client();
+    let with = |name: &str, of: &str| {
+        let mut hook = made(name, "http://127.0.0.1:1/");
+        hook["topics"] = json!(["orders", format!("webhook.{of}.deadletter")]);
+        hook
+    };
+    create(&client, with("a", "b")).await;
+    let refused = client.post("/v1/webhooks", JSON, with("b", "a").to_string());
+    let refused = refused.await;
+    assert_eq!(refused.problem(422), "invalid-webhook");
+    assert!(
+        refused.text.contains("come back to it as those of a,"),
+        "{}",
+        refused.text
+    );
+    // One that sends what another one gives up is what dead letters are for.
+    create(&client, with("c", "a")).await;
+}
+
+#[tokio::test]
+async fn webhooks_that_are_kept_with_such_a_circle_do_not_stop_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = over(folder.path()).await;
+    let client = server.client();
+    let receiver = Receiver::start(|_, _| Reply::status(200)).await;
+    for (name, of) in [("a", "x"), ("b", "a"), ("c", "y")] {
+        let mut hook = made(name, &receiver.url());
+        hook["topics"] = json!(["orders", format!("webhook.{of}.deadletter")]);
+        create(&client, hook).await;
+    }
+    let broker = server.broker.clone();
+    server.stop().await;
+    broker.close().await;
+    drop(broker);
+    // The letters of a and b go round, and so do those of c.
+    let file = folder.path().join("private/webhooks.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("webhook.x.deadletter", "webhook.b.deadletter");
+    let text = text.replace("webhook.y.deadletter", "webhook.c.deadletter");
+    std::fs::write(&file, text).unwrap();
+
+    let server = over(folder.path()).await;
+    let client = server.client();
+    let all = client.get("/v1/webhooks").await.json();
+    assert_eq!(all["webhooks"].as_array().unwrap().len(), 3, "{all}");
+    publish(&client, 1, "a").await;
+    for name in ["a", "b", "c"] {
+        let path = format!("/v1/webhooks/{name}");
+        until(&client, &path, |one| one["delivered"] == json!(1)).await;
+    }
+    let refused = client.post("/v1/webhooks", JSON, {
+        let mut hook = made("d", &receiver.url());
+        hook["topics"] = json!(["webhook.d.deadletter"]);
+        hook.to_string()
+    });
+    assert_eq!(refused.await.problem(422), "invalid-webhook");
+    let removed = client.send("DELETE", "/v1/webhooks/c", &[], "").await;
+    assert_eq!(removed.status, 204, "{}", removed.text);
+    let broker = server.broker.clone();
+    server.stop().await;
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn nobody_else_reads_as_a_webhooks_group_and_its_place_is_set_while_it_is_paused() {
+    let server = Running::start().await;
+    let client = server.client();
+    let mut receiver = Receiver::start(|_, _| Reply::status(200)).await;
+    create(&client, made("shop", &receiver.url())).await;
+    publish(&client, 1, "a").await;
+    receiver.next().await;
+    let group = "/v1/groups/webhook.shop";
+    let pull = post(&client, &format!("{group}/pull?topic=orders")).await;
+    let token = json!([{"token": "1-1-1"}]).to_string();
+    let settle = client.post(&format!("{group}/settle"), JSON, token).await;
+    for refused in [pull, settle] {
+        assert_eq!(refused.problem(409), "group-conflict");
+        assert!(
+            refused.text.contains("tidemill webhook pause shop"),
+            "{}",
+            refused.text
+        );
+    }
+    let (mut ws, _) = support::ws::Ws::hello(server.address).await;
+    let subscribe = r#"{"type":"subscribe","id":1,"subscription":1,"topics":["orders"],
+                        "group":"webhook.shop"}"#;
+    let refused = ws.ask(subscribe).await;
+    assert_eq!(refused["code"], "group_conflict", "{refused}");
+
+    let seek = format!("{group}/seek");
+    let back = json!({"topic": "orders", "to": "beginning"}).to_string();
+    let refused = client.post(&seek, JSON, back.clone()).await;
+    assert_eq!(refused.problem(409), "group-in-use");
+    assert!(
+        refused.text.contains("tidemill webhook pause shop"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(post(&client, "/v1/webhooks/shop/pause").await.status, 200);
+    let sought = client.post(&seek, JSON, back).await;
+    assert_eq!(sought.status, 200, "{}", sought.text);
+    assert_eq!(post(&client, "/v1/webhooks/shop/resume").await.status, 200);
+    assert_eq!(receiver.next().await.data(), "\"1\"");
+}
+
+#[tokio::test]
 async fn a_rest_that_was_asked_for_is_kept_though_what_was_on_its_way_is_taken() {
     let server = Running::start().await;
     let client = server.client();
@@ -673,7 +781,9 @@ async fn a_file_that_cannot_be_read_stops_the_start_and_says_which() {
         (with("types", json!(["a***"])), "a***"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("webhooks.json"), text.to_string()).unwrap();
+        let file = folder.path().join("webhooks.json");
+        std::fs::write(&file, text.to_string()).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let mut config = Config::at("127.0.0.1:0".parse().unwrap());
         config.private = Some(folder.path().to_owned());
         let refused = Server::bind(support::broker().await, config).await;

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tidemill::Key;
 
 use super::answer::{self, ProductShown, ProductsShown, Refusal, json};
 use super::{Answer, Asked, Body, Door, Id, OUTCOME_WAIT, read};
@@ -60,6 +61,11 @@ impl Door {
 
 pub(super) async fn create(door: Door, body: Body) -> Answer {
     let product: NewProduct = read(body)?;
+    // It is the key of what asks for it.
+    if Key::new(product.name.as_str()).is_err() {
+        let why = "a product's name is a text of one line that is not empty";
+        return Err(Refusal::wrong(why));
+    }
     let request = CreateProduct {
         price_pence: price(&product.price)?,
         name: product.name,

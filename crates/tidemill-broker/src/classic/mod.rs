@@ -39,6 +39,7 @@ use uuid::Uuid;
 
 pub(crate) use self::kinds::{KindHold, Kinds};
 use self::live::{Live, Waiter};
+pub(crate) use self::offsets::refused;
 pub use self::offsets::{ClassicCommit, CommitRefused, CommittedOffset, TransactionalCommitError};
 use self::types::ClassicBounds;
 pub use self::types::{
@@ -76,7 +77,7 @@ impl Classics {
 
     /// The group; made in memory where there is none.
     fn live(&self, inner: &Arc<Inner>, name: &GroupName) -> Arc<Live> {
-        self.begin(inner);
+        self.look_after_positions(inner);
         let mut groups = self.groups();
         let new = || {
             let bounds = ClassicBounds {
@@ -92,7 +93,7 @@ impl Classics {
     }
 
     /// Room for what a group's members say or are given, until that is counted with the group.
-    fn reserve(&self, bytes: usize) -> Result<Reserved, ClassicError> {
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<Reserved, ClassicError> {
         let more = |have: usize| {
             let sum = have.checked_add(bytes)?;
             (sum <= CLASSIC_GROUPS_MAX_BYTES || bytes == 0).then_some(sum)
@@ -107,6 +108,11 @@ impl Classics {
                 "the members of all groups say too much, or are given too much",
             )),
         }
+    }
+
+    /// Where the bytes of all members are counted.
+    pub(crate) fn counted(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.bytes)
     }
 
     /// How many members the group has.
@@ -138,7 +144,7 @@ impl Classics {
 }
 
 /// Bytes that are counted until it is dropped.
-struct Reserved {
+pub(crate) struct Reserved {
     total: Arc<AtomicUsize>,
     bytes: usize,
 }
@@ -185,7 +191,7 @@ impl ClassicGroups {
         }
         let operation = Operation::Positions {
             group: group.clone(),
-            ask: Positions::Commit(Vec::new()),
+            ask: Positions::Commit(GroupKind::Classic, Vec::new()),
         };
         let kept = self.inner.submit(operation).await;
         kept.map(|_| ()).map_err(offsets::refused)
@@ -289,12 +295,13 @@ impl ClassicGroups {
         })
     }
 
-    /// A group as it is now. One whose members are of another kind is stable, of the type
-    /// `tidemill`, and its members have nothing but their ids. `None` where there is no such group.
+    /// A group as it is now. One whose members are native ones is stable, of the type
+    /// `tidemill`, and its members have nothing but their ids. `None` where there is no such
+    /// group, or it is one of [`Broker::consumer_groups`].
     #[must_use]
     pub fn describe(&self, group: &GroupName) -> Option<ClassicDescription> {
         let kind = self.inner.group_kind(group)?;
-        if kind == GroupKind::Queue {
+        if matches!(kind, GroupKind::Queue | GroupKind::Consumer) {
             return None;
         }
         let native = self.inner.classics.kinds.of(group) == Some(GroupKind::Native);

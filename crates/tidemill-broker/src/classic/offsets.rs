@@ -60,7 +60,7 @@ pub struct CommittedOffset {
 }
 
 /// What the log says, in words for a member.
-pub(super) fn refused(error: CommitError<Refusal>) -> ClassicError {
+pub(crate) fn refused(error: CommitError<Refusal>) -> ClassicError {
     match error {
         CommitError::Unavailable(_) => ClassicError::Unavailable,
         CommitError::Indeterminate(why) => ClassicError::Indeterminate(why),
@@ -118,6 +118,97 @@ impl Inner {
         let said = commits.into_iter().map(one).collect();
         (good, said)
     }
+
+    /// Positions of a group that is of this kind from then on, ready to be set.
+    pub(crate) fn setting(
+        self: &Arc<Self>,
+        group: &GroupName,
+        kind: GroupKind,
+        commits: Vec<ClassicCommit>,
+    ) -> Setting {
+        let (offsets, said) = self.checked(commits);
+        let operation = Operation::Positions {
+            group: group.clone(),
+            ask: Positions::Commit(kind, offsets),
+        };
+        let inner = Arc::clone(self);
+        Setting {
+            inner,
+            operation,
+            said,
+        }
+    }
+
+    /// Has positions of a group of this kind set with a transaction.
+    pub(crate) async fn give_to_transaction(
+        self: &Arc<Self>,
+        producer: (&TransactionalId, ProducerIdentity),
+        (group, kind): (&GroupName, GroupKind),
+        commits: Vec<ClassicCommit>,
+    ) -> Result<Vec<Result<(), CommitRefused>>, ProducerError> {
+        let (offsets, said) = self.checked(commits);
+        let given = offsets.into_iter().map(|commit| {
+            let note = Some(commit.note);
+            let given = Given {
+                offset: commit.offset,
+                note,
+            };
+            (commit.partition, given)
+        });
+        let ask = Ask::Offsets {
+            caller: Caller {
+                id: producer.0.clone(),
+                identity: producer.1,
+            },
+            begins: false,
+            group: group.clone(),
+            kind,
+            offsets: given.collect(),
+        };
+        self.ask(ask).await?;
+        Ok(said)
+    }
+}
+
+/// Positions that can be set, and what is said of each that was asked for.
+pub(crate) struct Setting {
+    inner: Arc<Inner>,
+    operation: Operation,
+    said: Vec<Result<(), CommitRefused>>,
+}
+
+/// Positions that are being set.
+pub(crate) struct Begun {
+    said: Vec<Result<(), CommitRefused>>,
+    answer: oneshot::Receiver<Result<Receipt, CommitError<Refusal>>>,
+}
+
+impl Setting {
+    /// Hands them to the log.
+    pub(crate) fn begin(self) -> Begun {
+        let (sender, answer) = oneshot::channel();
+        let inner = Arc::clone(&self.inner);
+        self.inner.handle.submit(self.operation, move |answer| {
+            if let Ok(Receipt::Moved(moved)) = &answer {
+                inner.follow(moved);
+            }
+            // Nobody may wait any longer.
+            let _ = sender.send(answer);
+        });
+        let said = self.said;
+        Begun { said, answer }
+    }
+}
+
+impl Begun {
+    /// Resolves when they are durable.
+    pub(crate) async fn done(self) -> Result<Vec<Result<(), CommitRefused>>, ClassicError> {
+        match self.answer.await {
+            Ok(Ok(_)) => Ok(self.said),
+            Ok(Err(error)) => Err(refused(error)),
+            Err(_) => Err(ClassicError::Unavailable),
+        }
+    }
 }
 
 impl ClassicGroups {
@@ -135,31 +226,14 @@ impl ClassicGroups {
     ) -> Result<Vec<Result<(), CommitRefused>>, ClassicError> {
         let _hold = self.hold(group)?;
         let live = self.for_commit(group, caller).await?;
-        let (offsets, said) = self.inner.checked(commits);
-        let (sender, receiver) = oneshot::channel();
-        let operation = Operation::Positions {
-            group: group.clone(),
-            ask: Positions::Commit(offsets),
-        };
-        let inner = Arc::clone(&self.inner);
+        let setting = self.inner.setting(group, GroupKind::Classic, commits);
         // Submitted under the group's lock: what a later generation commits comes later.
         let submit = |locked: &mut Locked, now| {
-            locked.coordinator.may_commit(now, caller, false)?;
-            self.inner.handle.submit(operation, move |answer| {
-                if let Ok(Receipt::Moved(moved)) = &answer {
-                    inner.follow(moved);
-                }
-                // Nobody may wait any longer.
-                let _ = sender.send(answer);
-            });
-            Ok(())
+            let may = locked.coordinator.may_commit(now, caller, false);
+            may.map(|()| setting.begin())
         };
-        live.change(&self.inner, None, submit)?;
-        match receiver.await {
-            Ok(Ok(_)) => Ok(said),
-            Ok(Err(error)) => Err(refused(error)),
-            Err(_) => Err(ClassicError::Unavailable),
-        }
+        let setting = live.change(&self.inner, None, submit)?;
+        setting.done().await
     }
 
     /// Has positions set when the caller's transaction is committed, which must be open. `caller`
@@ -180,27 +254,11 @@ impl ClassicGroups {
         live.change(&self.inner, None, |locked, now| {
             locked.coordinator.may_commit(now, caller, true)
         })?;
-        let (offsets, said) = self.inner.checked(commits);
-        let given = offsets.into_iter().map(|commit| {
-            let note = Some(commit.note);
-            let given = Given {
-                offset: commit.offset,
-                note,
-            };
-            (commit.partition, given)
-        });
-        let ask = Ask::Offsets {
-            caller: Caller {
-                id: producer.0.clone(),
-                identity: producer.1,
-            },
-            begins: false,
-            group: group.clone(),
-            kind: GroupKind::Classic,
-            offsets: given.collect(),
-        };
-        self.inner.ask(ask).await?;
-        Ok(said)
+        let kind = GroupKind::Classic;
+        let given = self
+            .inner
+            .give_to_transaction(producer, (group, kind), commits);
+        Ok(given.await?)
     }
 
     /// The group's positions, sorted by topic and partition; none where there is no such group.
@@ -240,14 +298,17 @@ impl ClassicGroups {
     /// members read the topics is the caller's to look at. Resolves when it is durable.
     ///
     /// # Errors
-    /// [`ClassicError::UnknownGroup`], and [`ClassicError::Protocol`] where its members are of
-    /// another kind.
+    /// [`ClassicError::UnknownGroup`], and [`ClassicError::Protocol`] where its members are no
+    /// clients of Kafka.
     pub async fn remove_offsets(
         &self,
         group: &GroupName,
         partitions: &[(TopicName, Partition)],
     ) -> Result<(), ClassicError> {
-        let _hold = self.hold(group)?;
+        let kinds = &self.open()?.kinds;
+        let kind = kinds.of(group).filter(|kind| *kind == GroupKind::Consumer);
+        let hold = kinds.hold(group, kind.unwrap_or(GroupKind::Classic));
+        let _hold = hold.map_err(ClassicError::Protocol)?;
         let known = partitions.iter();
         let known = known.filter_map(|(topic, number)| self.inner.partition(topic, *number));
         let operation = Operation::Positions {

@@ -1,6 +1,6 @@
-//! Positions of classic groups that had no members, and no commits, for so long that they are not
-//! kept any longer. Time counts from the opening of the broker at the earliest: who comes back
-//! after a restart finds its positions.
+//! Positions of groups of Kafka's clients, classic and consumer ones, that had no members, and no
+//! commits, for so long that they are not kept any longer. Time counts from the opening of the
+//! broker at the earliest: who comes back after a restart finds its positions.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ use crate::machine::{GroupKind, Operation, Positions};
 
 impl Classics {
     /// Has a task look after the positions, if none does yet.
-    pub(super) fn begin(&self, inner: &Arc<Inner>) {
+    pub(crate) fn look_after_positions(&self, inner: &Arc<Inner>) {
         if self.retained.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -38,14 +38,18 @@ impl Classics {
     fn take_unused(&self, inner: &Inner, now: Duration, mut expire: impl FnMut(GroupName)) {
         let keep = inner.settings.commits_retention;
         let state = inner.durable.state();
-        let classic = |id| state.group(id).map(|group| group.kind) == Some(GroupKind::Classic);
-        let names = state.group_names().filter(|(_, id)| classic(*id));
+        let expires = |id| {
+            let kind = state.group(id).map(|group| group.kind);
+            matches!(kind, Some(GroupKind::Classic | GroupKind::Consumer))
+        };
+        let names = state.group_names().filter(|(_, id)| expires(*id));
         let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
         drop(state);
         let mut groups = self.groups();
         for name in names {
             let live = groups.get(&name);
             let used = live.map_or(Duration::ZERO, |live| live.locked().used);
+            let used = used.max(inner.consumers.used(&name));
             if now.saturating_sub(used) < keep || self.kinds.of(&name).is_some() {
                 continue;
             }

@@ -27,7 +27,7 @@ use tidemill_core::cursor::Cursor;
 use tidemill_core::delivery::Settle;
 use tidemill_core::slots::MemberId;
 use tidemill_core::{
-    Generation, GroupName, Offset, Order, SettleError, Ticket, TopicId, TopicName,
+    Event, Generation, GroupName, Offset, Order, SettleError, Ticket, TopicId, TopicName,
 };
 use tidemill_log::{Batch, DiskRead, PartitionId, Read, ReadError};
 use tokio::sync::Notify;
@@ -37,6 +37,7 @@ pub(crate) use self::member::Member;
 use self::memory::{Held, Memory};
 use self::queue::FlowIndex;
 use self::settle::{Begun, Ended};
+pub(crate) use self::settler::DEAD_LETTER_MAX_BYTES;
 use self::settler::Settler;
 pub(crate) use self::work::Taken;
 use self::work::{Loaded, ReadPlan};
@@ -260,6 +261,24 @@ impl Group {
         member: MemberId,
         credit: usize,
     ) -> Taken {
+        self.take_where(inner, member, credit, None)
+    }
+
+    /// The first event that waits for a member, as far as they are read.
+    pub(crate) fn first(&self, member: MemberId) -> Option<Arc<Event>> {
+        let locked = self.locked();
+        let first = locked.core.first_item(member)?;
+        Some(Arc::clone(&first.event))
+    }
+
+    /// As [`Group::take`], but only as long as the next event is one that `may` be taken.
+    pub(crate) fn take_where(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        member: MemberId,
+        credit: usize,
+        may: Option<&dyn Fn(&Event) -> bool>,
+    ) -> Taken {
         self.look_for_growth(inner);
         let mut reads = 0;
         let (mut short, mut starves) = (false, false);
@@ -287,7 +306,7 @@ impl Group {
         }
         let mut locked = self.locked();
         let now = inner.now();
-        let mut taken = locked.core.take(&self.name, member, credit, now);
+        let mut taken = locked.core.take_where(&self.name, member, credit, may, now);
         if let Taken::Nothing { due } = &mut taken
             && short
         {

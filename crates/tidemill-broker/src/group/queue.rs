@@ -86,6 +86,11 @@ impl Queue {
         self.0.front().map(|item| item.sequence)
     }
 
+    /// The first item.
+    pub(super) fn front(&self) -> Option<&Item> {
+        self.0.front()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::dead_letter::DeadLetter;
+use tidemill_core::dead_letter::{self, DeadLetter};
 use tidemill_core::delivery::{Settle, dead_letter_topic};
+use tidemill_core::limits::DEAD_LETTER_HOPS_MAX;
 use tidemill_core::{
     BoxFuture, Commit, Effects, Event, Failure, Offset, Outcome, Position, PublishError,
     SettleError, Ticket, TopicName,
@@ -87,7 +88,7 @@ struct Staged {
 
 /// A dead letter was taken once, perhaps under larger limits than those of today: only the batch
 /// bounds it, which holds more than any publish may have had.
-const DEAD_LETTER_MAX_BYTES: (usize, usize) = (BATCH_MAX_BYTES, BATCH_MAX_BYTES);
+pub(crate) const DEAD_LETTER_MAX_BYTES: (usize, usize) = (BATCH_MAX_BYTES, BATCH_MAX_BYTES);
 
 impl Settler {
     pub(super) fn new(inner: Arc<Inner>, group: Arc<Group>) -> Self {
@@ -222,6 +223,16 @@ impl Settler {
     ) -> Result<Vec<Staged>, SettleError> {
         let why = format!("{}: {}", failure.reason, failure.error);
         settling.answer = Some(Answer::DeadLettered(why));
+        if goes_round(&settling.begun.event, &settling.ticket.position) {
+            settling.dead = false;
+            let (group, at) = (&self.group.name, &settling.ticket.position);
+            tracing::warn!(
+                %group, %at, error = failure.error,
+                "an event was a dead letter {DEAD_LETTER_HOPS_MAX} times in a row: it is no \
+                 further one, and its newest letter stays where it is"
+            );
+            return Ok(Vec::new());
+        }
         let letter = DeadLetter {
             event: Event::clone(&settling.begun.event),
             origin: settling.ticket.position.clone(),
@@ -293,6 +304,14 @@ impl Settler {
         };
         receiver.await.unwrap_or_else(gone)
     }
+}
+
+/// Whether an event is in the dead letters that it was read from, and was in others before so
+/// often that it might never end.
+fn goes_round(event: &Event, at: &Position) -> bool {
+    let is_kept = |letter: DeadLetter| dead_letter_topic(&letter.group) == at.topic;
+    dead_letter::hops(event) >= DEAD_LETTER_HOPS_MAX
+        && DeadLetter::from_event(event).is_ok_and(is_kept)
 }
 
 /// Where the staged events are, in their order.

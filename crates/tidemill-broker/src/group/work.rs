@@ -8,7 +8,7 @@ use tidemill_core::slots::MemberId;
 use tidemill_core::{Attempt, Delivery, Event, GroupName, Offset, Position, Ticket};
 use tidemill_log::PartitionId;
 
-use super::core::Core;
+use super::core::{Core, Member};
 use super::flow::InFlight;
 use super::memory::Held;
 use super::queue::{FlowIndex, Item};
@@ -63,11 +63,25 @@ pub(crate) enum Taken {
 
 impl Core {
     /// Gives a member at most `credit` of the events that are its, lowest first.
+    #[cfg(test)]
     pub(super) fn take(
         &mut self,
         group: &GroupName,
         member: MemberId,
         credit: usize,
+        now: Duration,
+    ) -> Taken {
+        self.take_where(group, member, credit, None, now)
+    }
+
+    /// Gives a member at most `credit` of the events that are its, lowest first, as long as the
+    /// next one is one that `may` be given.
+    pub(super) fn take_where(
+        &mut self,
+        group: &GroupName,
+        member: MemberId,
+        credit: usize,
+        may: Option<&dyn Fn(&Event) -> bool>,
         now: Duration,
     ) -> Taken {
         while let Some(item) = self.lanes.pop_due(now) {
@@ -80,6 +94,11 @@ impl Core {
         }
         let mut given = Vec::new();
         while given.len() < credit {
+            if let Some(may) = may
+                && !self.first_item(member).is_some_and(|item| may(&item.event))
+            {
+                break;
+            }
             let Some(item) = self.next_item(member) else {
                 break;
             };
@@ -94,9 +113,9 @@ impl Core {
         Taken::Given(given)
     }
 
-    /// The lowest of a member's own items and those that any member may have.
-    fn next_item(&mut self, id: MemberId) -> Option<Item> {
-        let member = self.members.get_mut(&id)?;
+    /// Where the lowest of a member's items is: in a share that any member may have, by its place,
+    /// or else among its own.
+    fn lowest(&self, member: &Member) -> Option<usize> {
         let own = member.queue.first();
         let mut best = None;
         for place in &member.topics {
@@ -111,9 +130,23 @@ impl Core {
                 best = Some((first, *place));
             }
         }
-        match best {
-            Some((_, place)) => self.shares.get_mut(place)?.shared.pop(),
-            None => member.queue.pop(),
+        best.map(|(_, place)| place)
+    }
+
+    /// The lowest of a member's own items and those that any member may have.
+    fn next_item(&mut self, id: MemberId) -> Option<Item> {
+        match self.lowest(self.members.get(&id)?) {
+            Some(place) => self.shares.get_mut(place)?.shared.pop(),
+            None => self.members.get_mut(&id)?.queue.pop(),
+        }
+    }
+
+    /// The same, which stays where it is.
+    pub(super) fn first_item(&self, id: MemberId) -> Option<&Item> {
+        let member = self.members.get(&id)?;
+        match self.lowest(member) {
+            Some(place) => self.shares.get(place)?.shared.front(),
+            None => member.queue.front(),
         }
     }
 

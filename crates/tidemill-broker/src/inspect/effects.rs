@@ -193,6 +193,8 @@ fn queue(id: TopicId, of: GroupId, settings: QueueSettings, names: &Names) -> Fi
     fields.push(("lease_ms", Value::Number(lease_ms)));
     let most = settings.max_deliveries;
     fields.extend(most.map(|most| ("max_deliveries", Value::Number(u64::from(most)))));
+    let ttl_ms = settings.ttl.map(|ttl| ttl.as_millis() as u64);
+    fields.extend(ttl_ms.map(|ms| ("ttl_ms", Value::Number(ms))));
     fields
 }
 

@@ -332,6 +332,7 @@ mod tests {
                 settings: QueueSettings {
                     lease: Duration::from_millis(300),
                     max_deliveries: Some(5),
+                    ttl: Some(Duration::from_secs(90)),
                 },
             },
             Change::GroupCreated {

@@ -9,7 +9,7 @@ use tidemill_core::{GroupName, Offset, Partition, Start, TopicId, TopicName};
 use tidemill_log::{Batch, PartitionId, PartitionSettings};
 
 use super::commit_effect::CommitNote;
-use super::state::{GroupId, Topic};
+use super::state::{GroupId, GroupKind, Topic};
 use crate::producer::ProducerError;
 use crate::queue::QueueSettings;
 use crate::topic_settings::AlterTopic;
@@ -80,11 +80,11 @@ pub(crate) struct CommitOffset {
 /// What is asked of the positions of a group.
 #[derive(Debug)]
 pub(crate) enum Positions {
-    /// Sets some. The group is made where there is none, and is a classic one from then on.
-    Commit(Vec<CommitOffset>),
+    /// Sets some. The group is made where there is none, and is of this kind from then on.
+    Commit(GroupKind, Vec<CommitOffset>),
     /// Takes some away.
     Remove(Vec<PartitionId>),
-    /// Deletes the group if it is a classic one.
+    /// Deletes the group if its members are clients of Kafka.
     Expire,
 }
 
@@ -257,6 +257,8 @@ pub(crate) enum Refusal {
     TooMany { what: &'static str, max: usize },
     #[error("a topic has 1 to {max} partitions, not {asked}")]
     Partitions { asked: u32, max: u32 },
+    #[error("{0}")]
+    Settings(String),
     #[error(transparent)]
     Producer(Box<ProducerError>),
     /// It needs more room than it was given: ask again.

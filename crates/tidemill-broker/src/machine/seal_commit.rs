@@ -17,7 +17,7 @@ use crate::transaction::Given;
 pub(super) fn positions_bytes(ask: &Positions) -> usize {
     let one = |commit: &CommitOffset| 2 * SMALL_BYTES + commit.note.metadata.len();
     let bytes = match ask {
-        Positions::Commit(offsets) => offsets.iter().map(one).sum(),
+        Positions::Commit(_, offsets) => offsets.iter().map(one).sum(),
         Positions::Remove(partitions) => SMALL_BYTES * partitions.len(),
         Positions::Expire => 0,
     };
@@ -48,7 +48,7 @@ impl Decision<'_, '_> {
         ask: Positions,
     ) -> Result<Receipt, Refusal> {
         match ask {
-            Positions::Commit(offsets) => self.commit_offsets(group, offsets),
+            Positions::Commit(kind, offsets) => self.commit_offsets((group, kind), offsets),
             Positions::Remove(partitions) => self.remove_positions(&group, partitions),
             Positions::Expire => self.expire_group(&group),
         }
@@ -74,10 +74,10 @@ impl Decision<'_, '_> {
     /// Sets a group's positions. One in a partition that is gone is passed over.
     fn commit_offsets(
         &mut self,
-        group: GroupName,
+        (group, kind): (GroupName, GroupKind),
         offsets: Vec<CommitOffset>,
     ) -> Result<Receipt, Refusal> {
-        let id = self.group_of_kind(group, GroupKind::Classic)?;
+        let id = self.group_of_kind(group, kind)?;
         let have = self.state.group(id);
         let bytes = |commit: &CommitOffset| more_bytes(have, commit.partition, Some(&commit.note));
         let more: usize = offsets.iter().map(bytes).sum();
@@ -128,7 +128,7 @@ impl Decision<'_, '_> {
         Some((group, partition, cursor))
     }
 
-    /// A classic group has no position in these partitions any longer.
+    /// A group has no position in these partitions any longer.
     fn remove_positions(
         &mut self,
         group: &GroupName,
@@ -144,11 +144,12 @@ impl Decision<'_, '_> {
         Ok(Receipt::Done)
     }
 
-    /// Nobody has used a classic group for so long that its positions are not kept any longer.
+    /// Nobody has used a group of Kafka's clients for so long that its positions are not kept any
+    /// longer.
     fn expire_group(&mut self, group: &GroupName) -> Result<Receipt, Refusal> {
         let id = self.state.group_id(group).ok_or(Refusal::UnknownGroup)?;
         let kind = self.state.group(id).map(|group| group.kind);
-        if kind == Some(GroupKind::Classic) {
+        if matches!(kind, Some(GroupKind::Classic | GroupKind::Consumer)) {
             self.changes.push(Change::GroupDeleted { id });
         }
         Ok(Receipt::Done)

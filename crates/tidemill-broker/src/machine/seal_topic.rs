@@ -22,6 +22,11 @@ impl Decision<'_, '_> {
         let topic = self.topic(&name);
         let mut topic = topic.ok_or_else(|| Refusal::UnknownTopic(name.clone()))?;
         self.is_for(topic, name.clone())?;
+        // All partitions of a topic have the same ones.
+        let first = topic.partition_ids().next();
+        let settings = first.map(|first| self.draft.settings(first));
+        let settings = change.over(settings.unwrap_or_default());
+        let settings = settings.map_err(Refusal::Settings)?;
         let have = topic.partitions;
         let asked = change.partitions.unwrap_or(have);
         if asked < have {
@@ -36,10 +41,6 @@ impl Decision<'_, '_> {
                 name,
             });
         }
-        // All partitions of a topic have the same ones.
-        let first = topic.partition_ids().next();
-        let settings = first.map(|first| self.draft.settings(first));
-        let settings = change.over(settings.unwrap_or_default());
         for id in topic.partition_ids() {
             // Where it is there already, only the settings that it did not have are journaled.
             self.draft.create_partition(id);

@@ -30,6 +30,8 @@ pub enum GroupKind {
     Native,
     /// Members that share the partitions among themselves, as Kafka's classic protocol has it.
     Classic,
+    /// Members among which the broker shares the partitions, as Kafka's newer protocol has it.
+    Consumer,
     /// A queue's: the broker itself is its one member.
     Queue,
 }
@@ -40,6 +42,7 @@ impl GroupKind {
         match self {
             Self::Native => "native",
             Self::Classic => "Kafka classic",
+            Self::Consumer => "Kafka consumer",
             Self::Queue => "queue",
         }
     }
@@ -48,6 +51,7 @@ impl GroupKind {
         match self {
             Self::Native => 0,
             Self::Classic => 1,
+            Self::Consumer => 2,
             Self::Queue => 4,
         }
     }
@@ -57,7 +61,7 @@ impl GroupKind {
     pub(crate) fn bounds(self) -> CursorBounds {
         let bounds = CursorBounds::default();
         match self {
-            Self::Native | Self::Classic => bounds,
+            Self::Native | Self::Classic | Self::Consumer => bounds,
             Self::Queue => CursorBounds {
                 window_max: u64::MAX,
                 ..bounds
@@ -69,7 +73,7 @@ impl GroupKind {
         match number {
             0 => Ok(Self::Native),
             1 => Ok(Self::Classic),
-            2 => Err(reserved("Kafka consumer")),
+            2 => Ok(Self::Consumer),
             3 => Err(reserved("share")),
             4 => Ok(Self::Queue),
             _ => Err(format!("the group kind {number} is unknown")),

@@ -505,7 +505,7 @@ fn a_group_gets_positions_in_what_its_topic_has_got_and_in_no_other_topic() {
     // Clients that set positions themselves have it by now, and stay what they are.
     let kept = Operation::Positions {
         group: GroupName::new("g").unwrap(),
-        ask: Positions::Commit(Vec::new()),
+        ask: Positions::Commit(GroupKind::Classic, Vec::new()),
     };
     running.one(kept).unwrap();
     let answer = running.one(widen(again.id));

@@ -121,6 +121,8 @@ impl Broker {
                 add(&counters.published_bytes, bytes);
             }
             Ok((_, Kept::Before)) => add(&counters.repeated_events, records as usize),
+            // Whoever is told so comes again with the same batch.
+            Err(ProducerError::Unavailable(Unavailable::Overloaded)) => {}
             Err(_) => add(&counters.publish_errors, 1),
         }
         produced.map(|(base, _)| base)

@@ -96,7 +96,10 @@ impl Broker {
             return Err(QueueError::GroupExists(group));
         }
         let live = Live::in_memory(name.clone(), group, settings);
-        self.inner.queues.insert(live)?;
+        let live = self.inner.queues.insert(live)?;
+        if settings.ttl.is_some() {
+            live.expires(&self.inner);
+        }
         if taken() {
             // A topic was made meanwhile.
             self.inner.queues.remove(&name);

@@ -23,6 +23,15 @@ use crate::limits::{BURY_WAIT_MAX, BURY_WAIT_MIN, REROUTES_MAX};
 use crate::machine::{Operation, Refusal};
 use crate::metrics::add;
 
+/// Why nobody is to get a message any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why {
+    /// It was given out as often as the queue allows.
+    WornOut,
+    /// It was good until then.
+    Expired(Timestamp),
+}
+
 impl Live {
     /// Whether a message is not to be given out again.
     pub(super) fn is_worn_out(&self, deliveries: u32) -> bool {
@@ -32,33 +41,59 @@ impl Live {
 
     /// Has a message buried, whoever waits for that. Where that fails nobody gets it: it is tried
     /// again, as long as the queue is there.
-    pub(super) fn bury_later(self: &Arc<Self>, inner: &Arc<Inner>, held: Held, deliveries: u32) {
+    pub(super) fn bury_later(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        held: Held,
+        deliveries: u32,
+        why: Why,
+    ) {
         let (inner, live) = (Arc::clone(inner), Arc::clone(self));
-        tokio::spawn(bury_in_time(inner, live, held, deliveries));
+        tokio::spawn(bury_in_time(inner, live, (held, deliveries, why)));
     }
 
-    /// Moves a message to the dead letters. Where that fails it is given back.
+    /// Moves a worn out message to the dead letters. Where that fails it is given back.
     pub(super) async fn bury(
         &self,
         inner: &Arc<Inner>,
         held: &Held,
         deliveries: u32,
     ) -> Result<(), QueueError> {
-        let buried = self.try_to_bury(inner, held, deliveries).await;
+        let burying = self.try_to_bury(inner, held, deliveries, Why::WornOut);
+        let buried = burying.await;
         if buried.is_err() {
             self.give_back(inner, held);
         }
         buried
     }
 
-    /// As [`Live::bury`]. Where that fails the message stays given out.
+    /// Moves a message to the dead letters, or settles it where there are none for it. Where that
+    /// fails the message stays given out.
     async fn try_to_bury(
         &self,
         inner: &Arc<Inner>,
         held: &Held,
         deliveries: u32,
+        why: Why,
     ) -> Result<(), QueueError> {
-        let failure = self.failure(deliveries);
+        match self.failure(deliveries, why) {
+            Some(failure) => self.move_to_dead(inner, held, failure).await?,
+            None => self.settle(inner, held).await?,
+        }
+        if matches!(why, Why::Expired(_)) {
+            add(&inner.counters.expired, 1);
+            self.expired.fetch_add(1, Ordering::Release);
+            self.head_changed();
+        }
+        Ok(())
+    }
+
+    async fn move_to_dead(
+        &self,
+        inner: &Arc<Inner>,
+        held: &Held,
+        failure: Failure,
+    ) -> Result<(), QueueError> {
         match (&self.store, held) {
             (Store::Disk { group, .. }, Held::Disk(ticket)) => {
                 let commit = Commit {
@@ -93,20 +128,33 @@ impl Live {
         }
     }
 
-    fn failure(&self, deliveries: u32) -> Failure {
+    /// What the dead letter says; `None` where there is to be none.
+    fn failure(&self, deliveries: u32, why: Why) -> Option<Failure> {
         let times = match deliveries {
             1 => "once".to_owned(),
             more => format!("{more} times"),
         };
-        Failure {
-            reason: "max_deliveries".to_owned(),
-            error: format!("it was dequeued {times} and never acknowledged"),
+        let (reason, error) = match why {
+            Why::WornOut => (
+                "max_deliveries",
+                format!("it was dequeued {times} and never acknowledged"),
+            ),
+            // A queue without a bound for deliveries has no dead letters.
+            Why::Expired(_) if self.settings.max_deliveries.is_none() => return None,
+            Why::Expired(until) => (
+                "expired",
+                format!("it was good until {until}, and nobody had acknowledged it by then"),
+            ),
+        };
+        Some(Failure {
+            reason: reason.to_owned(),
+            error,
             attempts: deliveries,
             first: None,
             last: Some(Timestamp::now()),
             handler: None,
             version: None,
-        }
+        })
     }
 
     /// Publishes the dead letter of a message that was in memory alone.
@@ -145,8 +193,10 @@ impl Live {
 }
 
 /// Tries to bury a message until that is done, or there is nothing to bury it for.
-async fn bury_in_time(inner: Arc<Inner>, live: Arc<Live>, held: Held, deliveries: u32) {
-    let Err(error) = live.try_to_bury(&inner, &held, deliveries).await else {
+pub(super) async fn bury_in_time(inner: Arc<Inner>, live: Arc<Live>, what: (Held, u32, Why)) {
+    let (held, deliveries, why) = &what;
+    let burying = live.try_to_bury(&inner, held, *deliveries, *why);
+    let Err(error) = burying.await else {
         return;
     };
     if is_over(&inner, &live, &error) {
@@ -159,7 +209,7 @@ async fn bury_in_time(inner: Arc<Inner>, live: Arc<Live>, held: Held, deliveries
     // Neither keeps the broker open.
     let (weak_inner, weak_live) = (Arc::downgrade(&inner), Arc::downgrade(&live));
     drop((inner, live));
-    let buried = try_again(&weak_inner, &weak_live, &held, deliveries).await;
+    let buried = try_again(&weak_inner, &weak_live, &what).await;
     let Some(live) = weak_live.upgrade() else {
         return;
     };
@@ -169,7 +219,8 @@ async fn bury_in_time(inner: Arc<Inner>, live: Arc<Live>, held: Held, deliveries
 }
 
 /// Answers whether it was buried in the end.
-async fn try_again(inner: &Weak<Inner>, live: &Weak<Live>, held: &Held, deliveries: u32) -> bool {
+async fn try_again(inner: &Weak<Inner>, live: &Weak<Live>, what: &(Held, u32, Why)) -> bool {
+    let (held, deliveries, why) = what;
     let mut wait = BURY_WAIT_MIN;
     loop {
         tokio::time::sleep(wait).await;
@@ -177,7 +228,7 @@ async fn try_again(inner: &Weak<Inner>, live: &Weak<Live>, held: &Held, deliveri
         let (Some(inner), Some(live)) = (inner.upgrade(), live.upgrade()) else {
             return false;
         };
-        match live.try_to_bury(&inner, held, deliveries).await {
+        match live.try_to_bury(&inner, held, *deliveries, *why).await {
             Ok(()) => return true,
             Err(error) if is_over(&inner, &live, &error) => return false,
             Err(_) => {}
@@ -200,11 +251,12 @@ fn is_over(inner: &Inner, live: &Arc<Live>, error: &QueueError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_core::{Event, EventId, EventType, GroupName, Source, TopicName};
+    use tidemill_core::{Event, EventId, EventType, ExtensionValue, GroupName, Source, TopicName};
 
     use super::*;
     use crate::broker::Broker;
-    use crate::queue::{CreateQueue, Dequeue, QueueSettings};
+    use crate::limits::{EXPIRED_UNDER_WAY_MAX, QUEUE_IN_FLIGHT_MAX};
+    use crate::queue::{CreateQueue, Dequeue, EXPIRY, QueueSettings};
 
     #[tokio::test]
     async fn what_cannot_be_buried_is_nobodys_until_it_can() {
@@ -251,6 +303,70 @@ mod tests {
             }
             assert_eq!(broker.metrics().dead_lettered, 1);
             assert!(broker.topic(&name("jobs.deadletter")).is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn expired_messages_that_cannot_be_buried_keep_nobody_from_good_ones() {
+        // On disk a group has as many unsettled ones at a time as its cursor can tell apart.
+        let sizes = [
+            (true, QUEUE_IN_FLIGHT_MAX + 1),
+            (false, 3 * EXPIRED_UNDER_WAY_MAX),
+        ];
+        for (transient, expired) in sizes {
+            let broker = Broker::in_memory();
+            let name = |name: &str| TopicName::new(name).unwrap();
+            let settings = QueueSettings {
+                max_deliveries: Some(9),
+                ..QueueSettings::default()
+            };
+            let how = CreateQueue {
+                transient,
+                settings,
+            };
+            broker.create_queue(name("jobs"), how).await.unwrap();
+            let queue = broker.queue(&name("jobs")).unwrap();
+            let (inner, live) = queue.parts();
+            let group = GroupName::new("other").unwrap();
+            let other = Live::in_memory(name("jobs.deadletter"), group, settings);
+            inner.queues.insert(other).unwrap();
+
+            let event = |id: &str| {
+                let (id, ty) = (EventId::new(id).unwrap(), EventType::new("made").unwrap());
+                Event::builder(id, Source::new("/test").unwrap(), ty)
+            };
+            let until = ExtensionValue::String("2020-01-31T12:00:00Z".into());
+            let gone = event("gone").extension(EXPIRY, until).build().unwrap();
+            queue.enqueue(vec![gone; expired]).await.unwrap();
+            let good = event("good").build().unwrap();
+            queue.enqueue(vec![good]).await.unwrap();
+            // On disk a peek reads only so far.
+            let peeked = queue.peek(1).await.unwrap();
+            assert!(
+                !transient || peeked[0].event.id().as_str() == "good",
+                "{peeked:?}"
+            );
+            let taken = loop {
+                let taken = queue.dequeue(Dequeue::default()).await.unwrap();
+                if !taken.is_empty() {
+                    break taken;
+                }
+                tokio::task::yield_now().await;
+            };
+            assert_eq!(taken[0].message.event.id().as_str(), "good");
+            while live.unburied.load(Ordering::Acquire) < EXPIRED_UNDER_WAY_MAX {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(queue.length(), expired as u64 + 1);
+            assert_eq!(live.unburied.load(Ordering::Acquire), EXPIRED_UNDER_WAY_MAX);
+            queue.ack(&[taken[0].lease.unwrap()]).await.unwrap();
+
+            broker.delete_queue(&name("jobs.deadletter")).await.unwrap();
+            let expired = expired as u64;
+            while queue.length() > 0 || broker.metrics().dead_lettered < expired {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(broker.metrics().dead_lettered, expired);
         }
     }
 }

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::QueueError;
+use super::dead::Why;
+use super::expiry::{self, expiry, within};
 use super::info::Dequeued;
 use super::leases::{Lease, LeaseId};
 use super::live::{Held, Live, Store};
@@ -113,9 +115,22 @@ impl Queue {
     /// Resolves when that is durable, where the queue is.
     ///
     /// # Errors
-    /// [`QueueError::Publish`] where one is too large, [`QueueError::Full`] where the memory for
+    /// [`QueueError::Publish`] where one is too large, or says until when it is good
+    /// ([`EXPIRY`](super::EXPIRY)) and names no time, [`QueueError::Full`] where the memory for
     /// queues in memory has no room, and [`QueueError::Unknown`] where it was deleted.
     pub async fn enqueue(&self, events: Vec<Event>) -> Result<Vec<Offset>, QueueError> {
+        self.enqueue_for(events, None).await
+    }
+
+    /// As [`Queue::enqueue`], of messages that are good for no longer than `ttl`.
+    ///
+    /// # Errors
+    /// As [`Queue::enqueue`], and [`QueueError::Limit`] where none can be good for that.
+    pub async fn enqueue_for(
+        &self,
+        events: Vec<Event>,
+        ttl: Option<Duration>,
+    ) -> Result<Vec<Offset>, QueueError> {
         self.open()?;
         if events.is_empty() {
             return Ok(Vec::new());
@@ -126,6 +141,7 @@ impl Queue {
                 format!("{count} messages are more than {PUBLISH_MAX_EVENTS}; send less at once");
             return Err(QueueError::Limit(why));
         }
+        let events = self.good_for(events, ttl)?;
         let bytes = events.iter().map(Event::size_bytes).sum();
         let enqueued = match &self.live.store {
             Store::Disk { topic, .. } => {
@@ -156,9 +172,27 @@ impl Queue {
                 self.enqueue_in_memory(events, bytes)?
             }
         };
+        self.live.head_changed();
         add(&self.inner.counters.enqueued, count);
         add(&self.inner.counters.published_bytes, bytes);
         Ok(enqueued)
+    }
+
+    /// The messages, each with the time until which it is good, where there is one.
+    fn good_for(
+        &self,
+        events: Vec<Event>,
+        ttl: Option<Duration>,
+    ) -> Result<Vec<Event>, QueueError> {
+        let ttl = ttl.map(expiry::checked).transpose()?;
+        let ttl = ttl.into_iter().chain(self.live.settings.ttl).min();
+        let now = Timestamp::now();
+        let events = events.into_iter().map(|event| within(event, ttl, now));
+        let events = events.collect::<Result<Vec<Event>, QueueError>>()?;
+        if events.iter().any(|event| expiry(event).is_some()) {
+            self.live.expires(&self.inner);
+        }
+        Ok(events)
     }
 
     fn enqueue_in_memory(
@@ -226,7 +260,7 @@ impl Queue {
                 Look::Nothing { due } => due,
                 Look::Given(given) => {
                     // Nothing is awaited between the look and the leases.
-                    let given = self.without_worn_out(given);
+                    let given = self.without_bad(given);
                     if given.is_empty() {
                         continue;
                     }
@@ -274,18 +308,26 @@ impl Queue {
         Ok(lease_for)
     }
 
-    /// Leaves out what was given out too often before: that is buried.
-    fn without_worn_out(&self, given: Vec<Given>) -> Vec<Given> {
+    /// Leaves out what has expired, and what was given out too often before: that is buried.
+    fn without_bad(&self, given: Vec<Given>) -> Vec<Given> {
         let (inner, live) = self.parts();
+        let now = Timestamp::now();
         let mut good = Vec::with_capacity(given.len());
         for one in given {
             let before = one.deliveries.saturating_sub(1);
-            if before > 0 && live.is_worn_out(before) {
-                live.bury_later(inner, one.held, before);
+            let until = expiry(&one.message.event);
+            if until.is_some() {
+                live.expires(inner);
+            }
+            if let Some(until) = until.filter(|until| *until <= now) {
+                live.put_away(inner, one.held, before, until);
+            } else if before > 0 && live.is_worn_out(before) {
+                live.bury_later(inner, one.held, before, Why::WornOut);
             } else {
                 good.push(one);
             }
         }
+        live.head_changed();
         let again = good.iter().filter(|one| one.deliveries > 1).count();
         add(&inner.counters.dequeued, good.len());
         add(&inner.counters.redelivered, again);

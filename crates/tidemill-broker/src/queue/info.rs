@@ -35,6 +35,8 @@ pub struct QueueInfo {
     pub length: u64,
     /// How many of them somebody has.
     pub in_flight: u64,
+    /// How many messages have expired since the broker was opened.
+    pub expired: u64,
     /// For how many milliseconds the oldest message has been there; `None` where there is none,
     /// or it cannot be read.
     pub oldest_age_ms: Option<u64>,

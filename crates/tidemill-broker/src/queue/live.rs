@@ -4,7 +4,7 @@
 //! nobody uses the broker any longer.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::QueueError;
+use super::expiry::Aside;
 use super::leases::{Lease, LeaseId, Leases};
 use super::memory::MemoryStore;
 use super::settings::QueueSettings;
@@ -60,6 +61,14 @@ pub(crate) struct Live {
     pub(super) notify: Arc<Notify>,
     /// How many of its dead letters could not be kept so far.
     pub(super) unburied: AtomicUsize,
+    /// Whether its messages may expire: then its timer runs.
+    pub(super) expiring: AtomicBool,
+    /// Rung for that timer when the head may be another message.
+    pub(super) head: Arc<Notify>,
+    /// How many messages have expired.
+    pub(super) expired: AtomicU64,
+    /// Those of them that are not put away yet.
+    pub(super) aside: Mutex<Aside>,
     watched: Mutex<Watched>,
     /// Rung when a lease is given that may end before all others.
     sooner: Arc<Notify>,
@@ -86,6 +95,10 @@ impl Live {
             store,
             notify,
             unburied: AtomicUsize::new(0),
+            expiring: AtomicBool::new(false),
+            head: Arc::default(),
+            expired: AtomicU64::new(0),
+            aside: Mutex::default(),
             watched: Mutex::default(),
             sooner: Arc::default(),
         }
@@ -290,6 +303,12 @@ impl Queues {
         live.map_or(0, |live| live.in_flight())
     }
 
+    /// How many messages of a queue have expired.
+    pub(super) fn expired(&self, name: &TopicName) -> u64 {
+        let live = self.live().get(name).cloned();
+        live.map_or(0, |live| live.expired.load(Ordering::Acquire))
+    }
+
     /// Wakes everybody who waits for a queue.
     pub(crate) fn wake_all(&self) {
         self.live().values().for_each(|live| live.wake_all());
@@ -297,6 +316,22 @@ impl Queues {
 }
 
 impl Inner {
+    /// Those whose messages expire are in use from the beginning, so that they do.
+    pub(crate) fn open_queues_that_expire(self: &Arc<Self>) {
+        let state = self.durable.state();
+        let expire = state
+            .queues
+            .iter()
+            .filter(|(_, of)| of.settings.ttl.is_some());
+        let expire: Vec<TopicId> = expire.map(|(id, _)| *id).collect();
+        drop(state);
+        let catalog = self.durable.catalog();
+        for name in expire.into_iter().filter_map(|id| catalog.name(id)) {
+            // What cannot be opened now says why when somebody uses it.
+            let _ = self.queue(name);
+        }
+    }
+
     /// The queue of a name, in use from now on.
     pub(super) fn queue(self: &Arc<Self>, name: &TopicName) -> Result<Arc<Live>, QueueError> {
         let catalog = self.durable.catalog();
@@ -353,7 +388,11 @@ impl Inner {
             member,
         };
         let live = Live::new(name.clone(), kept.name, queue.settings, store, notify);
-        Ok(Arc::new(live))
+        let live = Arc::new(live);
+        if queue.settings.ttl.is_some() {
+            live.expires(self);
+        }
+        Ok(live)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The messages of a queue that is kept in memory alone. Pure but for the memory that it takes
 //! from the broker's budget; it may not know leases, or who waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemill_core::budget::{Budget, Class, Share};
@@ -26,6 +26,8 @@ struct Message {
 pub(super) struct MemoryStore {
     ready: BTreeMap<Offset, Message>,
     held: BTreeMap<Offset, Message>,
+    /// Those of them that nobody is to get any more: they have no place in flight.
+    aside: BTreeSet<Offset>,
     next: Offset,
     /// What it has of the budget.
     bytes: usize,
@@ -83,7 +85,7 @@ impl MemoryStore {
 
     /// Gives out up to `max` messages, oldest first, each with how many times it was given out.
     pub(super) fn take(&mut self, max: usize) -> Vec<(QueueMessage, u32)> {
-        let max = max.min(QUEUE_IN_FLIGHT_MAX.saturating_sub(self.held.len()));
+        let max = max.min(QUEUE_IN_FLIGHT_MAX.saturating_sub(self.in_flight()));
         let mut taken = Vec::with_capacity(max.min(self.ready.len()));
         while taken.len() < max
             && let Some((offset, mut message)) = self.ready.pop_first()
@@ -95,9 +97,46 @@ impl MemoryStore {
         taken
     }
 
+    /// How many places in flight are taken.
+    fn in_flight(&self) -> usize {
+        self.held.len() - self.aside.len()
+    }
+
+    /// One that was given out is nobody's until it is settled, and leaves its place in flight.
+    pub(super) fn put_aside(&mut self, offset: Offset) {
+        if self.held.contains_key(&offset) {
+            self.aside.insert(offset);
+        }
+    }
+
+    /// Puts the oldest one aside that nobody has, where it is one that `may` be, also where no
+    /// more can be in flight. Answers as [`MemoryStore::take`].
+    pub(super) fn take_aside(
+        &mut self,
+        may: impl Fn(&Event) -> bool,
+    ) -> Option<(QueueMessage, u32)> {
+        let first = self.ready.first_entry()?;
+        if !may(&first.get().event) {
+            return None;
+        }
+        let (offset, mut message) = first.remove_entry();
+        message.deliveries = message.deliveries.saturating_add(1);
+        let taken = (shown(offset, &message), message.deliveries);
+        self.held.insert(offset, message);
+        self.aside.insert(offset);
+        Some(taken)
+    }
+
+    /// The oldest one that nobody has.
+    pub(super) fn first(&self) -> Option<Arc<Event>> {
+        let (_, message) = self.ready.first_key_value()?;
+        Some(Arc::clone(&message.event))
+    }
+
     /// One that was given out is done with.
     pub(super) fn settle(&mut self, offset: Offset) -> Option<Arc<Event>> {
         let message = self.held.remove(&offset)?;
+        self.aside.remove(&offset);
         self.bytes -= message.share.bytes();
         Some(message.event)
     }
@@ -105,6 +144,7 @@ impl MemoryStore {
     /// One that was given out waits again, at its old place.
     pub(super) fn give_back(&mut self, offset: Offset) {
         if let Some(message) = self.held.remove(&offset) {
+            self.aside.remove(&offset);
             self.ready.insert(offset, message);
         }
     }
@@ -114,17 +154,18 @@ impl MemoryStore {
         self.held.get(&offset).map(|message| message.event.clone())
     }
 
-    /// The oldest messages that nobody has.
-    pub(super) fn peek(&self, max: usize) -> Vec<QueueMessage> {
-        let oldest = self.ready.iter().take(max);
+    /// The oldest messages that nobody has, of those that are to be shown.
+    pub(super) fn peek(&self, max: usize, is: impl Fn(&Event) -> bool) -> Vec<QueueMessage> {
+        let oldest = self.ready.iter().filter(|(_, message)| is(&message.event));
         oldest
+            .take(max)
             .map(|(offset, message)| shown(*offset, message))
             .collect()
     }
 
     /// Why nothing is given out although there is something.
     pub(super) fn paused(&self) -> Option<String> {
-        let full = self.held.len() >= QUEUE_IN_FLIGHT_MAX && !self.ready.is_empty();
+        let full = self.in_flight() >= QUEUE_IN_FLIGHT_MAX && !self.ready.is_empty();
         full.then(|| {
             format!(
                 "{QUEUE_IN_FLIGHT_MAX} messages are in flight; it goes on when one is settled or \
@@ -192,7 +233,7 @@ mod tests {
         assert_eq!(offsets(&store.take(3)), [(0, 1), (1, 1), (2, 1)]);
         store.give_back(Offset(1));
         assert_eq!(store.push(&budget, events(1, 1), 20), Ok(Offset(4)));
-        assert_eq!(store.peek(9).len(), 3);
+        assert_eq!(store.peek(9, |_| true).len(), 3);
         assert_eq!((store.len(), store.oldest_ms()), (5, Some(10)));
         assert_eq!(offsets(&store.take(9)), [(1, 2), (3, 1), (4, 1)]);
         for offset in 0..5 {
@@ -230,6 +271,25 @@ mod tests {
         assert_eq!(store.take(usize::MAX).len(), QUEUE_IN_FLIGHT_MAX);
         assert_eq!(store.take(1).len(), 0);
         assert!(store.paused().is_some());
+        // What is put aside has no place in flight, and needs none.
+        store.put_aside(Offset(6));
+        assert_eq!(
+            (store.paused(), store.in_flight()),
+            (None, QUEUE_IN_FLIGHT_MAX - 1)
+        );
+        store.give_back(Offset(6));
+        assert_eq!(store.take(1).len(), 1);
+        assert!(store.take_aside(|_| false).is_none());
+        assert_eq!(
+            store.take_aside(|_| true).unwrap().0.offset.0 as usize,
+            QUEUE_IN_FLIGHT_MAX
+        );
+        assert_eq!(store.in_flight(), QUEUE_IN_FLIGHT_MAX);
+        store.give_back(Offset(QUEUE_IN_FLIGHT_MAX as u64));
+        assert_eq!(
+            (store.in_flight(), store.ready.len()),
+            (QUEUE_IN_FLIGHT_MAX, 1)
+        );
         store.settle(Offset(7));
         assert_eq!(store.paused(), None);
         assert_eq!(store.take(2).len(), 1);

@@ -9,6 +9,7 @@
 mod admin;
 mod dead;
 mod error;
+mod expiry;
 mod handle;
 mod info;
 mod leases;
@@ -20,6 +21,7 @@ mod settings;
 mod store;
 
 pub use self::error::QueueError;
+pub use self::expiry::EXPIRY;
 pub use self::handle::{Dequeue, Queue};
 pub use self::info::{CreateQueue, Dequeued, QueueInfo, QueueMessage};
 pub use self::leases::{InvalidLease, LeaseId};

@@ -1,6 +1,7 @@
 //! Looking at a queue without taking anything: its oldest messages, its length, its age.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use tidemill_core::{Fetch, Offset, TopicName};
 use tidemill_log::{PartitionId, Read};
 
 use super::QueueError;
+use super::expiry::is_over;
 use super::handle::Queue;
 use super::info::{QueueInfo, QueueMessage};
 use super::live::{Live, Store};
@@ -32,7 +34,10 @@ impl Queue {
         let (inner, live) = self.parts();
         live.end_leases(inner);
         match &live.store {
-            Store::Memory(store) => Ok(locked(store).peek(max)),
+            Store::Memory(store) => {
+                let now = Timestamp::now();
+                Ok(locked(store).peek(max, |event| !is_over(event, now)))
+            }
             Store::Disk { topic, .. } => {
                 let mut found = Vec::new();
                 for id in topic.partition_ids() {
@@ -47,10 +52,7 @@ impl Queue {
     #[must_use]
     pub fn length(&self) -> u64 {
         let (inner, live) = self.parts();
-        match &live.store {
-            Store::Memory(store) => locked(store).len() as u64,
-            Store::Disk { topic, .. } => topic.partition_ids().map(|id| depth(inner, id)).sum(),
-        }
+        live.length(inner)
     }
 
     /// How many messages somebody has.
@@ -74,6 +76,7 @@ impl Queue {
                     settings: live.settings,
                     length: store.len() as u64,
                     in_flight: live.in_flight() as u64,
+                    expired: live.expired.load(Ordering::Acquire),
                     oldest_age_ms: store.oldest_ms().map(age_ms),
                     size_bytes: store.bytes() as u64,
                     dead_letters: dead_letter_topic(&live.group),
@@ -83,6 +86,21 @@ impl Queue {
             }
             Store::Disk { topic, .. } => disk_info(inner, &live.name, *topic).await,
         }
+    }
+}
+
+impl Live {
+    /// How many messages are not settled.
+    fn length(&self, inner: &Inner) -> u64 {
+        match &self.store {
+            Store::Memory(store) => locked(store).len() as u64,
+            Store::Disk { topic, .. } => topic.partition_ids().map(|id| depth(inner, id)).sum(),
+        }
+    }
+
+    /// How many of them nobody has.
+    pub(super) fn waiting(&self, inner: &Inner) -> u64 {
+        self.length(inner).saturating_sub(self.in_flight() as u64)
     }
 }
 
@@ -100,6 +118,7 @@ async fn look_through(
     let Some((cursor, in_flight)) = group.held(id) else {
         return Ok(());
     };
+    let now = Timestamp::now();
     let mut bytes = 0;
     let mut next = cursor.position();
     for _ in 0..PEEK_READS_MAX {
@@ -125,6 +144,7 @@ async fn look_through(
             .events
             .into_iter()
             .filter(|(offset, _)| !cursor.is_settled(*offset) && !in_flight.contains(offset));
+        let free = free.filter(|(_, event)| !is_over(event, now));
         for (offset, event) in free.take(max - found.len()) {
             bytes += event.size_bytes();
             found.push(QueueMessage { offset, event });
@@ -188,6 +208,7 @@ pub(super) async fn disk_info(inner: &Arc<Inner>, name: &TopicName, topic: Topic
         settings: queue.map(|queue| queue.settings).unwrap_or_default(),
         length: topic.partition_ids().map(|id| depth(inner, id)).sum(),
         in_flight: inner.queues.in_flight(name) as u64,
+        expired: inner.queues.expired(name),
         oldest_age_ms: oldest_ms.map(age_ms),
         size_bytes,
         dead_letters: group_name.map_or_else(|| name.clone(), |name| dead_letter_topic(&name)),

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use tidemill_core::{Event, Offset, Partition, Position, TopicName};
 use tidemill_log::CommitError;
 
-use super::QueueError;
 use super::live::{Live, Store};
 use super::memory::NoRoom;
 use super::store::locked;
+use super::{QueueError, expiry};
 use crate::broker::{Broker, Inner};
 use crate::encode::Sorted;
 use crate::machine::{Append, Client, GroupId, Operation, Receipt, Refusal, Settled};
@@ -58,6 +58,10 @@ impl Broker {
     ) -> Result<Position, NotGiven> {
         let inner = &self.inner;
         let live = inner.queue(queue)?;
+        let event = expiry::anew(event, live.settings.ttl, Timestamp::now())?;
+        if expiry::expiry(&event).is_some() {
+            live.expires(inner);
+        }
         let bytes = event.size_bytes();
         let offset = match &live.store {
             Store::Disk { topic, .. } => {
@@ -87,6 +91,7 @@ impl Broker {
             }
             Store::Memory(_) => into_memory(inner, &live, event, parked).await?,
         };
+        live.head_changed();
         add(&inner.counters.enqueued, 1);
         add(&inner.counters.published_bytes, bytes);
         Ok(Position {

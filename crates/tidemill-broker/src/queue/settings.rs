@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tidemill_core::varint;
 
-use super::QueueError;
+use super::{QueueError, expiry};
 use crate::limits::{LEASE_DEFAULT, LEASE_MAX};
 
 const LEASE_MS: u64 = 1;
 const MAX_DELIVERIES: u64 = 2;
+const TTL_MS: u64 = 3;
 
 /// What may be set for one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +24,20 @@ pub struct QueueSettings {
     /// After how many deliveries without an ack a message goes to the dead letters, at least 1;
     /// `None`: never.
     pub max_deliveries: Option<u32>,
+    /// How long a message is good for, unless it says less itself: a whole number of milliseconds,
+    /// up to [`QUEUE_TTL_MAX`](crate::limits::QUEUE_TTL_MAX); `None`: for ever. What has expired
+    /// is given to nobody: it goes to the dead letters where there is a bound for deliveries, and
+    /// is settled else.
+    #[serde(rename = "ttl_ms", serialize_with = "in_millis_if_any")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>"))]
+    pub ttl: Option<Duration>,
+}
+
+fn in_millis_if_any<S: Serializer>(time: &Option<Duration>, out: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => in_millis(time, out),
+        None => out.serialize_none(),
+    }
 }
 
 fn in_millis<S: Serializer>(time: &Duration, out: S) -> Result<S::Ok, S::Error> {
@@ -34,6 +49,7 @@ impl Default for QueueSettings {
         Self {
             lease: LEASE_DEFAULT,
             max_deliveries: None,
+            ttl: None,
         }
     }
 }
@@ -52,7 +68,8 @@ impl QueueSettings {
             let why = "max_deliveries is at least 1; leave it out for no bound";
             return Err(QueueError::Limit(why.to_owned()));
         }
-        Ok(Self { lease, ..self })
+        let ttl = self.ttl.map(expiry::checked).transpose()?;
+        Ok(Self { lease, ttl, ..self })
     }
 
     /// Appends how many settings are not as by default, and these.
@@ -61,6 +78,7 @@ impl QueueSettings {
         let settings = [
             (LEASE_MS, lease.map(|lease| lease.as_millis() as u64)),
             (MAX_DELIVERIES, self.max_deliveries.map(u64::from)),
+            (TTL_MS, self.ttl.map(|ttl| ttl.as_millis() as u64)),
         ];
         let set = settings.into_iter().filter_map(|(n, v)| Some((n, v?)));
         varint::put(out, set.clone().count() as u64);
@@ -90,6 +108,10 @@ impl QueueSettings {
                 let (count, _) = whole.ok_or_else(wrong)?;
                 self.max_deliveries = Some(u32::try_from(count).map_err(|_| wrong())?);
             }
+            TTL_MS => {
+                let (ms, _) = whole.ok_or_else(wrong)?;
+                self.ttl = Some(Duration::from_millis(ms));
+            }
             _ => {
                 return Err(format!(
                     "a queue's setting {number} is not supported by this version; use a newer one"
@@ -103,6 +125,7 @@ impl QueueSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::QUEUE_TTL_MAX;
 
     #[test]
     fn what_no_queue_can_have_is_refused() {
@@ -110,6 +133,7 @@ mod tests {
             QueueSettings {
                 lease,
                 max_deliveries,
+                ttl: None,
             }
             .checked()
         };
@@ -117,13 +141,22 @@ mod tests {
         assert!(with(LEASE_MAX + Duration::from_millis(1), None).is_err());
         assert!(with(Duration::from_micros(999), None).is_err());
         assert!(with(LEASE_DEFAULT, Some(0)).is_err());
+        let good_for = |ttl| {
+            let ttl = Some(ttl);
+            let settings = QueueSettings::default();
+            QueueSettings { ttl, ..settings }.checked()
+        };
+        assert!(good_for(QUEUE_TTL_MAX).is_ok());
+        assert!(good_for(QUEUE_TTL_MAX + Duration::from_millis(1)).is_err());
+        assert!(good_for(Duration::from_micros(999)).is_err());
     }
 
     #[test]
     fn unknown_settings_and_wrong_values_are_told() {
         let mut settings = QueueSettings::default();
-        let unknown = settings.take(3, &[1]).unwrap_err();
-        assert!(unknown.contains("setting 3"), "{unknown}");
+        let unknown = settings.take(4, &[1]).unwrap_err();
+        assert!(unknown.contains("setting 4"), "{unknown}");
+        assert!(settings.take(TTL_MS, &[]).is_err());
         assert!(settings.take(LEASE_MS, &[1, 1]).is_err());
         assert!(settings.take(MAX_DELIVERIES, &[]).is_err());
         assert_eq!(settings, QueueSettings::default());

@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidemill_core::Commit;
+use jiff::Timestamp;
+use tidemill_core::{Commit, Delivery, Event, Ticket};
 
 use super::QueueError;
+use super::dead::Why;
+use super::expiry::is_over;
 use super::info::QueueMessage;
 use super::live::{Held, Live, Store};
 use super::memory::MemoryStore;
@@ -39,6 +42,25 @@ pub(super) fn locked(store: &Mutex<MemoryStore>) -> MutexGuard<'_, MemoryStore> 
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn of_disk((delivery, ticket): (Delivery, Ticket)) -> Given {
+    Given {
+        message: QueueMessage {
+            offset: delivery.position.offset,
+            event: delivery.event,
+        },
+        deliveries: delivery.attempt.0,
+        held: Held::Disk(ticket),
+    }
+}
+
+fn of_memory((message, deliveries): (QueueMessage, u32)) -> Given {
+    Given {
+        held: Held::Memory(message.offset),
+        message,
+        deliveries,
+    }
+}
+
 impl Live {
     /// Whether it is kept in memory alone.
     pub(super) fn is_transient(&self) -> bool {
@@ -69,17 +91,7 @@ impl Live {
             Store::Disk { group, member, .. } => match group.take(inner, *member, 1) {
                 Taken::Gone => Look::Gone,
                 Taken::Nothing { due } => Look::Nothing { due },
-                Taken::Given(given) => {
-                    let given = given.into_iter().map(|(delivery, ticket)| Given {
-                        message: QueueMessage {
-                            offset: delivery.position.offset,
-                            event: delivery.event,
-                        },
-                        deliveries: delivery.attempt.0,
-                        held: Held::Disk(ticket),
-                    });
-                    Look::Given(given.collect())
-                }
+                Taken::Given(given) => Look::Given(given.into_iter().map(of_disk).collect()),
             },
             Store::Memory(_) if !inner.queues.has(self) => Look::Gone,
             Store::Memory(store) => {
@@ -87,13 +99,33 @@ impl Live {
                 if taken.is_empty() {
                     return Look::Nothing { due: None };
                 }
-                let given = taken.into_iter().map(|(message, deliveries)| Given {
-                    held: Held::Memory(message.offset),
-                    message,
-                    deliveries,
-                });
-                Look::Given(given.collect())
+                Look::Given(taken.into_iter().map(of_memory).collect())
             }
+        }
+    }
+
+    /// Takes the oldest message that nobody has, where that has expired.
+    pub(super) fn take_over(self: &Arc<Self>, inner: &Arc<Inner>, now: Timestamp) -> Option<Given> {
+        match &self.store {
+            Store::Disk { group, member, .. } => {
+                let is_over = |event: &Event| is_over(event, now);
+                match group.take_where(inner, *member, 1, Some(&is_over)) {
+                    Taken::Given(given) => given.into_iter().map(of_disk).next(),
+                    Taken::Nothing { .. } | Taken::Gone => None,
+                }
+            }
+            Store::Memory(store) => {
+                let taken = locked(store).take_aside(|event| is_over(event, now));
+                taken.map(of_memory)
+            }
+        }
+    }
+
+    /// The oldest message that nobody has, as far as it is read.
+    pub(super) fn first(&self) -> Option<Arc<Event>> {
+        match &self.store {
+            Store::Disk { group, member, .. } => group.first(*member),
+            Store::Memory(store) => locked(store).first(),
         }
     }
 
@@ -117,6 +149,7 @@ impl Live {
             }
             _ => {}
         }
+        self.head_changed();
         Ok(())
     }
 
@@ -132,6 +165,7 @@ impl Live {
             }
             _ => {}
         }
+        self.head_changed();
     }
 
     /// Gives back what is leased to those who did not settle it in time.
@@ -139,7 +173,7 @@ impl Live {
         for lease in self.over(inner) {
             add(&inner.counters.leases_ended, 1);
             if self.is_worn_out(lease.deliveries) {
-                self.bury_later(inner, lease.held, lease.deliveries);
+                self.bury_later(inner, lease.held, lease.deliveries, Why::WornOut);
             } else {
                 self.give_back(inner, &lease.held);
             }

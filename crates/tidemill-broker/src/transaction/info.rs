@@ -37,6 +37,21 @@ pub struct TransactionInfo {
     pub groups: Vec<GroupName>,
 }
 
+/// A transactional producer, without what its transaction holds: of a bounded size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionSummary {
+    /// Its transactional id.
+    pub id: TransactionalId,
+    /// The producer who has it.
+    pub producer: ProducerId,
+    /// That one's epoch.
+    pub epoch: ProducerEpoch,
+    /// How far it is.
+    pub status: TransactionStatus,
+    /// How long the open transaction has been, by the wall clock.
+    pub age: Option<Duration>,
+}
+
 /// A partition that a transaction writes to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct TransactionPartition {
@@ -49,14 +64,24 @@ pub struct TransactionPartition {
 }
 
 impl Broker {
-    /// The transactional producers, sorted by their ids.
+    /// The transactional producers behind one, or all, so many at most, sorted by their ids. What
+    /// one of them holds, [`Broker::transaction`] says.
     #[must_use]
-    pub fn transactions(&self) -> Vec<TransactionInfo> {
-        let catalog = self.inner.durable.catalog();
+    pub fn transactions(
+        &self,
+        after: Option<&TransactionalId>,
+        most: usize,
+    ) -> Vec<TransactionSummary> {
         let state = self.inner.durable.state();
-        let all = state.transactions.iter();
-        all.map(|(id, one)| info(id, one, &state, &catalog))
-            .collect()
+        let page = state.transactions.after(after).take(most);
+        let summary = |(id, one): (&TransactionalId, &Transaction)| TransactionSummary {
+            id: id.clone(),
+            producer: one.head.identity.id,
+            epoch: one.head.identity.epoch,
+            status: one.head.status,
+            age: open_since(one).and_then(age),
+        };
+        page.map(summary).collect()
     }
 
     /// One transactional producer.
@@ -69,6 +94,18 @@ impl Broker {
     }
 }
 
+/// When an open transaction began.
+fn open_since(transaction: &Transaction) -> Option<Timestamp> {
+    let head = transaction.head;
+    let started = Timestamp::from_millisecond(head.started_ms).ok();
+    started.filter(|_| head.status == TransactionStatus::Ongoing)
+}
+
+fn age(since: Timestamp) -> Option<Duration> {
+    let age = Timestamp::now().duration_since(since);
+    Some(Duration::try_from(age).unwrap_or_default())
+}
+
 fn info(
     id: &TransactionalId,
     transaction: &Transaction,
@@ -76,10 +113,7 @@ fn info(
     catalog: &Catalog,
 ) -> TransactionInfo {
     let head = transaction.head;
-    let open = head.status == TransactionStatus::Ongoing;
-    let started = Timestamp::from_millisecond(head.started_ms).ok();
-    let started = started.filter(|_| open);
-    let age = started.map(|at| Timestamp::now().duration_since(at));
+    let started = open_since(transaction);
     let partitions = transaction.partitions.iter().filter_map(|partition| {
         let entry = state.producers.get(*partition, head.identity.id);
         Some(TransactionPartition {
@@ -102,7 +136,7 @@ fn info(
         status: head.status,
         timeout: head.timeout,
         started,
-        age: age.map(|age| Duration::try_from(age).unwrap_or_default()),
+        age: started.and_then(age),
         partitions,
         groups,
     }

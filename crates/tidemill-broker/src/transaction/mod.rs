@@ -22,7 +22,7 @@ pub use self::api::{Begins, InitTransactional, TransactionEnd};
 pub(crate) use self::ask::{Ask, Caller, Done, TransactionOperation};
 pub use self::handle::Transactional;
 pub use self::id::TransactionalId;
-pub use self::info::{TransactionInfo, TransactionPartition};
+pub use self::info::{TransactionInfo, TransactionPartition, TransactionSummary};
 pub(crate) use self::stable::{Decided, Passing, Stability, Stable};
 pub use self::state::TransactionStatus;
 pub(crate) use self::state::{Given, Head, Transaction, Transactions};

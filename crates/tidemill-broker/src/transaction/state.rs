@@ -2,6 +2,7 @@
 //! a transaction begins in a partition is not here: it follows from its batches. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +120,18 @@ impl Transactions {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TransactionalId, &Transaction)> {
         self.ids.iter().map(|(id, of)| (id, of.as_ref()))
+    }
+
+    /// Those behind an id, or all, in the order of their ids.
+    pub(crate) fn after(
+        &self,
+        id: Option<&TransactionalId>,
+    ) -> impl Iterator<Item = (&TransactionalId, &Transaction)> {
+        let first = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let there = self
+            .ids
+            .range::<TransactionalId, _>((first, Bound::Unbounded));
+        there.map(|(id, of)| (id, of.as_ref()))
     }
 
     pub(crate) fn len(&self) -> usize {

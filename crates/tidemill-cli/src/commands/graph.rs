@@ -3,10 +3,9 @@
 use clap::Args;
 
 use crate::failure::Failure;
-use crate::folder::Begin;
 use crate::listing::{Listing, print_json};
 use crate::output::write;
-use crate::target::{Target, TargetOptions};
+use crate::target::{ServerOptions, Target};
 use crate::wire;
 
 /// Show who sends what to whom: sources, topics, queues, and groups with their handlers
@@ -24,12 +23,12 @@ pub(crate) struct Graph {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 impl Graph {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let target = self.target.open(Begin::MayNot).await?;
+        let target = self.target.open().await?;
         let done = self.ask(&target).await;
         target.close().await;
         done

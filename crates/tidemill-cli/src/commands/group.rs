@@ -134,6 +134,9 @@ impl Group {
                     if let Some(classic) = &group.classic {
                         members(classic).print()?;
                     }
+                    if let Some(consumer) = &group.consumer {
+                        consumers(consumer).print()?;
+                    }
                     partitions(&group).print()?;
                 }
             }
@@ -217,6 +220,26 @@ fn members(classic: &wire::Classic) -> Listing {
             member.client_id.clone(),
             member.client_host.clone(),
             has.unwrap_or("-").to_owned(),
+        ]);
+    }
+    listing
+}
+
+/// The members among which the broker shares the partitions, with what each has and will have.
+fn consumers(group: &wire::Consumer) -> Listing {
+    let mut listing = Listing::new(&["member", "client", "host", "epoch>", "has", "will have"]);
+    let text = |parts: &str| match parts.is_empty() {
+        true => "-".to_owned(),
+        false => parts.to_owned(),
+    };
+    for member in &group.members {
+        listing.row(&[
+            member.instance.as_ref().unwrap_or(&member.id).clone(),
+            member.client_id.clone(),
+            member.client_host.clone(),
+            member.epoch.to_string(),
+            text(&member.assignment),
+            text(&member.target),
         ]);
     }
     listing

@@ -6,11 +6,10 @@ use clap::{Args, Subcommand};
 use tidemill::GroupName;
 
 use crate::failure::Failure;
-use crate::folder::Begin;
 use crate::listing::{Listing, print_json_lines};
 use crate::output::say;
 use crate::shell::quoted;
-use crate::target::{Target, TargetOptions};
+use crate::target::{ServerOptions, Target};
 use crate::wire;
 
 /// List and show the handlers of the programs that are connected
@@ -34,7 +33,7 @@ pub(crate) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 /// Show what a handler takes and publishes, with the JSON Schemas
@@ -51,13 +50,13 @@ pub(crate) struct Show {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 impl Handler {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let (Self::List(List { target, .. }) | Self::Show(Show { target, .. })) = &self;
-        let target = target.open(Begin::MayNot).await?;
+        let target = target.open().await?;
         let done = self.ask(&target).await;
         target.close().await;
         done

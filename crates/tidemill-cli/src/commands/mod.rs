@@ -1,6 +1,9 @@
 //! The commands, one file each: what they take and what they do.
 
+#[cfg(feature = "kafka")]
+mod acl;
 mod bench;
+mod client;
 mod completions;
 mod deadletter;
 mod demo;
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Group(group::Group),
     #[command(subcommand)]
+    Client(client::Client),
+    #[command(subcommand)]
     Handler(handler::Handler),
     Graph(graph::Graph),
     #[command(subcommand)]
@@ -50,6 +55,9 @@ pub(crate) enum Command {
     #[cfg(feature = "kafka")]
     #[command(subcommand)]
     User(user::User),
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    Acl(acl::Acl),
     #[command(subcommand)]
     Log(log::Log),
     Bench(bench::Bench),
@@ -66,6 +74,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Request(command) => narrow(command.run()),
         Command::Topic(command) => narrow(command.run()),
         Command::Group(command) => narrow(command.run()),
+        Command::Client(command) => narrow(command.run()),
         Command::Handler(command) => narrow(command.run()),
         Command::Graph(command) => narrow(command.run()),
         Command::Queue(command) => narrow(command.run()),
@@ -73,6 +82,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Deadletter(command) => narrow(command.run()),
         #[cfg(feature = "kafka")]
         Command::User(command) => command.run(),
+        #[cfg(feature = "kafka")]
+        Command::Acl(command) => command.run(),
         Command::Log(command) => command.run(),
         Command::Bench(command) => wide(command.run()),
         Command::Completions(command) => command.run(),

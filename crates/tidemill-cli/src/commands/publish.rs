@@ -55,6 +55,9 @@ pub(crate) struct Publish {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1,
           value_parser = values::count::<u64>)]
     count: u64,
+    /// Send the data as text, also where it looks like JSON
+    #[arg(long)]
+    text: bool,
     /// Print a line of JSON for each event
     #[arg(long)]
     json: bool,
@@ -234,7 +237,7 @@ impl Publish {
             event = event.extension(name, ExtensionValue::String(value.as_str().into()));
         }
         if let Some(data) = data {
-            event = event.data(values::content_type(&data), data);
+            event = event.data(values::content_type(&data, self.text)?, data);
         }
         event.build().map_err(Failure::usage)
     }

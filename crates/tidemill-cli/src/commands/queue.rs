@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tidemill::broker::limits::{DEQUEUE_MAX_MESSAGES, PEEK_MAX_MESSAGES};
-use tidemill::broker::{CreateQueue, Dequeue, LeaseId, QueueSettings};
+use tidemill::broker::{CreateQueue, Dequeue, EXPIRY, LeaseId, QueueSettings};
 use tidemill::core::json;
-use tidemill::{Bytes, Event, EventId, EventType, Source, TopicName};
+use tidemill::{Bytes, Event, EventId, EventType, ExtensionValue, Source, TopicName};
 
 use super::subscribe::data_text;
 use crate::failure::Failure;
@@ -71,6 +71,7 @@ pub(crate) struct Show {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill queue create jobs --lease 1m --max-deliveries 5\n  \
+    tidemill queue create offers --ttl 10m\n  \
     tidemill queue create fleeting --transient")]
 pub(crate) struct Create {
     /// The queue
@@ -85,6 +86,9 @@ pub(crate) struct Create {
     /// never]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>)]
     max_deliveries: Option<u32>,
+    /// How long a message is good for; then nobody gets it any more [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    ttl: Option<Duration>,
     /// Print the queue as JSON
     #[arg(long)]
     json: bool,
@@ -106,7 +110,9 @@ pub(crate) struct Delete {
 
 /// Put a message into a queue
 #[derive(Args)]
-#[command(after_help = "Example:\n  tidemill queue enqueue jobs '{\"resize\": \"cat.png\"}'")]
+#[command(after_help = "Examples:\n  \
+    tidemill queue enqueue jobs '{\"resize\": \"cat.png\"}'\n  \
+    tidemill queue enqueue offers '{\"price\": 7}' --ttl 30s")]
 pub(crate) struct Enqueue {
     /// The queue
     queue: TopicName,
@@ -121,6 +127,12 @@ pub(crate) struct Enqueue {
         default_value = "event"
     )]
     ty: EventType,
+    /// How long it is good for, where that is less than what the queue says
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    ttl: Option<Duration>,
+    /// Send the data as text, also where it looks like JSON
+    #[arg(long)]
+    text: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -333,6 +345,7 @@ impl Create {
             settings: QueueSettings {
                 lease: self.lease.unwrap_or(usual.lease),
                 max_deliveries: self.max_deliveries,
+                ttl: self.ttl,
             },
         };
         let created = target.create_queue(&self.queue, how).await?;
@@ -349,9 +362,15 @@ impl Enqueue {
         let data = Bytes::copy_from_slice(self.data.as_bytes());
         let id = EventId::new(uuid::Uuid::now_v7().to_string()).map_err(Failure::new)?;
         let source = Source::new(SOURCE).map_err(Failure::new)?;
-        let event = Event::builder(id, source, self.ty.clone())
-            .time(jiff::Timestamp::now())
-            .data(values::content_type(&data), data)
+        let now = jiff::Timestamp::now();
+        let mut event = Event::builder(id, source, self.ty.clone()).time(now);
+        if let Some(ttl) = self.ttl {
+            let until = now.saturating_add(ttl).map_err(Failure::usage)?;
+            let until = ExtensionValue::String(until.to_string().into());
+            event = event.extension(EXPIRY, until);
+        }
+        let event = event
+            .data(values::content_type(&data, self.text)?, data)
             .build()
             .map_err(Failure::usage)?;
         let enqueued = target.enqueue(&self.queue, event).await?;

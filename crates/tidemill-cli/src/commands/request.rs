@@ -8,9 +8,8 @@ use tidemill::{Bytes, Event, EventId, EventType, Key, Source, TopicName};
 
 use super::subscribe::data_text;
 use crate::failure::Failure;
-use crate::folder::Begin;
 use crate::output::{Shown, say, write};
-use crate::target::{Target, TargetOptions};
+use crate::target::{ServerOptions, Target};
 use crate::values;
 
 /// The source of events that are asked by hand.
@@ -52,13 +51,13 @@ pub(crate) struct Request {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: TargetOptions,
+    target: ServerOptions,
 }
 
 impl Request {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let event = self.event()?;
-        let target = self.target.open(Begin::MayNot).await?;
+        let target = self.target.open().await?;
         let done = self.ask(&target, event).await;
         target.close().await;
         done
@@ -85,15 +84,7 @@ impl Request {
             event = event.key(key);
         }
         let data = Bytes::copy_from_slice(self.data.as_bytes());
-        let content_type = match self.text {
-            true => "text/plain; charset=utf-8",
-            false => values::content_type(&data),
-        };
-        let looks_like_json = self.data.trim_start().starts_with(['{', '[']);
-        if looks_like_json && !self.text && content_type != "application/json" {
-            let why = "the data looks like JSON, and is none; mend it, or send it with --text";
-            return Err(Failure::usage(why));
-        }
+        let content_type = values::content_type(&data, self.text)?;
         event
             .data(content_type, data)
             .build()

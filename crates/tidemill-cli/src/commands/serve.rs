@@ -24,6 +24,7 @@ use crate::{folder, output, port, signals, target};
     tidemill serve --kafka off\n  \
     tidemill serve --kafka 0.0.0.0:9092 --kafka-sasl required --kafka-tls-cert cert.pem \
     --kafka-tls-key key.pem\n  \
+    tidemill serve --kafka-sasl required --kafka-acls closed --kafka-super-user root\n  \
     tidemill serve --config tidemill.toml     with lines such as: http = \"127.0.0.1:8080\"")]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -83,7 +84,10 @@ impl Serve {
 async fn open(settings: &Settings) -> Result<Broker, Failure> {
     folder::keep_backup(&settings.data)?;
     let builder = match &settings.kafka {
-        Some(kafka) => Broker::builder().classic_session_min(kafka.session_min),
+        Some(kafka) => Broker::builder()
+            .classic_session_min(kafka.session_min)
+            .consumer_heartbeat_interval(kafka.consumer_heartbeat_interval)
+            .consumer_session_timeout(kafka.consumer_session_timeout),
         None => Broker::builder(),
     };
     let opened = builder

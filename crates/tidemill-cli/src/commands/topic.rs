@@ -1,5 +1,7 @@
 //! `tidemill topic`: lists, shows, creates, changes, trims and deletes topics.
 
+mod upkeep;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -13,6 +15,7 @@ use crate::output::{all_the_same, say};
 use crate::target::{Target, TargetOptions};
 use crate::values::Bound;
 use crate::{values, wire};
+use upkeep::Upkeep;
 
 /// List, show, create, change, trim and delete topics
 #[derive(Subcommand)]
@@ -83,6 +86,8 @@ pub(crate) struct Create {
     /// How events are packed on the disk: none, lz4 or zstd
     #[arg(long, value_name = "HOW", default_value_t)]
     compression: CompressionType,
+    #[command(flatten)]
+    upkeep: Upkeep,
     /// Print the topic as JSON
     #[arg(long)]
     json: bool,
@@ -120,6 +125,8 @@ pub(crate) struct Set {
     /// How events are packed on the disk from now on: none, lz4 or zstd
     #[arg(long, value_name = "HOW")]
     compression: Option<CompressionType>,
+    #[command(flatten)]
+    upkeep: Upkeep,
     /// Print the topic as JSON
     #[arg(long)]
     json: bool,
@@ -262,11 +269,12 @@ impl Set {
             retention_bytes: self.keep_bytes.map(|Bound(bytes)| bytes),
             compact: compact.or(self.no_compact.then_some(false)),
             compression: self.compression,
+            ..self.upkeep.change()
         };
         match change.is_empty() {
             true => Err(Failure::usage(
                 "nothing is to be changed; name --partitions, --keep-for, --keep-bytes, --compact, \
-                 --no-compact or --compression",
+                 --no-compact, --compression or others of `tidemill topic set --help`",
             )),
             false => Ok(change),
         }
@@ -282,6 +290,7 @@ impl Create {
                 retention_bytes: self.keep_bytes,
                 compact: self.compact,
                 compression: self.compression,
+                ..TopicSettings::default().with(&self.upkeep.change())
             },
         }
     }

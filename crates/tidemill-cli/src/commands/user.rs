@@ -102,7 +102,7 @@ impl Typed {
     }
 }
 
-/// Where the users are.
+/// Where the users are, and the rules about them.
 #[derive(Args)]
 pub(crate) struct Folder {
     /// The data folder
@@ -111,9 +111,14 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    fn users(&self) -> Result<Users, Failure> {
+    /// Its folder for what is private.
+    pub(super) fn private(&self) -> Result<PathBuf, Failure> {
         may_hold_log(&self.data)?;
-        Ok(Users::new(self.data.join(PRIVATE_DIR)))
+        Ok(self.data.join(PRIVATE_DIR))
+    }
+
+    fn users(&self) -> Result<Users, Failure> {
+        self.private().map(Users::new)
     }
 }
 

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use crate::failure::Failure;
 use crate::limits::SECRET_FILE_MAX_BYTES;
 use crate::listing::{Listing, print_json, print_json_lines};
-use crate::output::{all_the_same, say};
-use crate::target::webhooks::{NewWebhook, Rotated, Tested, Webhook as Shown};
+use crate::output::{self, all_the_same, say};
+use crate::target::webhooks::{Changes, NewWebhook, Rotated, Tested, Webhook as Shown};
 use crate::target::{ServerOptions, Target};
 use crate::values;
 
@@ -24,11 +24,13 @@ use crate::values;
     tidemill webhook create shop https://shop.example/events --topic orders --type 'order.*'\n  \
     tidemill webhook test shop\n  \
     tidemill webhook list --json\n  \
+    tidemill webhook set shop --url https://shop.example/new --attempts 5\n  \
     tidemill webhook pause shop\n  \
     tidemill webhook rotate shop --overlap 24h\n  \
     tidemill webhook delete shop")]
 pub(crate) enum Webhook {
     Create(Create),
+    Set(Set),
     List(List),
     Show(Show),
     Delete(Delete),
@@ -62,34 +64,85 @@ pub(crate) struct Create {
     /// A topic; may be given again
     #[arg(long = "topic", short, value_name = "TOPIC", required = true)]
     topics: Vec<String>,
-    /// Only events of this type, or of this pattern of types; may be given again
-    #[arg(long = "type", value_name = "TYPE")]
-    types: Vec<String>,
-    /// A header that is sent with every event, as NAME=VALUE; may be given again
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = values::header)]
-    headers: Vec<(String, String)>,
     /// A file with the secret, whsec_ and 24 to 64 bytes in base64 [default: a new one]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// Where it begins in its topics
     #[arg(long, value_name = "PLACE", default_value = "end")]
     from: From,
-    /// How long an answer may take, up to 30s [default: 15s]
+    #[command(flatten)]
+    how: How,
+    /// Print the webhook as JSON, with its secret
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: ServerOptions,
+}
+
+/// What may be said of a webhook when it is made, and later.
+#[derive(Args)]
+struct How {
+    /// Only events of this type, or of this pattern of types; may be given again
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// A header that is sent with every event, as NAME=VALUE; may be given again
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = values::header)]
+    headers: Vec<(String, String)>,
+    /// How long an answer may take, up to 30s [a new one has: 15s]
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     timeout: Option<Duration>,
-    /// How often an event is tried before it is a dead letter [default: 15]
+    /// How often an event is tried before it is a dead letter [a new one has: 15]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>)]
     attempts: Option<u32>,
-    /// The wait behind the first failure, which doubles with each [default: 1s]
+    /// The wait behind the first failure, which doubles with each [a new one has: 1s]
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     retry_first: Option<Duration>,
-    /// The longest such wait [default: 1h]
+    /// The longest such wait [a new one has: 1h]
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     retry_max: Option<Duration>,
-    /// How many events are sent at once, up to 16 [default: 4]
+    /// How many events are sent at once, up to 16 [a new one has: 4]
     #[arg(long, value_name = "N", value_parser = values::within(1_usize, 16))]
     concurrency: Option<usize>,
-    /// Print the webhook as JSON, with its secret
+}
+
+impl How {
+    /// With the URL; what was not given is not named.
+    fn changes<'a>(&'a self, url: Option<&'a str>, no_headers: bool) -> Changes<'a> {
+        let headers = self.headers.iter();
+        let headers: BTreeMap<_, _> = headers.map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        Changes {
+            url,
+            types: Some(&*self.types).filter(|types| !types.is_empty()),
+            headers: (no_headers || !headers.is_empty()).then_some(headers),
+            timeout_ms: self.timeout.map(millis),
+            attempts: self.attempts,
+            retry_first_ms: self.retry_first.map(millis),
+            retry_max_ms: self.retry_max.map(millis),
+            concurrency: self.concurrency,
+        }
+    }
+}
+
+/// Change a webhook; what is not named stays, and so does its place
+///
+/// Its topics are what it was created with. Given types and headers take the place of all that it
+/// has: --type '**' is every type.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tidemill webhook set shop --url https://shop.example/new\n  \
+    tidemill webhook set shop --attempts 5 --retry-max 10m --type 'order.*'")]
+pub(crate) struct Set {
+    /// The webhook
+    name: String,
+    /// Where events are sent to: http:// or https://
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Send no headers of its own any longer
+    #[arg(long, conflicts_with = "headers")]
+    no_headers: bool,
+    #[command(flatten)]
+    how: How,
+    /// Print the webhook as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -201,6 +254,7 @@ impl Webhook {
     fn options(&self) -> &ServerOptions {
         match self {
             Self::Create(Create { target, .. })
+            | Self::Set(Set { target, .. })
             | Self::List(List { target, .. })
             | Self::Show(Show { target, .. })
             | Self::Delete(Delete { target, .. })
@@ -214,6 +268,7 @@ impl Webhook {
     async fn ask(&self, target: &Target) -> Result<(), Failure> {
         match self {
             Self::Create(create) => create.ask(target).await,
+            Self::Set(set) => set.ask(target).await,
             Self::List(list) => {
                 let webhooks = target.webhooks().await?;
                 match list.json {
@@ -225,7 +280,7 @@ impl Webhook {
                 let webhook = target.webhook(&show.name).await?;
                 match show.json {
                     true => print_json(&webhook),
-                    false => say(text(&webhook)),
+                    false => say(shown(&webhook)),
                 }
             }
             Self::Delete(delete) => {
@@ -259,24 +314,15 @@ async fn turn(target: &Target, name: &str, what: &str, json: bool) -> Result<(),
 
 impl Create {
     async fn ask(&self, target: &Target) -> Result<(), Failure> {
-        let headers = self.headers.iter();
-        let headers: BTreeMap<_, _> = headers.map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let new = NewWebhook {
             name: &self.name,
-            url: &self.url,
             topics: &self.topics,
-            types: &self.types,
-            headers,
             secret: secret(self.secret_file.as_deref())?,
             start: match self.from {
                 From::Beginning => "beginning",
                 From::End => "end",
             },
-            timeout_ms: self.timeout.map(millis),
-            attempts: self.attempts,
-            retry_first_ms: self.retry_first.map(millis),
-            retry_max_ms: self.retry_max.map(millis),
-            concurrency: self.concurrency,
+            how: self.how.changes(Some(&self.url), false),
         };
         let webhook = target.create_webhook(&new).await?;
         let secret = webhook.secret.as_deref().unwrap_or_default();
@@ -285,6 +331,18 @@ impl Create {
             false => say(format_args!("created {}\nsecret {secret}", webhook.name)),
         };
         all_the_same(told, format_args!("{} is created", webhook.name))
+    }
+}
+
+impl Set {
+    async fn ask(&self, target: &Target) -> Result<(), Failure> {
+        let changes = self.how.changes(self.url.as_deref(), self.no_headers);
+        let webhook = target.alter_webhook(&self.name, &changes).await?;
+        let told = match self.json {
+            true => print_json(&webhook),
+            false => say(shown(&webhook)),
+        };
+        all_the_same(told, format_args!("{} is changed", webhook.name))
     }
 }
 
@@ -409,6 +467,11 @@ fn time(millis: u64) -> String {
         (0, seconds) => format!("{seconds}s"),
         _ => format!("{millis}ms"),
     }
+}
+
+/// All of a webhook, as a terminal may show it.
+fn shown(webhook: &Shown) -> String {
+    output::Shown::on_standard_output().lines(&text(webhook))
 }
 
 /// All of a webhook, for people.

@@ -1,5 +1,5 @@
-//! What only a running server knows: the handlers that programs serve, what they reply, and what
-//! flows where.
+//! What only a running server knows: the handlers that programs serve, what they reply, what
+//! flows where, and who is connected.
 
 use std::time::Duration;
 
@@ -57,6 +57,26 @@ impl Target {
         let asked = client.post_and_wait(&at, kind, body.into(), timeout).await;
         json::decode(&asked?)
             .map_err(|why| Failure::new(format!("the server's answer is not understood: {why}")))
+    }
+
+    /// Who is connected.
+    ///
+    /// # Errors
+    /// As [`Target::handlers`].
+    pub(crate) async fn clients(&self) -> Result<Vec<wire::Client>, Failure> {
+        let Self::Server(client) = self else {
+            return Err(at_rest());
+        };
+        let mut all: Vec<wire::Client> = Vec::new();
+        loop {
+            let after = all.last().map(|last| format!("?after={}", last.id));
+            let at = format!("/v1/clients{}", after.unwrap_or_default());
+            let page: wire::Clients = client.get(&at, Duration::ZERO).await?;
+            if page.clients.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page.clients);
+        }
     }
 
     /// Who sends what to whom.

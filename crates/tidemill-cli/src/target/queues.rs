@@ -23,6 +23,8 @@ struct NewQueue<'a> {
     transient: bool,
     lease_ms: u64,
     max_deliveries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_ms: Option<u64>,
 }
 
 fn millis(time: Duration) -> u64 {
@@ -91,6 +93,7 @@ impl Target {
                     transient: how.transient,
                     lease_ms: millis(how.settings.lease),
                     max_deliveries: how.settings.max_deliveries,
+                    ttl_ms: how.settings.ttl.map(millis),
                 };
                 Ok(client.post("/v1/queues", JSON, body(&new)).await?)
             }

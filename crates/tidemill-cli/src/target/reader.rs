@@ -312,11 +312,6 @@ mod tests {
         let partitions = bounds.iter().zip(0..);
         wire::Topic {
             name: "t".to_owned(),
-            id: None,
-            retention_ms: None,
-            compact: None,
-            retention_bytes: None,
-            compression: None,
             partitions: partitions
                 .map(|((earliest, end), partition)| wire::PartitionOf {
                     partition,
@@ -325,6 +320,7 @@ mod tests {
                     size_bytes: None,
                 })
                 .collect(),
+            ..wire::Topic::default()
         }
     }
 

@@ -34,6 +34,9 @@ impl FromStr for SeekPlace {
         if let Ok(offset) = text.parse() {
             return Ok(Self::Offset(offset));
         }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+            return Err(format!("an offset is at most {}", u64::MAX));
+        }
         text.parse().map(Self::Since).map_err(|_| {
             "write it as beginning, end, an offset, or a time as in 2026-01-31T12:00:00Z".to_owned()
         })
@@ -92,6 +95,8 @@ impl Target {
                     .filter(|at| only.is_none_or(|only| at.0 == only))
                     .collect();
                 if there.is_empty() {
+                    let asked = broker.partition(topic, Partition(only.unwrap_or(0)));
+                    asked.map_err(Failure::new)?;
                     let text = format!("group {group} does not read that of {topic}");
                     return Err(Failure::new(text));
                 }

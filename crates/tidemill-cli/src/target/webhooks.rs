@@ -15,18 +15,26 @@ use crate::limits::WEBHOOK_TEST_MAX;
 const JSON: &str = "application/json";
 
 /// `POST /v1/webhooks`.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub(crate) struct NewWebhook<'a> {
     pub(crate) name: &'a str,
-    pub(crate) url: &'a str,
     pub(crate) topics: &'a [String],
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    pub(crate) types: &'a [String],
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) headers: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<String>,
     pub(crate) start: &'static str,
+    #[serde(flatten)]
+    pub(crate) how: Changes<'a>,
+}
+
+/// `PATCH /v1/webhooks/{name}`: what is not named stays.
+#[derive(Default, Serialize)]
+pub(crate) struct Changes<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) types: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) headers: Option<BTreeMap<&'a str, &'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,8 +47,8 @@ pub(crate) struct NewWebhook<'a> {
     pub(crate) concurrency: Option<usize>,
 }
 
-/// `GET /v1/webhooks/{name}`.
-#[derive(Debug, Deserialize, Serialize)]
+/// `GET /v1/webhooks/{name}`. Like all here that may have a secret it has no debug form.
+#[derive(Deserialize, Serialize)]
 pub(crate) struct Webhook {
     pub(crate) name: String,
     pub(crate) url: String,
@@ -86,7 +94,7 @@ pub(crate) struct LastError {
 }
 
 /// `POST /v1/webhooks/{name}/rotate`.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 pub(crate) struct Rotated {
     pub(crate) name: String,
     pub(crate) secret: String,
@@ -168,6 +176,20 @@ impl Target {
     /// As [`Target::webhooks`]; and what the server refuses.
     pub(crate) async fn create_webhook(&self, new: &NewWebhook<'_>) -> Result<Webhook, Failure> {
         self.post_webhook("/v1/webhooks", new).await
+    }
+
+    /// Changes one; its place stays.
+    ///
+    /// # Errors
+    /// As [`Target::webhook`]; and what the server refuses.
+    pub(crate) async fn alter_webhook(
+        &self,
+        name: &str,
+        changes: &Changes<'_>,
+    ) -> Result<Webhook, Failure> {
+        let client = self.webhook_server()?;
+        let body = serde_json::to_vec(changes).expect("texts and numbers are JSON");
+        Ok(client.patch(&one(name), body.into()).await?)
     }
 
     /// Does `what` with one: `pause` or `resume`.

@@ -361,6 +361,24 @@ impl Batch {
         Self::sealed(bytes)
     }
 
+    /// The time of all records in milliseconds since 1970, where it is that of their appending.
+    #[must_use]
+    pub fn append_time_ms(&self) -> Option<i64> {
+        self.is_log_append_time().then(|| self.max_timestamp_ms())
+    }
+
+    /// The same batch, whose records have this one time in milliseconds since 1970, that of their
+    /// appending. As Kafka's brokers do it, only the header says so: records that are packed
+    /// stay as they are. The checksum covers it and is written anew.
+    #[must_use]
+    pub fn with_append_time_ms(self, time_ms: i64) -> Self {
+        let attributes = self.attributes() | LOG_APPEND_TIME;
+        let batch = self.patched(ATTRIBUTES, attributes.to_be_bytes());
+        let batch = batch.patched(MAX_TIMESTAMP, time_ms.to_be_bytes());
+        let crc = batch.computed_crc();
+        batch.patched(CRC, crc.to_be_bytes())
+    }
+
     /// The same batch saying another largest timestamp.
     pub(super) fn with_max_timestamp_ms(self, timestamp_ms: i64) -> Self {
         let mut bytes = self.bytes.to_vec();

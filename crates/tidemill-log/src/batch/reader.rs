@@ -107,7 +107,7 @@ impl Records {
             base_offset: batch.base_offset(),
             last_offset_delta: batch.last_offset_delta(),
             base_timestamp_ms: batch.base_timestamp_ms(),
-            append_time_ms: batch.is_log_append_time().then(|| batch.max_timestamp_ms()),
+            append_time_ms: batch.append_time_ms(),
             count: batch.record_count(),
             index: 0,
             before: -1,

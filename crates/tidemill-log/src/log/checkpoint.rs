@@ -97,7 +97,8 @@ impl<M: Machine, T> Log<M, T> {
         let long = used >= after && worth;
         let more = self.snapshot_lsn < self.committed || self.store.oldest_dirty().is_some();
         let last = self.closing && self.queue.is_empty() && !self.is_clean();
-        last || more && (pressed || long)
+        let named = self.store.names_wanted && self.now.monotonic >= self.next_naming;
+        last || more && (pressed || long || named)
     }
 
     /// The next step of the checkpoint under way, or of one that is due.
@@ -108,6 +109,8 @@ impl<M: Machine, T> Log<M, T> {
             }
             let through = self.committed;
             self.checkpoint_from = self.journal.written_bytes;
+            self.store.names_wanted = false;
+            self.next_naming = self.now.monotonic + self.options.look_every;
             self.checkpoint = Some(Checkpoint {
                 partitions: self.store.dirty(through, CHECKPOINT_PARTITIONS_MAX),
                 through,
@@ -254,6 +257,8 @@ impl<M: Machine, T> Log<M, T> {
                     self.removals.file(old);
                 }
                 self.superblock = superblock;
+                // What waited to be named may be compacted.
+                self.next_look = self.next_look.min(self.now.monotonic);
             }
         }
     }

@@ -64,9 +64,7 @@ impl PartitionState {
         let now_ms = clock.age_ms();
         let (_, closed) = self.segments.split_last()?;
         let may = |segment: &&Segment| {
-            // A replay begins with the snapshot that the superblock names.
-            let named = segment.written == segment.synced && segment.written.end <= self.named;
-            named
+            self.is_named(segment)
                 && segment.times.appended_ms >= 0
                 && segment.is_older_than(settings.compaction_lag_min_ms, now_ms)
         };
@@ -76,14 +74,11 @@ impl PartitionState {
         let dirty_bytes: u64 = eligible.iter().filter(is_dirty).map(bytes).sum();
         let all_bytes: u64 = eligible.iter().map(bytes).sum();
         let first = eligible.iter().find(is_dirty)?;
-        let late = settings.compaction_lag_max_ms.is_some_and(|lag_ms| {
-            let lag_ms = i64::try_from(lag_ms).unwrap_or(i64::MAX);
-            first.times.begun_ms.saturating_add(lag_ms) <= now_ms
-        });
+        let late = self.has_waited(first, now_ms);
         if !late && 2 * dirty_bytes < all_bytes {
             return None;
         }
-        let most_bytes = settings.segment_max_bytes(segment_max_bytes);
+        let most_bytes = settings.roll_at_bytes(segment_max_bytes);
         Some(Plan {
             id: self.id,
             groups: self.groups(&eligible, now_ms, most_bytes),
@@ -92,6 +87,39 @@ impl PartitionState {
             // Ages never reach further: where the wall clock is back now, it is put right at once.
             now_ms: clock.believed_ms(),
             drops_latest: false,
+        })
+    }
+
+    /// Whether a replay begins with a snapshot that has all of a segment.
+    fn is_named(&self, segment: &Segment) -> bool {
+        segment.written == segment.synced && segment.written.end <= self.named
+    }
+
+    /// Whether a segment has waited to be compacted for as long as it may.
+    fn has_waited(&self, segment: &Segment, now_ms: i64) -> bool {
+        self.settings.compaction_lag_max_ms.is_some_and(|lag_ms| {
+            let lag_ms = i64::try_from(lag_ms).unwrap_or(i64::MAX);
+            segment.times.begun_ms.saturating_add(lag_ms) <= now_ms
+        })
+    }
+
+    /// Whether something is to be compacted by now that no snapshot names yet.
+    pub(super) fn is_late(&self, clock: &AgeClock) -> bool {
+        let settings = &self.settings;
+        if !settings.cleanup.compacts() || self.unreadable {
+            return false;
+        }
+        let now_ms = clock.age_ms();
+        let closed = self.segments.split_last().map(|(_, closed)| closed);
+        let mut dirty = closed
+            .unwrap_or_default()
+            .iter()
+            .skip_while(|segment| segment.written.end <= self.cleaned);
+        dirty.next().is_some_and(|first| {
+            !self.is_named(first)
+                && first.times.appended_ms >= 0
+                && first.is_older_than(settings.compaction_lag_min_ms, now_ms)
+                && self.has_waited(first, now_ms)
         })
     }
 

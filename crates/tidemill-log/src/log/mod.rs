@@ -150,6 +150,8 @@ pub struct Log<M: Machine, T> {
     clock: AgeClock,
     /// When to look for segments whose time has come.
     next_look: Duration,
+    /// From when on a checkpoint may begin for the sake of what is to be compacted alone.
+    next_naming: Duration,
     /// The partition that a look under way has reached.
     looked: Option<PartitionId>,
     pins: Pins,
@@ -228,6 +230,7 @@ impl<M: Machine, T> Log<M, T> {
             removals,
             clock: recovered.clock,
             next_look: recovered.now.monotonic,
+            next_naming: recovered.now.monotonic,
             looked: None,
             pins: Pins::default(),
             steps: VecDeque::new(),

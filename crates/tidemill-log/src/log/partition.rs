@@ -181,6 +181,11 @@ impl PartitionState {
         self.pending.push_back((lsn, batch.clone()));
     }
 
+    /// What says when a segment is closed.
+    pub(super) fn rolling(&self) -> PartitionSettings {
+        self.settings.among(self.segments.len())
+    }
+
     /// What is written next: entries up to `synced`, at most `budget_bytes` (or one batch), of
     /// which packing takes more than writing.
     pub(crate) fn plan(&self, synced: Lsn, budget_bytes: usize, segment_max_bytes: u64) -> Plan {
@@ -189,7 +194,7 @@ impl PartitionState {
             CompressionType::None => 1,
             _ => PACKING_COST,
         };
-        let segment_max_bytes = self.settings.segment_max_bytes(segment_max_bytes);
+        let segment_max_bytes = self.rolling().roll_at_bytes(segment_max_bytes);
         let ready = |(lsn, _): &&(Lsn, Batch)| *lsn <= synced;
         if self.wished {
             return Plan::Nothing;

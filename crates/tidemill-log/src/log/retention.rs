@@ -20,7 +20,7 @@ use crate::journal::entry::EXPIRY_ENTRY_BYTES;
 use crate::journal::group::GroupBuilder;
 use crate::journal::writer::{Asker, Room, Wanted};
 use crate::limits::{
-    AGE_CLOCK_EXTRA_MAX_MS, AGE_CLOCK_RATE_MAX, EXPIRIES_AT_ONCE, EXPIRY_SEGMENTS_MAX,
+    AGE_CLOCK_EXTRA_MAX_MS, AGE_CLOCK_RATE_MAX, EXPIRIES_AT_ONCE, EXPIRY_SEGMENTS_MAX, LOOK_SOONER,
     LOOKS_AT_ONCE,
 };
 use crate::machine::{Lsn, Machine, Now, PartitionId};
@@ -99,6 +99,8 @@ pub(super) enum Due {
     Roll(Offset),
     Delete(Expiry),
     Compact,
+    /// It is to be compacted by now, and waits for a checkpoint.
+    Name,
 }
 
 impl Segment {
@@ -157,7 +159,7 @@ impl PartitionState {
                 by: *settings,
             });
         }
-        let aged = settings.roll_after_ms().is_some_and(|after_ms| {
+        let aged = self.rolling().roll_after_ms().is_some_and(|after_ms| {
             let begun = active.times.begun_ms;
             let after_ms = i64::try_from(after_ms).unwrap_or(i64::MAX);
             begun >= 0 && begun.saturating_add(after_ms) <= clock.wall_ms()
@@ -167,6 +169,8 @@ impl PartitionState {
             Due::Roll(active.written.end)
         } else if self.compaction(clock, segment_max_bytes).is_some() {
             Due::Compact
+        } else if self.is_late(clock) {
+            Due::Name
         } else {
             Due::Nothing
         }
@@ -175,7 +179,7 @@ impl PartitionState {
     /// Whether what waits in memory is to be written to a segment although it is little, so that
     /// it can go by its age.
     fn is_overdue(&self, clock: &AgeClock) -> bool {
-        let after_ms = self.settings.roll_after_ms();
+        let after_ms = self.rolling().roll_after_ms();
         let waiting = after_ms.zip(self.pending.front());
         waiting.is_some_and(|(after_ms, (_, batch))| {
             let after_ms = i64::try_from(after_ms).unwrap_or(i64::MAX);
@@ -239,8 +243,11 @@ impl Store {
             if partition.is_overdue(clock) && !partition.queued && !partition.wished {
                 partition.queued = true;
                 self.ready.push_back(*id);
+                self.found = true;
             }
-            match partition.due(clock, self.segment_max_bytes, judge) {
+            let due = partition.due(clock, self.segment_max_bytes, judge);
+            self.found |= due != Due::Nothing;
+            match due {
                 Due::Roll(base) => {
                     partition.wished = true;
                     let (id, roll) = (*id, true);
@@ -254,6 +261,7 @@ impl Store {
                     partition.changing = true;
                     self.compactions.push_back(*id);
                 }
+                Due::Name => self.names_wanted = true,
                 Due::Nothing if !partition.is_watched() => {
                     self.watched.remove(id);
                 }
@@ -321,7 +329,11 @@ impl<M: Machine, T> Log<M, T> {
         };
         self.looked = self.store.look(self.looked, &self.clock, &judge);
         if self.looked.is_none() {
-            self.next_look = self.now.monotonic + self.options.look_every;
+            // What was found makes more to do: a segment that is written is closed, and one that is
+            // closed is compacted.
+            let found = std::mem::take(&mut self.store.found);
+            let sooner = if found { LOOK_SOONER } else { 1 };
+            self.next_look = self.now.monotonic + self.options.look_every / sooner;
         }
     }
 

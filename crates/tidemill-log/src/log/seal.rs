@@ -114,7 +114,8 @@ impl<M: Machine, T> Log<M, T> {
                 Admission::Refuse(why) => Err(CommitError::Unavailable(why)),
                 _ => {
                     let epoch = i32::try_from(self.journal.epoch).unwrap_or(i32::MAX);
-                    let mut draft = Draft::new(group, &mut self.outlines, epoch);
+                    let now_ms = self.now.wall.as_millisecond();
+                    let mut draft = Draft::new(group, &mut self.outlines, epoch, now_ms);
                     match self.machine.seal(waiting.operation, self.now, &mut draft) {
                         Ok(receipt) => {
                             draft.keep();

@@ -51,6 +51,10 @@ pub(crate) struct Store {
     pub(crate) compactions: VecDeque<PartitionId>,
     /// Partitions that are looked at from time to time.
     pub(crate) watched: BTreeSet<PartitionId>,
+    /// The look at them that is under way found something.
+    pub(super) found: bool,
+    /// Something is to be compacted by now, and waits for a checkpoint to name it.
+    pub(super) names_wanted: bool,
     /// Bytes of all tails.
     pub(crate) tail_bytes: usize,
     /// Partitions with records and no file yet.
@@ -84,6 +88,8 @@ impl Store {
             expiries: VecDeque::new(),
             compactions: VecDeque::new(),
             watched: BTreeSet::new(),
+            found: false,
+            names_wanted: false,
             tail_bytes: 0,
             unmade: 0,
             epoch,

@@ -362,6 +362,7 @@ fn is_plain(batch: &Batch) -> bool {
 struct Open {
     base: Offset,
     leader_epoch: i32,
+    append_time_ms: Option<i64>,
     compression: CompressionType,
     builder: BatchBuilder,
 }
@@ -421,6 +422,7 @@ impl Output {
         let own = batch.producer().is_some();
         let same = |open: &Open| {
             open.leader_epoch == batch.leader_epoch()
+                && open.append_time_ms == batch.append_time_ms()
                 && open.builder.size_bytes() < MERGED_BATCH_BYTES
         };
         // Offsets before the first record that stays are covered by what comes next.
@@ -452,6 +454,7 @@ impl Output {
         let open = self.open.get_or_insert_with(|| Open {
             base,
             leader_epoch: batch.leader_epoch(),
+            append_time_ms: batch.append_time_ms(),
             compression,
             builder: match batch.producer() {
                 Some(producer) => BatchBuilder::new().producer(producer),
@@ -479,7 +482,10 @@ impl Output {
             // Where that is too far, empty batches follow.
             open.builder.skip_to(offset.0 - open.base.0);
             let batch = open.builder.finish_bare().with_base_offset(open.base);
-            let batch = batch.with_leader_epoch(open.leader_epoch);
+            let mut batch = batch.with_leader_epoch(open.leader_epoch);
+            if let Some(time_ms) = open.append_time_ms {
+                batch = batch.with_append_time_ms(time_ms);
+            }
             self.push(batch.compressed(open.compression));
         }
         self.cover(self.segment.written.end, offset);

@@ -2,9 +2,10 @@
 //! leave a million headers behind, and packs them where the partition's settings say so.
 //!
 //! Only plain batches are merged: uncompressed, no producer id, no transaction, no control
-//! records, of one leader epoch, whose offsets follow each other without a gap. Offsets, times,
-//! keys, values and headers of the records stay what they are. A batch that may not be merged is
-//! packed by itself, but for control records and what its producer packed already.
+//! records, of one leader epoch and of one time of appending or none, whose offsets follow each
+//! other without a gap. Offsets, times, keys, values and headers of the records stay what they are.
+//! A batch that may not be merged is packed by itself, but for control records and what its
+//! producer packed already.
 
 use bytes::Bytes;
 
@@ -44,7 +45,8 @@ fn merge<'a>(
     let (mut count, mut bytes, mut next) = (0, 0, first.base_offset());
     for batch in batches.clone() {
         let follows = batch.base_offset() == next && batch.leader_epoch() == first.leader_epoch();
-        if !follows || !is_small(batch) || bytes + batch.size_bytes() > most_bytes {
+        let alike = batch.append_time_ms() == first.append_time_ms();
+        if !follows || !alike || !is_small(batch) || bytes + batch.size_bytes() > most_bytes {
             break;
         }
         count += 1;
@@ -62,6 +64,10 @@ fn merge<'a>(
     let merged = builder.finish().ok()?;
     let merged = merged.with_base_offset(first.base_offset());
     let merged = merged.with_leader_epoch(first.leader_epoch());
+    let merged = match first.append_time_ms() {
+        Some(time_ms) => merged.with_append_time_ms(time_ms),
+        None => merged,
+    };
     (merged.next_offset() == next).then_some((count, merged))
 }
 
@@ -71,7 +77,6 @@ fn is_mergeable(batch: &Batch) -> bool {
         && batch.producer().is_none()
         && !batch.is_transactional()
         && !batch.is_control()
-        && !batch.is_log_append_time()
         && u64::from(batch.record_count()) == records
 }
 
@@ -143,6 +148,20 @@ mod tests {
         assert_eq!(merged.next_offset(), Offset(17));
         assert_eq!(merged.leader_epoch(), 7);
         assert_eq!(records(&[merged]), records(&batches));
+    }
+
+    #[test]
+    fn the_time_of_appending_is_kept_and_parts_what_is_merged() {
+        let at = |base, time_ms| batch(base, 2).with_append_time_ms(time_ms);
+        let batches = [at(10, 5000), at(12, 5000), at(14, 5001), at(16, 5001)];
+        for to in [CompressionType::None, CompressionType::Lz4] {
+            let (count, merged) = next(batches.iter(), to).unwrap();
+            assert_eq!((count, merged.append_time_ms()), (2, Some(5000)));
+            assert_eq!(merged.check_records(), Ok(()));
+            assert_eq!(records(&[merged]), records(&batches[..2]));
+        }
+        let plain = [batch(10, 2), at(12, 5000)];
+        assert_eq!(merge(plain.iter(), CompressionType::None), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Reading request bodies within bounds of size, time and memory. Knows nothing of their meaning.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +10,9 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tidemill_core::budget::{Budget, Class, Share};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -187,9 +190,25 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
+/// What is read as a text of JSON is UTF-8: a media type that says otherwise is refused.
+pub(crate) fn is_utf8(headers: &HeaderMap) -> Result<(), Problem> {
+    let full = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let full = String::from_utf8_lossy(full.unwrap_or_default()).to_ascii_lowercase();
+    let mut parameters = full
+        .split(';')
+        .skip(1)
+        .filter_map(|one| one.split_once('='));
+    let charset = parameters.find(|(name, _)| name.trim() == "charset");
+    match charset.map(|(_, value)| value.trim().trim_matches('"')) {
+        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(()),
+        Some(_) => Err(Problem::charset()),
+    }
+}
+
 /// The one rule for every body that is JSON: its media type is `application/json`, any with the
 /// suffix `+json`, none at all, or what `curl -d` states by itself.
 pub(crate) fn is_for_json(headers: &HeaderMap) -> Result<(), Problem> {
+    is_utf8(headers)?;
     match media_type(headers).as_str() {
         "" | "application/json" | "application/x-www-form-urlencoded" => Ok(()),
         other if other.ends_with("+json") => Ok(()),
@@ -228,6 +247,30 @@ pub(crate) fn decode_any<'a, T: Deserialize<'a>>(
     })
 }
 
+/// An element of a list that is an object with names, as [`decode`] has it for a whole body.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Named<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        from.deserialize_map(Named(PhantomData)).map(Self)
+    }
+}
+
 fn is_json(body: &[u8]) -> bool {
     let text = std::str::from_utf8(body);
     text.is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
@@ -260,6 +303,47 @@ mod tests {
         assert_eq!(refused.kind(), Kind::BodyTimeout);
         assert_eq!(began.elapsed(), BODY_READ_TIMEOUT);
         assert_eq!(memory.used(Class::Requests), 0);
+    }
+
+    #[test]
+    fn json_in_another_encoding_is_refused_and_not_read_as_it_is_not() {
+        let of = |text: &'static str| {
+            let value = axum::http::HeaderValue::from_static(text);
+            is_for_json(&HeaderMap::from_iter([(CONTENT_TYPE, value)]))
+        };
+        for good in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "application/problem+json;profile=x; Charset=\"UTF-8\"",
+        ] {
+            assert!(of(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "application/json; charset=latin-1",
+            "application/json;charset=utf-16",
+        ] {
+            assert_eq!(
+                of(bad).unwrap_err().kind(),
+                Kind::UnsupportedMediaType,
+                "{bad}"
+            );
+        }
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Pair {
+        a: u32,
+        b: u32,
+    }
+
+    #[test]
+    fn elements_of_a_list_are_objects_with_names() {
+        let read = |text| serde_json::from_str::<Vec<Object<Pair>>>(text);
+        let good = read(r#"[{"b": 2, "a": 1}]"#).unwrap();
+        assert!(matches!(&*good, [Object(Pair { a: 1, b: 2 })]));
+        for bad in ["[[1, 2]]", "[1]", r#"[{"a": 1}]"#] {
+            read(bad).unwrap_err();
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 use tidemill_broker::{
-    Broker, ClassicDescription, ClassicState, GroupError, GroupInfo, GroupKind, SeekTo,
+    Broker, ClassicDescription, ClassicState, ConsumerDescription, ConsumerState,
+    ConsumerTopicParts, GroupError, GroupInfo, GroupKind, SeekTo,
 };
 use tidemill_core::{GroupName, Offset, Partition, TopicName};
 
@@ -23,6 +24,7 @@ use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
 use crate::protocol::kafka::consumer;
+use crate::webhooks;
 
 /// The paths of groups.
 pub(crate) fn doors(doors: Doors) -> Doors {
@@ -88,6 +90,48 @@ struct Group {
     /// broker was opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     classic: Option<Classic>,
+    /// Its members among which the broker shares the partitions, where it is a group of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer: Option<Consumer>,
+}
+
+/// A consumer group of Kafka's newer protocol.
+#[derive(Serialize, JsonSchema)]
+struct Consumer {
+    /// How far it is.
+    state: ConsumerState,
+    /// Rises with what its members have and read, since the broker was opened.
+    epoch: i32,
+    /// The epoch for which the partitions are shared.
+    assignment_epoch: i32,
+    /// How they are shared.
+    assignor: &'static str,
+    members: Vec<ConsumerMember>,
+}
+
+/// A member of such a group.
+#[derive(Serialize, JsonSchema)]
+struct ConsumerMember {
+    /// Its id.
+    id: String,
+    /// The name that it keeps over its restarts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    /// The epoch that it is in.
+    epoch: i32,
+    /// What the client calls itself.
+    client_id: String,
+    /// Where it is.
+    client_host: String,
+    /// The topics that it reads by their names.
+    topics: Vec<TopicName>,
+    /// It reads topics whose whole name matches, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pattern: Option<String>,
+    /// Its partitions, as in "orders 0,2; payments 1".
+    assignment: String,
+    /// What it will have, in the same way.
+    target: String,
 }
 
 /// A group as its classic members see it.
@@ -128,6 +172,10 @@ impl Group {
         let seen = |of: &ClassicDescription| !of.protocol_type.is_empty();
         Self {
             lag: info.lag(),
+            consumer: broker
+                .consumer_groups()
+                .describe(&info.name)
+                .map(Consumer::from),
             info,
             classic: classic.flatten().filter(seen).map(Classic::from),
         }
@@ -153,13 +201,45 @@ impl From<ClassicDescription> for Classic {
     }
 }
 
+impl From<ConsumerDescription> for Consumer {
+    fn from(of: ConsumerDescription) -> Self {
+        let members = of.members.into_iter().map(|member| ConsumerMember {
+            id: member.member.to_string(),
+            instance: member.instance.as_ref().map(ToString::to_string),
+            epoch: member.epoch,
+            client_id: member.client_id.to_string(),
+            client_host: member.client_host.to_string(),
+            pattern: member.pattern.as_ref().map(ToString::to_string),
+            topics: member.topics,
+            assignment: parts(&member.assigned),
+            target: parts(&member.target),
+        });
+        Self {
+            state: of.state,
+            epoch: of.epoch,
+            assignment_epoch: of.assignment_epoch,
+            assignor: of.assignor,
+            members: members.collect(),
+        }
+    }
+}
+
+/// Partitions as text.
+fn parts(topics: &[ConsumerTopicParts]) -> String {
+    let one = |topic: &ConsumerTopicParts| numbered(&topic.name, &topic.partitions);
+    topics.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// A topic and the numbers of its partitions.
+fn numbered(topic: impl fmt::Display, partitions: &[impl ToString]) -> String {
+    let numbers = partitions.iter().map(ToString::to_string);
+    format!("{topic} {}", numbers.collect::<Vec<_>>().join(","))
+}
+
 /// A member's partitions as text.
 fn assigned(protocol_type: &str, bytes: &[u8]) -> Option<String> {
     let topics = consumer::assignment(protocol_type, bytes)?;
-    let one = |(topic, partitions): (String, Vec<i32>)| {
-        let numbers = partitions.iter().map(ToString::to_string);
-        format!("{topic} {}", numbers.collect::<Vec<_>>().join(","))
-    };
+    let one = |(topic, partitions): (String, Vec<i32>)| numbered(topic, &partitions);
     let all: Vec<_> = topics.into_iter().map(one).collect();
     Some(all.join("; "))
 }
@@ -348,9 +428,16 @@ fn free_in(
     if info.kind == GroupKind::Queue {
         return Err(GroupError::OfQueue(name.clone()).into());
     }
+    broker.partition(topic, Partition(only.unwrap_or(0)))?;
     if !info.members.is_empty() {
         let members = info.members.len();
-        let detail = format!("group {name} has members ({members}); stop them first");
+        let detail = match webhooks::of_group(name) {
+            Some(webhook) => format!(
+                "group {name} is a webhook's, which is at work; pause it first with `tidemill \
+                 webhook pause {webhook}`, and resume it afterwards"
+            ),
+            None => format!("group {name} has members ({members}); stop them first"),
+        };
         return Err(Problem::new(Kind::GroupInUse, detail));
     }
     let there = info.partitions.iter().filter(|at| at.topic == *topic);

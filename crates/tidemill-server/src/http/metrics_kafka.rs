@@ -137,8 +137,12 @@ fn add_groups(groups: &[GroupInfo], broker: Option<&Broker>, registry: &mut Regi
     left_out
 }
 
-/// Members of either kind.
+/// Members of any kind.
 fn members_of(group: &GroupInfo, broker: Option<&Broker>) -> usize {
+    let consumer = broker.and_then(|broker| broker.consumer_groups().describe(&group.name));
+    if let Some(consumer) = consumer {
+        return consumer.members.len();
+    }
     let classic = broker
         .filter(|_| group.kind == GroupKind::Classic)
         .and_then(|broker| broker.classic_groups().describe(&group.name));

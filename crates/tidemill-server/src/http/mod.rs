@@ -5,6 +5,7 @@ mod answer;
 mod backups;
 mod binary;
 pub(crate) mod body;
+mod clients;
 pub(crate) mod cors;
 mod deadletters;
 pub(crate) mod doors;
@@ -71,6 +72,7 @@ fn doors() -> Doors {
         .with(request::doors)
         .with(deadletters::doors)
         .with(queues::doors)
+        .door("/v1/clients", clients::methods())
         .door("/v1/handlers", handlers::methods())
         .door("/v1/graph", graph::methods())
         .door("/v1/throughput", throughput::methods())

@@ -46,7 +46,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 12] = files! {
+const FILES: [File; 13] = files! {
     "index.html": HTML,
     "style.css": STYLE,
     "icon.svg": IMAGE,
@@ -58,6 +58,7 @@ const FILES: [File; 12] = files! {
     "live.js": SCRIPT,
     "publish.js": SCRIPT,
     "handlers.js": SCRIPT,
+    "clients.js": SCRIPT,
     "graph.js": SCRIPT,
 };
 

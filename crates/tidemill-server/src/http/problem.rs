@@ -295,6 +295,12 @@ impl Problem {
         problem
     }
 
+    /// JSON in another encoding than UTF-8.
+    pub(crate) fn charset() -> Self {
+        let detail = "JSON is read as UTF-8 alone; send it so, and leave \"charset\" out";
+        Self::new(Kind::UnsupportedMediaType, detail)
+    }
+
     /// The path takes a WebSocket with the native protocol alone.
     pub(crate) fn upgrade(detail: String) -> Self {
         let mut problem = Self::new(Kind::UpgradeRequired, detail);

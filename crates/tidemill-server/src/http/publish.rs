@@ -12,7 +12,7 @@ use tidemill_core::{Event, EventId, TopicName, json};
 
 use super::answer::{self, Accepted, AcceptedBatch};
 use super::binary;
-use super::body::media_type;
+use super::body::{is_utf8, media_type};
 use super::openapi::Operation;
 use super::openapi::types::{AnyBytes, CloudEvent};
 use super::path::Named;
@@ -137,6 +137,9 @@ pub(crate) fn stated(headers: &HeaderMap) -> Option<Mode> {
 }
 
 pub(crate) fn decode(mode: Mode, headers: &HeaderMap, body: &Bytes) -> Result<Vec<Event>, Problem> {
+    if mode != Mode::Binary {
+        is_utf8(headers)?;
+    }
     let decoded = match mode {
         Mode::Binary => return Ok(vec![binary::decode(headers, body)?]),
         Mode::Structured => json::decode(body).map(|event| vec![event]),

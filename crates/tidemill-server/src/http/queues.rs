@@ -11,7 +11,9 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_broker::limits::{DEQUEUE_MAX_MESSAGES, LEASE_MAX, LEASES_AT_ONCE, PEEK_MAX_MESSAGES};
+use tidemill_broker::limits::{
+    DEQUEUE_MAX_MESSAGES, LEASE_MAX, LEASES_AT_ONCE, PEEK_MAX_MESSAGES, QUEUE_TTL_MAX,
+};
 use tidemill_broker::{
     Broker, CreateQueue, Dequeue, Dequeued, LeaseId, Queue, QueueInfo, QueueMessage, QueueSettings,
 };
@@ -33,6 +35,12 @@ use crate::app::App;
 use crate::connections::ConnectionId;
 use crate::limits;
 use crate::memory;
+
+const ENQUEUE_QUERY: &[Parameter] = &[Parameter::number(
+    "ttl_ms",
+    "How long the messages are good for, where that is less than what the queue and they say",
+    (1, QUEUE_TTL_MAX.as_millis() as u64),
+)];
 
 const DEQUEUE_QUERY: &[Parameter] = &[
     Parameter::number(
@@ -125,6 +133,7 @@ pub(crate) fn doors(doors: Doors) -> Doors {
 fn enqueue_operation() -> Operation {
     Operation::new("enqueue", "Puts messages in")
         .described("Any JSON value, or CloudEvents as for a topic.")
+        .query(ENQUEUE_QUERY)
         .takes::<AnyJson>()
         .takes_as::<CloudEvent>(events::EVENT_CONTENT_TYPE)
         .takes_as::<Vec<CloudEvent>>(events::BATCH_CONTENT_TYPE)
@@ -197,6 +206,8 @@ struct NewQueue {
     transient: bool,
     lease_ms: Option<u64>,
     max_deliveries: Option<u32>,
+    /// How long a message is good for, in milliseconds.
+    ttl_ms: Option<u64>,
 }
 
 async fn create(
@@ -209,8 +220,8 @@ async fn create(
     Query::parse(query.as_deref(), &[])?;
     let broker = app.broker()?;
     is_for_json(&parts.headers)?;
-    let shape = "{\"name\": ...}, with \"transient\", \"lease_ms\" and \"max_deliveries\" where \
-                 they are wanted";
+    let shape = "{\"name\": ...}, with \"transient\", \"lease_ms\", \"max_deliveries\" and \
+                 \"ttl_ms\" where they are wanted";
     let new: NewQueue = decode(&received.bytes, shape, Kind::InvalidQueue)?;
     let name = TopicName::new(new.name)?;
     let usual = QueueSettings::default();
@@ -219,6 +230,7 @@ async fn create(
         settings: QueueSettings {
             lease: new.lease_ms.map_or(usual.lease, Duration::from_millis),
             max_deliveries: new.max_deliveries,
+            ttl: new.ttl_ms.map(Duration::from_millis),
         },
     };
     let queue = broker.create_queue(name.clone(), how).await?;
@@ -300,7 +312,9 @@ async fn enqueue(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let received = app.bodies.read(&parts.headers, body).await?;
-    Query::parse(query.as_deref(), &[])?;
+    let query = Query::parse(query.as_deref(), &["ttl_ms"])?;
+    let ttl = query.number("ttl_ms", 1..=QUEUE_TTL_MAX.as_millis() as u64)?;
+    let ttl = ttl.map(Duration::from_millis);
     let broker = app.broker()?;
     let queue = match parts.extensions.get::<ConnectionId>() {
         Some(ConnectionId(number)) => queue_of(&broker.as_client(*number), name)?,
@@ -318,7 +332,7 @@ async fn enqueue(
         }
     };
     let ids: Vec<EventId> = events.iter().map(|event| event.id().clone()).collect();
-    let offsets = queue.enqueue(events).await?;
+    let offsets = queue.enqueue_for(events, ttl).await?;
     let enqueued = ids.iter().zip(offsets).map(|(id, offset)| Enqueued {
         status: "success",
         id,

@@ -191,6 +191,16 @@ struct NewTopic {
     #[serde(default, deserialize_with = "compression")]
     #[schemars(with = "Option<String>")]
     compression: CompressionType,
+    segment_ms: Option<u64>,
+    segment_bytes: Option<u64>,
+    compact_after_ms: Option<u64>,
+    compact_within_ms: Option<u64>,
+    tombstone_retention_ms: Option<u64>,
+    #[serde(default)]
+    append_time: bool,
+    batch_max_bytes: Option<u64>,
+    time_before_max_ms: Option<u64>,
+    time_after_max_ms: Option<u64>,
 }
 
 fn one_partition() -> u32 {
@@ -213,7 +223,7 @@ async fn create(
     let broker = app.broker()?;
     is_for_json(&parts.headers)?;
     let shape = "{\"name\": ...}, with \"partitions\", \"retention_ms\", \"retention_bytes\", \
-                 \"compact\" and \"compression\" where they are wanted";
+                 \"compact\", \"compression\" and the others of docs/HTTP.md where they are wanted";
     let new: NewTopic = decode(&received.bytes, shape, Kind::InvalidTopic)?;
     let name = TopicName::new(new.name)?;
     if !(1..=TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
@@ -227,6 +237,15 @@ async fn create(
             retention_bytes: new.retention_bytes,
             compact: new.compact,
             compression: new.compression,
+            segment_ms: new.segment_ms,
+            segment_bytes: new.segment_bytes,
+            compact_after_ms: new.compact_after_ms,
+            compact_within_ms: new.compact_within_ms,
+            tombstone_retention_ms: new.tombstone_retention_ms,
+            append_time: new.append_time,
+            batch_max_bytes: new.batch_max_bytes,
+            time_before_max_ms: new.time_before_max_ms,
+            time_after_max_ms: new.time_after_max_ms,
         },
     };
     let topic = broker.create_topic(name.clone(), how).await?;
@@ -254,6 +273,32 @@ struct Changes {
     #[serde(default, deserialize_with = "some_compression")]
     #[schemars(with = "Option<String>")]
     compression: Option<CompressionType>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    segment_ms: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    segment_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    compact_after_ms: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    compact_within_ms: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    tombstone_retention_ms: Option<Option<u64>>,
+    #[serde(default)]
+    append_time: Option<bool>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    batch_max_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    time_before_max_ms: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schemars(with = "Option<u64>")]
+    time_after_max_ms: Option<Option<u64>>,
 }
 
 /// What is there, `null` too.
@@ -280,7 +325,7 @@ async fn alter(
     let broker = app.broker()?;
     is_for_json(&parts.headers)?;
     let shape = "{...} with what is to be changed: \"partitions\", \"retention_ms\", \
-                 \"retention_bytes\", \"compact\" or \"compression\"";
+                 \"retention_bytes\", \"compact\", \"compression\" or others of docs/HTTP.md";
     let changes: Changes = decode(&received.bytes, shape, Kind::InvalidTopic)?;
     let change = AlterTopic {
         partitions: changes.partitions,
@@ -288,10 +333,19 @@ async fn alter(
         retention_bytes: changes.retention_bytes,
         compact: changes.compact,
         compression: changes.compression,
+        segment_ms: changes.segment_ms,
+        segment_bytes: changes.segment_bytes,
+        compact_after_ms: changes.compact_after_ms,
+        compact_within_ms: changes.compact_within_ms,
+        tombstone_retention_ms: changes.tombstone_retention_ms,
+        append_time: changes.append_time,
+        batch_max_bytes: changes.batch_max_bytes,
+        time_before_max_ms: changes.time_before_max_ms,
+        time_after_max_ms: changes.time_after_max_ms,
     };
     if change.is_empty() {
         let detail = "nothing is to be changed; name partitions, retention_ms, retention_bytes, \
-                      compact or compression";
+                      compact, compression or others of docs/HTTP.md";
         return Err(Problem::new(Kind::InvalidTopic, detail));
     }
     Ok(json(&broker.alter_topic(&name, change).await?))

@@ -10,7 +10,6 @@ use axum::http::uri::Uri;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tidemill_core::delivery::dead_letter_topic;
 use tidemill_core::{EventType, GroupName, Pattern, TopicName};
 
 use super::sign::Secret;
@@ -32,6 +31,9 @@ const RESERVED: [&str; 9] = [
     "upgrade",
     "user-agent",
 ];
+
+/// What the group of every webhook begins with, and no other reader's.
+pub(super) const GROUP_PREFIX: &str = "webhook.";
 
 /// A secret that was replaced, and signs, too, for a while.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -174,13 +176,6 @@ impl Definition {
         if self.topics.iter().collect::<BTreeSet<_>>().len() < self.topics.len() {
             return Err("name each topic once".to_owned());
         }
-        let letters = dead_letter_topic(&self.group());
-        if self.topics.contains(&letters) {
-            return Err(format!(
-                "{letters} has this webhook's own dead letters, which would go round for ever; \
-                 name other topics, or have another webhook send them"
-            ));
-        }
         check_types(&self.types)?;
         checked_headers(self.headers.clone())?;
         if self.old_secrets.len() >= WEBHOOK_SECRETS_MAX {
@@ -217,7 +212,7 @@ impl Definition {
 
     /// The consumer group that it is.
     pub(crate) fn group(&self) -> GroupName {
-        GroupName::new(format!("webhook.{}", self.name))
+        GroupName::new(format!("{GROUP_PREFIX}{}", self.name))
             .expect("every name of a webhook is part of a group's name")
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! definition.rs  what a webhook is made of          pure
+//! circles.rs     whose dead letters would go round  pure
 //! sign.rs        Standard Webhooks signatures       pure
 //! retry.rs       when something is tried again      pure
 //! send.rs        one attempt                        knows no groups
@@ -13,6 +14,7 @@
 //! A webhook is a consumer group: its position, its retries and its dead letters are the bus's, so
 //! what was published while an endpoint, or this server, was away is sent later.
 
+mod circles;
 mod definition;
 mod deliver;
 mod retry;
@@ -30,13 +32,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidemill_broker::{Broker, GroupError};
 use tidemill_core::budget::Budget;
-use tidemill_core::{Bus, Event, EventId, EventType, Source, Start, TopicName, json};
+use tidemill_core::{
+    Bus, Event, EventId, EventType, GroupName, Source, Start, SubscribeError, TopicName, json,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::definition::Paused;
 pub(crate) use self::definition::{Changes, Definition, Headers};
+use self::definition::{GROUP_PREFIX, Paused};
 use self::deliver::{Ended, Member, Worker, join};
 use self::send::Sender;
 pub(crate) use self::send::Verdict;
@@ -119,6 +123,28 @@ pub(crate) struct Webhooks {
 fn unknown(name: &str) -> Problem {
     let detail = format!("unknown webhook {name}; GET /v1/webhooks lists those there are");
     Problem::new(Kind::UnknownWebhook, detail)
+}
+
+/// The group of a webhook is its own alone.
+///
+/// # Errors
+/// It is one; says what to do instead.
+pub(crate) fn of_others(group: &GroupName) -> Result<(), SubscribeError> {
+    let Some(name) = of_group(group) else {
+        return Ok(());
+    };
+    let why = format!(
+        "groups that begin with {GROUP_PREFIX} are those of webhooks, which alone read as them; \
+         take another group to read the same topics, or have the webhook wait with `tidemill \
+         webhook pause {name}`"
+    );
+    let group = group.clone();
+    Err(SubscribeError::GroupConflict { group, why })
+}
+
+/// The webhook whose group has this name.
+pub(crate) fn of_group(group: &GroupName) -> Option<&str> {
+    group.as_str().strip_prefix(GROUP_PREFIX)
 }
 
 fn invalid(why: String) -> Problem {
@@ -257,6 +283,8 @@ impl Webhooks {
                 let detail = format!("a server has at most {WEBHOOKS_MAX} webhooks");
                 return Err(Problem::new(Kind::Limit, detail));
             }
+            let others: Vec<_> = hooks.values().map(|hook| &*hook.definition).collect();
+            circles::check(&definition, &others).map_err(invalid)?;
         }
         self.check_no_group(&definition)?;
         let member = join(&self.bus, &definition, start).await?;
@@ -551,6 +579,7 @@ fn read(file: &PrivateFile) -> Result<Vec<Definition>, String> {
         return Err(wrong(format!("it has version {other}, not {VERSION}")));
     }
     let mut names = BTreeSet::new();
+    let mut before: Vec<&Definition> = Vec::with_capacity(kept.webhooks.len());
     for (number, definition) in (1..).zip(&kept.webhooks) {
         let name = &definition.name;
         let of = |why: String| wrong(format!("webhook number {number}, {name:?}: {why}"));
@@ -558,6 +587,15 @@ fn read(file: &PrivateFile) -> Result<Vec<Definition>, String> {
         if !names.insert(name) {
             return Err(of("another one before it has this name".to_owned()));
         }
+        // It is refused where one is made; one that is kept is harmless, as its events end in a
+        // few rounds, and only a server that runs can undo it.
+        if let Some(names) = circles::circle(definition, &before) {
+            tracing::warn!(
+                circle = names.join(", "),
+                "dead letters of webhooks would come back to them; change or delete one of these"
+            );
+        }
+        before.push(definition);
     }
     Ok(kept.webhooks)
 }

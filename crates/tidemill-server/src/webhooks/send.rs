@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 use tidemill_core::json::EVENT_CONTENT_TYPE;
+use tidemill_core::shown::commands;
 use tokio::time::timeout;
 
 use super::definition::{Definition, header_map};
@@ -254,7 +255,7 @@ async fn said(mut body: Incoming) -> String {
 
 /// A text of strangers, cut, on one line.
 fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let plain = |c: char| if commands(c) { ' ' } else { c };
     let cut = text.trim().chars().take(WEBHOOK_ANSWER_SHOWN).map(plain);
     cut.collect()
 }

@@ -28,6 +28,7 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::subscription::Begun;
 use crate::limits;
+use crate::webhooks;
 
 /// A frame that was read, and the memory that it takes until nothing of it is in use.
 struct Counted {
@@ -334,7 +335,11 @@ impl Calls {
             return session.refuse(id, fault).await;
         }
         tokio::spawn(async move {
-            let joined = session.bus.subscribe(asked).await.map_err(Fault::from);
+            let joined = match webhooks::of_others(&asked.group) {
+                Ok(()) => session.bus.subscribe(asked).await,
+                Err(others) => Err(others),
+            };
+            let joined = joined.map_err(Fault::from);
             let answer = match session.end_join(number, joined, credit) {
                 Ok(()) => ServerFrame::Answer(Answer {
                     id,

@@ -4,6 +4,7 @@
 
 pub(crate) mod cutter;
 pub(crate) mod http;
+pub(crate) mod kafka;
 pub(crate) mod receiver;
 pub(crate) mod socketio;
 pub(crate) mod sse;

@@ -94,3 +94,6 @@ fn draw_faults(random: &mut Random) -> Faults {
 
 /// What the wall clock shows first: later than any event's own timestamp.
 pub const WALL_BEGINS_MS: u64 = 1_000_000_000;
+
+/// The earliest time that the wall clock shows: later than any event's own timestamp.
+pub const WALL_MIN_MS: i64 = WALL_BEGINS_MS as i64 / 2;

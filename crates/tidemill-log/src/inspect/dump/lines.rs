@@ -206,6 +206,7 @@ fn batch(out: &mut Out<'_>, depth: usize, byte: Option<u64>, batch: &Batch) {
         ]);
     }
     for (name, is_so) in [
+        ("append_time", batch.is_log_append_time()),
         ("transactional", batch.is_transactional()),
         ("control", batch.is_control()),
     ] {

@@ -8,6 +8,7 @@ import { showTopicNames, serverIsBack } from "./live.js";
 import { begin as beginPublish } from "./publish.js";
 import { showHandlers } from "./handlers.js";
 import { showGraph } from "./graph.js";
+import { showClients } from "./clients.js";
 
 const OFTEN_MS = 2000;
 const SELDOM_EVERY = 3;
@@ -18,6 +19,7 @@ const parts = [
   { path: "/v1/topics", show: topics, empty: "topics-empty" },
   { path: "/v1/groups", show: showGroups, empty: "groups-empty" },
   { path: "/v1/queues", show: showQueues, empty: "queues-empty" },
+  { path: "/v1/clients?max=100", show: showClients, empty: "clients-empty" },
   { path: "/v1/throughput", show: drawChart },
   { path: "/v1/handlers?schemas=false", show: showHandlers, empty: "handlers-empty", seldom: true },
   { path: "/v1/graph", show: showGraph, empty: "flow-empty", seldom: true },

@@ -33,6 +33,7 @@ use super::query::Query;
 use crate::app::App;
 use crate::limits;
 use crate::memory;
+use crate::webhooks;
 
 /// The paths of members without a connection.
 pub(crate) fn doors(doors: Doors) -> Doors {
@@ -107,7 +108,9 @@ async fn pull(
     let (parts, body) = request.into_parts();
     drop(app.bodies.read(&parts.headers, body).await?);
     let query = Query::parse(query.as_deref(), &KNOWN)?;
-    let pull = asked(GroupName::new(group)?, &query)?;
+    let group = GroupName::new(group)?;
+    webhooks::of_others(&group)?;
+    let pull = asked(group, &query)?;
     let given = tokio::select! {
         biased;
         // As a long poll: with nothing, and the client pulls elsewhere.

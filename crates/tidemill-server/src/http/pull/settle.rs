@@ -25,11 +25,12 @@ use super::members::Pullers;
 use super::token::Token;
 use crate::app::App;
 use crate::http::answer;
-use crate::http::body::{decode_any, is_for_json};
+use crate::http::body::{Object, decode_any, is_for_json};
 use crate::http::path::Named;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
 use crate::limits::SETTLE_MAX;
+use crate::webhooks;
 
 /// What a settlement may meet.
 pub(super) const PROBLEMS: &[Kind] = &[
@@ -39,6 +40,7 @@ pub(super) const PROBLEMS: &[Kind] = &[
     Kind::InvalidName,
     Kind::Limit,
     Kind::StaleLease,
+    Kind::GroupConflict,
     Kind::AlreadySettled,
     Kind::UnknownTopic,
     Kind::Mismatch,
@@ -62,7 +64,7 @@ struct Asked<'a> {
     error: Option<String>,
     /// With `ack`: what is published with it.
     #[serde(borrow, default)]
-    events: Vec<Staged<'a>>,
+    events: Vec<Object<Staged<'a>>>,
     /// With `ack`: the answer to a request.
     #[serde(borrow)]
     reply: Option<&'a RawValue>,
@@ -174,6 +176,7 @@ pub(super) async fn settle(
     Query::parse(query.as_deref(), &[])?;
     is_for_json(&parts.headers)?;
     let group = GroupName::new(group)?;
+    webhooks::of_others(&group)?;
     let asked = read(&received.bytes)?;
     let pullers = Arc::clone(&app.pullers);
     // Goes on when its client is gone: it is one commit with its effects, and has to end as one.
@@ -292,14 +295,14 @@ fn stale() -> Problem {
 fn read(body: &Bytes) -> Result<Vec<(Token, Ask)>, Problem> {
     let shape = "[{\"token\": ..., \"outcome\": \"ack\", \"retry\", \"dead_letter\" or \
                  \"extend\"}, ...]";
-    let asked: Vec<Asked<'_>> = decode_any(body, shape, Kind::InvalidSettlement)?;
+    let asked: Vec<Object<Asked<'_>>> = decode_any(body, shape, Kind::InvalidSettlement)?;
     if asked.is_empty() || asked.len() > SETTLE_MAX {
         let detail = format!("settle 1 to {SETTLE_MAX} deliveries at once");
         return Err(Problem::new(Kind::Limit, detail));
     }
     let all: Vec<(Token, Ask)> = asked
         .into_iter()
-        .map(|asked| parsed(body, asked))
+        .map(|Object(asked)| parsed(body, asked))
         .collect::<Result<_, _>>()?;
     let mut seen = HashSet::with_capacity(all.len());
     if let Some((twice, _)) = all.iter().find(|(token, _)| !seen.insert(*token)) {
@@ -333,7 +336,7 @@ fn parsed(body: &Bytes, asked: Asked<'_>) -> Result<(Token, Ask), Problem> {
     let ask = match asked.outcome {
         Word::Ack => {
             let staged = asked.events.iter();
-            let staged = staged.map(|staged| Ok((staged.topic.clone(), event(staged.event)?)));
+            let staged = staged.map(|Object(one)| Ok((one.topic.clone(), event(one.event)?)));
             Ask::Ack(Effects {
                 events: staged.collect::<Result<_, Problem>>()?,
                 reply: asked.reply.map(event).transpose()?.map(Box::new),
@@ -366,6 +369,18 @@ mod tests {
         match read(&Bytes::from_static(body.as_bytes())) {
             Ok(_) => panic!("taken: {body}"),
             Err(problem) => (problem.kind(), problem.document()),
+        }
+    }
+
+    #[test]
+    fn elements_have_names_and_not_places() {
+        for body in [
+            r#"[["0123456789abcdef-1","ack"]]"#,
+            r#"[{"token":"0123456789abcdef-1","events":[["t",{}]]}]"#,
+        ] {
+            let (kind, document) = refused(body);
+            assert_eq!(kind, Kind::InvalidSettlement, "{document}");
+            assert!(document.contains("expected an object"), "{document}");
         }
     }
 

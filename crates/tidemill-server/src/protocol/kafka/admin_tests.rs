@@ -1,5 +1,8 @@
 //! What programs that administer a cluster are told of one node: where its partitions are, who
-//! leads them, and page by page what there is.
+//! leads them, page by page what there is, and what a topic's settings do to those who write.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
@@ -9,19 +12,30 @@ use kafka_protocol::messages::alter_replica_log_dirs_request::{
 };
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId,
     DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ListConfigResourcesRequest,
+    ListOffsetsRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{Begins, CreateTopic};
-use tidemill_core::TopicName;
+use tidemill_broker::{
+    AlterTopic, BatchBuilder, Begins, Broker, CompressionType, CreateTopic, FetchBatches, Isolation,
+};
+use tidemill_core::{
+    Event, EventId, EventType, Offset, Partition, PublishError, Source, TopicName,
+};
 
+use super::Door;
 use super::apis::alter_partition_reassignments::AlterPartitionReassignments;
 use super::apis::alter_replica_log_dirs::AlterReplicaLogDirs;
 use super::apis::describe_log_dirs::DescribeLogDirs;
 use super::apis::describe_topic_partitions::DescribeTopicPartitions;
 use super::apis::list_config_resources::ListConfigResources;
+use super::apis::list_offsets::ListOffsets;
+use super::apis::produce::Produce;
 use super::error::Code;
 use super::registry::Api;
 use super::tests::{broker, builder, call, door, writing};
@@ -155,4 +169,145 @@ async fn topics_and_the_node_have_configurations() {
     assert_eq!(ask(1, vec![2]).await, (0, vec![topic]));
     assert_eq!(ask(0, vec![]).await, (0, vec![]));
     assert_eq!(ask(1, vec![3]).await.0, Code::UnsupportedVersion.code());
+}
+
+fn produce(batch: BatchBuilder, packed: CompressionType) -> ProduceRequest {
+    let batch = batch.finish().unwrap().compressed(packed);
+    let partition = PartitionProduceData::default()
+        .with_index(0)
+        .with_records(Some(batch.as_bytes().clone()));
+    let topic = TopicProduceData::default()
+        .with_name(name("a"))
+        .with_partition_data(vec![partition]);
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(1000)
+        .with_topic_data(vec![topic])
+}
+
+async fn produced(
+    door: &Arc<Door>,
+    batch: BatchBuilder,
+    packed: CompressionType,
+) -> PartitionProduceResponse {
+    let mut told = Produce::answer(call(door, 9), produce(batch, packed)).await;
+    told.responses.remove(0).partition_responses.remove(0)
+}
+
+async fn alter(broker: &Broker, change: AlterTopic) {
+    let topic = super::tests::topic();
+    broker.alter_topic(&topic, change).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_with_the_time_of_appending_tells_it_to_producers_readers_and_searches() {
+    let broker = broker(1, MEMORY).await;
+    let append_time = |on| AlterTopic {
+        append_time: Some(on),
+        ..AlterTopic::default()
+    };
+    let (door, _close) = door(broker.clone());
+    let before = produced(&door, builder(1, &[7; 1000]), CompressionType::None).await;
+    assert_eq!((before.error_code, before.log_append_time_ms), (0, -1));
+    alter(&broker, append_time(true)).await;
+    for (offset, packed) in [(1, CompressionType::None), (2, CompressionType::Lz4)] {
+        let told = produced(&door, builder(1, &[7; 1000]), packed).await;
+        assert_eq!((told.error_code, told.base_offset), (0, offset));
+        let time_ms = told.log_append_time_ms;
+        assert!(time_ms > 1_700_000_000_000, "{time_ms}");
+        let fetch = FetchBatches {
+            topic: super::tests::topic(),
+            partition: Partition(0),
+            offset: Offset(offset as u64),
+            max_bytes: 1,
+            isolation: Isolation::ReadCommitted,
+            wait: Duration::ZERO,
+        };
+        let kept = broker.fetch_batches(fetch).await.unwrap().batches.remove(0);
+        assert_eq!(kept.append_time_ms(), Some(time_ms));
+        assert_eq!(kept.compression(), packed.codec(), "it was not unpacked");
+        let times = kept.checked_records().unwrap();
+        assert!(
+            times
+                .map(|record| record.unwrap().timestamp_ms)
+                .eq([time_ms])
+        );
+    }
+    let partition = ListOffsetsPartition::default().with_timestamp(1_700_000_000_000);
+    let topic = ListOffsetsTopic::default()
+        .with_name(name("a"))
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+    let found = ListOffsets::answer(call(&door, 5), request).await;
+    let found = &found.topics[0].partitions[0];
+    assert_eq!(found.offset, 1, "the first one has its producer's time");
+    alter(&broker, append_time(false)).await;
+    let after = produced(&door, builder(1, &[7; 1000]), CompressionType::None).await;
+    assert_eq!((after.error_code, after.log_append_time_ms), (0, -1));
+}
+
+#[tokio::test]
+async fn a_topic_has_its_own_bounds_of_batches_and_times() {
+    let broker = broker(1, MEMORY).await;
+    let (door, _close) = door(broker.clone());
+    let none = CompressionType::None;
+    let large = Code::MessageTooLarge.code();
+    let more = door.config.message_max_bytes + 1;
+    let plain = produced(&door, builder(1, &vec![7; more]), none).await;
+    assert_eq!(plain.error_code, large, "the node's bound");
+    for (bytes, value, packed, code) in [
+        (more as u64 + 200, more, none, 0),
+        (500, 600, none, large),
+        // What counts are the bytes as they are sent.
+        (500, 600, CompressionType::Lz4, 0),
+    ] {
+        let change = AlterTopic {
+            batch_max_bytes: Some(Some(bytes)),
+            ..AlterTopic::default()
+        };
+        alter(&broker, change).await;
+        let told = produced(&door, builder(1, &vec![7; value]), packed).await;
+        assert_eq!(told.error_code, code, "{bytes} {value} {packed}");
+    }
+    let event = |bytes: usize| {
+        let (id, ty) = (EventId::new("1").unwrap(), EventType::new("made").unwrap());
+        let event = Event::builder(id, Source::new("/test").unwrap(), ty);
+        let event = event.data("text/plain", vec![b'x'; bytes]).build();
+        vec![event.unwrap()]
+    };
+    let bus = broker.bus();
+    let published = bus.publish(super::tests::topic(), event(600)).await;
+    let refused = published.unwrap_err();
+    assert!(
+        matches!(refused, PublishError::TooLarge { .. }),
+        "{refused}"
+    );
+    let many = [event(100), event(100), event(100), event(100)].concat();
+    bus.publish(super::tests::topic(), many).await.unwrap();
+
+    let change = AlterTopic {
+        time_before_max_ms: Some(Some(60_000)),
+        time_after_max_ms: Some(Some(60_000)),
+        ..AlterTopic::default()
+    };
+    alter(&broker, change).await;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let code = Code::InvalidTimestamp.code();
+    for (time_ms, code) in [
+        (now_ms, 0),
+        (-1, 0),
+        (now_ms - 600_000, code),
+        (now_ms + 600_000, code),
+    ] {
+        let mut batch = builder(now_ms, b"x");
+        let none = std::iter::empty();
+        batch.push(time_ms, None, Some(b"y"), none).unwrap();
+        let told = produced(&door, batch, CompressionType::None).await;
+        let blamed = told.record_errors.iter().map(|one| one.batch_index);
+        let wanted = if code == 0 { vec![] } else { vec![1] };
+        assert_eq!(
+            (told.error_code, blamed.collect::<Vec<_>>()),
+            (code, wanted)
+        );
+    }
 }

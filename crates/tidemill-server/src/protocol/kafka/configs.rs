@@ -1,12 +1,14 @@
 //! Configurations by the names that Kafka gives them: those of a topic that are kept, those that
 //! are taken without an effect, and those of the node, which are set on the command line.
 //!
-//! Kept are `cleanup.policy`, `retention.ms`, `retention.bytes` and `compression.type`. The others
-//! of Kafka's topics are known: a value for them is taken, so that programs that set them work, and
-//! the value that holds is told. A name that is not known is refused.
+//! Which are kept is said in `KEPT`. The others of Kafka's topics are known: a value for them is
+//! taken, so that programs that set them work, and the value that holds is told. So it is where a
+//! value is beyond what the log can do. A name that is not known is refused.
+
+use std::ops::RangeInclusive;
 
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{AlterTopic, CompressionType, TopicSettings};
+use tidemill_broker::{CompressionType, TopicSettings};
 
 use super::error::{Code, Refused};
 use crate::config::{Advertised, KafkaConfig};
@@ -30,11 +32,200 @@ pub(super) struct Config {
     pub(super) source: i8,
     /// Whether it cannot be changed here.
     pub(super) read_only: bool,
+    /// Where its value may come from: name, value and source, the one that holds first.
+    pub(super) synonyms: Vec<(&'static str, String, i8)>,
+}
+
+/// Kafka's types of values.
+const TEXT: i8 = 2;
+const INT: i8 = 3;
+const LONG: i8 = 5;
+const LIST: i8 = 7;
+
+/// A configuration that is kept of a topic.
+struct Kept {
+    name: &'static str,
+    /// What Kafka calls it where it is a setting of the node.
+    of_node: &'static str,
+    kind: i8,
+    /// The value, where it was set for the topic.
+    own: fn(&TopicSettings) -> Option<String>,
+    /// The value that holds where it was not.
+    otherwise: fn(&TopicSettings, &KafkaConfig) -> String,
+    /// Takes a value; without one, goes back to what holds otherwise.
+    set: Setter,
+}
+
+type Setter = fn(&mut TopicSettings, &str, Option<&str>) -> Result<(), Refused>;
+
+/// Kafka's largest number, which stands for no bound.
+const NEVER: u64 = i64::MAX as u64;
+
+/// The configurations of a topic that are kept, sorted by name.
+const KEPT: &[Kept] = &[
+    Kept {
+        name: "cleanup.policy",
+        of_node: "log.cleanup.policy",
+        kind: LIST,
+        own: |of| of.compact.then(|| cleanup_policy(of).to_owned()),
+        otherwise: |_, _| "delete".to_owned(),
+        set: |of, name, value| {
+            of.compact = value.map_or(Ok(false), |value| compacts(name, value))?;
+            Ok(())
+        },
+    },
+    Kept {
+        name: "compression.type",
+        of_node: "compression.type",
+        kind: TEXT,
+        own: |of| (of.compression != CompressionType::None).then(|| of.compression.to_string()),
+        otherwise: |_, _| "producer".to_owned(),
+        set: |of, name, value| {
+            let none = Ok(CompressionType::None);
+            of.compression = value.map_or(none, |value| compression(name, value))?;
+            Ok(())
+        },
+    },
+    Kept {
+        name: "delete.retention.ms",
+        of_node: "log.cleaner.delete.retention.ms",
+        kind: LONG,
+        own: |of| told(of.tombstone_retention_ms),
+        otherwise: |_, _| "86400000".to_owned(),
+        set: |of, name, value| {
+            of.tombstone_retention_ms = number(name, value, 0..=NEVER)?;
+            Ok(())
+        },
+    },
+    Kept {
+        name: "max.compaction.lag.ms",
+        of_node: "log.cleaner.max.compaction.lag.ms",
+        kind: LONG,
+        own: |of| told(of.compact_within_ms),
+        otherwise: |_, _| NEVER.to_string(),
+        set: |of, name, value| {
+            of.compact_within_ms = number(name, value, 1..=NEVER)?.filter(|ms| *ms < NEVER);
+            Ok(())
+        },
+    },
+    Kept {
+        name: "max.message.bytes",
+        of_node: "message.max.bytes",
+        kind: INT,
+        own: |of| told(of.batch_max_bytes),
+        otherwise: |_, node| node.message_max_bytes.to_string(),
+        set: |of, name, value| {
+            let (least, most) = TopicSettings::BATCH_MAX_BYTES.into_inner();
+            let bytes = number(name, value, 0..=u64::from(i32::MAX.unsigned_abs()))?;
+            of.batch_max_bytes = bytes.map(|bytes| bytes.clamp(least, most));
+            Ok(())
+        },
+    },
+    Kept {
+        name: "message.timestamp.after.max.ms",
+        of_node: "log.message.timestamp.after.max.ms",
+        kind: LONG,
+        own: |of| told(of.time_after_max_ms),
+        otherwise: |_, _| NEVER.to_string(),
+        set: |of, name, value| {
+            of.time_after_max_ms = number(name, value, 0..=NEVER)?.filter(|ms| *ms < NEVER);
+            Ok(())
+        },
+    },
+    Kept {
+        name: "message.timestamp.before.max.ms",
+        of_node: "log.message.timestamp.before.max.ms",
+        kind: LONG,
+        own: |of| told(of.time_before_max_ms),
+        otherwise: |_, _| NEVER.to_string(),
+        set: |of, name, value| {
+            of.time_before_max_ms = number(name, value, 0..=NEVER)?.filter(|ms| *ms < NEVER);
+            Ok(())
+        },
+    },
+    Kept {
+        name: "message.timestamp.type",
+        of_node: "log.message.timestamp.type",
+        kind: TEXT,
+        own: |of| of.append_time.then(|| "LogAppendTime".to_owned()),
+        otherwise: |_, _| "CreateTime".to_owned(),
+        set: |of, name, value| {
+            of.append_time = match value {
+                None | Some("CreateTime") => false,
+                Some("LogAppendTime") => true,
+                Some(other) => {
+                    let what = "it is CreateTime or LogAppendTime";
+                    return Err(invalid(name, other, what));
+                }
+            };
+            Ok(())
+        },
+    },
+    Kept {
+        name: "min.compaction.lag.ms",
+        of_node: "log.cleaner.min.compaction.lag.ms",
+        kind: LONG,
+        own: |of| told(of.compact_after_ms),
+        otherwise: |_, _| "0".to_owned(),
+        set: |of, name, value| {
+            of.compact_after_ms = number(name, value, 0..=NEVER)?.filter(|ms| *ms > 0);
+            Ok(())
+        },
+    },
+    Kept {
+        name: "retention.bytes",
+        of_node: "log.retention.bytes",
+        kind: LONG,
+        own: |of| told(of.retention_bytes),
+        otherwise: |_, _| "-1".to_owned(),
+        set: |of, name, value| {
+            of.retention_bytes = bound(name, value)?;
+            Ok(())
+        },
+    },
+    Kept {
+        name: "retention.ms",
+        of_node: "log.retention.ms",
+        kind: LONG,
+        own: |of| told(of.retention_ms),
+        otherwise: |_, _| "-1".to_owned(),
+        set: |of, name, value| {
+            of.retention_ms = bound(name, value)?;
+            Ok(())
+        },
+    },
+    Kept {
+        name: "segment.bytes",
+        of_node: "log.segment.bytes",
+        kind: INT,
+        own: |of| told(of.segment_bytes),
+        otherwise: |of, _| of.closes_at_bytes().to_string(),
+        set: |of, name, value| {
+            let (least, most) = TopicSettings::SEGMENT_BYTES.into_inner();
+            let bytes = number(name, value, 1..=u64::from(i32::MAX.unsigned_abs()))?;
+            of.segment_bytes = bytes.map(|bytes| bytes.clamp(least, most));
+            Ok(())
+        },
+    },
+    Kept {
+        name: "segment.ms",
+        of_node: "log.roll.ms",
+        kind: LONG,
+        own: |of| told(of.segment_ms),
+        otherwise: |of, _| of.closes_after_ms().unwrap_or(NEVER).min(NEVER).to_string(),
+        set: |of, name, value| {
+            of.segment_ms = number(name, value, 1..=NEVER)?;
+            Ok(())
+        },
+    },
+];
+
+fn told(value: Option<u64>) -> Option<String> {
+    value.map(|value| value.min(NEVER).to_string())
 }
 
 /// Configurations of topics that have no effect here, their types, and the values that hold.
 const FIXED: &[(&str, i8, &str)] = &[
-    ("delete.retention.ms", 5, "86400000"),
     ("file.delete.delay.ms", 5, "0"),
     ("flush.messages", 5, "1"),
     ("flush.ms", 5, "0"),
@@ -43,62 +234,45 @@ const FIXED: &[(&str, i8, &str)] = &[
     ("leader.replication.throttled.replicas", 7, ""),
     ("local.retention.bytes", 5, "-2"),
     ("local.retention.ms", 5, "-2"),
-    ("max.compaction.lag.ms", 5, "9223372036854775807"),
-    ("message.timestamp.after.max.ms", 5, "9223372036854775807"),
-    ("message.timestamp.before.max.ms", 5, "9223372036854775807"),
-    ("message.timestamp.type", 2, "CreateTime"),
     ("min.cleanable.dirty.ratio", 6, "0.5"),
-    ("min.compaction.lag.ms", 5, "0"),
     ("min.insync.replicas", 3, "1"),
     ("preallocate", 1, "false"),
     ("remote.storage.enable", 1, "false"),
-    ("segment.bytes", 3, "1073741824"),
     ("segment.index.bytes", 3, "10485760"),
     ("segment.jitter.ms", 5, "0"),
-    ("segment.ms", 5, "604800000"),
     ("unclean.leader.election.enable", 1, "false"),
 ];
 
 /// All that a topic has, sorted by name.
 pub(super) fn of_topic(settings: &TopicSettings, node: &KafkaConfig) -> Vec<Config> {
-    let ours = TopicSettings::default();
-    let source = |is_default: bool| if is_default { DEFAULT } else { SET };
-    let kept = |name, kind, value, is_default| Config {
-        name,
-        value,
-        kind,
-        source: source(is_default),
-        read_only: false,
-    };
-    let number = |value: Option<u64>| value.map_or("-1".to_owned(), |value| value.to_string());
-    let same = settings.compact == ours.compact;
-    let policy = cleanup_policy(settings).to_owned();
-    let packed = settings.compression == ours.compression;
-    let compression = match settings.compression {
-        CompressionType::None => "producer".to_owned(),
-        other => other.to_string(),
-    };
-    let (ms, bytes) = (settings.retention_ms, settings.retention_bytes);
-    let max_bytes = node.message_max_bytes;
-    let mut all = vec![
-        kept("cleanup.policy", 7, policy, same),
-        kept("retention.ms", 5, number(ms), ms.is_none()),
-        kept("retention.bytes", 5, number(bytes), bytes.is_none()),
-        kept("compression.type", 2, compression, packed),
-        of_node(
-            "max.message.bytes",
-            3,
-            max_bytes.to_string(),
-            max_bytes == KafkaConfig::default().message_max_bytes,
-        ),
-    ];
-    all.extend(FIXED.iter().map(|(name, kind, value)| Config {
+    let plain = KafkaConfig::default();
+    let kept = KEPT.iter().map(|kept| {
+        let otherwise = (kept.otherwise)(settings, node);
+        let of_node = otherwise != (kept.otherwise)(settings, &plain);
+        let source = if of_node { OF_NODE } else { DEFAULT };
+        let mut synonyms = vec![(kept.of_node, otherwise, source)];
+        if let Some(own) = (kept.own)(settings) {
+            synonyms.insert(0, (kept.name, own, SET));
+        }
+        let (_, value, source) = synonyms.first().cloned().unwrap_or_default();
+        Config {
+            name: kept.name,
+            value,
+            kind: kept.kind,
+            source,
+            read_only: false,
+            synonyms,
+        }
+    });
+    let fixed = FIXED.iter().map(|(name, kind, value)| Config {
         name,
         value: (*value).to_owned(),
         kind: *kind,
         source: DEFAULT,
         read_only: true,
-    }));
+        synonyms: Vec::new(),
+    });
+    let mut all: Vec<_> = kept.chain(fixed).collect();
     all.sort_unstable_by_key(|config| config.name);
     all
 }
@@ -110,6 +284,7 @@ fn of_node(name: &'static str, kind: i8, value: String, is_default: bool) -> Con
         kind,
         source: if is_default { DEFAULT } else { OF_NODE },
         read_only: true,
+        synonyms: Vec::new(),
     }
 }
 
@@ -120,6 +295,8 @@ pub(super) fn of_broker(node: &KafkaConfig, advertised: &Advertised) -> Vec<Conf
     let max_bytes = node.message_max_bytes;
     let (create, id) = (node.auto_create, node.node_id);
     let session_min = node.session_min;
+    let heartbeat = node.consumer_heartbeat_interval;
+    let session = node.consumer_session_timeout;
     let host = match advertised.host.contains(':') {
         true => format!("[{}]", advertised.host),
         false => advertised.host.clone(),
@@ -138,6 +315,18 @@ pub(super) fn of_broker(node: &KafkaConfig, advertised: &Advertised) -> Vec<Conf
             create == plain.auto_create,
         ),
         of_node("default.replication.factor", 3, "1".to_owned(), true),
+        of_node(
+            "group.consumer.heartbeat.interval.ms",
+            3,
+            heartbeat.as_millis().to_string(),
+            heartbeat == plain.consumer_heartbeat_interval,
+        ),
+        of_node(
+            "group.consumer.session.timeout.ms",
+            3,
+            session.as_millis().to_string(),
+            session == plain.consumer_session_timeout,
+        ),
         of_node(
             "group.min.session.timeout.ms",
             3,
@@ -182,7 +371,8 @@ fn invalid(name: &str, value: &str, what: &str) -> Refused {
     Refused::new(Code::InvalidConfig, why)
 }
 
-/// Sets a configuration; without a value, to what holds where nobody sets it.
+/// Sets a configuration; without a value, to what holds where nobody sets it. What they say
+/// together is looked at by [`check`].
 ///
 /// # Errors
 /// There is no such configuration, or the value is none for it.
@@ -191,22 +381,42 @@ pub(super) fn set(
     name: &str,
     value: Option<&str>,
 ) -> Result<(), Refused> {
-    let plain = TopicSettings::default();
-    match (name, value) {
-        ("retention.ms", value) => settings.retention_ms = bound(name, value)?,
-        ("retention.bytes", value) => settings.retention_bytes = bound(name, value)?,
-        ("cleanup.policy", None) => settings.compact = plain.compact,
-        ("cleanup.policy", Some(value)) => settings.compact = compacts(name, value)?,
-        ("compression.type", None) => settings.compression = plain.compression,
-        ("compression.type", Some(value)) => settings.compression = compression(name, value)?,
-        ("max.message.bytes", _) => {}
-        (name, _) if FIXED.iter().any(|(known, ..)| *known == name) => {}
-        (name, _) => {
-            let why = format!("there is no topic configuration {name:?}");
-            return Err(Refused::new(Code::InvalidConfig, why));
-        }
+    if let Some(kept) = KEPT.iter().find(|kept| kept.name == name) {
+        return (kept.set)(settings, name, value);
+    }
+    if FIXED.iter().any(|(known, ..)| *known == name) {
+        return Ok(());
+    }
+    let why = format!("there is no topic configuration {name:?}");
+    Err(Refused::new(Code::InvalidConfig, why))
+}
+
+/// Whether all configurations of a topic go together.
+///
+/// # Errors
+/// They do not.
+pub(super) fn check(settings: &TopicSettings) -> Result<(), Refused> {
+    let most = settings.compact_within_ms.unwrap_or(u64::MAX);
+    if settings.compact_after_ms.unwrap_or(0) > most {
+        let why = "max.compaction.lag.ms is at least min.compaction.lag.ms";
+        return Err(Refused::new(Code::InvalidConfig, why));
     }
     Ok(())
+}
+
+/// A number within bounds.
+fn number(
+    name: &str,
+    value: Option<&str>,
+    bounds: RangeInclusive<u64>,
+) -> Result<Option<u64>, Refused> {
+    let Some(text) = value else {
+        return Ok(None);
+    };
+    let number = text.trim().parse().ok();
+    let number = number.filter(|number| bounds.contains(number));
+    let what = || format!("it is {} to {}", bounds.start(), bounds.end());
+    number.map(Some).ok_or_else(|| invalid(name, text, &what()))
 }
 
 /// A number, or -1 for no bound.
@@ -278,17 +488,6 @@ pub(super) fn change(
     }
 }
 
-/// What is to be changed, so that a topic has these settings.
-pub(super) fn alter(settings: TopicSettings) -> AlterTopic {
-    AlterTopic {
-        partitions: None,
-        retention_ms: Some(settings.retention_ms),
-        retention_bytes: Some(settings.retention_bytes),
-        compact: Some(settings.compact),
-        compression: Some(settings.compression),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,6 +528,13 @@ mod tests {
             ("retention.ms", "0"),
             ("cleanup.policy", "burn"),
             ("compression.type", "rar"),
+            ("segment.ms", "0"),
+            ("max.message.bytes", "-1"),
+            ("message.timestamp.type", "logappendtime"),
+            ("segment.bytes", "0"),
+            ("max.compaction.lag.ms", "0"),
+            ("min.compaction.lag.ms", "-1"),
+            ("delete.retention.ms", "9223372036854775808"),
         ] {
             let refused = set(&mut settings, name, Some(value)).err().unwrap();
             assert_eq!(refused.code, Code::InvalidConfig, "{name}");
@@ -340,7 +546,72 @@ mod tests {
     }
 
     #[test]
-    fn fixed_values_are_sorted_and_once() {
+    fn names_are_sorted_and_once() {
         assert!(FIXED.windows(2).all(|two| two[0].0 < two[1].0));
+        assert!(KEPT.windows(2).all(|two| two[0].name < two[1].name));
+        let twice = |kept: &Kept| FIXED.iter().any(|(name, ..)| *name == kept.name);
+        assert!(!KEPT.iter().any(twice));
+    }
+
+    #[test]
+    fn the_true_source_of_a_bound_is_told_and_what_lies_behind_it() {
+        let node = KafkaConfig {
+            message_max_bytes: 5000,
+            ..KafkaConfig::default()
+        };
+        let bound = |settings: &TopicSettings, node: &KafkaConfig| {
+            let all = of_topic(settings, node).into_iter();
+            let mut bounds = all.filter(|config| config.name == "max.message.bytes");
+            bounds.next().unwrap()
+        };
+        let mut settings = TopicSettings::default();
+        let plain = KafkaConfig::default();
+        assert_eq!(bound(&settings, &plain).source, DEFAULT);
+        let told = bound(&settings, &node);
+        assert_eq!((told.value.as_str(), told.source), ("5000", OF_NODE));
+        set(&mut settings, "max.message.bytes", Some("6000")).unwrap();
+        let told = bound(&settings, &node);
+        assert_eq!((told.value.as_str(), told.source), ("6000", SET));
+        let synonyms = [
+            ("max.message.bytes", "6000".to_owned(), SET),
+            ("message.max.bytes", "5000".to_owned(), OF_NODE),
+        ];
+        assert_eq!(told.synonyms, synonyms);
+    }
+
+    #[test]
+    fn what_the_log_cannot_do_is_told_as_what_it_does() {
+        let value = |settings: &TopicSettings, name: &str| {
+            let all = of_topic(settings, &KafkaConfig::default());
+            let mut all = all.into_iter().filter(|config| config.name == name);
+            all.next().map(|config| (config.value, config.source))
+        };
+        let mut settings = TopicSettings::default();
+        let told = |value: &str, source| Some((value.to_owned(), source));
+        assert_eq!(
+            value(&settings, "segment.bytes"),
+            told("268435456", DEFAULT)
+        );
+        assert_eq!(
+            value(&settings, "segment.ms"),
+            told("9223372036854775807", DEFAULT)
+        );
+        set(&mut settings, "cleanup.policy", Some("compact")).unwrap();
+        assert_eq!(value(&settings, "segment.bytes"), told("16777216", DEFAULT));
+        assert_eq!(value(&settings, "segment.ms"), told("604800000", DEFAULT));
+        set(&mut settings, "max.compaction.lag.ms", Some("5000")).unwrap();
+        assert_eq!(value(&settings, "segment.ms"), told("5000", DEFAULT));
+        for (asked, holds) in [("14", "65536"), ("2147483647", "268435456")] {
+            set(&mut settings, "segment.bytes", Some(asked)).unwrap();
+            assert_eq!(value(&settings, "segment.bytes"), told(holds, SET));
+        }
+        for (asked, holds) in [("0", "1"), ("2147483647", "33554432")] {
+            set(&mut settings, "max.message.bytes", Some(asked)).unwrap();
+            assert_eq!(value(&settings, "max.message.bytes"), told(holds, SET));
+        }
+        check(&settings).unwrap();
+        set(&mut settings, "min.compaction.lag.ms", Some("5001")).unwrap();
+        let refused = check(&settings).err().unwrap();
+        assert_eq!(refused.code, Code::InvalidConfig);
     }
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -13,12 +14,15 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use tidemill_broker::Broker;
 use tidemill_core::budget::Share;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Door;
 use super::frame::{Frame, Frames};
 use super::registry::{Body, Call, Request, Unserved};
 use super::sasl::Session;
+use crate::clients::Entered;
+use crate::connections::ConnectionId;
 use crate::limits::{KAFKA_ELEMENT_BYTES, KAFKA_IN_FLIGHT_MAX, KAFKA_LOGIN_REQUEST_MAX_BYTES};
 use crate::metrics::{ApiLabels, KafkaMetrics};
 
@@ -29,6 +33,32 @@ pub(super) struct Ends {
     pub(super) peer: SocketAddr,
     /// The address by which it came.
     pub(super) local: SocketAddr,
+}
+
+/// Whether a request of a connection has still to hand in what it wants to be kept.
+#[derive(Debug, Default)]
+struct HandingIn {
+    begun: AtomicBool,
+    ended: Notify,
+}
+
+/// A request has still to hand in what it wants to be kept: until this is dropped nothing more is
+/// read from its connection, so that nothing overtakes it, and no other memory is held meanwhile.
+#[derive(Debug)]
+pub(super) struct Turn(Arc<HandingIn>);
+
+impl Turn {
+    fn of(handing_in: &Arc<HandingIn>) -> Self {
+        handing_in.begun.store(true, Ordering::Release);
+        Self(Arc::clone(handing_in))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.begun.store(false, Ordering::Release);
+        self.0.ended.notify_one();
+    }
 }
 
 /// A request that waits for those before it.
@@ -55,10 +85,12 @@ struct Connection {
     door: Arc<Door>,
     broker: Broker,
     session: Arc<Session>,
+    entered: Entered,
     under_way: FuturesOrdered<Answering>,
     /// All that is under way may be joined by more of its kind.
     pipelined: bool,
     waiting: Option<Waiting>,
+    handing_in: Arc<HandingIn>,
 }
 
 /// Answers requests until the client ends, sends what is no request, is not logged in at
@@ -74,13 +106,16 @@ pub(super) async fn run(
     login_until: Instant,
 ) -> io::Result<()> {
     let mut frames = Frames::new(&door.memory);
+    let clients = Arc::clone(&door.metrics.connected);
     let mut connection = Connection {
         door: Arc::clone(&door),
         broker,
+        entered: clients.enter(ConnectionId::next().0, "kafka", session.ends().peer),
         session: Arc::clone(&session),
         under_way: FuturesOrdered::new(),
         pipelined: true,
         waiting: None,
+        handing_in: Arc::default(),
     };
     // Whether there may be more requests.
     let mut open = true;
@@ -91,6 +126,9 @@ pub(super) async fn run(
             return Ok(());
         }
         let may_read = open && connection.may_read();
+        let handing_in = connection
+            .is_handing_in()
+            .then(|| Arc::clone(&connection.handing_in));
         let is_in = session.is_in();
         frames.at_most(match is_in {
             true => usize::MAX,
@@ -101,7 +139,8 @@ pub(super) async fn run(
             Some(answer) = connection.under_way.next(), if !idle => {
                 let answer = answer.map_err(|why| connection.refused(&why))?;
                 let last = answer.last;
-                write(&door.metrics.kafka, stream, answer).await?;
+                let bytes = write(&door.metrics.kafka, stream, answer).await?;
+                connection.entered.client.sent(bytes);
                 if last {
                     return Err(connection.refused(&Unserved::Login));
                 }
@@ -114,11 +153,19 @@ pub(super) async fn run(
                 None => return Ok(()),
             },
             () = door.closed(), if idle => return Ok(()),
+            () = handed_in(handing_in.as_deref()), if handing_in.is_some() => {}
             () = sleep_until(login_until), if !is_in => {
                 door.metrics.kafka.logins_failed.inc();
                 return Err(late_login());
             }
         }
+    }
+}
+
+/// Resolves once the request that is to hand something in has done so.
+async fn handed_in(handing_in: Option<&HandingIn>) {
+    if let Some(handing_in) = handing_in {
+        handing_in.ended.notified().await;
     }
 }
 
@@ -137,7 +184,11 @@ impl Connection {
             false => 1,
         };
         let room = self.waiting.is_none() && self.under_way.len() < most;
-        room && !self.door.is_closing()
+        room && !self.is_handing_in() && !self.door.is_closing()
+    }
+
+    fn is_handing_in(&self) -> bool {
+        self.handing_in.begun.load(Ordering::Acquire)
     }
 
     /// Reads a request, which then waits for its turn.
@@ -184,7 +235,15 @@ impl Connection {
             return;
         };
         self.pipelined = request.entry.pipelined;
+        let api = super::convert::api_name(request.entry.key);
+        // What strangers call themselves takes no labels.
+        let client_id = request.client_id.as_deref();
+        let client_id = client_id.filter(|_| self.session.is_in());
+        let user = || self.session.user();
+        self.entered
+            .asks(api, request.bytes as u64, client_id, user);
         let call = Call {
+            client: Arc::clone(&self.entered.client),
             door: Arc::clone(&self.door),
             broker: self.broker.clone(),
             version: request.version,
@@ -193,9 +252,9 @@ impl Connection {
             peer: self.session.ends().peer,
             local: self.session.ends().local,
             session: Arc::clone(&self.session),
+            turn: self.pipelined.then(|| Arc::new(Turn::of(&self.handing_in))),
         };
         let head = request.answer_head();
-        let api = super::convert::api_name(request.entry.key);
         let may = request.entry.before_login || self.session.is_in();
         let session = Arc::clone(&self.session);
         let served = request.serve(call);
@@ -223,23 +282,23 @@ impl Connection {
     }
 }
 
-/// Writes an answer whose turn it is.
+/// Writes an answer whose turn it is, and tells how many bytes it has.
 async fn write(
     metrics: &KafkaMetrics,
     stream: &mut (impl AsyncWrite + Unpin),
     answer: Answer,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let labels = ApiLabels { api: answer.api };
     metrics.requests.get_or_create(&labels).inc();
     let Some((head, body)) = answer.body else {
-        return Ok(());
+        return Ok(0);
     };
     let mut pieces = Pieces::new(head, body.pieces)?;
     let bytes = pieces.remaining();
     stream.write_all_buf(&mut pieces).await?;
     stream.flush().await?;
     metrics.sent.inc_by(bytes as u64);
-    Ok(())
+    Ok(bytes as u64)
 }
 
 /// Bytes in several places, written one after the other without being copied together.
@@ -310,10 +369,12 @@ mod tests {
         let mut connection = Connection {
             broker: door.broker.clone(),
             session: Arc::new(Session::new(&door, ends, false, None)),
+            entered: door.metrics.connected.enter(0, "kafka", here),
             door,
             under_way: FuturesOrdered::new(),
             pipelined: true,
             waiting: None,
+            handing_in: Arc::default(),
         };
         connection
             .under_way

@@ -6,7 +6,9 @@
 //! those for what may have been (`RequestTimedOut`), as clients do.
 
 pub(super) use kafka_protocol::error::ResponseError as Code;
-use tidemill_broker::{BatchError, ClassicError, CommitRefused, ProducerError, TopicError};
+use tidemill_broker::{
+    BatchError, ClassicError, CommitRefused, ConsumerError, ProducerError, TopicError,
+};
 use tidemill_core::error::Unavailable;
 use tidemill_core::{FetchError, PublishError};
 
@@ -90,6 +92,27 @@ pub(super) fn classic(error: &ClassicError) -> Code {
         ClassicError::Unavailable => Code::CoordinatorNotAvailable,
         ClassicError::Indeterminate(_) => Code::RequestTimedOut,
         ClassicError::Other(_) => Code::UnknownServerError,
+    }
+}
+
+/// Why a member of a consumer group is refused.
+pub(super) fn consumer(error: &ConsumerError) -> Code {
+    match error {
+        ConsumerError::UnknownMember => Code::UnknownMemberId,
+        ConsumerError::FencedEpoch => Code::FencedMemberEpoch,
+        ConsumerError::StaleEpoch => Code::StaleMemberEpoch,
+        ConsumerError::UnreleasedInstance => Code::UnreleasedInstanceId,
+        ConsumerError::FencedInstance => Code::FencedInstanceId,
+        ConsumerError::UnknownAssignor(_) => Code::UnsupportedAssignor,
+        ConsumerError::Pattern(_) => Code::InvalidRegularExpression,
+        ConsumerError::Full(_) => Code::GroupMaxSizeReached,
+        ConsumerError::Invalid(_) => Code::InvalidRequest,
+        ConsumerError::OtherKind(_) => Code::GroupIdNotFound,
+        // Whoever joins is the same for having joined before, and commits come again anyhow.
+        ConsumerError::Unavailable | ConsumerError::Indeterminate(_) => {
+            Code::CoordinatorNotAvailable
+        }
+        ConsumerError::Other(_) => Code::UnknownServerError,
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Door;
+use super::access::{Guard, follow};
 use super::connection::{self, Ends};
 use super::sasl::Session;
 use super::tls::Tls;
@@ -39,13 +40,14 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Takes the port, and reads the certificate.
+    /// Takes the port, and reads the certificate and the rules about who may do what.
     ///
     /// # Errors
-    /// The port is taken, the certificate is none, or the system says no.
+    /// The port is taken, the certificate is none, the rules are none, or the system says no.
     pub(crate) async fn bind(config: &KafkaConfig) -> Result<Self, ServeError> {
         let asked = config.listen;
         let tls = config.tls.as_ref().map(Tls::open).transpose()?;
+        config.acls.as_ref().map(Guard::readable).transpose()?;
         let refused = |address| move |error| ServeError::listen(FLAG, address, error);
         let first = TcpListener::bind(asked).await.map_err(refused(asked))?;
         let address = first.local_addr().map_err(refused(asked))?;
@@ -91,6 +93,7 @@ impl Listening {
     ) {
         let door = Arc::new(Door::new(broker, config, metrics, pullers, closing));
         let mut open = JoinSet::new();
+        open.spawn(follow(Arc::clone(&door)));
         let mut closed = std::pin::pin!(door.closed());
         loop {
             let accepted = tokio::select! {

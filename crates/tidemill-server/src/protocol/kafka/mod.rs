@@ -5,6 +5,8 @@
 //! connection.rs  frames in, answers out, in order    knows no API keys
 //! tls.rs         the certificate, and the handshake  knows no requests
 //! sasl/          who a client is                     knows no sockets
+//! access.rs      what he may do                      knows no files
+//! fetch_session/ what fetches go on with             knows no connections
 //! frame.rs       one request from a socket           knows no messages
 //! shape.rs       walks a request before it is decoded
 //! shapes.rs      the tables that it walks by
@@ -20,9 +22,10 @@
 //!
 //! 1. A file `apis/NAME.rs`: its header states the versions that are served, and where we deviate.
 //!    It has a unit struct that implements [`Api`](registry::Api): the key, the versions, the
-//!    shape, the types of request and response, and `answer`. Everything that an answer needs
-//!    comes with the [`Call`](registry::Call): the [`Door`] with the broker and the settings, the
-//!    version, who calls.
+//!    shape, what callers need, the types of request and response, and `answer`, which asks for
+//!    what is needed. Everything else that an answer needs comes with the
+//!    [`Call`](registry::Call): the [`Door`] with the broker and the settings, the version, who
+//!    calls.
 //! 2. `pub(super) mod NAME;` in `apis/mod.rs`.
 //! 3. The shape of the request is in `shapes.rs`, for all keys that clients use. Its test decodes
 //!    random bytes both ways and compares.
@@ -39,14 +42,20 @@
 //!
 //! This room may not know HTTP, nor how events are stored.
 
+mod access;
 #[cfg(test)]
 mod admin_tests;
 mod apis;
+#[cfg(test)]
+mod client_tests;
 mod configs;
 mod connection;
 pub(crate) mod consumer;
 mod convert;
 mod error;
+mod fetch_session;
+#[cfg(test)]
+mod fetch_tests;
 mod frame;
 mod listener;
 mod registry;
@@ -60,7 +69,7 @@ mod tls;
 mod transaction_tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::Broker;
@@ -71,6 +80,8 @@ use crate::config::{Advertised, KafkaConfig};
 use crate::http::pull::Pullers;
 use crate::metrics::Metrics;
 
+use access::Guard;
+use fetch_session::Sessions;
 pub(crate) use listener::Listening;
 use sasl::Sasl;
 
@@ -86,12 +97,16 @@ pub(super) struct Door {
     pub(super) cluster_id: StrBytes,
     /// How clients log in, where they have to.
     pub(super) sasl: Option<Arc<Sasl>>,
+    /// Who may do what, where that is not everybody everything.
+    pub(super) guard: Option<Arc<Guard>>,
     /// Counts what passes.
     pub(super) metrics: Arc<Metrics>,
     /// Members without a connection, which make way for those that come here.
     pub(super) pullers: Arc<Pullers>,
     /// Becomes true when the server shuts down; waits end then.
     pub(super) closing: watch::Receiver<bool>,
+    /// Looked at when a fetch begins and when it ends, and never held meanwhile.
+    fetches: Mutex<Sessions>,
 }
 
 impl Door {
@@ -103,9 +118,11 @@ impl Door {
         closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
+            fetches: Mutex::new(Sessions::new(broker.memory())),
             memory: broker.memory().clone(),
             cluster_id: convert::cluster_id(broker.id()),
             sasl: config.sasl.as_ref().map(Sasl::new).map(Arc::new),
+            guard: config.acls.as_ref().map(Guard::new).map(Arc::new),
             broker,
             config,
             metrics,
@@ -121,6 +138,19 @@ impl Door {
             host: local.ip().to_canonical().to_string(),
             port: local.port(),
         })
+    }
+
+    /// Does something with the sessions of fetches.
+    fn fetch_sessions<T>(&self, with: impl FnOnce(&mut Sessions) -> T) -> T {
+        let mut all = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = with(&mut all);
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let metrics = &self.metrics.kafka;
+        metrics.fetch_sessions.set(gauge(all.len()));
+        let partitions = gauge(all.partitions());
+        metrics.fetch_session_partitions.set(partitions);
+        metrics.fetch_sessions_evicted.inc_by(all.take_evicted());
+        done
     }
 
     /// Whether the server shuts down.

@@ -16,11 +16,14 @@ use tidemill_core::budget::Share;
 use tokio::time::{Instant, sleep};
 
 use super::Door;
+use super::access::{Access, Needs};
 use super::apis;
+use super::connection::Turn;
 use super::convert;
 use super::error::{self, Code};
 use super::sasl::Session;
 use super::shape::Shape;
+use crate::clients::Client;
 use crate::limits::MEMORY_LOOK_EVERY;
 
 /// One API key.
@@ -35,6 +38,9 @@ pub(super) trait Api: 'static {
     const VERSIONS: [i16; 2];
     /// What requests look like.
     const SHAPE: &'static Shape;
+    /// What callers need some of; `answer` asks for it. Nothing needs to be needed where nothing
+    /// is told but what everybody may know.
+    const NEEDS: Needs;
     /// Whether a request begins while others of such keys are under way on its connection. What
     /// it does before it first waits is done in the order in which the requests came.
     const PIPELINED: bool = false;
@@ -80,9 +86,18 @@ pub(super) struct Call {
     pub(super) local: SocketAddr,
     /// Who it is.
     pub(super) session: Arc<Session>,
+    /// That it has still to hand in what it wants to be kept; for those that are pipelined.
+    pub(super) turn: Option<Arc<Turn>>,
+    /// What people see of it.
+    pub(super) client: Arc<Client>,
 }
 
 impl Call {
+    /// What who asks may do now.
+    pub(super) fn access(&self) -> Access {
+        self.session.access()
+    }
+
     /// A partition by its number.
     ///
     /// # Errors
@@ -189,6 +204,8 @@ pub(super) struct Request {
     pub(super) correlation: i32,
     pub(super) client_id: Option<StrBytes>,
     body: Bytes,
+    /// Bytes of the whole, its length included.
+    pub(super) bytes: usize,
     /// Elements of its arrays.
     pub(super) elements: usize,
 }
@@ -204,6 +221,8 @@ pub(super) struct Entry {
     /// The versions that are served.
     served: [i16; 2],
     shape: &'static Shape,
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test holds every key to it"))]
+    pub(super) needs: Needs,
     pub(super) pipelined: bool,
     pub(super) before_login: bool,
     serve: Serve,
@@ -215,6 +234,7 @@ const fn entry<A: Api>() -> Entry {
         advertised: A::VERSIONS,
         served: A::VERSIONS,
         shape: A::SHAPE,
+        needs: A::NEEDS,
         pipelined: A::PIPELINED,
         before_login: A::BEFORE_LOGIN,
         serve: serve::<A>,
@@ -288,6 +308,8 @@ pub(super) static APIS: &[Entry] = &[
     entry::<apis::describe_producers::DescribeProducers>(),
     entry::<apis::describe_transactions::DescribeTransactions>(),
     entry::<apis::list_transactions::ListTransactions>(),
+    entry::<apis::consumer_group_heartbeat::ConsumerGroupHeartbeat>(),
+    entry::<apis::consumer_group_describe::ConsumerGroupDescribe>(),
     entry::<apis::list_config_resources::ListConfigResources>(),
     entry::<apis::describe_topic_partitions::DescribeTopicPartitions>(),
     entry::<apis::sasl_handshake::SaslHandshake>(),
@@ -306,6 +328,7 @@ impl Request {
     /// [`Unserved`]; the connection cannot go on.
     pub(super) fn new(mut frame: Bytes) -> Result<Self, Unserved> {
         let malformed = |_| Unserved::Malformed;
+        let bytes = frame.len() + 4;
         let key = frame.try_get_i16().map_err(malformed)?;
         let version = frame.try_get_i16().map_err(malformed)?;
         let correlation = frame.try_get_i32().map_err(malformed)?;
@@ -313,7 +336,7 @@ impl Request {
         let entry = entry.ok_or(Unserved::Key(key))?;
         let served = (entry.served[0]..=entry.served[1]).contains(&version);
         if !served && entry.key == ApiKey::ApiVersions {
-            return Ok(Self::which_versions(entry, correlation));
+            return Ok(Self::which_versions(entry, correlation, bytes));
         }
         if !served {
             return Err(Unserved::Version { key, version });
@@ -332,12 +355,13 @@ impl Request {
             correlation,
             client_id,
             body: frame,
+            bytes,
             elements: walked.elements,
         })
     }
 
     /// A client that speaks a newer version than we do is told so in the oldest, and comes again.
-    fn which_versions(entry: &'static Entry, correlation: i32) -> Self {
+    fn which_versions(entry: &'static Entry, correlation: i32, bytes: usize) -> Self {
         Self {
             entry,
             version: 0,
@@ -345,6 +369,7 @@ impl Request {
             correlation,
             client_id: None,
             body: Bytes::new(),
+            bytes,
             elements: 0,
         }
     }
@@ -436,6 +461,36 @@ mod tests {
         Arc::new(Door::new(broker, config, metrics, pullers, closing))
     }
 
+    /// A request of this key and version, whatever it asks for.
+    fn frame(entry: &Entry, version: i16, seed: &[u8]) -> Bytes {
+        let mut frame = BytesMut::new();
+        frame.put_i16(entry.key as i16);
+        frame.put_i16(version);
+        frame.put_i32(7);
+        frame.put_i16(-1);
+        if entry.shape.is_flexible(version) {
+            frame.put_u8(0);
+        }
+        frame.extend(entry.shape.example(version, seed));
+        frame.freeze()
+    }
+
+    #[test]
+    fn a_request_that_is_cut_off_anywhere_is_refused_before_it_is_decoded() {
+        let seed: Vec<_> = (0..97).map(|n: u8| n.wrapping_mul(7) ^ (n >> 2)).collect();
+        for entry in APIS {
+            for version in entry.served[0]..=entry.served[1] {
+                let whole = frame(entry, version, &seed);
+                assert!(Request::new(whole.clone()).is_ok(), "{entry:?}");
+                for cut in 0..whole.len() {
+                    let part = Request::new(whole.slice(..cut));
+                    let refused = matches!(part, Err(Unserved::Malformed));
+                    assert!(refused, "{:?} {version} cut at {cut}", entry.key);
+                }
+            }
+        }
+    }
+
     #[tokio::test]
     async fn every_version_of_every_key_is_answered_whatever_is_asked() {
         let door = door();
@@ -445,6 +500,7 @@ mod tests {
             local: here,
         };
         let session = Arc::new(Session::new(&door, ends, false, None));
+        let entered = door.metrics.connected.enter(0, "kafka", here);
         for (entry, seed) in APIS
             .iter()
             .flat_map(|entry| (0..24_u8).map(move |n| (entry, n)))
@@ -453,16 +509,7 @@ mod tests {
                 let seed: Vec<_> = (0..97)
                     .map(|n: u8| n.wrapping_mul(seed) ^ (n >> 2))
                     .collect();
-                let mut frame = BytesMut::new();
-                frame.put_i16(entry.key as i16);
-                frame.put_i16(version);
-                frame.put_i32(7);
-                frame.put_i16(-1);
-                if entry.shape.is_flexible(version) {
-                    frame.put_u8(0);
-                }
-                frame.extend(entry.shape.example(version, &seed));
-                let request = Request::new(frame.freeze()).unwrap();
+                let request = Request::new(frame(entry, version, &seed)).unwrap();
                 let call = Call {
                     door: Arc::clone(&door),
                     broker: door.broker.clone(),
@@ -472,6 +519,8 @@ mod tests {
                     peer: here,
                     local: here,
                     session: Arc::clone(&session),
+                    turn: None,
+                    client: Arc::clone(&entered.client),
                 };
                 let served = request.serve(call).await;
                 // A produce request without an answer that fails has none.

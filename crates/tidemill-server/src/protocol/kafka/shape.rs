@@ -46,6 +46,21 @@ pub(super) enum Kind {
     Group(&'static [Field]),
     /// 1 and a struct, or -1.
     Maybe(&'static [Field]),
+    /// A tagged field that decoders look into, by its number. The last ones of their struct.
+    Tagged(u32, &'static Kind),
+}
+
+impl Field {
+    /// What it is made of, if it is the tagged field of this number.
+    fn tagged(&self, number: u32, version: i16) -> Option<&'static Kind> {
+        match self.kind {
+            Kind::Tagged(tag, kind) if tag == number => {
+                let there = (self.since..=self.until).contains(&version);
+                there.then_some(kind)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A field of every version.
@@ -86,7 +101,7 @@ impl Shape {
         };
         walk.fields(self.fields)?;
         if walk.compact {
-            walk.tags(self.tagged_text)?;
+            walk.tags(self.tagged_text, self.fields)?;
         }
         Ok(Walked {
             elements: walk.elements,
@@ -138,6 +153,8 @@ impl<'a> Walk<'a> {
                 [0xff] => Ok(()),
                 _ => Err(Malformed),
             },
+            // Where they stand, `tags` says.
+            Kind::Tagged(..) => Ok(()),
         }
     }
 
@@ -149,21 +166,28 @@ impl<'a> Walk<'a> {
     fn group(&mut self, fields: &[Field]) -> Result<(), Malformed> {
         self.fields(fields)?;
         if self.compact {
-            self.tags(None)?;
+            self.tags(None, fields)?;
         }
         Ok(())
     }
 
-    /// Tagged fields, of which the one with this number is a text and nothing else.
-    fn tags(&mut self, text: Option<u32>) -> Result<(), Malformed> {
+    /// Tagged fields of a struct of these fields, of which the one with this number is a text and
+    /// nothing else.
+    fn tags(&mut self, text: Option<u32>, fields: &[Field]) -> Result<(), Malformed> {
         let count = self.varint()?;
         self.count(count as usize)?;
         for _ in 0..count {
             let tag = self.varint()?;
             let bytes = self.varint()? as usize;
             let before = self.rest.len();
-            if text == Some(tag) {
-                self.kind(&Kind::Text)?;
+            let known = match text == Some(tag) {
+                true => Some(&Kind::Text),
+                false => fields
+                    .iter()
+                    .find_map(|field| field.tagged(tag, self.version)),
+            };
+            if let Some(kind) = known {
+                self.kind(kind)?;
                 if before - self.rest.len() != bytes {
                     return Err(Malformed);
                 }
@@ -245,7 +269,13 @@ mod tests {
             let mut out = Vec::new();
             fields(self.fields, version, compact, &mut choices, &mut out);
             if compact {
-                tags(self.tagged_text, &mut choices, &mut out);
+                tags(
+                    self.tagged_text,
+                    self.fields,
+                    version,
+                    &mut choices,
+                    &mut out,
+                );
             }
             out
         }
@@ -285,7 +315,7 @@ mod tests {
             Kind::Group(all) => {
                 fields(all, version, compact, from, out);
                 if compact {
-                    tags(None, from, out);
+                    tags(None, all, version, from, out);
                 }
             }
             Kind::Maybe(_) if from.below(2) == 0 => out.push(0xff),
@@ -293,10 +323,20 @@ mod tests {
                 out.push(1);
                 one(&Kind::Group(all), version, compact, from, out);
             }
+            Kind::Tagged(..) => {}
         }
     }
 
-    fn tags(text: Option<u32>, from: &mut Choices, out: &mut Vec<u8>) {
+    fn tags(text: Option<u32>, all: &[Field], version: i16, from: &mut Choices, out: &mut Vec<u8>) {
+        let number = u32::from(from.below(2));
+        let known = all.iter().find_map(|field| field.tagged(number, version));
+        if let Some(kind) = known.filter(|_| from.below(2) == 0) {
+            let mut inner = Vec::new();
+            one(kind, version, true, from, &mut inner);
+            out.extend([1, u8::try_from(number).unwrap()]);
+            out.push(u8::try_from(inner.len()).unwrap());
+            return out.extend(inner);
+        }
         match (text, from.below(3)) {
             (Some(tag), 0) => out.extend([1, u8::try_from(tag).unwrap(), 3, 3, b'o', b'k']),
             (_, 1) => out.extend([2, 100, 1, 7, 101, 0]),

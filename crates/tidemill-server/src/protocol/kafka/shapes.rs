@@ -7,7 +7,7 @@
 
 #![allow(dead_code, reason = "a shape may be here before its key is served")]
 
-use super::shape::Kind::{Array, Bytes, Fixed, Group, Maybe, Text};
+use super::shape::Kind::{Array, Bytes, Fixed, Group, Maybe, Tagged, Text};
 use super::shape::{Field, Shape, always, from, within};
 
 /// What follows the client's name in the head of a flexible request: tagged fields alone.
@@ -52,12 +52,14 @@ pub(super) static FETCH: Shape = Shape {
             within(4, 12, Text), // topic
             from(13, Fixed(16)), // topic_id
             always(Array(&Group(&[
-                always(Fixed(4)),   // partition
-                from(9, Fixed(4)),  // current_leader_epoch
-                always(Fixed(8)),   // fetch_offset
-                from(12, Fixed(4)), // last_fetched_epoch
-                from(5, Fixed(8)),  // log_start_offset
-                always(Fixed(4)),   // partition_max_bytes
+                always(Fixed(4)),                // partition
+                from(9, Fixed(4)),               // current_leader_epoch
+                always(Fixed(8)),                // fetch_offset
+                from(12, Fixed(4)),              // last_fetched_epoch
+                from(5, Fixed(8)),               // log_start_offset
+                always(Fixed(4)),                // partition_max_bytes
+                from(17, Tagged(0, &Fixed(16))), // replica_directory_id
+                from(18, Tagged(1, &Fixed(8))),  // high_watermark
             ]))), // partitions
         ]))), // topics
         from(
@@ -69,6 +71,7 @@ pub(super) static FETCH: Shape = Shape {
             ])),
         ), // forgotten_topics_data
         from(11, Text),          // rack_id
+        from(15, Tagged(1, &Group(&[always(Fixed(4)), always(Fixed(8))]))), // replica_state
     ],
 };
 
@@ -689,6 +692,37 @@ pub(super) static SASL_HANDSHAKE: Shape = Shape {
     fields: &[always(Text)], // mechanism
 };
 
+/// ConsumerGroupHeartbeatRequest, 0 to 1.
+pub(super) static CONSUMER_GROUP_HEARTBEAT: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Text),         // group_id
+        always(Text),         // member_id
+        always(Fixed(4)),     // member_epoch
+        always(Text),         // instance_id
+        always(Text),         // rack_id
+        always(Fixed(4)),     // rebalance_timeout_ms
+        always(Array(&Text)), // subscribed_topic_names
+        from(1, Text),        // subscribed_topic_regex
+        always(Text),         // server_assignor
+        always(Array(&Group(&[
+            always(Fixed(16)),        // topic_id
+            always(Array(&Fixed(4))), // partitions
+        ]))), // topic_partitions
+    ],
+};
+
+/// ConsumerGroupDescribeRequest, 0 to 1.
+pub(super) static CONSUMER_GROUP_DESCRIBE: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Text)), // group_ids
+        always(Fixed(1)),     // include_authorized_operations
+    ],
+};
+
 /// SaslAuthenticateRequest, 0 to 2.
 pub(super) static SASL_AUTHENTICATE: Shape = Shape {
     flexible: 2,
@@ -809,7 +843,7 @@ mod tests {
     #[test]
     fn shapes_are_what_decoders_read() {
         check::<ProduceRequest>(&super::PRODUCE, [3, 13]);
-        check::<FetchRequest>(&super::FETCH, [4, 14]);
+        check::<FetchRequest>(&super::FETCH, [4, 18]);
         check::<ListOffsetsRequest>(&super::LIST_OFFSETS, [1, 10]);
         check::<MetadataRequest>(&super::METADATA, [0, 13]);
         check::<OffsetCommitRequest>(&super::OFFSET_COMMIT, [2, 9]);
@@ -821,6 +855,8 @@ mod tests {
         check::<SyncGroupRequest>(&super::SYNC_GROUP, [0, 5]);
         check::<DescribeGroupsRequest>(&super::DESCRIBE_GROUPS, [0, 6]);
         check::<ListGroupsRequest>(&super::LIST_GROUPS, [0, 5]);
+        check::<ConsumerGroupHeartbeatRequest>(&super::CONSUMER_GROUP_HEARTBEAT, [0, 1]);
+        check::<ConsumerGroupDescribeRequest>(&super::CONSUMER_GROUP_DESCRIBE, [0, 1]);
         check::<ApiVersionsRequest>(&super::API_VERSIONS, [0, 4]);
         check::<CreateTopicsRequest>(&super::CREATE_TOPICS, [2, 7]);
         check::<DeleteTopicsRequest>(&super::DELETE_TOPICS, [1, 6]);

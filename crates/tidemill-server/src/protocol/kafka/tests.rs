@@ -1,11 +1,15 @@
 //! What clients are answered, key by key and frame by frame, where memory is short, transactions
 //! are open, and the server closes.
 
+mod acls;
+mod every_key;
+mod permissions;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -33,7 +37,7 @@ use super::frame::Frames;
 use super::registry::{Api, Call};
 use super::sasl::Session;
 use crate::config::KafkaConfig;
-use crate::limits::KAFKA_IDLE_TIMEOUT;
+use crate::limits::{KAFKA_FETCH_COST, KAFKA_FETCH_SESSION_PARTITION_BYTES, KAFKA_IDLE_TIMEOUT};
 use crate::metrics::Metrics;
 
 const HERE: ([u8; 4], u16) = ([127, 0, 0, 1], 9092);
@@ -56,6 +60,8 @@ pub(super) fn call(door: &Arc<Door>, version: i16) -> Call {
         peer: SocketAddr::from(HERE),
         local: SocketAddr::from(HERE),
         session: Arc::new(session(door)),
+        turn: None,
+        client: Arc::clone(&door.metrics.connected.enter(0, "kafka", HERE.into()).client),
     }
 }
 
@@ -162,7 +168,9 @@ async fn answers_that_nobody_takes_stay_within_the_memory() {
         let part = &reply.topics[0].partitions[0];
         assert_eq!((part.error, part.high_watermark), (0, 16));
         let bytes: usize = part.batches.iter().map(bytes::Bytes::len).sum();
-        assert_eq!(reply.share.as_ref().unwrap().bytes(), bytes);
+        // Beside them, what is said of the partition, and the topic's name.
+        let words = (KAFKA_FETCH_SESSION_PARTITION_BYTES + 1) * KAFKA_FETCH_COST;
+        assert_eq!(reply.share.as_ref().unwrap().bytes(), bytes + words);
         held.push(reply);
         if bytes == 0 {
             break;
@@ -256,25 +264,26 @@ async fn times_are_found_behind_markers_and_in_open_transactions() {
 
 /// A request of Produce, version 3, with its length.
 fn produce(correlation: i32, acks: i16, topic: &str) -> BytesMut {
-    let batch = builder(1, b"x").finish().unwrap();
+    produce_large(correlation, acks, topic, 0, b"x")
+}
+
+/// The same with one record of this value, and how long it may take.
+fn produce_large(
+    correlation: i32,
+    acks: i16,
+    topic: &str,
+    timeout_ms: i32,
+    value: &[u8],
+) -> BytesMut {
+    let batch = builder(1, value).finish().unwrap();
     let mut frame = BytesMut::new();
     frame.put_slice(&[0, 0, 0, 3]);
     frame.put_i32(correlation);
     // No client id, no transactional id.
     frame.put_slice(&[0xff; 4]);
     frame.put_i16(acks);
-    frame.put_slice(&[
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        1,
-        0,
-        u8::try_from(topic.len()).unwrap(),
-    ]);
+    frame.put_i32(timeout_ms);
+    frame.put_slice(&[0, 0, 0, 1, 0, u8::try_from(topic.len()).unwrap()]);
     frame.put_slice(topic.as_bytes());
     frame.put_slice(&[0, 0, 0, 1, 0, 0, 0, 0]);
     frame.put_u32(u32::try_from(batch.as_bytes().len()).unwrap());
@@ -332,6 +341,60 @@ async fn answers_come_in_the_order_of_requests_however_these_are_cut() {
     }
     send.await.unwrap();
     running.await.unwrap().unwrap();
+}
+
+/// More is sent ahead than the log has room for at once: the producer waits, in its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_waits_for_room_and_nothing_is_overtaken() {
+    let (door, _close) = door(broker(1, 1 << 24).await);
+    let (client, running) = connect(&door);
+    let (mut from, mut to) = split(client);
+    let send = tokio::spawn(async move {
+        let value = vec![b'x'; 512 << 10];
+        for n in 0..40 {
+            let request = produce_large(n, -1, "a", 30_000, &value);
+            to.write_all(&request).await.unwrap();
+        }
+        to.shutdown().await.unwrap();
+    });
+    for n in 0..40 {
+        assert_eq!(answer(&mut from).await, (n, i64::from(n)));
+    }
+    send.await.unwrap();
+    running.await.unwrap().unwrap();
+}
+
+/// What as many requests at once say that came over connections of their own.
+async fn flood(door: &Arc<Door>, timeout_ms: i32) -> Vec<i16> {
+    let value = vec![b'x'; 512 << 10];
+    let answers = (0..20).map(|_| {
+        let batch = builder(1, &value).finish().unwrap();
+        let records = Bytes::copy_from_slice(batch.as_bytes());
+        let data = PartitionProduceData::default().with_records(Some(records));
+        let topic = TopicProduceData::default()
+            .with_name(convert::wire_topic(&topic()))
+            .with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(timeout_ms)
+            .with_topic_data(vec![topic]);
+        Produce::answer(call(door, 9), request)
+    });
+    let answers = futures_util::future::join_all(answers).await;
+    let parts = answers
+        .iter()
+        .map(|answer| &answer.responses[0].partition_responses[0]);
+    parts.map(|part| part.error_code).collect()
+}
+
+#[tokio::test]
+async fn who_does_not_wait_for_room_or_meets_the_end_is_told_to_come_again() {
+    let (door, close) = door(broker(1, 1 << 24).await);
+    let again = Code::NotEnoughReplicas.code();
+    assert_eq!(flood(&door, 30_000).await, [0; 20]);
+    assert!(flood(&door, 0).await.contains(&again));
+    close.send(true).unwrap();
+    assert!(flood(&door, 30_000).await.contains(&again));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What administrators are told of transactions that are open, and what is refused of producers:
 //! the codes that clients of Kafka know.
 
+use std::time::Duration;
+
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
@@ -8,7 +10,10 @@ use kafka_protocol::messages::{
     ListTransactionsRequest, ProduceRequest, ProducerId,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{AlterTopic, BatchBuilder, Begins, TransactionEnd};
+use tidemill_broker::{
+    AlterTopic, BatchBuilder, Begins, InitTransactional, TransactionEnd, TransactionalId,
+};
+use tidemill_core::budget::Class;
 
 use super::apis::describe_producers::DescribeProducers;
 use super::apis::describe_transactions::DescribeTransactions;
@@ -89,6 +94,38 @@ async fn an_open_transaction_is_seen_with_where_it_begins_until_it_ends() {
     assert!(listed(call(&door, 1), ongoing).await.is_empty());
     let unknown = Code::TransactionalIdNotFound.code();
     assert_eq!(describe("nobody").await.error_code, unknown);
+}
+
+#[tokio::test]
+async fn many_transactional_producers_are_listed_each_once_in_their_order() {
+    let broker = broker(1, MEMORY).await;
+    let mut names = Vec::new();
+    for number in 0..600 {
+        let name = format!("t-{number:03}");
+        let init = InitTransactional {
+            id: TransactionalId::new(name.clone()).unwrap(),
+            timeout: Duration::from_secs(60),
+            expected: None,
+        };
+        broker.init_transactional(init).await.unwrap();
+        names.push(name);
+    }
+    let (door, _close) = door(broker);
+    let all = ListTransactionsRequest::default().with_duration_filter(-1);
+    let held = ListTransactions::answer(call(&door, 1), all.clone()).await;
+    let told = held.response.transaction_states.iter();
+    let told: Vec<_> = told.map(|one| one.transactional_id.to_string()).collect();
+    assert_eq!(told, names);
+    assert!(held.share.bytes() >= 600 * 200);
+    // Where there is no memory it is to be asked for again.
+    drop(held);
+    let free = door.memory.free(Class::Answers);
+    let _share = door.memory.take(Class::Answers, free).unwrap();
+    tokio::time::pause();
+    let held = ListTransactions::answer(call(&door, 1), all).await;
+    let again = Code::CoordinatorLoadInProgress.code();
+    assert_eq!(held.response.error_code, again);
+    assert!(held.response.transaction_states.is_empty());
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_core::Offset;
+use tidemill_log::batch::Record;
 use tidemill_log::{Batch, Bounds, Cleanup, PartitionSettings, Read, ReadError, Reader};
 
 use super::model::Model;
 use super::{Broken, Checked, promise};
 use crate::sim::ledger::{EventRef, Kind, Limits, State, partition_id, settings_of};
+use crate::sim::scenario::WALL_MIN_MS;
 
 /// Bytes that one read asks for at most.
 const READ_MAX_BYTES: usize = 16 * 1024;
@@ -85,6 +87,22 @@ impl<'a> Expected<'a> {
         })
     }
 
+    /// The earliest time that an event's record may have.
+    fn time_min_ms(&self, event: &EventRef) -> i64 {
+        match self.settings.append_time {
+            true => WALL_MIN_MS,
+            false => event.timestamp_ms(),
+        }
+    }
+
+    /// Whether a record is this event, with the time that it must have.
+    fn is(&self, event: &EventRef, record: &Record) -> bool {
+        match self.settings.append_time {
+            true => record.timestamp_ms >= WALL_MIN_MS && event.is_but_for_its_time(record),
+            false => event.is(record),
+        }
+    }
+
     /// Whether the event at an offset is settled and may be gone because of that.
     fn may_be_dropped(&self, offset: u64) -> bool {
         let goes = self.settings.cleanup == Cleanup::Settled;
@@ -133,7 +151,8 @@ impl<'a> Expected<'a> {
         }
         let now_ms = self.around.age_max_ms;
         let is_young = |event: &EventRef| {
-            let until = |ms: u64| event.timestamp_ms().saturating_add(ms as i64);
+            let time_ms = self.time_min_ms(event);
+            let until = |ms: u64| time_ms.saturating_add(ms as i64);
             let age_ms = limits.retention_ms.filter(|_| deletes);
             age_ms.is_none_or(|ms| until(ms) > now_ms)
         };
@@ -301,7 +320,7 @@ impl<'a> Found<'a> {
             let right_kind = batch.is_control() == matches!(event.kind, Kind::Marker { .. })
                 && batch.is_transactional() == (event.kind != Kind::Plain);
             promise!(
-                right_kind && event.is(&record),
+                right_kind && self.expected.is(event, &record),
                 "partition {partition} has at {offset} not {event:?} but {record:?}"
             );
             if offset < self.at {
@@ -399,8 +418,9 @@ pub(super) fn is_found(
     let (Some(search), Some(expected)) = (search, expected) else {
         return is_unknown(reader, partition);
     };
-    if around.decayed.contains(&partition) {
-        // A lie may lead it anywhere within the bounds.
+    if around.decayed.contains(&partition) || expected.settings.append_time {
+        // A lie may lead it anywhere within the bounds; and when something was appended only the
+        // log knows.
         return search.run().map(drop).map_err(|e| Broken(e.to_string()));
     }
     let found = search.run().map_err(|error| Broken(error.to_string()))?.0;

@@ -8,10 +8,7 @@ use tidemill_log::Now;
 use tidemill_log::limits::AGE_CLOCK_RATE_MAX;
 
 use crate::sim::random::Random;
-use crate::sim::scenario::WALL_BEGINS_MS;
-
-/// The earliest time that the wall clock shows: later than any event's own timestamp.
-const WALL_MIN_MS: i64 = WALL_BEGINS_MS as i64 / 2;
+use crate::sim::scenario::{WALL_BEGINS_MS, WALL_MIN_MS};
 
 const HOUR_MS: u64 = 3_600_000;
 

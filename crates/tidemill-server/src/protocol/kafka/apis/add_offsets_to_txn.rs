@@ -5,6 +5,7 @@
 
 use kafka_protocol::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, ApiKey};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -20,6 +21,10 @@ impl Api for AddOffsetsToTxn {
     const KEY: ApiKey = ApiKey::AddOffsetsToTxn;
     const VERSIONS: [i16; 2] = [0, 3];
     const SHAPE: &'static Shape = &shapes::ADD_OFFSETS_TO_TXN;
+    const NEEDS: Needs = &[
+        (Operation::Write, Kind::TransactionalId),
+        (Operation::Read, Kind::Group),
+    ];
 
     async fn answer(call: Call, asked: AddOffsetsToTxnRequest) -> AddOffsetsToTxnResponse {
         let added = add(&call, &asked).await;
@@ -28,6 +33,9 @@ impl Api for AddOffsetsToTxn {
 }
 
 async fn add(call: &Call, asked: &AddOffsetsToTxnRequest) -> Result<(), Code> {
+    let access = call.access();
+    access.transaction(Operation::Write, &asked.transactional_id)?;
+    access.group(Operation::Read, &asked.group_id)?;
     let (id, producer) = (&asked.transactional_id, asked.producer_id);
     let (id, identity) = convert::transaction(id, producer, asked.producer_epoch)?;
     let added = call.broker.add_to_transaction(&id, identity, &[]).await;

@@ -7,6 +7,7 @@ use kafka_protocol::messages::add_partitions_to_txn_response::{
 };
 use kafka_protocol::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code, NONE};
 use super::super::registry::{Api, Call};
@@ -22,9 +23,17 @@ impl Api for AddPartitionsToTxn {
     const KEY: ApiKey = ApiKey::AddPartitionsToTxn;
     const VERSIONS: [i16; 2] = [0, 3];
     const SHAPE: &'static Shape = &shapes::ADD_PARTITIONS_TO_TXN;
+    const NEEDS: Needs = &[
+        (Operation::Write, Kind::TransactionalId),
+        (Operation::Write, Kind::Topic),
+    ];
 
     async fn answer(call: Call, asked: AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse {
+        let access = call.access();
+        let mine = access.transaction(Operation::Write, &asked.v3_and_below_transactional_id);
         let unknown = |topic: &kafka_protocol::messages::TopicName, index: i32| {
+            mine?;
+            access.topic(Operation::Write, topic)?;
             let name = convert::topic(topic)?;
             let partition = convert::partition(index)?;
             let count = call.broker.partition_count(&name).unwrap_or(0);

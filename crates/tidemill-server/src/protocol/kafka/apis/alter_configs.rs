@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::TopicSettings;
 use tidemill_core::TopicName;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::configs;
 use super::super::error::{self, Code, NONE, Refused};
 use super::super::registry::{Api, Call};
@@ -26,6 +27,11 @@ impl Api for AlterConfigs {
     const KEY: ApiKey = ApiKey::AlterConfigs;
     const VERSIONS: [i16; 2] = [0, 2];
     const SHAPE: &'static Shape = &shapes::ALTER_CONFIGS;
+    const NEEDS: Needs = &[
+        (Operation::AlterConfigs, Kind::Topic),
+        (Operation::AlterConfigs, Kind::Group),
+        (Operation::AlterConfigs, Kind::Cluster),
+    ];
 
     async fn answer(call: Call, request: AlterConfigsRequest) -> AlterConfigsResponse {
         let mut responses = Vec::new();
@@ -68,6 +74,7 @@ async fn altered(
     only_look: bool,
     change: impl FnOnce(&mut TopicSettings) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
+    call.access().config(Operation::AlterConfigs, kind, name)?;
     if kind != TOPIC {
         let why = "only topics can be altered; the node's settings are those of its command line";
         return Err(Refused::new(Code::InvalidRequest, why));
@@ -77,13 +84,11 @@ async fn altered(
     let settings = call.broker.topic_settings(&name);
     let mut settings = settings.ok_or(Code::UnknownTopicOrPartition)?;
     change(&mut settings)?;
+    configs::check(&settings)?;
     if only_look {
         return Ok(());
     }
-    let altered = call
-        .broker
-        .alter_topic(&name, configs::alter(settings))
-        .await;
+    let altered = call.broker.alter_topic(&name, settings.into()).await;
     let altered = altered.map_err(|why| Refused::new(error::topic(&why), why));
     altered.map(|_| ())
 }

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{Code, Refused};
 use super::super::registry::{Api, Call};
@@ -28,11 +29,16 @@ impl Api for AlterPartitionReassignments {
     const KEY: ApiKey = ApiKey::AlterPartitionReassignments;
     const VERSIONS: [i16; 2] = [0, 1];
     const SHAPE: &'static Shape = &shapes::ALTER_PARTITION_REASSIGNMENTS;
+    const NEEDS: Needs = &[(Operation::Alter, Kind::Cluster)];
 
     async fn answer(
         call: Call,
         request: AlterPartitionReassignmentsRequest,
     ) -> AlterPartitionReassignmentsResponse {
+        if let Err(code) = call.access().cluster(Operation::Alter) {
+            let response = AlterPartitionReassignmentsResponse::default();
+            return response.with_error_code(code.code());
+        }
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|one| {
                 let refused = assign(&call, &topic.name, one).err();

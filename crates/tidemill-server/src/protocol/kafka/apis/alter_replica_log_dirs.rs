@@ -8,6 +8,7 @@ use kafka_protocol::messages::alter_replica_log_dirs_response::{
 };
 use kafka_protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, ApiKey};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -23,18 +24,21 @@ impl Api for AlterReplicaLogDirs {
     const KEY: ApiKey = ApiKey::AlterReplicaLogDirs;
     const VERSIONS: [i16; 2] = [1, 2];
     const SHAPE: &'static Shape = &shapes::ALTER_REPLICA_LOG_DIRS;
+    const NEEDS: Needs = &[(Operation::Alter, Kind::Cluster)];
 
     async fn answer(
         call: Call,
         request: AlterReplicaLogDirsRequest,
     ) -> AlterReplicaLogDirsResponse {
+        let may = call.access().cluster(Operation::Alter);
         let mut results = Vec::new();
         for dir in request.dirs {
             let ours = dir.path.as_str() == call.door.config.log_dir;
             for topic in dir.topics {
                 let name = convert::topic(&topic.name);
                 let partitions = topic.partitions.into_iter().map(|index| {
-                    let there = name.clone().and_then(|name| call.partition(&name, index));
+                    let there = may.and_then(|()| name.clone());
+                    let there = there.and_then(|name| call.partition(&name, index));
                     let moved = there.and(match ours {
                         true => Ok(()),
                         false => Err(Code::LogDirNotFound),

@@ -3,8 +3,8 @@
 //! A user without credentials is none. A credential is for one mechanism, as a client says it:
 //! PLAIN goes by the one for SCRAM-SHA-256, or by the other where there is no such one.
 //!
-//! Deviations: where nobody has to log in the answer is `SECURITY_DISABLED`. Everybody who is
-//! logged in may do this. What is asked of one user is done for him alone or not at all.
+//! Deviations: where nobody has to log in the answer is `SECURITY_DISABLED`. What is
+//! asked of one user is done for him alone or not at all.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -19,6 +19,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::error::{Code, code_of};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
@@ -47,6 +48,7 @@ impl Api for AlterUserScramCredentials {
     const KEY: ApiKey = ApiKey::AlterUserScramCredentials;
     const VERSIONS: [i16; 2] = [0, 0];
     const SHAPE: &'static Shape = &shapes::ALTER_USER_SCRAM_CREDENTIALS;
+    const NEEDS: Needs = &[(Operation::Alter, Kind::Cluster)];
 
     async fn answer(call: Call, request: Request) -> Response {
         let mut asked = Asked::default();
@@ -60,7 +62,9 @@ impl Api for AlterUserScramCredentials {
         for upsertion in request.upsertions {
             asked.add(upsertion.name.clone(), credential(&upsertion));
         }
+        let may = call.access().cluster(Operation::Alter);
         let results = match call.session.users() {
+            _ if may.is_err() => asked.all_refused(Code::ClusterAuthorizationFailed),
             None => asked.all_refused(Code::SecurityDisabled),
             Some(users) => {
                 let names = asked.order.clone();

@@ -8,10 +8,14 @@
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
+use super::super::access::Needs;
 use super::super::error::{Code, NONE};
 use super::super::registry::{APIS, Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
+
+/// The first version in which a client says which program it is.
+const TELLS_SOFTWARE: i16 = 3;
 
 /// See the module.
 pub(in super::super) struct ApiVersions;
@@ -22,9 +26,17 @@ impl Api for ApiVersions {
     const KEY: ApiKey = ApiKey::ApiVersions;
     const VERSIONS: [i16; 2] = [0, 4];
     const SHAPE: &'static Shape = &shapes::API_VERSIONS;
+    const NEEDS: Needs = &[];
     const BEFORE_LOGIN: bool = true;
 
-    async fn answer(call: Call, _: ApiVersionsRequest) -> ApiVersionsResponse {
+    async fn answer(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
+        if call.version >= TELLS_SOFTWARE {
+            let (name, version) = (
+                request.client_software_name,
+                request.client_software_version,
+            );
+            call.client.is(&name, &version);
+        }
         let served = APIS.iter().map(|entry| {
             ApiVersion::default()
                 .with_api_key(entry.key as i16)

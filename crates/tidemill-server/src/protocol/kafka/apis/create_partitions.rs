@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::AlterTopic;
 use tidemill_broker::limits::TOPIC_PARTITIONS_MAX;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code, NONE, Refused};
 use super::super::registry::{Api, Call};
@@ -25,6 +26,7 @@ impl Api for CreatePartitions {
     const KEY: ApiKey = ApiKey::CreatePartitions;
     const VERSIONS: [i16; 2] = [0, 3];
     const SHAPE: &'static Shape = &shapes::CREATE_PARTITIONS;
+    const NEEDS: Needs = &[(Operation::Alter, Kind::Topic)];
 
     async fn answer(call: Call, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
         let mut results = Vec::new();
@@ -45,6 +47,7 @@ impl Api for CreatePartitions {
 }
 
 async fn add(call: &Call, topic: &CreatePartitionsTopic, only_look: bool) -> Result<(), Refused> {
+    call.access().topic(Operation::Alter, &topic.name)?;
     let name = convert::topic(&topic.name)?;
     let have = call.broker.topic_settings(&name);
     let have = have.and_then(|_| call.broker.partition_count(&name));

@@ -16,6 +16,7 @@ use tidemill_broker::{CreateTopic, TopicSettings};
 use tidemill_core::TopicName;
 use uuid::Uuid;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::configs;
 use super::super::convert;
 use super::super::error::{self, Code, Refused};
@@ -32,6 +33,12 @@ impl Api for CreateTopics {
     const KEY: ApiKey = ApiKey::CreateTopics;
     const VERSIONS: [i16; 2] = [2, 7];
     const SHAPE: &'static Shape = &shapes::CREATE_TOPICS;
+    const NEEDS: Needs = &[
+        (Operation::Create, Kind::Cluster),
+        (Operation::Create, Kind::Topic),
+        // Who may not see configurations is not told those that were set.
+        (Operation::DescribeConfigs, Kind::Topic),
+    ];
 
     async fn answer(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
         let mut results = Vec::new();
@@ -58,6 +65,7 @@ struct Made {
 }
 
 async fn create(call: &Call, topic: &CreatableTopic, only_look: bool) -> Result<Made, Refused> {
+    call.access().create_topic(&topic.name)?;
     let name = TopicName::new(topic.name.as_str());
     let name = name.map_err(|why| Refused::new(Code::InvalidTopicException, why))?;
     if call.broker.partition_count(&name).is_some() {
@@ -68,6 +76,7 @@ async fn create(call: &Call, topic: &CreatableTopic, only_look: bool) -> Result<
     for config in &topic.configs {
         configs::set(&mut settings, &config.name, config.value.as_deref())?;
     }
+    configs::check(&settings)?;
     let how = CreateTopic {
         partitions: partitions(call, topic)?,
         settings,
@@ -142,6 +151,14 @@ fn result(
     };
     if call.version < 5 {
         return result;
+    }
+    let access = call.access();
+    if let Err(code) = access.topic(Operation::DescribeConfigs, &topic.name) {
+        return result
+            .with_topic_id(made.id)
+            .with_num_partitions(-1)
+            .with_replication_factor(-1)
+            .with_topic_config_error_code(code.code());
     }
     let all = configs::of_topic(&made.how.settings, &call.door.config);
     let all = all.into_iter().map(|config| {

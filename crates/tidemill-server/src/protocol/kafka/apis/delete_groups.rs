@@ -3,6 +3,7 @@
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{ApiKey, DeleteGroupsRequest, DeleteGroupsResponse, GroupId};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
@@ -18,6 +19,7 @@ impl Api for DeleteGroups {
     const KEY: ApiKey = ApiKey::DeleteGroups;
     const VERSIONS: [i16; 2] = [0, 2];
     const SHAPE: &'static Shape = &shapes::DELETE_GROUPS;
+    const NEEDS: Needs = &[(Operation::Delete, Kind::Group)];
 
     async fn answer(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
         let mut results = Vec::with_capacity(request.groups_names.len());
@@ -34,7 +36,8 @@ impl Api for DeleteGroups {
 }
 
 async fn delete(call: &Call, id: &GroupId) -> Result<(), Code> {
-    let name = group::name(id)?;
+    call.access().group(Operation::Delete, id)?;
+    let name = group::shown(id)?;
     let deleted = call.broker.classic_groups().delete(&name).await;
     deleted.map_err(|why| error::classic(&why))
 }

@@ -9,6 +9,7 @@ use kafka_protocol::messages::delete_records_response::{
 use kafka_protocol::messages::{ApiKey, DeleteRecordsRequest, DeleteRecordsResponse};
 use tidemill_core::{Offset, TopicName};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -24,11 +25,14 @@ impl Api for DeleteRecords {
     const KEY: ApiKey = ApiKey::DeleteRecords;
     const VERSIONS: [i16; 2] = [0, 2];
     const SHAPE: &'static Shape = &shapes::DELETE_RECORDS;
+    const NEEDS: Needs = &[(Operation::Delete, Kind::Topic)];
 
     async fn answer(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+        let access = call.access();
         let mut topics = Vec::new();
         for topic in request.topics {
-            let name = convert::topic(&topic.name);
+            let may = access.topic(Operation::Delete, &topic.name);
+            let name = may.and_then(|()| convert::topic(&topic.name));
             let mut partitions = Vec::new();
             for asked in topic.partitions {
                 let index = asked.partition_index;

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code, Refused};
 use super::super::registry::{Api, Call};
@@ -24,6 +25,7 @@ impl Api for DeleteTopics {
     const KEY: ApiKey = ApiKey::DeleteTopics;
     const VERSIONS: [i16; 2] = [1, 6];
     const SHAPE: &'static Shape = &shapes::DELETE_TOPICS;
+    const NEEDS: Needs = &[(Operation::Delete, Kind::Topic)];
 
     async fn answer(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
         let named = request
@@ -36,8 +38,15 @@ impl Api for DeleteTopics {
             .map(|topic| (topic.name, topic.topic_id));
         let mut results = Vec::new();
         for (name, id) in named.chain(stated) {
-            let known = name.or_else(|| name_of(&call, id));
+            let by_id = name.is_none();
+            let mut known = name.or_else(|| name_of(&call, id));
+            let sees = |name: &WireName| call.access().topic(Operation::Describe, name);
             let deleted = match &known {
+                Some(name) if by_id && sees(name).is_err() => {
+                    // Neither whose id it is, nor that it is somebody's.
+                    known = None;
+                    Err(Code::UnknownTopicId.into())
+                }
                 Some(name) => delete(&call, name).await,
                 None => Err(Code::UnknownTopicId.into()),
             };
@@ -62,6 +71,7 @@ fn name_of(call: &Call, id: Uuid) -> Option<WireName> {
 }
 
 async fn delete(call: &Call, name: &WireName) -> Result<(), Refused> {
+    call.access().topic(Operation::Delete, name)?;
     let name = convert::topic(name)?;
     if call.broker.topic_settings(&name).is_none() {
         // A queue is no topic.

@@ -7,11 +7,11 @@ use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{ApiKey, DescribeClusterRequest, DescribeClusterResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::access::Needs;
 use super::super::convert;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::metadata::CLUSTER_OPERATIONS;
 
 /// See the module.
 pub(in super::super) struct DescribeCluster;
@@ -22,6 +22,7 @@ impl Api for DescribeCluster {
     const KEY: ApiKey = ApiKey::DescribeCluster;
     const VERSIONS: [i16; 2] = [0, 1];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_CLUSTER;
+    const NEEDS: Needs = &[];
 
     async fn answer(call: Call, request: DescribeClusterRequest) -> DescribeClusterResponse {
         let advertised = call.door.advertised(call.local);
@@ -35,7 +36,10 @@ impl Api for DescribeCluster {
             .with_controller_id(node)
             .with_brokers(vec![broker]);
         match request.include_cluster_authorized_operations {
-            true => response.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
+            true => {
+                let operations = call.access().cluster_operations();
+                response.with_cluster_authorized_operations(operations)
+            }
             false => response,
         }
     }

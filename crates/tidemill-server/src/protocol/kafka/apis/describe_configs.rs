@@ -1,15 +1,17 @@
 //! `DescribeConfigs` (32), versions 1 to 4: the configurations of topics and of the node.
 //!
-//! Deviations: synonyms and documentation are not told; loggers have none.
+//! Deviations: synonyms are told of those that are kept of a topic, documentation of none; loggers
+//! have no configurations.
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
-    DescribeConfigsResourceResult, DescribeConfigsResult,
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 use tidemill_core::TopicName;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::configs::{self, Config};
 use super::super::error::{Code, Refused};
 use super::super::registry::{Api, Call};
@@ -30,15 +32,25 @@ impl Api for DescribeConfigs {
     const KEY: ApiKey = ApiKey::DescribeConfigs;
     const VERSIONS: [i16; 2] = [1, 4];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_CONFIGS;
+    const NEEDS: Needs = &[
+        (Operation::DescribeConfigs, Kind::Topic),
+        (Operation::DescribeConfigs, Kind::Group),
+        (Operation::DescribeConfigs, Kind::Cluster),
+    ];
 
     async fn answer(call: Call, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
         let asked = request.resources.into_iter();
-        let results = asked.map(|resource| describe(&call, resource));
+        let synonyms = request.include_synonyms;
+        let results = asked.map(|resource| describe(&call, resource, synonyms));
         DescribeConfigsResponse::default().with_results(results.collect())
     }
 }
 
-fn describe(call: &Call, resource: DescribeConfigsResource) -> DescribeConfigsResult {
+fn describe(
+    call: &Call,
+    resource: DescribeConfigsResource,
+    synonyms: bool,
+) -> DescribeConfigsResult {
     let all = find(call, resource.resource_type, &resource.resource_name);
     let wanted = resource.configuration_keys;
     let result = DescribeConfigsResult::default()
@@ -50,7 +62,8 @@ fn describe(call: &Call, resource: DescribeConfigsResource) -> DescribeConfigsRe
                 let keys = wanted.as_ref();
                 keys.is_none_or(|keys| keys.iter().any(|key| key.as_str() == config.name))
             };
-            let told = all.into_iter().filter(is_wanted).map(tell);
+            let told = all.into_iter().filter(is_wanted);
+            let told = told.map(|config| tell(config, synonyms));
             result.with_configs(told.collect())
         }
         Err(refused) => result
@@ -60,6 +73,8 @@ fn describe(call: &Call, resource: DescribeConfigsResource) -> DescribeConfigsRe
 }
 
 fn find(call: &Call, kind: i8, name: &str) -> Result<Vec<Config>, Refused> {
+    call.access()
+        .config(Operation::DescribeConfigs, kind, name)?;
     let config = &call.door.config;
     match kind {
         TOPIC => {
@@ -84,11 +99,19 @@ fn find(call: &Call, kind: i8, name: &str) -> Result<Vec<Config>, Refused> {
     }
 }
 
-fn tell(config: Config) -> DescribeConfigsResourceResult {
+fn tell(config: Config, synonyms: bool) -> DescribeConfigsResourceResult {
+    let told = config.synonyms.into_iter().filter(|_| synonyms);
+    let told = told.map(|(name, value, source)| {
+        DescribeConfigsSynonym::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(StrBytes::from_string(value)))
+            .with_source(source)
+    });
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(config.name))
         .with_value(Some(StrBytes::from_string(config.value)))
         .with_read_only(config.read_only)
         .with_config_source(config.source)
         .with_config_type(config.kind)
+        .with_synonyms(told.collect())
 }

@@ -1,8 +1,8 @@
 //! `DescribeGroups` (15), versions 0 to 6: groups with their members, and what these share.
 //!
-//! Deviations: with no authorization, every operation is allowed. A group whose members are
-//! Tidemill's own is shown as stable and of the type `tidemill`, with their ids alone. One that is
-//! named twice is told once, so that an answer is no larger than what groups may hold together.
+//! Deviations: a group whose members are Tidemill's own is shown as stable and of the type
+//! `tidemill`, with their ids alone. One that is named twice is told once, so that an answer is no
+//! larger than what groups may hold together.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use kafka_protocol::messages::describe_groups_response::{DescribedGroup, Describ
 use kafka_protocol::messages::{ApiKey, DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use tidemill_broker::{ClassicDescription, ClassicState};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::Code;
 use super::super::registry::{Api, Call};
@@ -19,9 +20,6 @@ use super::group;
 
 /// The first version in which an unknown group is an error, not a dead group.
 const TELLS_UNKNOWN: i16 = 6;
-/// All that can be done with a group, as bits by the numbers of Kafka's ACL operations: read,
-/// delete, describe.
-const OPERATIONS: i32 = 0b1_0100_1000;
 
 /// See the module.
 pub(in super::super) struct DescribeGroups;
@@ -32,16 +30,22 @@ impl Api for DescribeGroups {
     const KEY: ApiKey = ApiKey::DescribeGroups;
     const VERSIONS: [i16; 2] = [0, 6];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_GROUPS;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Group)];
 
     async fn answer(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+        let access = call.access();
         let operations = request.include_authorized_operations;
         let mut seen = BTreeSet::new();
         let once = |id: &GroupId| seen.insert(id.clone());
         let groups = request.groups.into_iter().filter(once).map(|id| {
+            if let Err(code) = access.group(Operation::Describe, &id) {
+                return unknown(id).with_error_code(code.code());
+            }
+            let allowed = operations.then(|| access.operations(Kind::Group, &id));
             let group = describe(&call, id);
-            match operations {
-                true => group.with_authorized_operations(OPERATIONS),
-                false => group,
+            match allowed {
+                Some(allowed) => group.with_authorized_operations(allowed),
+                None => group,
             }
         });
         DescribeGroupsResponse::default().with_groups(groups.collect())
@@ -49,7 +53,7 @@ impl Api for DescribeGroups {
 }
 
 fn describe(call: &Call, id: GroupId) -> DescribedGroup {
-    let name = match group::name(&id) {
+    let name = match group::shown(&id) {
         Ok(name) => name,
         Err(code) => return unknown(id).with_error_code(code.code()),
     };

@@ -17,11 +17,15 @@ use tidemill_broker::TopicInfo;
 use tidemill_core::budget::{Class, Share};
 use tokio::time::Instant;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::registry::{Api, Call, Held, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
 use crate::limits::{KAFKA_PARTITION_BYTES, KAFKA_TOPIC_BYTES, MEMORY_WAIT};
+
+/// The first version that tells errors.
+const TELLS_ERRORS: i16 = 3;
 
 /// See the module.
 pub(in super::super) struct DescribeLogDirs;
@@ -32,9 +36,17 @@ impl Api for DescribeLogDirs {
     const KEY: ApiKey = ApiKey::DescribeLogDirs;
     const VERSIONS: [i16; 2] = [1, 4];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_LOG_DIRS;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Cluster)];
 
     async fn answer(call: Call, request: DescribeLogDirsRequest) -> Held<DescribeLogDirsResponse> {
         let mut share = call.door.memory.empty(Class::Answers);
+        if let Err(code) = call.access().cluster(Operation::Describe) {
+            let response = match call.version {
+                TELLS_ERRORS.. => DescribeLogDirsResponse::default().with_error_code(code.code()),
+                _ => DescribeLogDirsResponse::default(),
+            };
+            return Held { response, share };
+        }
         let until = Instant::now() + MEMORY_WAIT;
         let asked = match request.topics {
             None => call

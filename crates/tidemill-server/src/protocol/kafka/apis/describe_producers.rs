@@ -20,6 +20,7 @@ use tidemill_core::budget::{Class, Share};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call, Held, grown};
@@ -36,6 +37,7 @@ impl Api for DescribeProducers {
     const KEY: ApiKey = ApiKey::DescribeProducers;
     const VERSIONS: [i16; 2] = [0, 0];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_PRODUCERS;
+    const NEEDS: Needs = &[(Operation::Read, Kind::Topic)];
 
     async fn answer(
         call: Call,
@@ -52,8 +54,10 @@ impl Api for DescribeProducers {
         }
         let mut topics = Vec::new();
         let mut is_short = false;
+        let access = call.access();
         for (topic, indexes) in asked {
-            let name = convert::topic(&topic);
+            let may = access.topic(Operation::Read, &topic);
+            let name = may.and_then(|()| convert::topic(&topic));
             let mut partitions = Vec::new();
             for index in indexes {
                 let known = match &name {

@@ -11,6 +11,7 @@ use kafka_protocol::messages::describe_quorum_response::{
 };
 use kafka_protocol::messages::{ApiKey, DescribeQuorumRequest, DescribeQuorumResponse};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::Code;
 use super::super::registry::{Api, Call};
@@ -29,8 +30,12 @@ impl Api for DescribeQuorum {
     const KEY: ApiKey = ApiKey::DescribeQuorum;
     const VERSIONS: [i16; 2] = [0, 2];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_QUORUM;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Cluster)];
 
     async fn answer(call: Call, request: DescribeQuorumRequest) -> DescribeQuorumResponse {
+        if let Err(code) = call.access().cluster(Operation::Describe) {
+            return DescribeQuorumResponse::default().with_error_code(code.code());
+        }
         let topics = request.topics.into_iter().map(|topic| tell(&call, topic));
         let response = DescribeQuorumResponse::default().with_topics(topics.collect());
         match call.version {

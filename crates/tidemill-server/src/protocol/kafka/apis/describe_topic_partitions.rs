@@ -3,8 +3,7 @@
 //! Topics come sorted by their names. A page ends where the client's limit of partitions is
 //! reached, or ours, and names the partition that comes next.
 //!
-//! Deviations: where memory is short a page ends sooner, perhaps with nothing in it. With no
-//! authorization, every operation is allowed.
+//! Deviations: where memory is short a page ends sooner, perhaps with nothing in it.
 
 use std::collections::BTreeSet;
 
@@ -19,12 +18,12 @@ use tidemill_broker::{PartitionInfo, TopicInfo};
 use tidemill_core::budget::{Class, Share};
 use tokio::time::Instant;
 
+use super::super::access::{Access, Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::Code;
 use super::super::registry::{Api, Call, Held, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::metadata::TOPIC_OPERATIONS;
 use crate::limits::{
     KAFKA_PARTITION_BYTES, KAFKA_PARTITIONS_PAGE_MAX, KAFKA_TOPIC_BYTES, MEMORY_WAIT,
 };
@@ -38,6 +37,7 @@ impl Api for DescribeTopicPartitions {
     const KEY: ApiKey = ApiKey::DescribeTopicPartitions;
     const VERSIONS: [i16; 2] = [0, 0];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_TOPIC_PARTITIONS;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Topic)];
 
     async fn answer(
         call: Call,
@@ -50,12 +50,16 @@ impl Api for DescribeTopicPartitions {
             until: Instant::now() + MEMORY_WAIT,
             topics: Vec::new(),
             next: None,
+            access: call.access(),
             call,
         };
         let named: BTreeSet<_> = request.topics.into_iter().map(|topic| topic.name).collect();
         let all = || page.call.broker.topics().into_iter();
         let names = match named.is_empty() {
-            true => all().map(|info| convert::wire_topic(&info.name)).collect(),
+            true => all()
+                .map(|info| convert::wire_topic(&info.name))
+                .filter(|name| page.access.may(Operation::Describe, Kind::Topic, name))
+                .collect(),
             false => named,
         };
         page.fill(names, request.cursor).await;
@@ -72,6 +76,7 @@ impl Api for DescribeTopicPartitions {
 /// What is told at once.
 struct Page {
     call: Call,
+    access: Access,
     /// How many partitions have a place in it.
     left: usize,
     share: Share,
@@ -96,7 +101,9 @@ impl Page {
             if self.left == 0 || !grown(&mut self.share, bytes, self.until).await {
                 return self.end(name, first);
             }
-            let info = convert::topic(&name).map(|name| self.call.broker.topic(&name));
+            let may = self.access.topic(Operation::Describe, &name);
+            let named = may.and_then(|()| convert::topic(&name));
+            let info = named.map(|name| self.call.broker.topic(&name));
             let info = info.and_then(|info| info.ok_or(Code::UnknownTopicOrPartition));
             let topic = match info {
                 Ok(info) => self.take(&info, first).await,
@@ -130,7 +137,9 @@ impl Page {
         DescribeTopicPartitionsResponseTopic::default()
             .with_name(Some(convert::wire_topic(&info.name)))
             .with_topic_id(convert::wire_id(info.id))
-            .with_topic_authorized_operations(TOPIC_OPERATIONS)
+            .with_topic_authorized_operations(
+                self.access.operations(Kind::Topic, info.name.as_str()),
+            )
             .with_partitions(partitions)
     }
 

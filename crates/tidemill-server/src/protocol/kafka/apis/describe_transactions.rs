@@ -16,6 +16,7 @@ use tidemill_broker::{TransactionInfo, TransactionStatus};
 use tidemill_core::budget::{Class, Share};
 use tokio::time::Instant;
 
+use super::super::access::{Access, Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::Code;
 use super::super::registry::{Api, Call, Held, grown};
@@ -32,6 +33,10 @@ impl Api for DescribeTransactions {
     const KEY: ApiKey = ApiKey::DescribeTransactions;
     const VERSIONS: [i16; 2] = [0, 0];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_TRANSACTIONS;
+    const NEEDS: Needs = &[
+        (Operation::Describe, Kind::TransactionalId),
+        (Operation::Describe, Kind::Topic),
+    ];
 
     async fn answer(
         call: Call,
@@ -40,12 +45,13 @@ impl Api for DescribeTransactions {
         let mut share = call.door.memory.empty(Class::Answers);
         let until = Instant::now() + MEMORY_WAIT;
         let asked: BTreeSet<_> = request.transactional_ids.into_iter().collect();
+        let access = call.access();
         let mut states = Vec::new();
         for id in asked {
             // Others have their turn.
             tokio::task::yield_now().await;
             let state = match find(&call, &id, &mut share, until).await {
-                Ok(info) => tell(&info),
+                Ok(info) => tell(&access, &info),
                 Err(code) => TransactionState::default().with_error_code(code.code()),
             };
             states.push(state.with_transactional_id(id));
@@ -61,6 +67,7 @@ async fn find(
     share: &mut Share,
     until: Instant,
 ) -> Result<TransactionInfo, Code> {
+    call.access().transaction(Operation::Describe, id)?;
     let id = convert::transactional_id(id)?;
     let info = call.broker.transaction(&id);
     let info = info.ok_or(Code::TransactionalIdNotFound)?;
@@ -71,9 +78,14 @@ async fn find(
     }
 }
 
-fn tell(info: &TransactionInfo) -> TransactionState {
+fn tell(access: &Access, info: &TransactionInfo) -> TransactionState {
     let mut topics = BTreeMap::<_, Vec<i32>>::new();
-    for place in &info.partitions {
+    let sees = |topic: &str| access.may(Operation::Describe, Kind::Topic, topic);
+    for place in info
+        .partitions
+        .iter()
+        .filter(|place| sees(place.topic.as_str()))
+    {
         let partitions = topics.entry(&place.topic).or_default();
         partitions.push(convert::wire_partition(place.partition));
     }

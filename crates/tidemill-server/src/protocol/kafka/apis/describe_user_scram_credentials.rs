@@ -1,7 +1,7 @@
 //! `DescribeUserScramCredentials` (50), version 0: which users there are, and how they may log in.
 //!
 //! Deviations: where nobody has to log in there are no users, and the answer is
-//! `SECURITY_DISABLED`. Everybody who is logged in may ask.
+//! `SECURITY_DISABLED`.
 
 use std::collections::HashSet;
 
@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::error::Code;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
@@ -38,6 +39,7 @@ impl Api for DescribeUserScramCredentials {
     const KEY: ApiKey = ApiKey::DescribeUserScramCredentials;
     const VERSIONS: [i16; 2] = [0, 0];
     const SHAPE: &'static Shape = &shapes::DESCRIBE_USER_SCRAM_CREDENTIALS;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Cluster)];
 
     async fn answer(call: Call, request: Request) -> Response {
         let refused = |code: Code, why: &'static str| {
@@ -45,6 +47,9 @@ impl Api for DescribeUserScramCredentials {
                 .with_error_code(code.code())
                 .with_error_message(Some(StrBytes::from_static_str(why)))
         };
+        if let Err(code) = call.access().cluster(Operation::Describe) {
+            return refused(code, "users are told to those who may describe the cluster");
+        }
         let Some(users) = call.session.users() else {
             return refused(Code::SecurityDisabled, "nobody has to log in here");
         };

@@ -6,6 +6,7 @@
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_protocol::messages::{ApiKey, ElectLeadersRequest, ElectLeadersResponse};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -21,8 +22,15 @@ impl Api for ElectLeaders {
     const KEY: ApiKey = ApiKey::ElectLeaders;
     const VERSIONS: [i16; 2] = [0, 2];
     const SHAPE: &'static Shape = &shapes::ELECT_LEADERS;
+    const NEEDS: Needs = &[(Operation::Alter, Kind::Cluster)];
 
     async fn answer(call: Call, request: ElectLeadersRequest) -> ElectLeadersResponse {
+        let may = call.access().cluster(Operation::Alter);
+        if let Err(code) = may
+            && call.version > 0
+        {
+            return ElectLeadersResponse::default().with_error_code(code.code());
+        }
         // Kinds of elections: 0 of the preferred leader, 1 of one that is not in sync.
         if call.version > 0 && !matches!(request.election_type, 0 | 1) {
             let code = Code::InvalidRequest.code();
@@ -32,7 +40,8 @@ impl Api for ElectLeaders {
         let results = named.into_iter().map(|topic| {
             let name = convert::topic(&topic.topic);
             let partitions = topic.partitions.into_iter().map(|index| {
-                let there = name.clone().and_then(|name| call.partition(&name, index));
+                let there = may.and_then(|()| name.clone());
+                let there = there.and_then(|name| call.partition(&name, index));
                 let elected = there.and(Err::<(), _>(Code::ElectionNotNeeded));
                 PartitionResult::default()
                     .with_partition_id(index)

@@ -8,6 +8,7 @@
 use kafka_protocol::messages::{ApiKey, EndTxnRequest, EndTxnResponse};
 use tidemill_broker::TransactionEnd;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -23,6 +24,7 @@ impl Api for EndTxn {
     const KEY: ApiKey = ApiKey::EndTxn;
     const VERSIONS: [i16; 2] = [0, 3];
     const SHAPE: &'static Shape = &shapes::END_TXN;
+    const NEEDS: Needs = &[(Operation::Write, Kind::TransactionalId)];
 
     async fn answer(call: Call, asked: EndTxnRequest) -> EndTxnResponse {
         let ended = end(&call, &asked).await;
@@ -31,6 +33,8 @@ impl Api for EndTxn {
 }
 
 async fn end(call: &Call, asked: &EndTxnRequest) -> Result<(), Code> {
+    let access = call.access();
+    access.transaction(Operation::Write, &asked.transactional_id)?;
     let (id, producer) = (&asked.transactional_id, asked.producer_id);
     let (id, identity) = convert::transaction(id, producer, asked.producer_epoch)?;
     let end = TransactionEnd {

@@ -1,42 +1,52 @@
-//! `Fetch` (1), versions 4 to 14: record batches from offsets on.
+//! `Fetch` (1), versions 4 to 17: record batches from offsets on.
 //!
 //! Whole batches are answered as they are stored: the first one may begin before the offset that
 //! was asked for, and the client leaves out what it has. `max_wait_ms` and `min_bytes` are kept;
 //! a server that closes answers at once.
 //!
 //! From version 13 on topics are named by their ids: what is read of a topic that was made anew
-//! under its name is never told to who knows the old one (`UNKNOWN_TOPIC_ID`). Later versions are
-//! not served, as their requests cannot be walked.
+//! under its name is never told to who knows the old one (`UNKNOWN_TOPIC_ID`, and in a session
+//! `INCONSISTENT_TOPIC_ID`). What versions 15 to 17 add is for replicas, and is read past.
 //!
-//! Deviations: no sessions: every answer has the session id 0, and clients ask for all their
-//! partitions each time. `min_bytes` counts what is read, not what could be. Bounds of bytes are
-//! passed by at most a batch a partition. No diverging epochs are told. Where memory is short an
-//! answer has less, or nothing, and no error: the client asks again.
+//! From version 7 on there are sessions (`fetch_session`): all their partitions are read, and
+//! those without news are left out of the answer.
+//!
+//! Deviations: a session is found by its owner alone. `min_bytes` counts what is read, not what
+//! could be. Bounds of bytes are passed by at most a batch a partition. No diverging epochs are
+//! told. Where memory is short an answer has less, or nothing, and no error: the client asks again.
+//! Only where there is none to say anything of the partitions, `KAFKA_STORAGE_ERROR` is all of it.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::{ApiKey, FetchRequest};
+use kafka_protocol::messages::{ApiKey, FetchRequest, TopicName as WireName};
 use tidemill_broker::{Batch, FetchBatches, FetchedBatches, Isolation};
 use tidemill_core::budget::{Class, Share};
 use tidemill_core::error::Unavailable;
 use tidemill_core::{FetchError, Offset, Partition, TopicId, TopicName};
 use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
 
+use super::super::access::{Access, Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
-use super::super::registry::{Api, Call};
+use super::super::fetch_session::{
+    Asked, Bounds, Key, Named, Owner, Round, Sessions, Told, Wanted,
+};
+use super::super::registry::{Api, Call, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
 use super::fetch_reply::{FetchReply, PartitionReply, TopicReply};
 use crate::limits::{
-    ANSWER_PART, FETCH_LEAST_BYTES, FETCH_WAIT_BYTES, KAFKA_FETCH_MAX_BYTES, KAFKA_FETCH_WAIT_MAX,
+    ANSWER_PART, FETCH_LEAST_BYTES, FETCH_WAIT_BYTES, KAFKA_FETCH_COST, KAFKA_FETCH_MAX_BYTES,
+    KAFKA_FETCH_WAIT_MAX, KAFKA_FETCH_WAIT_PART, KAFKA_FETCH_WAIT_PARTITION_BYTES,
     MEMORY_LOOK_EVERY, MEMORY_WAIT,
 };
+use crate::users::credential::random;
 
 /// The first version that names topics by their ids.
 const BY_ID: i16 = 13;
@@ -48,15 +58,84 @@ impl Api for Fetch {
     type Request = FetchRequest;
     type Response = FetchReply;
     const KEY: ApiKey = ApiKey::Fetch;
-    const VERSIONS: [i16; 2] = [4, 14];
+    const VERSIONS: [i16; 2] = [4, 17];
     const SHAPE: &'static Shape = &shapes::FETCH;
+    const NEEDS: Needs = &[(Operation::Read, Kind::Topic)];
 
     async fn answer(call: Call, request: FetchRequest) -> FetchReply {
-        let mut reading = Reading::new(call, &request);
+        let owner = Owner {
+            principal: call.session.principal(),
+            client_id: call.client_id.clone(),
+        };
+        let asked = asked(&request, call.version >= BY_ID);
+        // Of a session that goes on, its request says little of what is read.
+        let bytes = call.door.fetch_sessions(|all| all.bytes(&owner, &asked));
+        let mut share = call.door.memory.empty(Class::Answers);
+        let until = Instant::now() + MEMORY_WAIT;
+        if !grown(&mut share, bytes * KAFKA_FETCH_COST, until).await {
+            return FetchReply::refused(Code::KafkaStorageError);
+        }
+        let begun = call
+            .door
+            .fetch_sessions(|all| all.begin(Instant::now(), &owner, asked));
+        let (round, wanted) = match begun {
+            Ok(begun) => begun,
+            Err(code) => return FetchReply::refused(code),
+        };
+        let bytes = wanted.iter().map(|one| one.key.bytes()).sum::<usize>();
+        // It may have grown meanwhile.
+        if !share.resize(bytes * KAFKA_FETCH_COST) {
+            return FetchReply::refused(Code::KafkaStorageError);
+        }
+        if matches!(round, Round::Next { .. }) {
+            call.door.metrics.kafka.fetches_incremental.inc();
+        }
+        let mut reading = Reading::new(call, &request, wanted, share);
         reading.look().await;
         reading.wait(&request).await;
-        reading.reply.share = Some(reading.share);
-        reading.reply
+        reading.end(round)
+    }
+}
+
+/// A topic as a request names it. Its text is copied: a session outlives its requests.
+fn named(name: &WireName, id: Uuid, by_id: bool) -> Named {
+    match by_id {
+        true => Named::Id(id),
+        false => Named::Name(Arc::from(name.as_str())),
+    }
+}
+
+/// What a request says to its session, each partition once.
+fn asked(request: &FetchRequest, by_id: bool) -> Asked {
+    let mut seen = HashSet::new();
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let named = named(&topic.topic, topic.topic_id, by_id);
+        for one in &topic.partitions {
+            let key = Key {
+                topic: named.clone(),
+                index: one.partition,
+            };
+            if seen.insert(key.clone()) {
+                wanted.push(Wanted::new(key, one.fetch_offset, one.partition_max_bytes));
+            }
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let topic_named = named(&topic.topic, topic.topic_id, by_id);
+        let key = |index: &i32| Key {
+            topic: topic_named.clone(),
+            index: *index,
+        };
+        forgotten.extend(topic.partitions.iter().map(key));
+    }
+    Asked {
+        session: request.session_id,
+        epoch: request.session_epoch,
+        by_id,
+        wanted,
+        forgotten,
     }
 }
 
@@ -77,6 +156,9 @@ struct Source {
 struct Reading {
     call: Call,
     isolation: Isolation,
+    /// What is wanted, and its places in the reply.
+    wanted: Vec<Wanted>,
+    places: Vec<(usize, usize)>,
     sources: Vec<Source>,
     reply: FetchReply,
     /// Bytes of batches that are read, and that may be.
@@ -93,16 +175,18 @@ struct Reading {
 type Read = BoxFuture<'static, (usize, Result<FetchedBatches, FetchError>)>;
 
 impl Reading {
-    fn new(call: Call, request: &FetchRequest) -> Self {
+    /// Of what is wanted, whose memory was taken.
+    fn new(call: Call, request: &FetchRequest, wanted: Vec<Wanted>, share: Share) -> Self {
         let memory = &call.door.memory;
         let free = memory.free(Class::Answers) / ANSWER_PART;
         let most = free.clamp(FETCH_LEAST_BYTES, KAFKA_FETCH_MAX_BYTES);
-        let share = memory.empty(Class::Answers);
         let mut reading = Self {
             isolation: match request.isolation_level {
                 1 => Isolation::ReadCommitted,
                 _ => Isolation::ReadUncommitted,
             },
+            wanted,
+            places: Vec::new(),
             sources: Vec::new(),
             reply: FetchReply::default(),
             bytes: 0,
@@ -113,36 +197,102 @@ impl Reading {
             share,
             call,
         };
-        let mut seen = BTreeSet::new();
-        for asked in &request.topics {
-            let by_id = reading.call.version >= BY_ID;
-            let id = by_id.then_some(TopicId(asked.topic_id));
-            let name = match id {
-                None => convert::topic(&asked.topic),
-                Some(id) => {
-                    let name = reading.call.broker.topic_name(id);
-                    name.ok_or(Code::UnknownTopicId)
-                }
-            };
-            let mut topic = TopicReply::new(asked.topic.to_string(), asked.topic_id);
-            for partition in &asked.partitions {
-                if !seen.insert((&asked.topic, asked.topic_id, partition.partition)) {
-                    continue;
-                }
-                let at = (reading.reply.topics.len(), topic.partitions.len());
-                let mut reply = PartitionReply::new(partition.partition);
-                match source(&name, id, partition, at) {
-                    Ok(source) => reading.sources.push(source),
-                    Err(code) => {
-                        reply.error = code.code();
-                        reading.failed = true;
-                    }
-                }
-                topic.partitions.push(reply);
-            }
-            reading.reply.topics.push(topic);
-        }
+        reading.lay_out();
         reading
+    }
+
+    /// Gives every partition a place in the reply, and what it is read from.
+    fn lay_out(&mut self) {
+        let access = self.call.access();
+        let mut topics = HashMap::new();
+        for wanted in &mut self.wanted {
+            let topic = &wanted.key.topic;
+            // What he might read when the session began he may not be allowed any more.
+            let first = || {
+                self.reply.topics.push(TopicReply::new(topic.clone()));
+                let name = name(&self.call, &access, wanted);
+                (self.reply.topics.len() - 1, name)
+            };
+            let (at, name) = topics.entry(topic.clone()).or_insert_with(first);
+            let id = match topic {
+                Named::Id(id) => Some(TopicId(*id)),
+                Named::Name(_) => None,
+            };
+            let Some(topic) = self.reply.topics.get_mut(*at) else {
+                continue;
+            };
+            let at = (*at, topic.partitions.len());
+            let mut reply = PartitionReply::new(wanted.key.index);
+            match source(name, id, wanted, at) {
+                Ok(source) => {
+                    wanted.name = id.map(|_| source.topic.clone());
+                    self.sources.push(source);
+                }
+                Err(code) => {
+                    reply.error = code.code();
+                    self.failed = true;
+                }
+            }
+            topic.partitions.push(reply);
+            self.places.push(at);
+        }
+    }
+
+    /// Takes back what may not be read any more, since it was begun or while it was waited for.
+    fn withhold(&mut self) {
+        let access = self.call.access();
+        for source in &self.sources {
+            let topic = source.topic.as_str();
+            let may = match source.id {
+                Some(_) => access.topic_of_id(Operation::Read, topic),
+                None => access.topic(Operation::Read, topic),
+            };
+            if let Err(code) = may
+                && let Some(reply) = reply(&mut self.reply, source.at)
+            {
+                *reply = PartitionReply::new(reply.index);
+                reply.error = code.code();
+            }
+        }
+    }
+
+    /// The answer, without what is no news to its session.
+    fn end(mut self, round: Round) -> FetchReply {
+        self.withhold();
+        let wanted = std::mem::take(&mut self.wanted);
+        let told = wanted.into_iter().zip(&self.places);
+        let told = told.filter_map(|(wanted, at)| {
+            let reply = reply(&mut self.reply, *at)?;
+            Some(Told {
+                wanted,
+                bounds: Bounds {
+                    earliest: reply.earliest,
+                    stable_end: reply.stable_end,
+                    high_watermark: reply.high_watermark,
+                },
+                failed: reply.error != error::NONE,
+                records: !reply.batches.is_empty(),
+            })
+        });
+        let told = told.collect();
+        let now = Instant::now();
+        let end = |all: &mut Sessions| all.end(now, round, told, number);
+        let answer = match self.call.door.fetch_sessions(end) {
+            Ok(answer) => answer,
+            Err(code) => return FetchReply::refused(code),
+        };
+        self.reply.session = answer.session;
+        for (at, news) in self.places.iter().zip(answer.news) {
+            if let Some(reply) = reply(&mut self.reply, *at) {
+                reply.silent = !news;
+            }
+        }
+        self.reply.topics.retain_mut(|topic| {
+            topic.partitions.retain(|partition| !partition.silent);
+            !topic.partitions.is_empty()
+        });
+        self.reply.share = Some(self.share);
+        self.reply
     }
 
     fn read(&self, number: usize, wait: Duration, max_bytes: usize) -> Option<Read> {
@@ -260,7 +410,38 @@ impl Reading {
         if enough(self) || wait.is_zero() {
             return;
         }
+        let bytes = self.sources.len() * KAFKA_FETCH_WAIT_PARTITION_BYTES;
+        let memory = &self.call.door.memory;
+        let left = memory.max(Class::Answers) / KAFKA_FETCH_WAIT_PART;
+        let room = memory.free(Class::Answers) >= bytes.saturating_add(left);
+        match room && self.share.grow(bytes) {
+            true => {
+                self.wait_for_each(deadline, enough).await;
+                self.share.shrink(bytes);
+            }
+            false => self.wait_without(deadline, enough).await,
+        }
+    }
+
+    /// Waits without asking to be told, which takes memory: looks from time to time.
+    async fn wait_without(&mut self, deadline: Instant, enough: impl Fn(&Self) -> bool) {
+        let door = self.call.door.clone();
+        let mut closed = std::pin::pin!(door.closed());
+        while !enough(self) && Instant::now() < deadline {
+            tokio::select! {
+                biased;
+                () = &mut closed => return,
+                () = sleep_until(deadline.min(Instant::now() + MEMORY_WAIT)) => {}
+            }
+            self.until = Instant::now() + MEMORY_WAIT;
+            self.look().await;
+        }
+    }
+
+    /// Waits for news of each partition.
+    async fn wait_for_each(&mut self, deadline: Instant, enough: impl Fn(&Self) -> bool) {
         let mut reads: FuturesUnordered<Read> = FuturesUnordered::new();
+        let wait = deadline.saturating_duration_since(Instant::now());
         let each = FETCH_WAIT_BYTES;
         reads.extend((0..self.sources.len()).filter_map(|number| self.read(number, wait, each)));
         let door = self.call.door.clone();
@@ -335,6 +516,8 @@ impl Reading {
             let size = batch.size_bytes();
             source.next = batch.next_offset();
             source.max_bytes = source.max_bytes.saturating_sub(size);
+            let records = u64::from(batch.record_count());
+            self.call.client.fetched(records, size as u64);
             self.bytes += size;
             reply.batches.push(batch.as_bytes().clone());
         }
@@ -354,25 +537,52 @@ fn reply(reply: &mut FetchReply, at: (usize, usize)) -> Option<&mut PartitionRep
     topic.partitions.get_mut(at.1)
 }
 
+/// What the topic of a partition is called, or why it cannot be read. What he might read when a
+/// session began he may not be allowed any more.
+fn name(call: &Call, access: &Access, wanted: &Wanted) -> Result<TopicName, Code> {
+    let id = match &wanted.key.topic {
+        Named::Name(name) => {
+            let name = TopicName::new(&**name).map_err(|_| Code::InvalidTopicException)?;
+            access.topic(Operation::Read, name.as_str())?;
+            return Ok(name);
+        }
+        Named::Id(id) => TopicId(*id),
+    };
+    if let Some(name) = call.broker.topic_name(id) {
+        access.topic_of_id(Operation::Read, name.as_str())?;
+        return Ok(name);
+    }
+    // A session may go on with a topic that was made anew since.
+    let known = wanted.name.as_ref();
+    let known = known.filter(|name| access.may(Operation::Describe, Kind::Topic, name.as_str()));
+    match known.is_some_and(|name| call.broker.topic(name).is_some()) {
+        true => Err(Code::InconsistentTopicId),
+        false => Err(Code::UnknownTopicId),
+    }
+}
+
 fn source(
     name: &Result<TopicName, Code>,
     id: Option<TopicId>,
-    partition: &FetchPartition,
+    wanted: &Wanted,
     at: (usize, usize),
 ) -> Result<Source, Code> {
-    let index = convert::partition(partition.partition)?;
-    let offset = u64::try_from(partition.fetch_offset);
+    let index = convert::partition(wanted.key.index)?;
+    let offset = u64::try_from(wanted.offset);
     Ok(Source {
         at,
         topic: name.clone()?,
         id,
         partition: index,
         next: Offset(offset.map_err(|_| Code::OffsetOutOfRange)?),
-        max_bytes: usize::try_from(partition.partition_max_bytes)
-            .unwrap_or(0)
-            .max(1),
+        max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0).max(1),
         open: true,
     })
+}
+
+/// A number that a session may have.
+fn number() -> i32 {
+    i32::from_be_bytes(random()) & i32::MAX
 }
 
 fn refuse(reply: &mut PartitionReply, why: &FetchError) {
@@ -389,4 +599,35 @@ fn refuse(reply: &mut PartitionReply, why: &FetchError) {
         why => error::fetch(why),
     };
     reply.error = code.code();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_partition_has_in_a_fetch_is_no_more_than_it_counts_for() {
+        // What is wanted twice, in the session's words too; places; a topic of its own.
+        let words = 2 * size_of::<Wanted>() + size_of::<Bounds>() + size_of::<(usize, usize)>();
+        let reply = size_of::<PartitionReply>() + size_of::<TopicReply>();
+        let sources = size_of::<Source>() + size_of::<(Named, usize, Result<TopicName, Code>)>();
+        let counted = crate::limits::KAFKA_FETCH_SESSION_PARTITION_BYTES * KAFKA_FETCH_COST;
+        let written = 64;
+        assert!(words + reply + sources + written <= counted);
+        let broker = tidemill_broker::Broker::in_memory();
+        let read = broker.fetch_batches(FetchBatches {
+            topic: TopicName::new("a").unwrap(),
+            partition: Partition(0),
+            offset: Offset(0),
+            max_bytes: 1,
+            isolation: Isolation::ReadCommitted,
+            wait: Duration::ZERO,
+        });
+        // Beside it, what it is told by.
+        assert!(
+            size_of_val(&read) + 512 <= KAFKA_FETCH_WAIT_PARTITION_BYTES,
+            "{}",
+            size_of_val(&read)
+        );
+    }
 }

@@ -1,41 +1,54 @@
 //! The response of Fetch in pieces: what is between the batches is written here, and the batches
 //! themselves are sent from where they lie.
 //!
-//! The layout is that of `FetchResponse` in Kafka's protocol guide, versions 4 to 14. This room
+//! The layout is that of `FetchResponse` in Kafka's protocol guide, versions 4 to 17: no
+//! node is named beside this one. This room
 //! may not know how batches are read.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tidemill_core::budget::Share;
-use uuid::Uuid;
 
+use super::super::error::Code;
+use super::super::fetch_session::Named;
 use super::super::registry::{Body, Reply, Unserved};
 
 /// The first version with compact lengths.
 const FLEXIBLE: i16 = 12;
 
-/// The first version that names topics by their ids.
-const BY_ID: i16 = 13;
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(in super::super) struct FetchReply {
+    /// An error of the whole, 0 for none.
+    pub(in super::super) error: i16,
+    /// The session's number, 0 for none.
+    pub(in super::super) session: i32,
     pub(in super::super) topics: Vec<TopicReply>,
     pub(in super::super) share: Option<Share>,
 }
 
+impl FetchReply {
+    /// An answer of nothing but an error.
+    pub(super) fn refused(code: Code) -> Self {
+        Self {
+            error: code.code(),
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(in super::super) struct TopicReply {
-    name: String,
-    id: Uuid,
+    named: Named,
     pub(in super::super) partitions: Vec<PartitionReply>,
 }
 
 impl TopicReply {
-    pub(super) fn new(name: String, id: Uuid) -> Self {
+    /// As it was asked for: by its id from version 13 on.
+    pub(super) fn new(named: Named) -> Self {
         Self {
-            name,
-            id,
-            partitions: Vec::new(),
+            named,
+            // Topics of one partition are many.
+            partitions: Vec::with_capacity(1),
         }
     }
 }
@@ -50,6 +63,8 @@ pub(in super::super) struct PartitionReply {
     /// Producers, and where their aborted transactions begin; `None` for who reads everything.
     pub(super) aborted: Option<Vec<(i64, i64)>>,
     pub(in super::super) batches: Vec<Bytes>,
+    /// It is left out.
+    pub(super) silent: bool,
 }
 
 impl PartitionReply {
@@ -62,6 +77,7 @@ impl PartitionReply {
             earliest: -1,
             aborted: None,
             batches: Vec::new(),
+            silent: false,
         }
     }
 }
@@ -83,15 +99,14 @@ impl Reply for FetchReply {
         // Throttled for no time.
         out.open.put_i32(0);
         if version >= 7 {
-            // No error, no session.
-            out.open.put_i16(0);
-            out.open.put_i32(0);
+            out.open.put_i16(self.error);
+            out.open.put_i32(self.session);
         }
         out.count(self.topics.len())?;
         for topic in self.topics {
-            match version >= BY_ID {
-                true => out.open.put_slice(topic.id.as_bytes()),
-                false => out.text(&topic.name)?,
+            match &topic.named {
+                Named::Id(id) => out.open.put_slice(id.as_bytes()),
+                Named::Name(name) => out.text(name)?,
             }
             out.count(topic.partitions.len())?;
             for partition in topic.partitions {
@@ -189,9 +204,16 @@ mod tests {
     };
     use kafka_protocol::messages::{FetchResponse, ProducerId, TopicName};
     use kafka_protocol::protocol::{Encodable, StrBytes};
+    use uuid::Uuid;
 
-    fn ours() -> FetchReply {
-        let mut topic = TopicReply::new("orders".to_owned(), Uuid::from_u128(7));
+    /// The first version that names topics by their ids.
+    const BY_ID: i16 = 13;
+
+    fn ours(version: i16) -> FetchReply {
+        let mut topic = TopicReply::new(match version >= BY_ID {
+            true => Named::Id(Uuid::from_u128(7)),
+            false => Named::Name("orders".into()),
+        });
         for index in 0..2 {
             let mut partition = PartitionReply::new(index);
             partition.high_watermark = 200;
@@ -205,6 +227,8 @@ mod tests {
             topic.partitions.push(partition);
         }
         FetchReply {
+            error: if version >= 7 { 71 } else { 0 },
+            session: if version >= 7 { 1234 } else { 0 },
             topics: vec![topic],
             share: None,
         }
@@ -234,7 +258,10 @@ mod tests {
                 .with_topic(TopicName(StrBytes::from_static_str("orders"))),
         };
         let topic = topic.with_partitions(vec![partition(0), partition(1)]);
-        let response = FetchResponse::default().with_responses(vec![topic]);
+        let mut response = FetchResponse::default().with_responses(vec![topic]);
+        if version >= 7 {
+            response = response.with_error_code(71).with_session_id(1234);
+        }
         let mut bytes = BytesMut::new();
         response.encode(&mut bytes, version).unwrap();
         bytes.to_vec()
@@ -248,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_reply_in_pieces_is_the_response_in_one_piece() {
-        for version in 4..=14 {
-            let pieces = ours().into_body(version).unwrap().pieces;
+        for version in 4..=17 {
+            let pieces = ours(version).into_body(version).unwrap().pieces;
             assert_eq!(pieces.concat(), theirs(version), "version {version}");
         }
     }

@@ -5,8 +5,9 @@ use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{ApiKey, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
-use super::super::error::{self, Code};
+use super::super::error::{self, Code, NONE};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -26,12 +27,27 @@ impl Api for FindCoordinator {
     const KEY: ApiKey = ApiKey::FindCoordinator;
     const VERSIONS: [i16; 2] = [0, 5];
     const SHAPE: &'static Shape = &shapes::FIND_COORDINATOR;
+    const NEEDS: Needs = &[
+        (Operation::Describe, Kind::Group),
+        (Operation::Describe, Kind::TransactionalId),
+    ];
 
     async fn answer(call: Call, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
         let served = match request.key_type {
             0 | 1 if call.door.is_closing() => Err(Code::CoordinatorNotAvailable),
             0 | 1 => Ok(call.door.advertised(call.local)),
             _ => Err(Code::InvalidRequest),
+        };
+        let access = call.access();
+        let kind = request.key_type;
+        // Of the one key that is asked for, or of each.
+        let may = |key: &StrBytes| match kind {
+            0 => access.group(Operation::Describe, key),
+            _ => access.transaction(Operation::Describe, key),
+        };
+        let served = match call.version < SEVERAL {
+            true => served.and_then(|at| may(&request.key).map(|()| at)),
+            false => served,
         };
         let code = error::code_of(&served);
         let (node, host, port) = match served {
@@ -50,7 +66,16 @@ impl Api for FindCoordinator {
                 .with_host(host)
                 .with_port(port);
         }
-        let one = |key| {
+        let one = |key: StrBytes| {
+            if code == NONE
+                && let Err(refused) = may(&key)
+            {
+                return Coordinator::default()
+                    .with_key(key)
+                    .with_error_code(refused.code())
+                    .with_node_id(convert::node(NOBODY))
+                    .with_port(NOBODY);
+            }
             Coordinator::default()
                 .with_key(key)
                 .with_error_code(code)

@@ -1,23 +1,52 @@
 //! What the keys of consumer groups share: how a caller, a group and a commit are read.
 //!
-//! A group's members are Kafka's classic ones; the broker coordinates them, and this node is the
-//! coordinator of every group.
+//! A group's members are Kafka's classic ones or those of a consumer group; the broker coordinates
+//! them, and this node is the coordinator of every group.
 
+use bytestring::ByteString;
 use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{ClassicCaller, ClassicCommit, CommitNote};
+use tidemill_broker::{ClassicCaller, ClassicCommit, CommitNote, ConsumerCaller};
 use tidemill_core::{GroupName, Offset};
 
+use super::super::access::{Access, Operation};
 use super::super::convert;
 use super::super::error::Code;
 use super::super::registry::Call;
+use crate::webhooks;
 
-/// The group that a request names.
+/// The group that a request names, to be a member of or to set a position in.
+///
+/// # Errors
+/// No group can have this name, or it is a webhook's, which alone reads as it.
+pub(super) fn name(id: &GroupId) -> Result<GroupName, Code> {
+    let name = shown(id)?;
+    webhooks::of_others(&name).map_err(|why| {
+        tracing::info!(%why, "a client of Kafka is refused");
+        Code::InvalidGroupId
+    })?;
+    Ok(name)
+}
+
+/// The group that a request names, to look at or to delete.
 ///
 /// # Errors
 /// No group can have this name.
-pub(super) fn name(id: &GroupId) -> Result<GroupName, Code> {
+pub(super) fn shown(id: &GroupId) -> Result<GroupName, Code> {
     GroupName::new(id.as_str().to_owned()).map_err(|_| Code::InvalidGroupId)
+}
+
+/// Where a member is, as Kafka writes it.
+pub(super) fn host(call: &Call) -> ByteString {
+    format!("/{}", call.peer.ip().to_canonical()).into()
+}
+
+/// Who speaks in a consumer group, as a request names it.
+pub(super) fn consumer(member: &StrBytes, epoch: i32) -> ConsumerCaller {
+    ConsumerCaller {
+        member: convert::own(member),
+        epoch,
+    }
 }
 
 /// Who speaks, as a request names it.
@@ -50,7 +79,8 @@ const LATEST: i64 = -1;
 ///
 /// # Errors
 /// There can be no such partition or offset.
-fn commit(call: &Call, asked: &Asked<'_>) -> Result<ClassicCommit, Code> {
+fn commit(call: &Call, access: &Access, asked: &Asked<'_>) -> Result<ClassicCommit, Code> {
+    access.topic(Operation::Read, asked.topic)?;
     let topic = convert::topic(asked.topic).map_err(|_| Code::UnknownTopicOrPartition)?;
     let partition = convert::partition(asked.partition)?;
     let there = || {
@@ -80,11 +110,26 @@ pub(super) fn commits<'a>(
     call: &Call,
     asked: impl Iterator<Item = Asked<'a>>,
 ) -> (Vec<ClassicCommit>, Vec<Result<usize, Code>>) {
+    let access = call.access();
     let mut good = Vec::new();
     let places = asked.map(|asked| {
-        good.push(commit(call, &asked)?);
+        good.push(commit(call, &access, &asked)?);
         Ok(good.len() - 1)
     });
     let places = places.collect();
     (good, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_of_a_webhook_may_be_looked_at_and_not_be_used() {
+        let id = |name: &'static str| GroupId(StrBytes::from_static_str(name));
+        assert!(name(&id("billing")).is_ok() && name(&id("webhook")).is_ok());
+        assert_eq!(name(&id("webhook.shop")), Err(Code::InvalidGroupId));
+        assert!(shown(&id("webhook.shop")).is_ok());
+        assert_eq!(shown(&id("")), Err(Code::InvalidGroupId));
+    }
 }

@@ -3,6 +3,7 @@
 
 use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::error;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
@@ -18,12 +19,18 @@ impl Api for Heartbeat {
     const KEY: ApiKey = ApiKey::Heartbeat;
     const VERSIONS: [i16; 2] = [0, 4];
     const SHAPE: &'static Shape = &shapes::HEARTBEAT;
+    const NEEDS: Needs = &[(Operation::Read, Kind::Group)];
 
     async fn answer(call: Call, request: HeartbeatRequest) -> HeartbeatResponse {
         let instance = request.group_instance_id.as_ref();
         let caller = group::caller(&request.member_id, instance, request.generation_id);
-        let lives = group::name(&request.group_id).and_then(|name| {
+        let may = call.access().group(Operation::Read, &request.group_id);
+        let named = may.and_then(|()| group::name(&request.group_id));
+        let lives = named.and_then(|name| {
             let lives = call.broker.classic_groups().heartbeat(&name, &caller);
+            if lives.is_ok() {
+                call.client.is_in(name.as_str(), &caller.member);
+            }
             lives.map_err(|why| error::classic(&why))
         });
         HeartbeatResponse::default().with_error_code(error::code_of(&lives))

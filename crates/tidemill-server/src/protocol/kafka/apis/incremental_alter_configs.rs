@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
 };
 use tidemill_broker::TopicSettings;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
@@ -23,6 +24,11 @@ impl Api for IncrementalAlterConfigs {
     const KEY: ApiKey = ApiKey::IncrementalAlterConfigs;
     const VERSIONS: [i16; 2] = [0, 1];
     const SHAPE: &'static Shape = &shapes::INCREMENTAL_ALTER_CONFIGS;
+    const NEEDS: Needs = &[
+        (Operation::AlterConfigs, Kind::Topic),
+        (Operation::AlterConfigs, Kind::Group),
+        (Operation::AlterConfigs, Kind::Cluster),
+    ];
 
     async fn answer(
         call: Call,

@@ -12,6 +12,7 @@ use kafka_protocol::messages::{
 };
 use tidemill_broker::{InitTransactional, ProducerError, ProducerIdentity};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -30,6 +31,11 @@ impl Api for InitProducerId {
     const KEY: ApiKey = ApiKey::InitProducerId;
     const VERSIONS: [i16; 2] = [0, 5];
     const SHAPE: &'static Shape = &shapes::INIT_PRODUCER_ID;
+    const NEEDS: Needs = &[
+        (Operation::Write, Kind::TransactionalId),
+        (Operation::IdempotentWrite, Kind::Cluster),
+        (Operation::Write, Kind::Topic),
+    ];
 
     async fn answer(call: Call, request: InitProducerIdRequest) -> InitProducerIdResponse {
         match init(&call, &request).await {
@@ -58,9 +64,12 @@ fn asked_again(code: Code) -> Code {
 
 async fn init(call: &Call, request: &InitProducerIdRequest) -> Result<ProducerIdentity, Code> {
     let refused = |why: &ProducerError| error::transaction(why, call.version >= KNOWS_FENCED);
+    let access = call.access();
     let Some(id) = &request.transactional_id else {
+        access.idempotent()?;
         return call.broker.init_producer().map_err(|why| refused(&why));
     };
+    access.transaction(Operation::Write, id)?;
     let timeout_ms = u64::try_from(request.transaction_timeout_ms);
     let timeout_ms = timeout_ms.map_err(|_| Code::InvalidTransactionTimeout)?;
     let init = InitTransactional {

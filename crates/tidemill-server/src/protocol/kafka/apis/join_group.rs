@@ -13,6 +13,7 @@ use kafka_protocol::messages::{ApiKey, JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::{ClassicError, ClassicJoin, ClassicJoined, ClassicProtocol};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -38,6 +39,7 @@ impl Api for JoinGroup {
     const KEY: ApiKey = ApiKey::JoinGroup;
     const VERSIONS: [i16; 2] = [0, 9];
     const SHAPE: &'static Shape = &shapes::JOIN_GROUP;
+    const NEEDS: Needs = &[(Operation::Read, Kind::Group)];
 
     async fn answer(call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
         let member = request.member_id.clone();
@@ -84,6 +86,7 @@ fn time(ms: i32) -> Duration {
 }
 
 async fn join(call: &Call, request: JoinGroupRequest) -> Result<ClassicJoined, Refused> {
+    call.access().group(Operation::Read, &request.group_id)?;
     let name = group::name(&request.group_id)?;
     let rebalance_ms = match call.version >= HAS_REBALANCE_TIMEOUT {
         true => request.rebalance_timeout_ms,
@@ -102,7 +105,7 @@ async fn join(call: &Call, request: JoinGroupRequest) -> Result<ClassicJoined, R
             .as_ref()
             .map(convert::own)
             .unwrap_or_default(),
-        client_host: format!("/{}", call.peer.ip().to_canonical()).into(),
+        client_host: group::host(call),
         session_timeout: time(request.session_timeout_ms),
         rebalance_timeout: time(rebalance_ms),
         protocol_type: convert::own(&request.protocol_type),
@@ -114,7 +117,9 @@ async fn join(call: &Call, request: JoinGroupRequest) -> Result<ClassicJoined, R
     // One that has nothing and waits for nothing is nobody: the group is free for this one.
     call.door.pullers.dismiss_idle(&name);
     let groups = call.broker.classic_groups();
-    Ok(groups.join(&name, join).await?)
+    let joined = groups.join(&name, join).await?;
+    call.client.is_in(name.as_str(), &joined.member);
+    Ok(joined)
 }
 
 fn response(call: &Call, joined: ClassicJoined) -> JoinGroupResponse {

@@ -6,6 +6,7 @@ use kafka_protocol::messages::{ApiKey, LeaveGroupRequest, LeaveGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use tidemill_core::GroupName;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -25,9 +26,11 @@ impl Api for LeaveGroup {
     const KEY: ApiKey = ApiKey::LeaveGroup;
     const VERSIONS: [i16; 2] = [0, 5];
     const SHAPE: &'static Shape = &shapes::LEAVE_GROUP;
+    const NEEDS: Needs = &[(Operation::Read, Kind::Group)];
 
     async fn answer(call: Call, request: LeaveGroupRequest) -> LeaveGroupResponse {
-        let name = match group::name(&request.group_id) {
+        let may = call.access().group(Operation::Read, &request.group_id);
+        let name = match may.and_then(|()| group::name(&request.group_id)) {
             Ok(name) => name,
             Err(code) => return LeaveGroupResponse::default().with_error_code(code.code()),
         };

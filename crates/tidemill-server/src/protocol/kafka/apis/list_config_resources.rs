@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use tidemill_core::budget::{Class, Share};
 use tokio::time::Instant;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::error::Code;
 use super::super::registry::{Api, Call, Held, grown};
 use super::super::shape::Shape;
@@ -29,6 +30,7 @@ impl Api for ListConfigResources {
     const KEY: ApiKey = ApiKey::ListConfigResources;
     const VERSIONS: [i16; 2] = [0, 1];
     const SHAPE: &'static Shape = &shapes::LIST_CONFIG_RESOURCES;
+    const NEEDS: Needs = &[(Operation::DescribeConfigs, Kind::Cluster)];
 
     async fn answer(
         call: Call,
@@ -38,6 +40,10 @@ impl Api for ListConfigResources {
         let kinds = request.resource_types;
         let known = |kind: &i8| [TOPIC, BROKER].contains(kind) || OTHERS.contains(kind);
         let response = ListConfigResourcesResponse::default();
+        if let Err(code) = call.access().cluster(Operation::DescribeConfigs) {
+            let response = response.with_error_code(code.code());
+            return Held { response, share };
+        }
         if !kinds.iter().all(known) {
             let response = response.with_error_code(Code::UnsupportedVersion.code());
             return Held { response, share };

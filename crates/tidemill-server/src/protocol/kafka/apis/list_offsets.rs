@@ -13,6 +13,7 @@ use std::time::Duration;
 use tidemill_broker::{FetchBatches, Isolation, PartitionInfo};
 use tidemill_core::{Offset, Partition, TopicName};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -39,16 +40,20 @@ impl Api for ListOffsets {
     const KEY: ApiKey = ApiKey::ListOffsets;
     const VERSIONS: [i16; 2] = [1, 8];
     const SHAPE: &'static Shape = &shapes::LIST_OFFSETS;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Topic)];
 
     async fn answer(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
         let committed = request.isolation_level == 1;
         let mut topics = Vec::new();
+        let access = call.access();
         for topic in request.topics {
+            let may = access.topic(Operation::Describe, &topic.name);
             let name = convert::topic(&topic.name);
             let info = name.ok().and_then(|name| call.broker.topic(&name));
             let mut partitions = Vec::new();
             for asked in topic.partitions {
                 let found = match &info {
+                    _ if may.is_err() => Err(Code::TopicAuthorizationFailed),
                     Some(info) => {
                         let there = partition_of(&info.partitions, asked.partition_index);
                         let place = there.map(|there| (&info.name, there));

@@ -6,6 +6,8 @@ use kafka_protocol::messages::{
     ApiKey, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
 };
 
+use super::super::access::{Kind, Needs, Operation};
+use super::super::error;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -19,11 +21,13 @@ impl Api for ListPartitionReassignments {
     const KEY: ApiKey = ApiKey::ListPartitionReassignments;
     const VERSIONS: [i16; 2] = [0, 0];
     const SHAPE: &'static Shape = &shapes::LIST_PARTITION_REASSIGNMENTS;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Cluster)];
 
     async fn answer(
-        _: Call,
+        call: Call,
         _: ListPartitionReassignmentsRequest,
     ) -> ListPartitionReassignmentsResponse {
-        ListPartitionReassignmentsResponse::default()
+        let may = call.access().cluster(Operation::Describe);
+        ListPartitionReassignmentsResponse::default().with_error_code(error::code_of(&may))
     }
 }

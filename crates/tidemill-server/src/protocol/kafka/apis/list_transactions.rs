@@ -13,11 +13,12 @@ use kafka_protocol::messages::{
     ApiKey, ListTransactionsRequest, ListTransactionsResponse, ProducerId,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::TransactionInfo;
+use tidemill_broker::{TransactionSummary, TransactionalId};
 use tidemill_core::budget::Class;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::Code;
 use super::super::registry::{Api, Call, Held, grown};
@@ -50,6 +51,7 @@ impl Api for ListTransactions {
     const KEY: ApiKey = ApiKey::ListTransactions;
     const VERSIONS: [i16; 2] = [0, 1];
     const SHAPE: &'static Shape = &shapes::LIST_TRANSACTIONS;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::TransactionalId)];
 
     async fn answer(
         call: Call,
@@ -62,26 +64,37 @@ impl Api for ListTransactions {
         let mut response = ListTransactionsResponse::default()
             .with_unknown_state_filters(unknown.cloned().collect());
         let filter = Filter::of(&request);
-        for (count, info) in call.broker.transactions().into_iter().enumerate() {
-            if count % ONE_TURN == 0 {
-                yield_now().await;
+        let access = call.access();
+        let sees = |one: &TransactionSummary| {
+            let id = one.id.as_str();
+            access.may(Operation::Describe, Kind::TransactionalId, id) && filter.takes(one)
+        };
+        let mut last: Option<TransactionalId> = None;
+        loop {
+            // No more at once than what is of a bounded size.
+            let page = call.broker.transactions(last.as_ref(), ONE_TURN);
+            let Some(end) = page.last() else {
+                return Held { response, share };
+            };
+            last = Some(end.id.clone());
+            for one in page.into_iter().filter(|one| sees(one)) {
+                let bytes = KAFKA_PARTITION_BYTES + one.id.as_str().len();
+                if !grown(&mut share, bytes, until).await {
+                    response.error_code = Code::CoordinatorLoadInProgress.code();
+                    return Held { response, share };
+                }
+                response.transaction_states.push(told(&one));
             }
-            if !filter.takes(&info) {
-                continue;
-            }
-            let bytes = KAFKA_PARTITION_BYTES + info.id.as_str().len();
-            if !grown(&mut share, bytes, until).await {
-                response.error_code = Code::CoordinatorLoadInProgress.code();
-                break;
-            }
-            let told = TransactionState::default()
-                .with_transactional_id(convert::text(info.id.as_str()).into())
-                .with_producer_id(ProducerId(info.producer.0))
-                .with_transaction_state(StrBytes::from_static_str(state(info.status)));
-            response.transaction_states.push(told);
+            yield_now().await;
         }
-        Held { response, share }
     }
+}
+
+fn told(one: &TransactionSummary) -> TransactionState {
+    TransactionState::default()
+        .with_transactional_id(convert::text(one.id.as_str()).into())
+        .with_producer_id(ProducerId(one.producer.0))
+        .with_transaction_state(StrBytes::from_static_str(state(one.status)))
 }
 
 /// What is asked for; a list that is empty asks for all.
@@ -105,7 +118,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    fn takes(&self, info: &TransactionInfo) -> bool {
+    fn takes(&self, info: &TransactionSummary) -> bool {
         let of_state = |states: &HashSet<&str>| states.contains(state(info.status));
         let of_producer = |ids: &HashSet<_>| ids.contains(&info.producer.0);
         let so_long = |least| info.age.is_some_and(|age| age > least);

@@ -4,9 +4,9 @@
 //! the settings allow it.
 //!
 //! Deviations: the cluster is this node alone, at the address that the client came by unless
-//! another is set; queues are no topics; with no authorization, every operation is allowed. A
-//! topic that is asked for twice is told of once. What there is no memory for is told without its
-//! partitions (`LEADER_NOT_AVAILABLE`), and asked for again.
+//! another is set; queues are no topics. A topic that is asked for twice is told of once. What
+//! there is no memory for is told without its partitions (`LEADER_NOT_AVAILABLE`), and asked for
+//! again.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,19 +22,13 @@ use tidemill_core::budget::{Class, Share};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::super::access::{Access, Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code, NONE};
 use super::super::registry::{Api, Call, Held, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
 use crate::limits::{KAFKA_ELEMENT_BYTES, KAFKA_PARTITION_BYTES, KAFKA_TOPIC_BYTES, MEMORY_WAIT};
-
-/// All that can be done with a topic, as bits by the numbers of Kafka's ACL operations: read,
-/// write, create, delete, alter, describe, describe and alter configurations.
-pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-/// And with the cluster: create, alter, describe, cluster action, describe and alter
-/// configurations, idempotent write.
-pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// See the module.
 pub(in super::super) struct Metadata;
@@ -45,6 +39,11 @@ impl Api for Metadata {
     const KEY: ApiKey = ApiKey::Metadata;
     const VERSIONS: [i16; 2] = [0, 12];
     const SHAPE: &'static Shape = &shapes::METADATA;
+    const NEEDS: Needs = &[
+        (Operation::Describe, Kind::Topic),
+        (Operation::Create, Kind::Cluster),
+        (Operation::Create, Kind::Topic),
+    ];
 
     async fn answer(call: Call, request: MetadataRequest) -> Held<MetadataResponse> {
         let operations = request.include_topic_authorized_operations;
@@ -59,9 +58,13 @@ impl Api for Metadata {
             Some(asked) => answer.each(asked).await,
         };
         let share = answer.share;
-        if operations {
-            for topic in &mut topics {
-                topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        let access = answer.access;
+        let told = |topic: &&mut MetadataResponseTopic| {
+            topic.error_code != Code::TopicAuthorizationFailed.code()
+        };
+        for topic in topics.iter_mut().filter(|_| operations).filter(told) {
+            if let Some(name) = &topic.name {
+                topic.topic_authorized_operations = access.operations(Kind::Topic, name);
             }
         }
         let advertised = call.door.advertised(call.local);
@@ -76,7 +79,7 @@ impl Api for Metadata {
             .with_controller_id(node)
             .with_topics(topics);
         let response = match request.include_cluster_authorized_operations {
-            true => response.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
+            true => response.with_cluster_authorized_operations(access.cluster_operations()),
             false => response,
         };
         Held { response, share }
@@ -86,6 +89,7 @@ impl Api for Metadata {
 /// The topics of an answer, and their memory.
 struct Answer<'a> {
     call: &'a Call,
+    access: Access,
     create: bool,
     share: Share,
     /// How long it waits for memory in all.
@@ -96,6 +100,7 @@ impl<'a> Answer<'a> {
     fn new(call: &'a Call, create: bool) -> Self {
         Self {
             call,
+            access: call.access(),
             create,
             share: call.door.memory.empty(Class::Answers),
             until: Instant::now() + MEMORY_WAIT,
@@ -104,7 +109,10 @@ impl<'a> Answer<'a> {
 
     async fn all(&mut self) -> Vec<MetadataResponseTopic> {
         let mut topics = Vec::new();
-        for info in self.call.broker.topics() {
+        let sees = |name: &str| self.access.may(Operation::Describe, Kind::Topic, name);
+        let mut all = self.call.broker.topics();
+        all.retain(|info| sees(info.name.as_str()));
+        for info in all {
             topics.push(self.known(&info).await);
         }
         topics
@@ -138,11 +146,13 @@ impl<'a> Answer<'a> {
     ) -> MetadataResponseTopic {
         let by_id_only = by_its_id(&asked);
         let found = match &asked.name {
-            Some(name) if !by_id_only => find_or_create(self.call, name, self.create).await,
+            Some(name) if !by_id_only => self.find_or_create(name).await,
             _ => {
                 let name = by_id.get(&asked.topic_id);
+                let may =
+                    name.map(|name| self.access.topic_of_id(Operation::Describe, name.as_str()));
                 let info = name.and_then(|name| self.call.broker.topic(name));
-                info.ok_or(Code::UnknownTopicId)
+                may.unwrap_or(Ok(())).and(info.ok_or(Code::UnknownTopicId))
             }
         };
         match found {
@@ -173,38 +183,41 @@ impl<'a> Answer<'a> {
             .with_name(Some(convert::wire_topic(&info.name)))
             .with_topic_id(convert::wire_id(info.id))
     }
+
+    /// A topic of this name, which is made where it may be.
+    async fn find_or_create(
+        &self,
+        name: &kafka_protocol::messages::TopicName,
+    ) -> Result<TopicInfo, Code> {
+        self.access.topic(Operation::Describe, name)?;
+        let broker = &self.call.broker;
+        let name: TopicName = convert::topic(name)?;
+        if let Some(info) = broker.topic(&name) {
+            return Ok(info);
+        }
+        if !self.create {
+            return Err(Code::UnknownTopicOrPartition);
+        }
+        self.access.create_topic(name.as_str())?;
+        let how = CreateTopic {
+            partitions: self.call.door.config.default_partitions,
+            ..CreateTopic::default()
+        };
+        match broker.create_topic(name.clone(), how).await {
+            Ok(info) => Ok(info),
+            // Somebody else was quicker, or it is a queue.
+            Err(TopicError::Exists(_)) => {
+                let there = broker.topic(&name);
+                there.ok_or(Code::InvalidTopicException)
+            }
+            Err(why) => Err(error::topic(&why)),
+        }
+    }
 }
 
 /// Whether a topic is asked for by its id: Java's clients leave its name empty then.
 fn by_its_id(asked: &MetadataRequestTopic) -> bool {
     asked.name.is_none() || !asked.topic_id.is_nil()
-}
-
-async fn find_or_create(
-    call: &Call,
-    name: &kafka_protocol::messages::TopicName,
-    create: bool,
-) -> Result<TopicInfo, Code> {
-    let name: TopicName = convert::topic(name)?;
-    if let Some(info) = call.broker.topic(&name) {
-        return Ok(info);
-    }
-    if !create {
-        return Err(Code::UnknownTopicOrPartition);
-    }
-    let how = CreateTopic {
-        partitions: call.door.config.default_partitions,
-        ..CreateTopic::default()
-    };
-    match call.broker.create_topic(name.clone(), how).await {
-        Ok(info) => Ok(info),
-        // Somebody else was quicker, or it is a queue.
-        Err(TopicError::Exists(_)) => {
-            let there = call.broker.topic(&name);
-            there.ok_or(Code::InvalidTopicException)
-        }
-        Err(why) => Err(error::topic(&why)),
-    }
 }
 
 fn topic(call: &Call, info: &TopicInfo) -> MetadataResponseTopic {

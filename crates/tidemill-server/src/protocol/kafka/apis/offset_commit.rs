@@ -10,12 +10,16 @@ use kafka_protocol::messages::offset_commit_response::{
 };
 use kafka_protocol::messages::{ApiKey, OffsetCommitRequest, OffsetCommitResponse};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::error;
 use super::super::error::{Code, NONE};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
 use super::group::{self, Asked};
+
+/// The first version that members of consumer groups speak.
+const KNOWS_EPOCHS: i16 = 9;
 
 /// See the module.
 pub(in super::super) struct OffsetCommit;
@@ -26,6 +30,10 @@ impl Api for OffsetCommit {
     const KEY: ApiKey = ApiKey::OffsetCommit;
     const VERSIONS: [i16; 2] = [2, 9];
     const SHAPE: &'static Shape = &shapes::OFFSET_COMMIT;
+    const NEEDS: Needs = &[
+        (Operation::Read, Kind::Group),
+        (Operation::Read, Kind::Topic),
+    ];
 
     async fn answer(call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
         let codes = commit(&call, &request).await;
@@ -50,6 +58,7 @@ impl Api for OffsetCommit {
 }
 
 async fn commit(call: &Call, request: &OffsetCommitRequest) -> Result<Vec<i16>, Code> {
+    call.access().group(Operation::Read, &request.group_id)?;
     let name = group::name(&request.group_id)?;
     let instance = request.group_instance_id.as_ref();
     let generation = request.generation_id_or_member_epoch;
@@ -64,9 +73,19 @@ async fn commit(call: &Call, request: &OffsetCommitRequest) -> Result<Vec<i16>, 
         })
     });
     let (commits, places) = group::commits(call, asked);
-    let groups = call.broker.classic_groups();
-    let said = groups.commit(&name, &caller, commits).await;
-    let said = said.map_err(|why| error::classic(&why))?;
+    let consumers = call.broker.consumer_groups();
+    let said = if consumers.has(&name) {
+        if call.version < KNOWS_EPOCHS && !request.member_id.is_empty() {
+            return Err(Code::UnsupportedVersion);
+        }
+        let caller = group::consumer(&request.member_id, generation);
+        let said = consumers.commit(&name, &caller, commits).await;
+        said.map_err(|why| error::consumer(&why))?
+    } else {
+        let groups = call.broker.classic_groups();
+        let said = groups.commit(&name, &caller, commits).await;
+        said.map_err(|why| error::classic(&why))?
+    };
     let code = |place: Result<usize, Code>| match place {
         Ok(place) => said.get(place).map_or(NONE, error::committed),
         Err(code) => code.code(),

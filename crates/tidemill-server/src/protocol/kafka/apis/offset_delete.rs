@@ -7,8 +7,9 @@ use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 use kafka_protocol::messages::{ApiKey, OffsetDeleteRequest, OffsetDeleteResponse};
-use tidemill_broker::ClassicDescription;
+use tidemill_broker::{ClassicDescription, ConsumerDescription};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::consumer;
 use super::super::convert;
 use super::super::error::{self, Code, NONE};
@@ -26,6 +27,10 @@ impl Api for OffsetDelete {
     const KEY: ApiKey = ApiKey::OffsetDelete;
     const VERSIONS: [i16; 2] = [0, 0];
     const SHAPE: &'static Shape = &shapes::OFFSET_DELETE;
+    const NEEDS: Needs = &[
+        (Operation::Delete, Kind::Group),
+        (Operation::Read, Kind::Topic),
+    ];
 
     async fn answer(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
         match delete(&call, request).await {
@@ -47,17 +52,34 @@ fn read(group: &ClassicDescription) -> Option<BTreeSet<String>> {
     Some(topics)
 }
 
+/// The topics that members of a consumer group read.
+fn read_by_consumers(group: &ConsumerDescription) -> BTreeSet<String> {
+    let members = || group.members.iter();
+    let named = members().flat_map(|member| &member.topics);
+    let matching = members().flat_map(|member| &member.target);
+    let matching = matching.map(|topic| &topic.name);
+    named.chain(matching).map(ToString::to_string).collect()
+}
+
 async fn delete(
     call: &Call,
     request: OffsetDeleteRequest,
 ) -> Result<Vec<OffsetDeleteResponseTopic>, Code> {
+    let access = call.access();
+    access.group(Operation::Delete, &request.group_id)?;
     let name = group::name(&request.group_id)?;
     let groups = call.broker.classic_groups();
-    let known = groups.describe(&name).ok_or(Code::GroupIdNotFound)?;
-    let read = read(&known).ok_or(Code::NonEmptyGroup)?;
+    let read = match call.broker.consumer_groups().describe(&name) {
+        Some(known) => read_by_consumers(&known),
+        None => {
+            let known = groups.describe(&name).ok_or(Code::GroupIdNotFound)?;
+            read(&known).ok_or(Code::NonEmptyGroup)?
+        }
+    };
     let mut removed = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
+        let may = access.topic(Operation::Read, &topic.name);
         let ours = convert::topic(&topic.name).ok();
         let info = ours.and_then(|name| call.broker.topic(&name));
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -66,6 +88,7 @@ async fn delete(
             let there = info.as_ref().zip(index.ok());
             let there = there.filter(|(info, index)| (index.0 as usize) < info.partitions.len());
             let code = match there {
+                _ if may.is_err() => Code::TopicAuthorizationFailed.code(),
                 None => Code::UnknownTopicOrPartition.code(),
                 Some(_) if read.contains(topic.name.as_str()) => {
                     Code::GroupSubscribedToTopic.code()

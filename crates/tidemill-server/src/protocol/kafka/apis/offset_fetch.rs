@@ -16,10 +16,11 @@ use kafka_protocol::messages::{
     ApiKey, GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName as WireTopic,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::CommittedOffset;
+use tidemill_broker::{CommittedOffset, ConsumerCaller};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
-use super::super::error::{Code, NONE};
+use super::super::error::{self, Code, NONE};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -39,6 +40,10 @@ impl Api for OffsetFetch {
     const KEY: ApiKey = ApiKey::OffsetFetch;
     const VERSIONS: [i16; 2] = [1, 9];
     const SHAPE: &'static Shape = &shapes::OFFSET_FETCH;
+    const NEEDS: Needs = &[
+        (Operation::Describe, Kind::Group),
+        (Operation::Describe, Kind::Topic),
+    ];
 
     async fn answer(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
         let stable = request.require_stable;
@@ -51,7 +56,9 @@ impl Api for OffsetFetch {
                     one.map(|topic| (topic.name, topic.partition_indexes))
                         .collect()
                 });
-                one_of_several(&call, asked.group_id, topics, stable)
+                let who = asked.member_id.as_ref().filter(|_| asked.member_epoch >= 0);
+                let who = who.map(|member| group::consumer(member, asked.member_epoch));
+                one_of_several(&call, (asked.group_id, who), topics, stable)
             });
             return OffsetFetchResponse::default().with_groups(groups.collect());
         }
@@ -60,7 +67,7 @@ impl Api for OffsetFetch {
             one.map(|topic| (topic.name, topic.partition_indexes))
                 .collect()
         });
-        let (found, code) = find(&call, &request.group_id, topics, stable);
+        let (found, code) = find(&call, (&request.group_id, None), topics, stable);
         let topics = found.into_iter().map(|(name, partitions)| {
             let partitions = partitions.into_iter().map(|one| {
                 OffsetFetchResponsePartition::default()
@@ -84,11 +91,11 @@ impl Api for OffsetFetch {
 
 fn one_of_several(
     call: &Call,
-    id: GroupId,
+    (id, who): (GroupId, Option<ConsumerCaller>),
     topics: Option<Topics>,
     stable: bool,
 ) -> OffsetFetchResponseGroup {
-    let (found, code) = find(call, &id, topics, stable);
+    let (found, code) = find(call, (&id, who), topics, stable);
     let topics = found.into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|one| {
             OffsetFetchResponsePartitions::default()
@@ -152,24 +159,38 @@ impl Found {
     }
 }
 
-/// Positions of a group, of these partitions or of all that it has one in.
+/// Positions of a group, of these partitions or of all that it has one in. A member of a consumer
+/// group that asks for them is in its epoch.
 fn find(
     call: &Call,
-    id: &GroupId,
+    (id, who): (&GroupId, Option<ConsumerCaller>),
     topics: Option<Topics>,
     stable: bool,
 ) -> (Vec<(WireTopic, Vec<Found>)>, i16) {
-    let name = match group::name(id) {
+    let access = call.access();
+    let sees = |topic: &str| access.may(Operation::Describe, Kind::Topic, topic);
+    let may = access.group(Operation::Describe, id);
+    let name = match may.and_then(|()| group::shown(id)) {
         Ok(_) if call.door.is_closing() => Err(Code::CoordinatorNotAvailable),
         other => other,
     };
+    let consumers = call.broker.consumer_groups();
+    let name = name.and_then(|name| match who.filter(|_| consumers.has(&name)) {
+        None => Ok(name),
+        Some(who) => match consumers.may_fetch(&name, &who) {
+            Ok(()) => Ok(name),
+            Err(why) => Err(error::consumer(&why)),
+        },
+    });
     let (have, code) = match name {
         Ok(name) => (call.broker.classic_groups().offsets(&name), NONE),
         Err(code) => (Vec::new(), code.code()),
     };
     let Some(topics) = topics else {
         let mut all: BTreeMap<WireTopic, Vec<Found>> = BTreeMap::new();
-        let there = |one: &&CommittedOffset| one.offset.is_some() || one.is_pending;
+        let there = |one: &&CommittedOffset| {
+            (one.offset.is_some() || one.is_pending) && sees(one.topic.as_str())
+        };
         for one in have.iter().filter(there) {
             let topic = all.entry(convert::wire_topic(&one.topic)).or_default();
             topic.push(Found::of(one, stable));
@@ -177,7 +198,11 @@ fn find(
         return (all.into_iter().collect(), code);
     };
     let found = topics.into_iter().map(|(topic, partitions)| {
+        let hidden = code == NONE && !sees(&topic);
         let partitions = partitions.into_iter().map(|partition| {
+            if hidden {
+                return Found::none(partition, Code::TopicAuthorizationFailed.code());
+            }
             let place = have.binary_search_by(|one| {
                 let other = (one.topic.as_str(), convert::wire_partition(one.partition));
                 other.cmp(&(topic.as_str(), partition))

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest, OffsetForLea
 use tidemill_broker::{FetchBatches, Isolation, PartitionInfo, TopicInfo};
 use tidemill_core::{Offset, TopicName};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -29,18 +30,24 @@ impl Api for OffsetForLeaderEpoch {
     const KEY: ApiKey = ApiKey::OffsetForLeaderEpoch;
     const VERSIONS: [i16; 2] = [2, 4];
     const SHAPE: &'static Shape = &shapes::OFFSET_FOR_LEADER_EPOCH;
+    const NEEDS: Needs = &[(Operation::Describe, Kind::Topic)];
 
     async fn answer(
         call: Call,
         request: OffsetForLeaderEpochRequest,
     ) -> OffsetForLeaderEpochResponse {
         let mut topics = Vec::new();
+        let access = call.access();
         for topic in request.topics {
+            let may = access.topic(Operation::Describe, &topic.topic);
             let name = convert::topic(&topic.topic);
             let info = name.ok().and_then(|name| call.broker.topic(&name));
             let mut partitions = Vec::new();
             for asked in topic.partitions {
-                let found = find(&call, info.as_ref(), &asked).await;
+                let found = match may {
+                    Ok(()) => find(&call, info.as_ref(), &asked).await,
+                    Err(code) => Err(code),
+                };
                 let result = EpochEndOffset::default()
                     .with_partition(asked.partition)
                     .with_error_code(error::code_of(&found));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, SaslAuthenticateRequest, SaslAuthenticateResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::access::Needs;
 use super::super::error::Code;
 use super::super::registry::{Api, Call};
 use super::super::sasl::Refused;
@@ -22,6 +23,7 @@ impl Api for SaslAuthenticate {
     const KEY: ApiKey = ApiKey::SaslAuthenticate;
     const VERSIONS: [i16; 2] = [0, 2];
     const SHAPE: &'static Shape = &shapes::SASL_AUTHENTICATE;
+    const NEEDS: Needs = &[];
     const BEFORE_LOGIN: bool = true;
 
     async fn answer(call: Call, request: SaslAuthenticateRequest) -> SaslAuthenticateResponse {

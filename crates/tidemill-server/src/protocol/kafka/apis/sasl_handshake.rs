@@ -6,6 +6,7 @@
 use kafka_protocol::messages::{ApiKey, SaslHandshakeRequest, SaslHandshakeResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::access::Needs;
 use super::super::error::{Code, NONE};
 use super::super::registry::{Api, Call};
 use super::super::sasl::Refused;
@@ -21,6 +22,7 @@ impl Api for SaslHandshake {
     const KEY: ApiKey = ApiKey::SaslHandshake;
     const VERSIONS: [i16; 2] = [0, 1];
     const SHAPE: &'static Shape = &shapes::SASL_HANDSHAKE;
+    const NEEDS: Needs = &[];
     const BEFORE_LOGIN: bool = true;
 
     async fn answer(call: Call, request: SaslHandshakeRequest) -> SaslHandshakeResponse {

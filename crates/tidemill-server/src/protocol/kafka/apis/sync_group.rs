@@ -5,6 +5,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 use tidemill_broker::{ClassicSync, ClassicSynced};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code};
 use super::super::registry::{Api, Call};
@@ -24,6 +25,7 @@ impl Api for SyncGroup {
     const KEY: ApiKey = ApiKey::SyncGroup;
     const VERSIONS: [i16; 2] = [0, 5];
     const SHAPE: &'static Shape = &shapes::SYNC_GROUP;
+    const NEEDS: Needs = &[(Operation::Read, Kind::Group)];
 
     async fn answer(call: Call, request: SyncGroupRequest) -> SyncGroupResponse {
         let synced = tokio::select! {
@@ -45,6 +47,7 @@ impl Api for SyncGroup {
 }
 
 async fn sync(call: &Call, request: SyncGroupRequest) -> Result<ClassicSynced, Code> {
+    call.access().group(Operation::Read, &request.group_id)?;
     let name = group::name(&request.group_id)?;
     let instance = request.group_instance_id.as_ref();
     // Copied: nothing of it is to hold the request's memory.

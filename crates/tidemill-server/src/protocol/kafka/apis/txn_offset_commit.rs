@@ -7,8 +7,11 @@ use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{ApiKey, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
-use tidemill_broker::{ClassicCommit, TransactionalCommitError};
+use tidemill_broker::{
+    ClassicCommit, ConsumerError, ConsumerTransactionError, TransactionalCommitError,
+};
 
+use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code, NONE};
 use super::super::registry::{Api, Call};
@@ -25,6 +28,11 @@ impl Api for TxnOffsetCommit {
     const KEY: ApiKey = ApiKey::TxnOffsetCommit;
     const VERSIONS: [i16; 2] = [0, 3];
     const SHAPE: &'static Shape = &shapes::TXN_OFFSET_COMMIT;
+    const NEEDS: Needs = &[
+        (Operation::Write, Kind::TransactionalId),
+        (Operation::Read, Kind::Group),
+        (Operation::Read, Kind::Topic),
+    ];
 
     async fn answer(call: Call, asked: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
         let positions = asked.topics.iter().flat_map(|topic| {
@@ -65,10 +73,27 @@ async fn commit(
     asked: &TxnOffsetCommitRequest,
     commits: Vec<ClassicCommit>,
 ) -> Result<Vec<i16>, Code> {
+    let access = call.access();
+    access.transaction(Operation::Write, &asked.transactional_id)?;
+    access.group(Operation::Read, &asked.group_id)?;
     let (id, producer) = (&asked.transactional_id, asked.producer_id);
     let (id, identity) = convert::transaction(id, producer, asked.producer_epoch)?;
     let name = group::name(&asked.group_id)?;
     let instance = asked.group_instance_id.as_ref();
+    let consumers = call.broker.consumer_groups();
+    if consumers.has(&name) {
+        let caller = group::consumer(&asked.member_id, asked.generation_id);
+        let done = consumers.commit_in_transaction((&id, identity), &name, &caller, commits);
+        return match done.await {
+            Ok(said) => Ok(said.iter().map(error::committed).collect()),
+            // This key's clients do not know the other code.
+            Err(ConsumerTransactionError::Group(ConsumerError::StaleEpoch)) => {
+                Err(Code::IllegalGeneration)
+            }
+            Err(ConsumerTransactionError::Group(why)) => Err(error::consumer(&why)),
+            Err(ConsumerTransactionError::Producer(why)) => Err(error::transaction(&why, false)),
+        };
+    }
     let caller = group::caller(&asked.member_id, instance, asked.generation_id);
     let groups = call.broker.classic_groups();
     let done = groups.commit_in_transaction((&id, identity), &name, &caller, commits);

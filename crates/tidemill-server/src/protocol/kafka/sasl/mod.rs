@@ -23,8 +23,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, sleep_until};
 
 use super::Door;
+use super::access::{Access, Guard};
 use super::connection::Ends;
 use crate::config::SaslConfig;
+use crate::permissions::judge::Who;
 use crate::private_file::PrivateFile;
 use crate::users::credential::{Scram, random};
 use crate::users::text::encode;
@@ -76,13 +78,16 @@ pub(super) struct Session {
     tls: bool,
     /// `None` where nobody has to log in.
     sasl: Option<Arc<Sasl>>,
+    guard: Option<Arc<Guard>>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Who has logged in, and how.
     user: Option<(Arc<str>, Mechanism)>,
+    /// Who it is for the permissions.
+    who: Arc<Who>,
     exchange: Exchange,
     /// Given back when he is in.
     place: Option<Place>,
@@ -142,9 +147,12 @@ impl Session {
             ends,
             tls,
             sasl: door.sasl.clone(),
+            guard: door.guard.clone(),
             state: Mutex::new(State {
+                user: None,
+                who: Arc::new(Who::new(ANONYMOUS, ends.peer.ip())),
+                exchange: Exchange::None,
                 place,
-                ..State::default()
             }),
         }
     }
@@ -183,12 +191,26 @@ impl Session {
         matches!(self.state().exchange, Exchange::Failed)
     }
 
+    /// What he may do now.
+    pub(super) fn access(&self) -> Access {
+        match &self.guard {
+            None => Access::EVERYTHING,
+            Some(guard) => Access::of(guard, Arc::clone(&self.state().who)),
+        }
+    }
+
     /// Who it is, as Kafka names a principal.
     pub(super) fn principal(&self) -> String {
         match &self.state().user {
             Some((name, _)) => format!("User:{name}"),
             None => ANONYMOUS.to_owned(),
         }
+    }
+
+    /// Who has logged in, where somebody has.
+    pub(super) fn user(&self) -> Option<Arc<str>> {
+        let state = self.state();
+        state.user.as_ref().map(|(name, _)| Arc::clone(name))
     }
 
     /// The mechanisms that this connection may use: PLAIN only where nobody can read the
@@ -324,6 +346,8 @@ impl Session {
             return Err(Wrong);
         }
         state.user = Some((name.into(), mechanism));
+        let who = Who::new(format!("User:{name}"), self.ends.peer.ip());
+        state.who = Arc::new(who);
         state.place = None;
         drop(state);
         let (principal, mechanism) = (self.principal(), mechanism.name());

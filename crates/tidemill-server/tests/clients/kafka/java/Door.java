@@ -190,11 +190,17 @@ public final class Door {
         final List<String> read = new ArrayList<>();
         int revoked;
         int rounds;
+        int lost;
         RuntimeException failed;
 
         Member(Consumer<String, String> consumer, String topic) {
             this.consumer = consumer;
             consumer.subscribe(List.of(topic), this);
+        }
+
+        /** One that was subscribed by somebody else, who looks at what it has. */
+        Member(Consumer<String, String> consumer) {
+            this.consumer = consumer;
         }
 
         void poll() {
@@ -219,6 +225,7 @@ public final class Door {
 
         @Override
         public void onPartitionsLost(Collection<TopicPartition> taken) {
+            lost++;
             taken.forEach(one -> has.remove(one.partition()));
         }
 

@@ -34,6 +34,7 @@ public final class Tools implements Door.Case {
         topics(door);
         configs(door);
         groups(door);
+        consumerGroups(door);
         measures(door);
     }
 
@@ -127,6 +128,31 @@ public final class Tools implements Door.Case {
         var left = told(door, ConsumerGroupCommand::main, "--list");
         Door.check(!left.contains("typists"), left);
         Door.holds("kafka-consumer-groups lists, describes, resets and deletes");
+    }
+
+    private static void consumerGroups(Door door) throws Exception {
+        var member = new Door.Member(
+                door.consumer("group.id", "newer", "group.protocol", "consumer"), "typed");
+        Door.until(() -> member.has.size() == 1 && member.read.size() == 3, List.of(member));
+        member.consumer.commitSync();
+        has(told(door, ConsumerGroupCommand::main, "--list", "--type"), "newer");
+        has(told(door, ConsumerGroupCommand::main, "--list", "--type", "consumer"), "newer");
+        has(toldEvenly(door, "--describe", "--group", "newer"), "newer typed 0 3 3 0 ");
+        has(toldEvenly(door, "--describe", "--state", "--group", "newer"), "uniform Stable 1");
+        has(toldEvenly(door, "--describe", "--members", "--verbose", "--group", "newer"),
+                "typed:0");
+        member.consumer.close();
+        told(door, ConsumerGroupCommand::main, "--reset-offsets", "--group", "newer",
+                "--topic", "typed", "--to-offset", "1", "--execute");
+        has(toldEvenly(door, "--describe", "--group", "newer"), "newer typed 0 1 3 2 - - -");
+        told(door, ConsumerGroupCommand::main, "--delete", "--group", "newer");
+        var left = told(door, ConsumerGroupCommand::main, "--list");
+        Door.check(!left.contains("newer"), left);
+        Door.holds("kafka-consumer-groups describes, resets and deletes a consumer group");
+    }
+
+    private static String toldEvenly(Door door, String... args) throws Exception {
+        return told(door, ConsumerGroupCommand::main, args).replaceAll(" +", " ");
     }
 
     private static void measures(Door door) throws Exception {
