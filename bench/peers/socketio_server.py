@@ -9,7 +9,8 @@ import sys
 import socketio
 import uvicorn
 
-sio = socketio.AsyncServer(async_mode="asgi")
+# Long enough that a server that is busy with 10,000 clients does not take them for gone.
+sio = socketio.AsyncServer(async_mode="asgi", ping_interval=300, ping_timeout=300)
 
 
 @sio.event
@@ -33,4 +34,4 @@ async def publish(scope, receive, send):
 
 
 app = socketio.ASGIApp(sio, publish)
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", ws_ping_interval=None)

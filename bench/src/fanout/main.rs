@@ -78,7 +78,10 @@ fn measure(dir: &Path, peers: &Path, clients: &[String]) -> Fallible<()> {
         for turn in 0..TURNS {
             for (peer, turns) in Peer::ALL.into_iter().zip(&mut turns) {
                 let folder = dir.join(format!("{count}-{turn}-{}", peer.name()));
-                turns.push(one(peer, &folder, peers, count)?);
+                match one(peer, &folder, peers, count) {
+                    Ok(turn) => turns.push(turn),
+                    Err(error) => eprintln!("{}, turn {turn}: {error}", peer.name()),
+                }
                 let _ = std::fs::remove_dir_all(&folder);
             }
         }
@@ -106,9 +109,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn one(peer: Peer, folder: &Path, peers: &Path, count: usize) -> Fallible<Turn> {
     let server = Process::start(peer, &PathBuf::from(folder), peers)?;
     let before = server.memory_bytes()?;
-    let mut publisher = Publisher::connect(server.address)?;
     // Streams of events are of a topic that must be there.
-    publisher.publish("prices", 0, VALUE_BYTES)?;
+    Publisher::connect(server.address)?.publish("prices", 0, VALUE_BYTES)?;
     let clients = Clients::connect(peer, server.address, count)?;
     std::thread::sleep(Duration::from_secs(1));
     let after = server.memory_bytes()?;
@@ -117,6 +119,8 @@ fn one(peer: Peer, folder: &Path, peers: &Path, count: usize) -> Fallible<Turn> 
         ..Turn::default()
     };
 
+    // A new connection each time: servers close those that say nothing for seconds.
+    let mut publisher = Publisher::connect(server.address)?;
     let events = (PACED_DELIVERIES * PACED.as_secs() as usize / count).max(10);
     let apart = PACED / u32::try_from(events)?;
     let begun = Instant::now();
@@ -129,6 +133,7 @@ fn one(peer: Peer, folder: &Path, peers: &Path, count: usize) -> Fallible<Turn> 
     (turn.p50_ms, turn.p99_ms) = clients.latencies_ms();
 
     let burst = (BURST_DELIVERIES / count).max(10);
+    let mut publisher = Publisher::connect(server.address)?;
     let (cpu, begun) = (server.cpu_seconds()?, Instant::now());
     for _ in 0..burst {
         publisher.publish("prices", clients.now(), VALUE_BYTES)?;

@@ -1,11 +1,12 @@
 //! A server that does nothing but write: Socket.IO's handshake without looking at it, and the
 //! same frame to everybody for each event that is posted.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 
 use crate::Fallible;
 
@@ -66,10 +67,7 @@ async fn connection(stream: TcpStream, everybody: Everybody) -> Fallible<()> {
             for said in ["0{}", "40{}", "430[{}]"] {
                 writer.write_all(&frame(said.as_bytes())).await?;
             }
-            everybody
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(writer);
+            everybody.lock().await.push(writer);
             // What the client says is taken and forgotten.
             let mut taken = [0; 256];
             while reader.read(&mut taken).await? > 0 {}
@@ -79,14 +77,18 @@ async fn connection(stream: TcpStream, everybody: Everybody) -> Fallible<()> {
         reader.read_exact(&mut body).await?;
         let text = [b"42[\"event\",".as_slice(), &body, b"]"].concat();
         let frame = frame(&text);
-        tell(&everybody, &frame);
+        tell(&everybody, &frame).await;
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
         writer.write_all(answer).await?;
     }
 }
 
-/// Who does not read as fast is left out: nobody is, at what is measured here.
-fn tell(everybody: &Everybody, frame: &[u8]) {
-    let mut all = everybody.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain_mut(|client| matches!(client.try_write(frame), Ok(n) if n == frame.len()));
+/// One after another: who does not read holds everybody up, and who has gone is left out.
+async fn tell(everybody: &Everybody, frame: &[u8]) {
+    let mut all = everybody.lock().await;
+    for mut client in std::mem::take(&mut *all) {
+        if client.write_all(frame).await.is_ok() {
+            all.push(client);
+        }
+    }
 }

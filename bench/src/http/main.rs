@@ -10,7 +10,9 @@
 
 mod nats;
 mod null;
+mod plain;
 mod rabbit;
+#[path = "../server.rs"]
 mod server;
 mod tidemill;
 

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::server::{Http, Server, count, free, request};
+use crate::plain::{Http, count, request};
+use crate::server::{Server, free};
 use crate::{Client, Fallible, VALUE_BYTES};
 
 /// guest:guest

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::server::{Http, Server, free, request};
+use crate::plain::{Http, request};
+use crate::server::{Server, free};
 use crate::{BATCH, Client, Fallible, VALUE_BYTES};
 
 pub(crate) fn start(folder: &Path) -> Fallible<Server> {

@@ -1,7 +1,6 @@
-//! A server as a process of its own, with all the processes that it begins, and a plain connection
-//! for HTTP.
+//! A server as a process of its own, with all the processes that it begins. A module of the
+//! binaries that measure servers of others.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +12,7 @@ use crate::Fallible;
 const START: Duration = Duration::from_secs(60);
 
 /// A port that nobody has now.
+#[allow(dead_code, reason = "not every measure asks for it")]
 pub(crate) fn free() -> Fallible<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
@@ -49,6 +49,7 @@ impl Server {
     }
 
     /// The same, with a command that ends what has left its group.
+    #[allow(dead_code, reason = "not every server leaves its group")]
     pub(crate) fn ended_by(mut self, command: Command) -> Self {
         self.end = Some(command);
         self
@@ -75,6 +76,17 @@ impl Server {
         }
         Ok(ticks / 100.0)
     }
+
+    /// Its memory that no file holds, of the process that was begun.
+    #[allow(dead_code, reason = "not every measure asks for it")]
+    pub(crate) fn memory_bytes(&self) -> Fallible<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(kib.ok_or("no memory in its status")?.parse::<u64>()? * 1024)
+    }
 }
 
 impl Drop for Server {
@@ -90,84 +102,4 @@ impl Drop for Server {
             let _ = end.stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }
-}
-
-/// A connection that asks by HTTP/1.1, one thing after another; a new one where the server says
-/// that it closes, as RabbitMQ's does after a thousand answers.
-pub(crate) struct Http {
-    address: SocketAddr,
-    stream: BufReader<TcpStream>,
-    line: String,
-    closes: bool,
-}
-
-impl Http {
-    pub(crate) fn new(address: SocketAddr) -> Fallible<Self> {
-        Ok(Self {
-            address,
-            stream: connect(address)?,
-            line: String::new(),
-            closes: false,
-        })
-    }
-
-    /// Sends a request, head and body as they are; answers the body of a 2xx.
-    pub(crate) fn ask(&mut self, request: &[u8]) -> Fallible<Vec<u8>> {
-        if std::mem::take(&mut self.closes) {
-            self.stream = connect(self.address)?;
-        }
-        self.stream.get_mut().write_all(request)?;
-        self.line.clear();
-        if self.stream.read_line(&mut self.line)? == 0 {
-            return Err("the server closed the connection without an answer".into());
-        }
-        let well = self
-            .line
-            .split(' ')
-            .nth(1)
-            .is_some_and(|status| status.starts_with('2'));
-        let status = self.line.trim().to_owned();
-        let mut length = 0;
-        loop {
-            self.line.clear();
-            self.stream.read_line(&mut self.line)?;
-            let header = self.line.trim();
-            if header.is_empty() {
-                break;
-            }
-            let (name, value) = header.split_once(':').unwrap_or((header, ""));
-            match name.to_ascii_lowercase().as_str() {
-                "content-length" => length = value.trim().parse()?,
-                "connection" => self.closes = value.trim().eq_ignore_ascii_case("close"),
-                _ => {}
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body)?;
-        match well {
-            true => Ok(body),
-            false => Err(format!("{status} {}", String::from_utf8_lossy(&body)).into()),
-        }
-    }
-}
-
-fn connect(address: SocketAddr) -> Fallible<BufReader<TcpStream>> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    Ok(BufReader::with_capacity(256 * 1024, stream))
-}
-
-/// A request with a body.
-pub(crate) fn request(line: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head =
-        format!("{line} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}content-length: {length}\r\n\r\n");
-    [head.as_bytes(), body].concat()
-}
-
-/// How often `part` stands in `text`.
-pub(crate) fn count(text: &[u8], part: &[u8]) -> usize {
-    text.windows(part.len())
-        .filter(|window| *window == part)
-        .count()
 }
