@@ -10,13 +10,14 @@ use kafka_protocol::messages::alter_partition_reassignments_request::{
 use kafka_protocol::messages::alter_replica_log_dirs_request::{
     AlterReplicaLogDir, AlterReplicaLogDirTopic,
 };
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId,
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId, CreateTopicsRequest,
     DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ListConfigResourcesRequest,
     ListOffsetsRequest, ProduceRequest,
 };
@@ -31,6 +32,7 @@ use tidemill_core::{
 use super::Door;
 use super::apis::alter_partition_reassignments::AlterPartitionReassignments;
 use super::apis::alter_replica_log_dirs::AlterReplicaLogDirs;
+use super::apis::create_topics::CreateTopics;
 use super::apis::describe_log_dirs::DescribeLogDirs;
 use super::apis::describe_topic_partitions::DescribeTopicPartitions;
 use super::apis::list_config_resources::ListConfigResources;
@@ -169,6 +171,27 @@ async fn topics_and_the_node_have_configurations() {
     assert_eq!(ask(1, vec![2]).await, (0, vec![topic]));
     assert_eq!(ask(0, vec![]).await, (0, vec![]));
     assert_eq!(ask(1, vec![3]).await.0, Code::UnsupportedVersion.code());
+}
+
+#[tokio::test]
+async fn any_replication_factor_is_taken_and_one_replica_told() {
+    let (door, _close) = door(broker(1, MEMORY).await);
+    let make = async |name, factor| {
+        let topic = CreatableTopic::default()
+            .with_name(StrBytes::from_static_str(name).into())
+            .with_num_partitions(1)
+            .with_replication_factor(factor);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]);
+        let told = CreateTopics::answer(call(&door, 7), request).await;
+        let made = told.topics.into_iter().next().unwrap();
+        (made.error_code, made.replication_factor)
+    };
+    for (name, factor) in [("left", -1), ("one", 1), ("three", 3), ("most", i16::MAX)] {
+        assert_eq!(make(name, factor).await, (0, 1), "{factor}");
+    }
+    let refused = (Code::InvalidReplicationFactor.code(), -1);
+    assert_eq!(make("none", 0).await, refused);
+    assert_eq!(make("none", -2).await, refused);
 }
 
 fn produce(batch: BatchBuilder, packed: CompressionType) -> ProduceRequest {

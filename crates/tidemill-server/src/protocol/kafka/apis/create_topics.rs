@@ -1,9 +1,9 @@
 //! `CreateTopics` (19), versions 2 to 7: makes topics.
 //!
-//! Deviations: there is one replica of everything, so a replication factor is 1 or left open, and
-//! replicas are assigned to this node alone. Which configurations are kept, and which are taken
-//! without an effect, is said in `configs.rs`. Topics are made one after the other, whatever the
-//! time-out.
+//! Deviations: there is one replica of everything, so any replication factor is taken, and 1 is
+//! told; replicas are assigned to this node alone. Which configurations are kept, and which are
+//! taken without an effect, is said in `configs.rs`. Topics are made one after the other, whatever
+//! the time-out.
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{
@@ -119,8 +119,8 @@ fn partitions(call: &Call, topic: &CreatableTopic) -> Result<u32, Refused> {
         }
         return Ok(u32::try_from(indexes.len()).unwrap_or(u32::MAX));
     }
-    if !matches!(topic.replication_factor, -1 | 1) {
-        let why = "there is one node, and one replica of everything";
+    if topic.replication_factor < 1 && topic.replication_factor != -1 {
+        let why = "a replication factor is 1 or more, or -1 for what the server has";
         return Err(Refused::new(Code::InvalidReplicationFactor, why));
     }
     match u32::try_from(topic.num_partitions) {
