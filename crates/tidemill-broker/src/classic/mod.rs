@@ -22,6 +22,8 @@ mod model;
 mod offsets;
 mod rebalance;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ mod types;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -52,7 +55,7 @@ use crate::info::MemberInfo;
 use crate::limits::{
     CLASSIC_GROUP_MAX_BYTES, CLASSIC_GROUPS_MAX_BYTES, CLASSIC_SESSION_MAX, GROUP_MEMBERS_MAX,
 };
-use crate::machine::{GroupKind, Operation, Positions};
+use crate::machine::{GroupId, GroupKind, Operation, Positions};
 
 /// The classic groups that were used since the broker was opened.
 #[derive(Debug, Default)]
@@ -62,6 +65,9 @@ pub(crate) struct Classics {
     pub(crate) kinds: Arc<Kinds>,
     /// Bytes of all members.
     bytes: Arc<AtomicUsize>,
+    /// When transactions last set positions of groups, since the broker was opened; as long as
+    /// positions are kept.
+    ended: Mutex<HashMap<GroupId, Duration>>,
     /// A task looks after positions that are not kept any longer.
     retained: AtomicBool,
 }

@@ -1,18 +1,23 @@
 //! Positions of groups of Kafka's clients, classic and consumer ones, that had no members, and no
 //! commits, for so long that they are not kept any longer. Time counts from the opening of the
 //! broker at the earliest: who comes back after a restart finds its positions.
+//!
+//! Whether a group is used is looked at here; that nothing was committed since, and no open
+//! transaction holds a position for it, the machine decides, in the order of the log.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tidemill_core::GroupName;
+use tidemill_core::cursor::Cursor;
+use tidemill_log::{CommitError, PartitionId};
 
 use super::Classics;
 use super::types::{ClassicError, ClassicState};
 use crate::broker::Inner;
 use crate::limits::COMMITS_RETENTION_LOOK_EVERY;
-use crate::machine::{GroupKind, Operation, Positions};
+use crate::machine::{GroupId, GroupKind, GroupState, Operation, Positions, Receipt, Refusal};
 
 impl Classics {
     /// Has a task look after the positions, if none does yet.
@@ -33,24 +38,39 @@ impl Classics {
     }
 
     /// Hands groups that nobody uses any longer at `now`, time since the broker was opened, to
-    /// `expire`, with all groups locked: what is committed by whoever comes back comes later. They
-    /// take no members from then on; one of the same name is another one.
-    fn take_unused(&self, inner: &Inner, now: Duration, mut expire: impl FnMut(GroupName)) {
+    /// `expire`, as they are seen, with the groups of both kinds locked. They take no members from
+    /// then on; one of the same name is another one.
+    pub(super) fn take_unused(
+        &self,
+        inner: &Inner,
+        now: Duration,
+        mut expire: impl FnMut(Arc<GroupState>),
+    ) {
         let keep = inner.settings.commits_retention;
         let state = inner.durable.state();
-        let expires = |id| {
-            let kind = state.group(id).map(|group| group.kind);
-            matches!(kind, Some(GroupKind::Classic | GroupKind::Consumer))
-        };
-        let names = state.group_names().filter(|(_, id)| expires(*id));
-        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
+        let seen = state.group_names().filter_map(|(_, id)| {
+            let group = state.group(id)?;
+            let expires = matches!(group.kind, GroupKind::Classic | GroupKind::Consumer);
+            let seen = expires.then(|| state.group_now(id)).flatten();
+            seen.map(|seen| (id, seen))
+        });
+        let seen: Vec<_> = seen.collect();
         drop(state);
+        let ended = {
+            let mut ended = self.ended();
+            ended.retain(|_, at| now.saturating_sub(*at) < keep);
+            ended.clone()
+        };
         let mut groups = self.groups();
-        for name in names {
+        let mut consumers = inner.consumers.groups();
+        for (id, seen) in seen {
+            let name = seen.name.clone();
             let live = groups.get(&name);
             let used = live.map_or(Duration::ZERO, |live| live.locked().used);
-            let used = used.max(inner.consumers.used(&name));
-            if now.saturating_sub(used) < keep || self.kinds.of(&name).is_some() {
+            let of_consumers = consumers.get(&name).map(|live| live.used());
+            let used = used.max(of_consumers.unwrap_or_default());
+            let in_use = now.saturating_sub(used) < keep || ended.contains_key(&id);
+            if in_use || self.kinds.of(&name).is_some() {
                 continue;
             }
             if let Some(live) = groups.remove(&name) {
@@ -63,9 +83,53 @@ impl Classics {
                     }
                 }
             }
-            expire(name);
+            if let Some(live) = consumers.remove(&name) {
+                live.end();
+            }
+            expire(seen);
         }
     }
+
+    /// Positions of these groups were set at `now` by the end of a transaction, with which no
+    /// member may have to do.
+    pub(crate) fn set_by_transaction(
+        &self,
+        now: Duration,
+        moved: &[(GroupId, PartitionId, Cursor)],
+    ) {
+        if !moved.is_empty() {
+            let ids = moved.iter().map(|(id, ..)| (*id, now));
+            self.ended().extend(ids);
+        }
+    }
+
+    pub(super) fn ended(&self) -> MutexGuard<'_, HashMap<GroupId, Duration>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the log forget a group that was seen so.
+pub(super) fn expire(inner: &Arc<Inner>, seen: Arc<GroupState>) {
+    let group = seen.name.clone();
+    let ask = Positions::Expire(seen);
+    let (then, name) = (Arc::clone(inner), group.clone());
+    let forgotten = move |answer: Result<Receipt, CommitError<Refusal>>| {
+        // Where this is not kept, it is found again.
+        if answer.is_err() {
+            return;
+        }
+        tracing::info!(group = %name, "forgot positions of a group that nobody used for long");
+        // Whoever joined meanwhile took it for one that the log has.
+        if let Some(kind @ (GroupKind::Classic | GroupKind::Consumer)) =
+            then.classics.kinds.of(&name)
+        {
+            let ask = Positions::Commit(kind, Vec::new());
+            let again = Operation::Positions { group: name, ask };
+            then.handle.submit(again, |_| {});
+        }
+    };
+    let operation = Operation::Positions { group, ask };
+    inner.handle.submit(operation, forgotten);
 }
 
 /// Deletes what is not kept any longer; false where the broker is gone.
@@ -76,43 +140,8 @@ fn look(inner: &Weak<Inner>) -> bool {
     if inner.closed.load(Ordering::Acquire) {
         return false;
     }
-    inner.classics.take_unused(&inner, inner.now(), |group| {
-        tracing::info!(group = %group, "forgot positions of a group that nobody used for long");
-        let ask = Positions::Expire;
-        // Where this is not kept, it is found again.
-        inner
-            .handle
-            .submit(Operation::Positions { group, ask }, |_| {});
-    });
+    let now = inner.now();
+    let take = |seen| expire(&inner, seen);
+    inner.classics.take_unused(&inner, now, take);
     true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::ClassicCaller;
-    use crate::broker::Broker;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn nobody_comes_back_between_the_look_and_the_expiry() {
-        let broker = Broker::in_memory();
-        let groups = broker.classic_groups();
-        let name = GroupName::new("g").unwrap();
-        let caller = ClassicCaller {
-            generation: -1,
-            ..ClassicCaller::default()
-        };
-        groups.commit(&name, &caller, Vec::new()).await.unwrap();
-        let inner = &broker.inner;
-        let later = inner.now() + inner.settings.commits_retention + Duration::from_secs(1);
-        let mut taken = Vec::new();
-        inner.classics.take_unused(inner, later, |group| {
-            // Who joins or commits now waits until it is handed in.
-            assert!(inner.classics.groups.try_lock().is_err());
-            taken.push(group);
-        });
-        assert_eq!(taken, [name]);
-        assert!(inner.classics.groups.try_lock().is_ok());
-    }
 }

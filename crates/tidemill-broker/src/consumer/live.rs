@@ -63,7 +63,7 @@ impl Live {
     }
 
     /// When it was last used, since the broker was opened.
-    pub(super) fn used(&self) -> Duration {
+    pub(crate) fn used(&self) -> Duration {
         self.locked().used
     }
 
@@ -144,7 +144,7 @@ impl Live {
     }
 
     /// Nobody is served any longer.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut locked = self.locked();
         locked.coordinator.end();
         locked.follow_up(&self.total);

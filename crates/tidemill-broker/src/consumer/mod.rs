@@ -63,7 +63,7 @@ pub(crate) struct Consumers {
 }
 
 impl Consumers {
-    fn groups(&self) -> MutexGuard<'_, HashMap<GroupName, Arc<Live>>> {
+    pub(crate) fn groups(&self) -> MutexGuard<'_, HashMap<GroupName, Arc<Live>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,15 +83,16 @@ impl Consumers {
         Arc::clone(self.groups().entry(name.clone()).or_insert_with(new))
     }
 
+    /// Whether somebody looks a group up, or keeps them all from being looked up.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.groups.try_lock().is_err()
+    }
+
     /// How many members the group has.
     pub(crate) fn member_count(&self, name: &GroupName) -> usize {
         let live = self.get(name);
         live.map_or(0, |live| live.locked().coordinator.member_count())
-    }
-
-    /// When the group was last used, since the broker was opened.
-    pub(crate) fn used(&self, name: &GroupName) -> Duration {
-        self.get(name).map_or(Duration::ZERO, |live| live.used())
     }
 
     /// The group was deleted: its members are told.

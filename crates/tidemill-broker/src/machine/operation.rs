@@ -1,6 +1,7 @@
 //! What the machine is asked, and what it answers.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tidemill_core::cursor::{Cursor, Full};
@@ -9,7 +10,7 @@ use tidemill_core::{GroupName, Offset, Partition, Start, TopicId, TopicName};
 use tidemill_log::{Batch, PartitionId, PartitionSettings};
 
 use super::commit_effect::CommitNote;
-use super::state::{GroupId, GroupKind, Topic};
+use super::state::{GroupId, GroupKind, GroupState, Topic};
 use crate::producer::ProducerError;
 use crate::queue::QueueSettings;
 use crate::topic_settings::AlterTopic;
@@ -84,8 +85,9 @@ pub(crate) enum Positions {
     Commit(GroupKind, Vec<CommitOffset>),
     /// Takes some away.
     Remove(Vec<PartitionId>),
-    /// Deletes the group if its members are clients of Kafka.
-    Expire,
+    /// Deletes the group if its members are clients of Kafka, it is as it was seen, and no open
+    /// transaction is to set a position of it.
+    Expire(Arc<GroupState>),
 }
 
 /// Where a group's position is to be.
@@ -248,6 +250,9 @@ pub(crate) enum Refusal {
     /// One of the offsets is settled already.
     #[error("it is settled already")]
     Stale,
+    /// Its positions were set since they were seen, or are about to be.
+    #[error("the group is used again")]
+    Used,
     /// The group's position was set since the offsets were given out.
     #[error("the group's position was set meanwhile; take the events that it gives out now")]
     Sought,

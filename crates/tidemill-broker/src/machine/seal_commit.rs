@@ -19,7 +19,7 @@ pub(super) fn positions_bytes(ask: &Positions) -> usize {
     let bytes = match ask {
         Positions::Commit(_, offsets) => offsets.iter().map(one).sum(),
         Positions::Remove(partitions) => SMALL_BYTES * partitions.len(),
-        Positions::Expire => 0,
+        Positions::Expire(_) => 0,
     };
     bytes + 512
 }
@@ -50,7 +50,7 @@ impl Decision<'_, '_> {
         match ask {
             Positions::Commit(kind, offsets) => self.commit_offsets((group, kind), offsets),
             Positions::Remove(partitions) => self.remove_positions(&group, partitions),
-            Positions::Expire => self.expire_group(&group),
+            Positions::Expire(seen) => self.expire_group(&group, &seen),
         }
     }
 
@@ -145,13 +145,17 @@ impl Decision<'_, '_> {
     }
 
     /// Nobody has used a group of Kafka's clients for so long that its positions are not kept any
-    /// longer.
-    fn expire_group(&mut self, group: &GroupName) -> Result<Receipt, Refusal> {
+    /// longer. Whoever looked did so before: what was committed since then, and what a transaction
+    /// was given, is kept.
+    fn expire_group(&mut self, group: &GroupName, seen: &GroupState) -> Result<Receipt, Refusal> {
         let id = self.state.group_id(group).ok_or(Refusal::UnknownGroup)?;
-        let kind = self.state.group(id).map(|group| group.kind);
-        if matches!(kind, Some(GroupKind::Classic | GroupKind::Consumer)) {
-            self.changes.push(Change::GroupDeleted { id });
+        let pending = self.state.transactions.given_to(id).next().is_some();
+        let as_seen = self.state.group(id) == Some(seen);
+        let expires = matches!(seen.kind, GroupKind::Classic | GroupKind::Consumer);
+        if pending || !as_seen || !expires {
+            return Err(Refusal::Used);
         }
+        self.changes.push(Change::GroupDeleted { id });
         Ok(Receipt::Done)
     }
 }

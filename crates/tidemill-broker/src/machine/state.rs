@@ -244,6 +244,11 @@ impl State {
         self.groups.get(&id).map(Arc::as_ref)
     }
 
+    /// The group as it is now, whatever becomes of it.
+    pub(crate) fn group_now(&self, id: GroupId) -> Option<Arc<GroupState>> {
+        self.groups.get(&id).cloned()
+    }
+
     pub(crate) fn group_id(&self, name: &GroupName) -> Option<GroupId> {
         self.group_ids.get(name).copied()
     }

@@ -220,6 +220,11 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
         }
+        if let Ask::Offsets { kind, .. } = &ask
+            && *kind != GroupKind::Native
+        {
+            self.classics.look_after_positions(self);
+        }
         for _ in 0..REROUTES_MAX {
             let operation = self.transaction_operation(ask.clone());
             let operation = Operation::Transaction(Box::new(operation));
@@ -227,6 +232,7 @@ impl Inner {
             let asked = self.submit_then(operation, move |answer| {
                 if let Ok(Receipt::Transaction(Done::Identity(_, moved))) = answer {
                     inner.follow(moved);
+                    inner.classics.set_by_transaction(inner.now(), moved);
                 }
             });
             match asked.await {
