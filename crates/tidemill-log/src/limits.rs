@@ -119,6 +119,10 @@ pub const LOOKS_AT_ONCE: usize = 1024;
 /// How often is looked for segments that are due, unless configured otherwise.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Shortest time between the checkpoints that are made so that something can be compacted by its
+/// time, unless configured otherwise. Each takes a snapshot of everything.
+pub const NAMING_EVERY: Duration = Duration::from_secs(60);
+
 /// After a look that found something the next one comes so many times as soon.
 pub const LOOK_SOONER: u32 = 5;
 

@@ -7,7 +7,7 @@ use tidemill_core::budget::Budget;
 use crate::error::OpenError;
 use crate::limits::{
     BLOCK_BYTES, CHECKPOINT_AFTER_BYTES, JOURNAL_FILE_FIRST_BYTES, JOURNAL_FILE_MAX_BYTES,
-    JOURNAL_MAX_BYTES, JOURNAL_RESERVE_BYTES, LOOK_EVERY, SEGMENT_MAX_BYTES,
+    JOURNAL_MAX_BYTES, JOURNAL_RESERVE_BYTES, LOOK_EVERY, NAMING_EVERY, SEGMENT_MAX_BYTES,
     SEGMENT_WRITE_AFTER_BYTES, SPACE_RESERVE_BYTES, TAIL_MAX_BYTES,
 };
 
@@ -113,6 +113,8 @@ pub struct Options {
     pub scrub_bytes_per_second: u64,
     /// How often is looked for segments whose time has come.
     pub look_every: Duration,
+    /// Shortest time between checkpoints that are made for the sake of compactions alone.
+    pub naming_every: Duration,
     fault: Option<Fault>,
 }
 
@@ -131,6 +133,7 @@ impl Default for Options {
             segment_write_after_bytes: SEGMENT_WRITE_AFTER_BYTES,
             scrub_bytes_per_second: 0,
             look_every: LOOK_EVERY,
+            naming_every: NAMING_EVERY,
             fault: None,
         }
     }

@@ -227,6 +227,33 @@ fn what_must_be_compacted_by_a_time_is_so_without_waiting_for_anything_else() {
     assert_eq!(compactions(Some(HOUR_MS)), (0, 120));
 }
 
+/// Each takes a snapshot of everything: one every few seconds was the price of a topic of which
+/// everything is to be compacted at once.
+#[test]
+fn checkpoints_for_the_sake_of_compactions_alone_keep_their_distance() {
+    let checkpoints = |lag_ms: u64, passed_ms: u64, rounds: u64| {
+        let disk = memory();
+        let mut settings = compacted();
+        settings.compaction_lag_max_ms = Some(lag_ms);
+        let mut log = begin(&disk, settings);
+        for round in 1..=rounds {
+            // There is always something to compact, and never enough for a checkpoint.
+            log.turns(8, 4);
+            log.pass(round * passed_ms);
+        }
+        let counters = log.log.counters().read();
+        assert!(counters.compactions > 0 && log.rows().len() < 500);
+        is_sound(disk.as_ref());
+        counters.checkpoints
+    };
+    // Twenty minutes of everything at once.
+    let made = checkpoints(1, 5_000, 12 * 20);
+    assert!((10..=21).contains(&made), "{made} in twenty minutes");
+    // What may wait for longer than a minute needs fewer.
+    let made = checkpoints(HOUR_MS, 60_000, 4 * 60);
+    assert!((3..=5).contains(&made), "{made} in four hours");
+}
+
 #[test]
 fn the_time_of_appending_stays_through_a_compaction_and_is_found() {
     let disk = memory();

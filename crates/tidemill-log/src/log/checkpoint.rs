@@ -110,7 +110,7 @@ impl<M: Machine, T> Log<M, T> {
             let through = self.committed;
             self.checkpoint_from = self.journal.written_bytes;
             self.store.names_wanted = false;
-            self.next_naming = self.now.monotonic + self.options.look_every;
+            self.next_naming = self.now.monotonic + self.options.naming_every;
             self.checkpoint = Some(Checkpoint {
                 partitions: self.store.dirty(through, CHECKPOINT_PARTITIONS_MAX),
                 through,

@@ -246,7 +246,8 @@ impl Store {
                 self.found = true;
             }
             let due = partition.due(clock, self.segment_max_bytes, judge);
-            self.found |= due != Due::Nothing;
+            // A checkpoint comes when it may, whether it is looked for sooner or not.
+            self.found |= !matches!(due, Due::Nothing | Due::Name);
             match due {
                 Due::Roll(base) => {
                     partition.wished = true;

@@ -56,6 +56,7 @@ impl Scenario {
         options.tail_max_bytes = one_of(random, &[32, 128, 1024], 128) as usize * kib as usize;
         let tells_space = options.tail_max_bytes != 32 * 1024;
         options.look_every = Duration::from_millis(one_of(random, &[20, 200, 1000], 200));
+        options.naming_every = options.look_every * 4;
         Self {
             options,
             faults: draw_faults(random),
