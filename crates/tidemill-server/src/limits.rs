@@ -306,11 +306,9 @@ pub const KAFKA_RECORD_ERRORS_MAX: usize = 1000;
 /// the 30 s after which clients take a request for lost and send it again.
 pub const KAFKA_PRODUCE_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How soon it looks again, twice as long each time.
-pub const KAFKA_ROOM_LOOK_AGAIN: Duration = Duration::from_millis(1);
-
-/// Longest time until it looks again.
-pub const KAFKA_ROOM_LOOK_MOST: Duration = Duration::from_millis(8);
+/// How soon it looks again at the latest where nothing is given back: others may have given up
+/// waiting. Within the time for which its turn is kept (the log's `CLAIM_FOR`).
+pub const KAFKA_ROOM_LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Requests of one connection of the Kafka protocol that are under way at once.
 pub const KAFKA_IN_FLIGHT_MAX: usize = 64;

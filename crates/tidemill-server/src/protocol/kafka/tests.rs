@@ -4,6 +4,7 @@
 mod acls;
 mod every_key;
 mod permissions;
+mod room;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -30,12 +30,12 @@ use tidemill_broker::{
     Begins, Broker, FetchBatches, Isolation, Produce as Writing, ProducerBatch, ProducerError,
     TopicSettings,
 };
+use tidemill_core::budget::{Class, Freed};
 use tidemill_core::error::Unavailable;
 use tidemill_core::{Offset, TopicId, TopicName};
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
-use super::super::Door;
 use super::super::access::{Access, Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code, NONE, Refused};
@@ -43,9 +43,7 @@ use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
 use crate::clients::Client;
-use crate::limits::{
-    KAFKA_PRODUCE_WAIT_MAX, KAFKA_RECORD_ERRORS_MAX, KAFKA_ROOM_LOOK_AGAIN, KAFKA_ROOM_LOOK_MOST,
-};
+use crate::limits::{KAFKA_PRODUCE_WAIT_MAX, KAFKA_RECORD_ERRORS_MAX, KAFKA_ROOM_LOOK_AGAIN};
 
 /// See the module.
 pub(in super::super) struct Produce;
@@ -78,10 +76,11 @@ impl Api for Produce {
         let until = Instant::now() + asked.min(KAFKA_PRODUCE_WAIT_MAX);
         let acks_known = matches!(request.acks, -1..=1);
         let access = call.access();
-        let transactional = match &request.transactional_id {
-            Some(id) => access.transaction(Operation::Write, id),
-            None => access.nobodys_transaction(),
-        };
+        // Copied, as the names of topics are.
+        let transaction = request.transactional_id.as_ref();
+        let transaction = transaction.map(|id| id.to_string());
+        drop(request.transactional_id);
+        let transactional = may_in_transaction(&access, transaction.as_deref());
         let topics = request.topic_data.into_iter().map(|topic| {
             let place = match acks_known {
                 true => Place::of(&call, &access, &topic, transactional),
@@ -92,7 +91,12 @@ impl Api for Produce {
             (name, topic.topic_id, place, topic.partition_data)
         });
         let topics = topics.collect::<Vec<_>>();
-        drop(request.transactional_id);
+        let mut turns = Turns {
+            call: &call,
+            transaction,
+            until,
+            waited: false,
+        };
         let mut room = KAFKA_RECORD_ERRORS_MAX;
         // Every batch is handed in before the first one is waited for.
         let mut writing = Vec::new();
@@ -100,7 +104,7 @@ impl Api for Produce {
             let mut all = Vec::new();
             for data in partitions {
                 let begun = write(&call, place.clone(), data, &mut room);
-                all.push(hand_in(begun, &call.door, until).await);
+                all.push(hand_in(begun, &mut turns).await);
             }
             writing.push((name, id, all));
         }
@@ -219,9 +223,56 @@ fn write(
     }
 }
 
+/// What a request has to hand in, one batch after the other.
+struct Turns<'a> {
+    call: &'a Call,
+    transaction: Option<String>,
+    /// How long it waits for room in all.
+    until: Instant,
+    /// It has waited for room. What who asks may do may be less since.
+    waited: bool,
+}
+
+impl Turns<'_> {
+    /// Whether a batch may be written, by what holds now.
+    fn may(&self, writing: &Writing, id: Option<TopicId>) -> Result<(), Code> {
+        let access = self.call.access();
+        let topic = writing.topic.as_str();
+        match id {
+            None => access.topic(Operation::Write, topic)?,
+            Some(_) => access.topic_of_id(Operation::Write, topic)?,
+        }
+        match writing.batch.get().is_transactional() {
+            true => may_in_transaction(&access, self.transaction.as_deref()),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits until there may be room; false where there is no time for that.
+    async fn wait(&mut self, freed: Freed) -> bool {
+        let door = &self.call.door;
+        let look = Instant::now() + KAFKA_ROOM_LOOK_AGAIN;
+        tokio::select! {
+            () = freed => {}
+            () = sleep_until(look.min(self.until)) => {}
+            () = door.closed() => {}
+        }
+        self.waited = true;
+        Instant::now() < self.until && !door.is_closing()
+    }
+}
+
+/// Whether records may be those of a transaction.
+fn may_in_transaction(access: &Access, id: Option<&str>) -> Result<(), Code> {
+    match id {
+        Some(id) => access.transaction(Operation::Write, id),
+        None => access.nobodys_transaction(),
+    }
+}
+
 /// Hands a batch in; what it resolves to, then, is the answer. A broker that has no room yet makes
 /// its client wait, and not come again: what it sent after this would overtake it.
-async fn hand_in(ready: Ready, door: &Door, until: Instant) -> Answered {
+async fn hand_in(ready: Ready, turns: &mut Turns<'_>) -> Answered {
     let Ready {
         broker,
         client,
@@ -230,12 +281,18 @@ async fn hand_in(ready: Ready, door: &Door, until: Instant) -> Answered {
         writing,
         stamps,
     } = ready;
+    let refused = |why| Box::pin(std::future::ready(response(index, -1, Err(why))));
     let writing = match writing {
         Ok(writing) => writing,
-        Err(why) => return Box::pin(std::future::ready(response(index, -1, Err(why)))),
+        Err(why) => return refused(why),
     };
-    let mut again = KAFKA_ROOM_LOOK_AGAIN;
+    let mut freed = None;
     loop {
+        if turns.waited
+            && let Err(code) = turns.may(&writing, id)
+        {
+            return refused(code.into());
+        }
         let produced = produce((broker.clone(), Arc::clone(&client)), id, writing.clone());
         // Without a budget: whether it is let in is known at the first look, and must be seen.
         let mut produced: BoxFuture<'static, _> = Box::pin(unconstrained(produced));
@@ -249,16 +306,18 @@ async fn hand_in(ready: Ready, door: &Door, until: Instant) -> Answered {
             }
             Poll::Ready(answer) => answer,
         };
-        let no_room = ProducerError::Unavailable(Unavailable::Overloaded);
-        if answer != Err(no_room) || Instant::now() >= until || door.is_closing() {
+        let no_room = answer == Err(ProducerError::Unavailable(Unavailable::Overloaded));
+        // Who listens before it looks misses nothing: the first time it looks once more at once.
+        let again = match freed.take() {
+            _ if !no_room => false,
+            None => Instant::now() < turns.until && !turns.call.door.is_closing(),
+            Some(freed) => turns.wait(freed).await,
+        };
+        if !again {
             let place = (index, id, stamps);
             return Box::pin(async move { kept(&broker, writing, place, answer).await });
         }
-        tokio::select! {
-            () = sleep(again) => {}
-            () = door.closed() => {}
-        }
-        again = (again * 2).min(KAFKA_ROOM_LOOK_MOST);
+        freed = Some(turns.call.door.memory.freed(Class::Writes));
     }
 }
 

@@ -24,6 +24,7 @@ use super::{begin, broker, builder, call, part, topic, writing};
 use crate::config::{AclConfig, KafkaConfig, SaslConfig};
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
+use crate::permissions::filter::Filter;
 use crate::permissions::rule::{Effect, Match, Pattern, Rule};
 use crate::users::Users;
 
@@ -55,7 +56,7 @@ fn rule(effect: Effect, operation: Operation, kind: Kind, name: &str, how: Match
     }
 }
 
-fn allow(operation: Operation, kind: Kind, name: &str) -> Rule {
+pub(super) fn allow(operation: Operation, kind: Kind, name: &str) -> Rule {
     rule(Effect::Allow, operation, kind, name, Match::Literal)
 }
 
@@ -69,8 +70,8 @@ fn all_of(kind: Kind) -> &'static str {
 /// A closed door to a broker with a topic `a` of two partitions, a group `g` with a position in it,
 /// a transactional producer `t` and a user.
 pub(super) struct House {
-    door: Arc<Door>,
-    broker: Broker,
+    pub(super) door: Arc<Door>,
+    pub(super) broker: Broker,
     pub(super) producer: ProducerIdentity,
     pub(super) id: TopicId,
     _close: watch::Sender<bool>,
@@ -78,7 +79,7 @@ pub(super) struct House {
 }
 
 impl House {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let broker = broker(2, 64 << 20).await;
         let folder = tempfile::tempdir().unwrap();
         let private = folder.path().join("private");
@@ -120,8 +121,12 @@ impl House {
         &self.door.guard.as_ref().unwrap().rules
     }
 
-    fn add(&self, rules: Vec<Rule>) {
+    pub(super) fn add(&self, rules: Vec<Rule>) {
         self.rules().add(rules).unwrap();
+    }
+
+    pub(super) fn remove_all(&self) {
+        self.rules().delete(&[Filter::default()]).unwrap();
     }
 
     pub(super) fn call(&self, version: i16) -> Call {

@@ -3,15 +3,19 @@
 //!
 //! Every [`Class`] has a part of its own that no other can take, so that none waits for another
 //! one; beyond that they share what is left, each up to a bound. A part that was taken is a
-//! [`Share`], given back when it is dropped. No locks: a share costs one atomic operation where
-//! its class's own part has room, three where it has not.
+//! [`Share`], given back when it is dropped. No locks where nobody listens ([`Budget::freed`]): a
+//! share costs one atomic operation where its class's own part has room, three where it has not.
 //!
 //! This room may not know what is kept in the memory, and nobody waits in it.
+
+mod freed;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use self::freed::Freed;
+use self::freed::Listeners;
 use crate::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 
 /// What memory is taken for.
@@ -99,6 +103,7 @@ struct Account {
     shared: AtomicUsize,
     /// Bytes beyond the limit.
     over: AtomicUsize,
+    listeners: Listeners,
 }
 
 #[derive(Debug)]
@@ -158,6 +163,7 @@ impl Budget {
                 own: AtomicUsize::new(0),
                 shared: AtomicUsize::new(0),
                 over: AtomicUsize::new(0),
+                listeners: Listeners::default(),
             }
         };
         let own: usize = Class::ALL.iter().map(|class| class.parts().0 * part).sum();
@@ -318,6 +324,9 @@ impl Share {
         give(&self.budget.0.shared, shared);
         give(&account.shared, shared);
         give(&account.own, own);
+        if over + shared + own > 0 {
+            account.listeners.tell();
+        }
     }
 
     /// Makes it so many bytes. Where more is not free it stays what it was, and the answer is
