@@ -69,7 +69,7 @@ mod tls;
 mod transaction_tests;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::Broker;
@@ -105,8 +105,8 @@ pub(super) struct Door {
     pub(super) pullers: Arc<Pullers>,
     /// Becomes true when the server shuts down; waits end then.
     pub(super) closing: watch::Receiver<bool>,
-    /// Looked at when a fetch begins and when it ends, and never held meanwhile.
-    fetches: Mutex<Sessions>,
+    /// What fetches go on with.
+    fetches: Sessions,
 }
 
 impl Door {
@@ -118,7 +118,7 @@ impl Door {
         closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            fetches: Mutex::new(Sessions::new(broker.memory())),
+            fetches: Sessions::new(broker.memory()),
             memory: broker.memory().clone(),
             cluster_id: convert::cluster_id(broker.id()),
             sasl: config.sasl.as_ref().map(Sasl::new).map(Arc::new),
@@ -141,9 +141,9 @@ impl Door {
     }
 
     /// Does something with the sessions of fetches.
-    fn fetch_sessions<T>(&self, with: impl FnOnce(&mut Sessions) -> T) -> T {
-        let mut all = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = with(&mut all);
+    fn fetch_sessions<T>(&self, with: impl FnOnce(&Sessions) -> T) -> T {
+        let all = &self.fetches;
+        let done = with(all);
         let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
         let metrics = &self.metrics.kafka;
         metrics.fetch_sessions.set(gauge(all.len()));

@@ -276,7 +276,7 @@ impl Reading {
         });
         let told = told.collect();
         let now = Instant::now();
-        let end = |all: &mut Sessions| all.end(now, round, told, number);
+        let end = |all: &Sessions| all.end(now, round, told, number);
         let answer = match self.call.door.fetch_sessions(end) {
             Ok(answer) => answer,
             Err(code) => return FetchReply::refused(code),

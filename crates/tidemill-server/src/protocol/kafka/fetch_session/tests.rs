@@ -121,7 +121,7 @@ fn a_session_goes_on_in_its_epoch_alone_and_as_it_named_topics_before() {
     by_id.by_id = true;
     let refused = sessions.begin(now, &owner("ann"), by_id).unwrap_err();
     assert_eq!(refused, Code::FetchSessionTopicIdError);
-    sessions.by_number.get_mut(&7).unwrap().epoch = i32::MAX;
+    sessions.table().by_number.get_mut(&7).unwrap().epoch = i32::MAX;
     assert_eq!(go_on(&mut sessions, now, "ann", (7, i32::MAX)), Ok(0));
     assert_eq!(go_on(&mut sessions, now, "ann", (7, 1)), Ok(0), "behind it");
 }
@@ -150,12 +150,12 @@ fn a_session_has_one_round_under_way_and_none_when_it_is_gone() {
         "nobody waits"
     );
     let (slow, wanted) = begin(&mut sessions, 5);
-    sessions.remove(7);
+    sessions.table().remove(7);
     let answer = sessions.end(now, slow, quiet(wanted), || 1);
     assert_eq!(answer, Err(Code::FetchSessionIdNotFound));
     open(&mut sessions, now, "ann", 3, 7);
     let (slow, wanted) = begin(&mut sessions, 1);
-    sessions.remove(7);
+    sessions.table().remove(7);
     open(&mut sessions, now, "ann", 3, 7);
     let answer = sessions.end(now, slow, quiet(wanted), || 1);
     assert_eq!(answer, Err(Code::InvalidFetchSessionEpoch), "a new one");
@@ -163,7 +163,7 @@ fn a_session_has_one_round_under_way_and_none_when_it_is_gone() {
 
 #[test]
 fn what_its_owner_is_called_counts_and_what_it_has_is_known_before_it_goes_on() {
-    let mut sessions = small(9, 99);
+    let sessions = small(9, 99);
     let now = Instant::now();
     let long = |n: u8| Owner {
         client_id: Some(StrBytes::from_string("x".repeat(30_000) + &n.to_string())),
@@ -179,7 +179,7 @@ fn what_its_owner_is_called_counts_and_what_it_has_is_known_before_it_goes_on() 
     assert!(sessions.memory.used(Class::Requests) > 90_000);
     let more = |epoch| asked(1, epoch, partitions(1));
     let one = key(0, 0).bytes();
-    let all = sessions.by_number[&1].share.bytes();
+    let all = sessions.table().by_number[&1].share.bytes();
     assert_eq!(sessions.bytes(&long(1), &more(1)), all + one);
     assert_eq!(sessions.bytes(&long(2), &more(1)), one, "another's");
     assert_eq!(sessions.bytes(&long(1), &more(FIRST)), one, "it begins");
@@ -412,20 +412,90 @@ fn fetch(
 }
 
 fn check(sessions: &Sessions) {
-    let all = sessions.by_number.values();
-    assert!(sessions.len() <= sessions.slots);
-    assert!(sessions.partitions() <= sessions.partitions_max);
-    assert_eq!(
-        all.clone().map(Session::len).sum::<usize>(),
-        sessions.partitions()
-    );
+    let table = sessions.table();
+    let all = table.by_number.values();
+    assert!(table.by_number.len() <= sessions.slots);
+    assert!(table.partitions <= sessions.partitions_max);
+    let partitions = all.clone().map(|session| session.len);
+    assert_eq!(partitions.sum::<usize>(), table.partitions);
     let bytes = |session: &Session| {
-        let keys = session.places.keys();
-        assert_eq!(session.places.len(), session.order.len());
+        let parts = locked(&session.parts);
+        let keys = parts.places.keys();
+        assert_eq!(parts.places.len(), parts.order.len());
+        assert_eq!(parts.places.len(), session.len);
         keys.map(Key::bytes).sum::<usize>() + session.owner.bytes()
     };
     let bytes: usize = all.map(bytes).sum();
     assert_eq!(sessions.memory.used(Class::Requests), bytes);
+}
+
+/// The partitions of a large session are gone through, for as long as this thread likes: whoever
+/// waited for that would wait for ever.
+#[test]
+fn a_session_whose_partitions_are_gone_through_holds_up_nobody() {
+    let start = Instant::now();
+    let mut sessions = small(3, 20_000);
+    assert_eq!(open(&mut sessions, start, "ann", 10_000, 1), 1);
+    let parts = Arc::clone(&sessions.table().by_number[&1].parts);
+    let walk = locked(&parts);
+    assert_eq!(walk.order.len(), 10_000);
+    assert_eq!(open(&mut sessions, start, "bob", 10, 2), 2);
+    for epoch in 1..5 {
+        assert_eq!(go_on(&mut sessions, start, "bob", (2, epoch)), Ok(0));
+    }
+    assert_eq!(open(&mut sessions, start, "eve", 9_990, 3), 3);
+    let request = asked(1, 1, Vec::new());
+    assert!(sessions.bytes(&owner("ann"), &request) > 10_000);
+    assert_eq!((sessions.len(), sessions.partitions()), (3, 20_000));
+    // It makes way for others, and gives its memory back, all the same.
+    let later = start + KAFKA_FETCH_SESSION_KEEP + Duration::from_secs(1);
+    assert_eq!(go_on(&mut sessions, later, "bob", (2, 5)), Ok(0));
+    assert_eq!(go_on(&mut sessions, later, "eve", (3, 1)), Ok(0));
+    let before = sessions.memory.used(Class::Requests);
+    assert_eq!(open(&mut sessions, later, "bob", 10, 4), 4);
+    assert_eq!((sessions.len(), sessions.partitions()), (3, 10_010));
+    assert!(sessions.memory.used(Class::Requests) < before);
+    drop(walk);
+    check(&sessions);
+}
+
+/// Rounds of one session from many threads, with others that begin and end: each partition is
+/// counted once, and nothing of a session that is gone is left.
+#[test]
+fn many_threads_leave_nothing_behind_and_no_round_goes_on_twice() {
+    let sessions = small(4, 500);
+    let now = Instant::now();
+    let open = |who: &str, number| {
+        let begins = asked(0, FIRST, partitions(100));
+        let (round, wanted) = sessions.begin(now, &owner(who), begins).unwrap();
+        sessions.end(now, round, quiet(wanted), || number).unwrap()
+    };
+    assert_eq!(open("ann", 1).session, 1);
+    let rounds = std::sync::atomic::AtomicI32::new(0);
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let (sessions, rounds, open) = (&sessions, &rounds, &open);
+            threads.spawn(move || {
+                let who = format!("user {thread}");
+                for turn in 0..200 {
+                    let epoch = rounds.load(std::sync::atomic::Ordering::SeqCst) + 1;
+                    let mut request = asked(1, epoch, partitions(turn % 150));
+                    request.forgotten = (100..150).map(|index| key(0, index)).collect();
+                    if let Ok((round, wanted)) = sessions.begin(now, &owner("ann"), request) {
+                        assert_eq!(wanted.len(), 100);
+                        assert!(sessions.end(now, round, quiet(wanted), || 9).is_ok());
+                        rounds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                    let number = open(&who, thread * 1000 + turn + 2).session;
+                    let ends = asked(number, LAST, Vec::new());
+                    sessions.begin(now, &owner(&who), ends).unwrap();
+                }
+            });
+        }
+    });
+    assert!(rounds.into_inner() > 100);
+    assert_eq!((sessions.len(), sessions.partitions()), (1, 100));
+    check(&sessions);
 }
 
 proptest! {
