@@ -228,6 +228,14 @@ impl Broker {
         Some(info)
     }
 
+    /// Of what kind a group is: that of the members it has, or had last. `None` where there is no
+    /// such group.
+    #[must_use]
+    pub fn group_kind(&self, name: &GroupName) -> Option<GroupKind> {
+        let held = self.inner.classics.kinds.of(name);
+        held.or_else(|| self.inner.group_kind(name))
+    }
+
     /// Deletes a group with its positions. Its members are told. Resolves when that is durable.
     ///
     /// # Errors

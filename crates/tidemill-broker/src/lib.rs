@@ -58,7 +58,7 @@ pub use classic::{
 pub use consumer::{
     ConsumerCaller, ConsumerDescription, ConsumerError, ConsumerGroups, ConsumerHeartbeat,
     ConsumerMember, ConsumerParts, ConsumerPlace, ConsumerSight, ConsumerState, ConsumerTopicParts,
-    ConsumerTransactionError, EPOCH_JOIN, EPOCH_LEAVE, EPOCH_LEAVE_FOR_A_WHILE,
+    ConsumerTransactionError, EPOCH_JOIN, EPOCH_LEAVE, EPOCH_LEAVE_FOR_A_WHILE, NamePattern,
 };
 pub use dead_letters::{DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters};
 pub use error::{GroupError, OpenError, TopicError};

@@ -21,10 +21,11 @@ use crate::limits::COMPACTED_SEGMENT_BYTES;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TopicSettings {
-    /// Events are deleted this many milliseconds after their time, at least 1; `None`: never.
+    /// Events are deleted this many milliseconds after their time; 0: as soon as may be, which is
+    /// seconds after they were appended; `None`: never.
     pub retention_ms: Option<u64>,
-    /// Old events are deleted once a partition has this many bytes without them, at least 1;
-    /// `None`: never.
+    /// Old events are deleted once a partition has this many bytes without them; 0: as soon as
+    /// their segment is closed; `None`: never.
     pub retention_bytes: Option<u64>,
     /// Only the latest event of each key stays, in the end; an event without data deletes its
     /// key's, and goes itself after [`TopicSettings::tombstone_retention_ms`]. Events without a
@@ -189,11 +190,6 @@ impl TopicSettings {
 
     /// Whether each is within its bounds; else what is not.
     fn check(&self) -> Result<(), String> {
-        if self.retention_ms == Some(0) || self.retention_bytes == Some(0) {
-            let why = "a retention is at least 1; delete the topic instead, or leave it out to \
-                       keep everything";
-            return Err(why.to_owned());
-        }
         if self.segment_ms == Some(0) || self.compact_within_ms == Some(0) {
             let why = "segment_ms and compact_within_ms are at least 1; leave them out for what is \
                        usual";

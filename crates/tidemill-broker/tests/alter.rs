@@ -209,11 +209,11 @@ async fn what_cannot_be_is_refused_and_changes_nothing() {
             more(2),
             more(1025),
             AlterTopic {
-                retention_ms: Some(Some(0)),
+                segment_ms: Some(Some(0)),
                 ..none
             },
             AlterTopic {
-                retention_bytes: Some(Some(0)),
+                compact_within_ms: Some(Some(0)),
                 ..more(4)
             },
         ];

@@ -263,11 +263,11 @@ async fn a_topics_settings_are_kept_and_wrong_ones_are_refused() {
     assert_eq!(made.unwrap().settings, settings);
     for wrong in [
         TopicSettings {
-            retention_ms: Some(0),
+            segment_ms: Some(0),
             ..settings
         },
         TopicSettings {
-            retention_bytes: Some(0),
+            compact_within_ms: Some(0),
             ..settings
         },
     ] {

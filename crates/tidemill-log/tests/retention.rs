@@ -142,6 +142,24 @@ fn segment_files(disk: &dyn Disk) -> Vec<String> {
 }
 
 #[test]
+fn what_is_kept_for_no_time_goes_as_soon_as_it_may() {
+    let disk = memory();
+    let mut log = begin(&disk, &small(), keep_for(0));
+    for turn in 1..5_u64 {
+        let now = turn * 100_000;
+        log.pass(after(now));
+        log.fill(3, now);
+        // It is there at first, whatever it is kept for.
+        assert_eq!(log.bounds().end, Offset(turn * 3));
+        assert_eq!(log.earliest(), (turn - 1) * 3);
+        for more in [2_000, 10_000, 20_000, 30_000] {
+            log.pass(after(now + more));
+        }
+        assert_eq!(log.earliest(), turn * 3);
+    }
+}
+
+#[test]
 fn segments_go_with_age_and_the_earliest_offset_moves() {
     let disk = memory();
     let mut log = begin(&disk, &small(), keep_for(4 * DAY_MS));

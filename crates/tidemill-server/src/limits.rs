@@ -306,6 +306,13 @@ pub const KAFKA_RECORD_ERRORS_MAX: usize = 1000;
 /// the 30 s after which clients take a request for lost and send it again.
 pub const KAFKA_PRODUCE_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// Steps that one `ListTransactions` may take to compare ids with an expression: bytes of the ids
+/// times those of the compiled expression. With 1 KiB, 1 MiB of ids.
+pub const KAFKA_PATTERN_WORK_MAX: usize = 1024 * 1024 * 1024;
+
+/// Producers whose last times one `DescribeProducers` looks up; each takes a read.
+pub const KAFKA_PRODUCER_TIMES_MAX: usize = 1024;
+
 /// How soon it looks again at the latest where nothing is given back: others may have given up
 /// waiting. Within the time for which its turn is kept (the log's `CLAIM_FOR`).
 pub const KAFKA_ROOM_LOOK_AGAIN: Duration = Duration::from_millis(250);

@@ -39,6 +39,7 @@ use uuid::Uuid;
 
 use self::live::Live;
 pub use self::offsets::ConsumerTransactionError;
+pub use self::patterns::NamePattern;
 use self::patterns::Pattern;
 use self::state::{Coordinator, With};
 use self::types::ConsumerBounds;

@@ -143,6 +143,39 @@ impl Patterns {
     }
 }
 
+/// A regular expression that whole names match, bounded in what it takes to compare one.
+#[derive(Clone, Debug)]
+pub struct NamePattern {
+    regex: Regex,
+    size: usize,
+}
+
+impl NamePattern {
+    /// Compiles an expression of at most
+    /// [`CONSUMER_PATTERN_MAX_BYTES`](crate::limits::CONSUMER_PATTERN_MAX_BYTES), without look
+    /// around and back references.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Pattern`]: it is none, or is too large.
+    pub fn new(text: &str) -> Result<Self, ConsumerError> {
+        let (regex, size) = compile(text)?;
+        Ok(Self { regex, size })
+    }
+
+    /// Whether the whole name matches. Takes up to [`NamePattern::work`] steps: to be called where
+    /// that holds nobody up.
+    #[must_use]
+    pub fn is_match(&self, name: &str) -> bool {
+        self.regex.is_match(name)
+    }
+
+    /// How many steps it may take to compare a name.
+    #[must_use]
+    pub fn work(&self, name: &str) -> usize {
+        self.size.saturating_mul(name.len())
+    }
+}
+
 /// An expression that whole names match, as clients expect it, and most bytes that it has.
 fn compile(text: &str) -> Result<(Regex, usize), ConsumerError> {
     if text.len() > CONSUMER_PATTERN_MAX_BYTES {

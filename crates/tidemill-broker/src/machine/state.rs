@@ -38,7 +38,8 @@ pub enum GroupKind {
 
 impl GroupKind {
     /// The kind in words.
-    pub(crate) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Classic => "Kafka classic",

@@ -39,6 +39,9 @@ pub struct ProducerInfo {
     pub epoch: ProducerEpoch,
     /// The sequence of its last record of this epoch.
     pub last_sequence: Option<Sequence>,
+    /// The first offset of its last batch of this epoch.
+    #[serde(skip)]
+    pub last_offset: Option<Offset>,
     /// Where its open transaction begins here.
     pub transaction_start: Option<Offset>,
 }
@@ -150,6 +153,7 @@ impl Broker {
                 producer,
                 epoch: entry.epoch,
                 last_sequence: entry.written.last().map(|written| written.last),
+                last_offset: entry.written.last().map(|written| written.base),
                 transaction_start: entry.open,
             });
         Ok(infos.collect())

@@ -230,6 +230,7 @@ async fn create(
         let detail = format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions");
         return Err(Problem::new(Kind::Limit, detail));
     }
+    keeps_something([new.retention_ms, new.retention_bytes])?;
     let how = CreateTopic {
         partitions: new.partitions,
         settings: TopicSettings {
@@ -254,6 +255,18 @@ async fn create(
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
+}
+
+/// Refuses a retention of nothing, which people mean to be one without a bound.
+fn keeps_something(retentions: [Option<u64>; 2]) -> Result<(), Problem> {
+    match retentions.contains(&Some(0)) {
+        true => {
+            let detail = "a retention is at least 1; delete the topic instead, or leave it out to \
+                          keep everything";
+            Err(Problem::new(Kind::Limit, detail))
+        }
+        false => Ok(()),
+    }
 }
 
 /// What is to be changed of a topic; anything else in it is refused.
@@ -327,6 +340,7 @@ async fn alter(
     let shape = "{...} with what is to be changed: \"partitions\", \"retention_ms\", \
                  \"retention_bytes\", \"compact\", \"compression\" or others of docs/HTTP.md";
     let changes: Changes = decode(&received.bytes, shape, Kind::InvalidTopic)?;
+    keeps_something([changes.retention_ms, changes.retention_bytes].map(Option::flatten))?;
     let change = AlterTopic {
         partitions: changes.partitions,
         retention_ms: changes.retention_ms,

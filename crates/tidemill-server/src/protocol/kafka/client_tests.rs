@@ -5,17 +5,24 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, GroupId, JoinGroupRequest, LeaveGroupRequest, ProduceRequest,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    DescribeGroupsRequest, FetchRequest, GroupId, JoinGroupRequest, LeaveGroupRequest,
+    ProduceRequest,
 };
 use kafka_protocol::protocol::StrBytes;
+use tidemill_broker::{ClassicCaller, ConsumerCaller};
 use tidemill_core::GroupName;
 
 use super::apis::api_versions::ApiVersions;
+use super::apis::consumer_group_describe::ConsumerGroupDescribe;
+use super::apis::consumer_group_heartbeat::ConsumerGroupHeartbeat;
+use super::apis::describe_groups::DescribeGroups;
 use super::apis::fetch::Fetch;
 use super::apis::join_group::JoinGroup;
 use super::apis::leave_group::LeaveGroup;
 use super::apis::produce::Produce;
 use super::convert;
+use super::error::Code;
 use super::registry::{Api, Call};
 use super::tests::{broker, builder, call, door, topic};
 
@@ -93,4 +100,66 @@ async fn a_client_is_seen_with_its_program_its_records_and_its_groups() {
         .with_member_id(joined.member_id);
     assert_eq!(LeaveGroup::answer(at(&call, 1), leaves).await.error_code, 0);
     assert_eq!(shown(&call).groups, [""; 0], "it is one no more");
+}
+
+/// Which kind the group is of, which was asked for, and what to do: people read it in a tool.
+#[tokio::test]
+async fn who_asks_for_a_group_of_another_kind_is_told_both_kinds() {
+    let broker = broker(1, 1 << 26).await;
+    let consumers = broker.consumer_groups();
+    let nobody = ConsumerCaller {
+        member: "".into(),
+        epoch: -1,
+    };
+    let newer = GroupName::new("newer").unwrap();
+    let committed = consumers.commit(&newer, &nobody, Vec::new()).await;
+    committed.unwrap();
+    let nobody = ClassicCaller {
+        generation: -1,
+        ..ClassicCaller::default()
+    };
+    let older = GroupName::new("older").unwrap();
+    let classics = broker.classic_groups();
+    let committed = classics.commit(&older, &nobody, Vec::new()).await;
+    committed.unwrap();
+    let (door, _close) = door(broker);
+    let classic = async |id: &'static str, version| {
+        let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(id))]);
+        let told = DescribeGroups::answer(call(&door, version), request).await;
+        let group = &told.groups[0];
+        let why = group.error_message.as_deref().unwrap_or_default();
+        (group.error_code, why.to_owned())
+    };
+    let consumer = async |id: &'static str| {
+        let request =
+            ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text(id))]);
+        let told = ConsumerGroupDescribe::answer(call(&door, 1), request).await;
+        let group = &told.groups[0];
+        let why = group.error_message.as_deref().unwrap_or_default();
+        (group.error_code, why.to_owned())
+    };
+    let unknown = Code::GroupIdNotFound.code();
+    assert_eq!(classic("older", 6).await, (0, String::new()));
+    assert_eq!(consumer("newer").await, (0, String::new()));
+    assert_eq!(
+        classic("newer", 5).await,
+        (0, String::new()),
+        "dead, as Kafka has it"
+    );
+    for (code, why) in [classic("newer", 6).await, consumer("older").await] {
+        assert_eq!(code, unknown);
+        assert!(why.contains("classic") && why.contains("consumer"), "{why}");
+        assert!(why.contains("ask for it by its own kind"), "{why}");
+    }
+    for (code, why) in [classic("none", 6).await, consumer("none").await] {
+        assert_eq!(code, unknown);
+        assert!(why.contains("there is no group none"), "{why}");
+    }
+    // Who would join one that is a webhook's is told whose it is.
+    let beat = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text("webhook.shop")))
+        .with_member_id(text("m"));
+    let said = ConsumerGroupHeartbeat::answer(call(&door, 1), beat).await;
+    assert_eq!(said.error_code, Code::InvalidGroupId.code());
+    assert!(said.error_message.unwrap().contains("webhook pause shop"));
 }

@@ -179,7 +179,8 @@ const KEPT: &[Kept] = &[
         own: |of| told(of.retention_bytes),
         otherwise: |_, _| "-1".to_owned(),
         set: |of, name, value| {
-            of.retention_bytes = bound(name, value)?;
+            // As Kafka has it: whatever is below 0.
+            of.retention_bytes = bound(name, value, i64::MIN)?;
             Ok(())
         },
     },
@@ -190,7 +191,7 @@ const KEPT: &[Kept] = &[
         own: |of| told(of.retention_ms),
         otherwise: |_, _| "-1".to_owned(),
         set: |of, name, value| {
-            of.retention_ms = bound(name, value)?;
+            of.retention_ms = bound(name, value, -1)?;
             Ok(())
         },
     },
@@ -419,14 +420,16 @@ fn number(
     number.map(Some).ok_or_else(|| invalid(name, text, &what()))
 }
 
-/// A number, or -1 for no bound.
-fn bound(name: &str, value: Option<&str>) -> Result<Option<u64>, Refused> {
-    let Some(text) = value.filter(|text| text.trim() != "-1") else {
+/// A number of Kafka's; what is below 0 stands for no bound, and is `least` or more.
+fn bound(name: &str, value: Option<&str>, least: i64) -> Result<Option<u64>, Refused> {
+    let Some(text) = value else {
         return Ok(None);
     };
-    let number = text.trim().parse().ok().filter(|number| *number > 0);
-    let number = number.ok_or_else(|| invalid(name, text, "it is 1 or more, or -1"))?;
-    Ok(Some(number))
+    let number = text.trim().parse::<i64>();
+    let number = number.ok().filter(|number| *number >= least);
+    let what = "it is 0 or more, or -1 for no bound";
+    let number = number.ok_or_else(|| invalid(name, text, what))?;
+    Ok(u64::try_from(number).ok())
 }
 
 fn compacts(name: &str, value: &str) -> Result<bool, Refused> {
@@ -520,12 +523,41 @@ mod tests {
     }
 
     #[test]
+    fn retentions_are_what_kafka_takes() {
+        for (name, value, kept) in [
+            ("retention.ms", Some("0"), Some("0")),
+            ("retention.ms", Some(" 1 "), Some("1")),
+            (
+                "retention.ms",
+                Some("9223372036854775807"),
+                Some("9223372036854775807"),
+            ),
+            ("retention.ms", Some("-1"), None),
+            ("retention.ms", None, None),
+            ("retention.bytes", Some("0"), Some("0")),
+            ("retention.bytes", Some("-1"), None),
+            ("retention.bytes", Some("-7"), None),
+        ] {
+            let mut settings = TopicSettings {
+                retention_ms: Some(5),
+                retention_bytes: Some(5),
+                ..TopicSettings::default()
+            };
+            set(&mut settings, name, value).unwrap();
+            let config = KEPT.iter().find(|config| config.name == name).unwrap();
+            assert_eq!((config.own)(&settings).as_deref(), kept, "{name}={value:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_configuration_or_no_value_is_refused() {
         let mut settings = TopicSettings::default();
         for (name, value) in [
             ("retention.mss", "1"),
             ("retention.ms", "soon"),
-            ("retention.ms", "0"),
+            ("retention.ms", "-2"),
+            ("retention.ms", "9223372036854775808"),
+            ("retention.bytes", "1k"),
             ("cleanup.policy", "burn"),
             ("compression.type", "rar"),
             ("segment.ms", "0"),

@@ -10,10 +10,12 @@ use kafka_protocol::messages::{
     ListTransactionsRequest, ProduceRequest, ProducerId,
 };
 use kafka_protocol::protocol::StrBytes;
+use tidemill_broker::batch::Producer as Header;
 use tidemill_broker::{
     AlterTopic, BatchBuilder, Begins, InitTransactional, TransactionEnd, TransactionalId,
 };
 use tidemill_core::budget::Class;
+use tidemill_core::{Offset, Partition};
 
 use super::apis::describe_producers::DescribeProducers;
 use super::apis::describe_transactions::DescribeTransactions;
@@ -40,6 +42,119 @@ async fn producers(call: Call) -> Vec<(i64, i64)> {
     let producers = partition.active_producers.iter();
     let told = producers.map(|one| (one.producer_id.0, one.current_txn_start_offset));
     told.collect()
+}
+
+/// When each producer wrote last, as it is told.
+async fn times(call: Call) -> Vec<i64> {
+    let topic = TopicRequest::default()
+        .with_name(convert::wire_topic(&topic()))
+        .with_partition_indexes(vec![0]);
+    let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+    let told = DescribeProducers::answer(call, request).await.response;
+    let producers = told.topics[0].partitions[0].active_producers.iter();
+    producers.map(|one| one.last_timestamp).collect()
+}
+
+#[tokio::test]
+async fn the_time_of_a_producers_last_batch_is_told_while_it_is_there() {
+    let broker = broker(1, MEMORY).await;
+    let (door, _close) = door(broker.clone());
+    let who = begin(&broker).await;
+    broker.produce(part(who, 1000)).await.unwrap();
+    assert_eq!(times(call(&door, 0)).await, [1000]);
+    let next = builder(2000, b"y").transactional().producer(Header {
+        id: who.id.0,
+        epoch: who.epoch.0,
+        base_sequence: 1,
+    });
+    let behind = broker.produce(writing(next, Begins::No)).await.unwrap();
+    assert_eq!(times(call(&door, 0)).await, [2000]);
+    // Somebody else's batch is none of its.
+    broker
+        .produce(writing(builder(3000, b"z"), Begins::No))
+        .await
+        .unwrap();
+    assert_eq!(times(call(&door, 0)).await, [2000]);
+    let end = TransactionEnd {
+        commit: true,
+        renew: false,
+    };
+    broker.end_transaction(&id(), who, end).await.unwrap();
+    let trimmed = broker
+        .trim_topic(&topic(), Partition(0), Offset(behind.0 + 1))
+        .await;
+    trimmed.unwrap();
+    assert_eq!(times(call(&door, 0)).await, [-1]);
+}
+
+#[tokio::test]
+async fn transactions_are_found_by_an_expression_that_their_whole_ids_match() {
+    let broker = broker(1, MEMORY).await;
+    for name in ["orders-1", "orders-2", "bills"] {
+        let init = InitTransactional {
+            id: TransactionalId::new(name).unwrap(),
+            timeout: Duration::from_secs(60),
+            expected: None,
+        };
+        broker.init_transactional(init).await.unwrap();
+    }
+    let (door, _close) = door(broker);
+    let ask = async |pattern: Option<&str>| {
+        let request = ListTransactionsRequest::default()
+            .with_duration_filter(-1)
+            .with_transactional_id_pattern(pattern.map(convert::text));
+        let told = ListTransactions::answer(call(&door, 2), request)
+            .await
+            .response;
+        let ids = told.transaction_states.iter();
+        let ids: Vec<_> = ids.map(|one| one.transactional_id.to_string()).collect();
+        (told.error_code, ids.join(" "))
+    };
+    let found = |ids: &str| (0, ids.to_owned());
+    for all in [None, Some(""), Some(".*")] {
+        assert_eq!(ask(all).await, found("bills orders-1 orders-2"), "{all:?}");
+    }
+    assert_eq!(ask(Some("orders-.*")).await, found("orders-1 orders-2"));
+    assert_eq!(ask(Some("orders")).await, found(""), "the whole id");
+    assert_eq!(ask(Some("bills|.*-2")).await, found("bills orders-2"));
+    let wrong = Code::InvalidRegularExpression.code();
+    for text in [
+        "(",
+        "a)(b",
+        "(?=a)",
+        "((a{200}){200}){200}",
+        &"a".repeat(5000),
+    ] {
+        assert_eq!(ask(Some(text)).await, (wrong, String::new()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_expression_that_is_too_large_for_so_many_ids_is_refused() {
+    let broker = broker(1, MEMORY).await;
+    for number in 0..200 {
+        let init = InitTransactional {
+            id: TransactionalId::new(format!("{number:01024}")).unwrap(),
+            timeout: Duration::from_secs(60),
+            expected: None,
+        };
+        broker.init_transactional(init).await.unwrap();
+    }
+    let (door, _close) = door(broker);
+    let ask = async |pattern: &str| {
+        let request = ListTransactionsRequest::default()
+            .with_duration_filter(-1)
+            .with_transactional_id_pattern(Some(convert::text(pattern)));
+        let told = ListTransactions::answer(call(&door, 2), request)
+            .await
+            .response;
+        (told.error_code, told.transaction_states.len())
+    };
+    // Both fail at the first byte of an id, so that this takes no time.
+    assert_eq!(ask("x").await, (0, 0));
+    let large = format!("x{}", "a{9}".repeat(22));
+    let wrong = Code::InvalidRegularExpression.code();
+    assert_eq!(ask(&large).await, (wrong, 0));
 }
 
 async fn listed(call: Call, request: ListTransactionsRequest) -> Vec<String> {

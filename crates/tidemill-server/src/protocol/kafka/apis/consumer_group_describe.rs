@@ -15,7 +15,7 @@ use tidemill_broker::{ConsumerDescription, ConsumerMember, ConsumerState, Consum
 
 use super::super::access::{Access, Kind, Needs, Operation};
 use super::super::convert;
-use super::super::error::Code;
+use super::super::error::Refused;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -57,9 +57,10 @@ impl Api for ConsumerGroupDescribe {
 
 fn describe(call: &Call, access: &Access, id: GroupId) -> DescribedGroup {
     let may = access.group(Operation::Describe, &id);
-    let told = may.and_then(|()| group::shown(&id)).and_then(|name| {
+    let told = may.and_then(|()| group::shown(&id));
+    let told = told.map_err(Refused::from).and_then(|name| {
         let told = call.broker.consumer_groups().describe(&name);
-        let told = told.ok_or(Code::GroupIdNotFound)?;
+        let told = told.ok_or_else(|| group::not_described(call, &name, "consumer"))?;
         // Who may not see what members read does not see the members.
         for member in &told.members {
             let parts = member.assigned.iter().chain(&member.target);
@@ -71,8 +72,9 @@ fn describe(call: &Call, access: &Access, id: GroupId) -> DescribedGroup {
     });
     match told {
         Ok(told) => known(id, told),
-        Err(code) => DescribedGroup::default()
-            .with_error_code(code.code())
+        Err(refused) => DescribedGroup::default()
+            .with_error_code(refused.code.code())
+            .with_error_message(refused.why.as_deref().map(convert::text))
             .with_group_id(id),
     }
 }

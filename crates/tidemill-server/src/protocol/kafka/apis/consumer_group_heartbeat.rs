@@ -73,7 +73,7 @@ async fn heartbeat(
     if call.door.is_closing() {
         return Err(Code::CoordinatorNotAvailable.into());
     }
-    let name = group::name(&request.group_id)?;
+    let name = group::told(&request.group_id)?;
     if call.version >= HAS_ID && request.member_id.is_empty() {
         return Err(Refused::new(Code::InvalidRequest, "a member has an id"));
     }

@@ -12,7 +12,6 @@ use tidemill_broker::{ClassicDescription, ClassicState};
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
-use super::super::error::Code;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -60,7 +59,12 @@ fn describe(call: &Call, id: GroupId) -> DescribedGroup {
     match call.broker.classic_groups().describe(&name) {
         Some(group) => known(id, group),
         None if call.version < TELLS_UNKNOWN => unknown(id),
-        None => unknown(id).with_error_code(Code::GroupIdNotFound.code()),
+        None => {
+            let refused = group::not_described(call, &name, "classic");
+            unknown(id)
+                .with_error_code(refused.code.code())
+                .with_error_message(refused.why.as_deref().map(convert::text))
+        }
     }
 }
 

@@ -1,12 +1,15 @@
-//! `DescribeProducers` (61), version 0: the producers that partitions know, and where their open
-//! transactions begin. The least of those offsets is where `read_committed` ends.
+//! `DescribeProducers` (61), version 0: the producers that partitions know, the time of the last
+//! batch of each, and where their open transactions begin. The least of those offsets is where
+//! `read_committed` ends.
 //!
-//! Deviations: when a producer wrote last is not known, nor which coordinator's epoch decided its
-//! last transaction (-1). A topic that is named twice is answered once. Where memory is short, this
-//! partition and the ones behind it are answered with `NOT_LEADER_OR_FOLLOWER`, which clients take
-//! for a reason to ask again.
+//! Deviations: the time is read from the batch, for 1,024 producers of a request and where it is
+//! still there (else -1); the end of a transaction is none. Which coordinator's epoch decided the
+//! last transaction is not known (-1). A topic that is named twice is answered once. Where memory
+//! is short, this partition and the ones behind it are answered with `NOT_LEADER_OR_FOLLOWER`,
+//! which clients take for a reason to ask again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
@@ -14,11 +17,11 @@ use kafka_protocol::messages::describe_producers_response::{
 use kafka_protocol::messages::{
     ApiKey, DescribeProducersRequest, DescribeProducersResponse, ProducerId,
 };
-use tidemill_broker::ProducerInfo;
-use tidemill_core::TopicName;
+use tidemill_broker::{FetchBatches, Isolation, ProducerInfo};
 use tidemill_core::budget::{Class, Share};
+use tidemill_core::{Partition, TopicName};
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
@@ -26,7 +29,7 @@ use super::super::error::{self, Code};
 use super::super::registry::{Api, Call, Held, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
-use crate::limits::{KAFKA_PARTITION_BYTES, MEMORY_WAIT};
+use crate::limits::{KAFKA_PARTITION_BYTES, KAFKA_PRODUCER_TIMES_MAX, MEMORY_WAIT};
 
 /// See the module.
 pub(in super::super) struct DescribeProducers;
@@ -54,6 +57,10 @@ impl Api for DescribeProducers {
         }
         let mut topics = Vec::new();
         let mut is_short = false;
+        let mut times = Times {
+            left: KAFKA_PRODUCER_TIMES_MAX,
+            until,
+        };
         let access = call.access();
         for (topic, indexes) in asked {
             let may = access.topic(Operation::Read, &topic);
@@ -62,7 +69,7 @@ impl Api for DescribeProducers {
             for index in indexes {
                 let known = match &name {
                     _ if is_short => Err(Code::NotLeaderOrFollower),
-                    Ok(name) => producers(&call, name, index, &mut share, until).await,
+                    Ok(name) => producers(&call, name, index, &mut share, &mut times).await,
                     Err(code) => Err(*code),
                 };
                 is_short |= matches!(known, Err(Code::NotLeaderOrFollower));
@@ -87,7 +94,7 @@ async fn producers(
     name: &TopicName,
     index: i32,
     share: &mut Share,
-    until: Instant,
+    times: &mut Times,
 ) -> Result<Vec<ProducerState>, Code> {
     // A request may name very many: others are served between them.
     yield_now().await;
@@ -96,20 +103,60 @@ async fn producers(
     let partition = convert::partition(index)?;
     let known = call.broker.producers(name, partition);
     let known = known.map_err(|why| error::producer(&why))?;
-    match grown(share, known.len() * KAFKA_PARTITION_BYTES, until).await {
-        true => Ok(known.iter().map(tell).collect()),
-        false => Err(Code::NotLeaderOrFollower),
+    let bytes = known.len() * KAFKA_PARTITION_BYTES;
+    if !grown(share, bytes, times.until).await {
+        return Err(Code::NotLeaderOrFollower);
+    }
+    let mut told = Vec::with_capacity(known.len());
+    for info in &known {
+        let time_ms = times.last_of(call, name, partition, info).await;
+        told.push(tell(info, time_ms.unwrap_or(-1)));
+    }
+    Ok(told)
+}
+
+/// When producers last wrote, as far as there is time to look that up: each is a read.
+struct Times {
+    left: usize,
+    until: Instant,
+}
+
+impl Times {
+    /// The time of its last batch; `None` where that is not there any more, or is not looked up.
+    async fn last_of(
+        &mut self,
+        call: &Call,
+        topic: &TopicName,
+        partition: Partition,
+        info: &ProducerInfo,
+    ) -> Option<i64> {
+        let offset = info.last_offset?;
+        self.left = self.left.checked_sub(1)?;
+        let fetch = FetchBatches {
+            topic: topic.clone(),
+            partition,
+            offset,
+            max_bytes: 1,
+            isolation: Isolation::ReadUncommitted,
+            wait: Duration::ZERO,
+        };
+        let fetched = timeout_at(self.until, call.broker.fetch_batches(fetch)).await;
+        let fetched = fetched.ok()?.ok()?;
+        let batch = fetched.batches.first()?;
+        let own = batch.base_offset() == offset;
+        let own = own && batch.producer().is_some_and(|of| of.id == info.producer.0);
+        own.then(|| batch.max_timestamp_ms())
     }
 }
 
-fn tell(info: &ProducerInfo) -> ProducerState {
+fn tell(info: &ProducerInfo, time_ms: i64) -> ProducerState {
     let start = info.transaction_start.map(convert::wire_offset);
     let sequence = info.last_sequence.map(|last| last.number());
     ProducerState::default()
         .with_producer_id(ProducerId(info.producer.0))
         .with_producer_epoch(i32::from(info.epoch.0))
         .with_last_sequence(sequence.unwrap_or(-1))
-        .with_last_timestamp(-1)
+        .with_last_timestamp(time_ms)
         .with_coordinator_epoch(-1)
         .with_current_txn_start_offset(start.unwrap_or(-1))
 }

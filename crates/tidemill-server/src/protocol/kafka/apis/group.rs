@@ -11,7 +11,7 @@ use tidemill_core::{GroupName, Offset};
 
 use super::super::access::{Access, Operation};
 use super::super::convert;
-use super::super::error::Code;
+use super::super::error::{Code, Refused};
 use super::super::registry::Call;
 use crate::webhooks;
 
@@ -20,10 +20,19 @@ use crate::webhooks;
 /// # Errors
 /// No group can have this name, or it is a webhook's, which alone reads as it.
 pub(super) fn name(id: &GroupId) -> Result<GroupName, Code> {
-    let name = shown(id)?;
+    told(id).map_err(|refused| refused.code)
+}
+
+/// As [`name`], with the reason in words.
+///
+/// # Errors
+/// As [`name`].
+pub(super) fn told(id: &GroupId) -> Result<GroupName, Refused> {
+    let name = GroupName::new(id.as_str().to_owned());
+    let name = name.map_err(|why| Refused::new(Code::InvalidGroupId, why))?;
     webhooks::of_others(&name).map_err(|why| {
         tracing::info!(%why, "a client of Kafka is refused");
-        Code::InvalidGroupId
+        Refused::new(Code::InvalidGroupId, why)
     })?;
     Ok(name)
 }
@@ -34,6 +43,19 @@ pub(super) fn name(id: &GroupId) -> Result<GroupName, Code> {
 /// No group can have this name.
 pub(super) fn shown(id: &GroupId) -> Result<GroupName, Code> {
     GroupName::new(id.as_str().to_owned()).map_err(|_| Code::InvalidGroupId)
+}
+
+/// Why a group is not described: it is of another kind than the one asked for, or there is none.
+pub(super) fn not_described(call: &Call, name: &GroupName, asked: &str) -> Refused {
+    let why = match call.broker.group_kind(name) {
+        Some(kind) => format!(
+            "{name} is a group of the kind {}, and is described as one of the kind {asked} here; \
+             ask for it by its own kind",
+            kind.name()
+        ),
+        None => format!("there is no group {name}; it is made when its first member joins"),
+    };
+    Refused::new(Code::GroupIdNotFound, why)
 }
 
 /// Where a member is, as Kafka writes it.

@@ -1,11 +1,13 @@
-//! `ListTransactions` (66), versions 0 to 1: the transactional producers, by how far they are, who
-//! they are, and how long their transactions have been open.
+//! `ListTransactions` (66), versions 0 to 2: the transactional producers, by how far they are, who
+//! they are, how long their transactions have been open, and from version 2 on by a regular
+//! expression that the whole of their ids matches.
 //!
-//! Deviations: version 2, which searches by patterns, is not served. Producers for which there is
-//! no memory are left out, and the answer says `COORDINATOR_LOAD_IN_PROGRESS`, so that it is asked
-//! for again.
+//! Deviations: an expression without look around and back references, which is not too large for
+//! so many ids; else `INVALID_REGULAR_EXPRESSION`. Producers for which there is no memory are left
+//! out, and the answer says `COORDINATOR_LOAD_IN_PROGRESS`, so that it is asked for again.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::list_transactions_response::TransactionState;
@@ -13,19 +15,19 @@ use kafka_protocol::messages::{
     ApiKey, ListTransactionsRequest, ListTransactionsResponse, ProducerId,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{TransactionSummary, TransactionalId};
+use tidemill_broker::{NamePattern, TransactionSummary, TransactionalId};
 use tidemill_core::budget::Class;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
-use super::super::error::Code;
+use super::super::error::{self, Code};
 use super::super::registry::{Api, Call, Held, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
 use super::describe_transactions::state;
-use crate::limits::{KAFKA_PARTITION_BYTES, MEMORY_WAIT};
+use crate::limits::{KAFKA_PARTITION_BYTES, KAFKA_PATTERN_WORK_MAX, MEMORY_WAIT};
 
 /// Kafka's words for how far a transaction may be.
 const STATES: [&str; 8] = [
@@ -49,7 +51,7 @@ impl Api for ListTransactions {
     type Request = ListTransactionsRequest;
     type Response = Held<ListTransactionsResponse>;
     const KEY: ApiKey = ApiKey::ListTransactions;
-    const VERSIONS: [i16; 2] = [0, 1];
+    const VERSIONS: [i16; 2] = [0, 2];
     const SHAPE: &'static Shape = &shapes::LIST_TRANSACTIONS;
     const NEEDS: Needs = &[(Operation::Describe, Kind::TransactionalId)];
 
@@ -64,6 +66,13 @@ impl Api for ListTransactions {
         let mut response = ListTransactionsResponse::default()
             .with_unknown_state_filters(unknown.cloned().collect());
         let filter = Filter::of(&request);
+        let mut pattern = match Pattern::of(&request) {
+            Ok(pattern) => pattern,
+            Err(code) => {
+                response.error_code = code.code();
+                return Held { response, share };
+            }
+        };
         let access = call.access();
         let sees = |one: &TransactionSummary| {
             let id = one.id.as_str();
@@ -77,7 +86,18 @@ impl Api for ListTransactions {
                 return Held { response, share };
             };
             last = Some(end.id.clone());
-            for one in page.into_iter().filter(|one| sees(one)) {
+            let mut seen: Vec<_> = page.into_iter().filter(|one| sees(one)).collect();
+            if let Some(pattern) = &mut pattern {
+                seen = match pattern.matching(seen).await {
+                    Ok(matching) => matching,
+                    Err(code) => {
+                        response = ListTransactionsResponse::default();
+                        response.error_code = code.code();
+                        return Held { response, share };
+                    }
+                };
+            }
+            for one in seen {
                 let bytes = KAFKA_PARTITION_BYTES + one.id.as_str().len();
                 if !grown(&mut share, bytes, until).await {
                     response.error_code = Code::CoordinatorLoadInProgress.code();
@@ -87,6 +107,43 @@ impl Api for ListTransactions {
             }
             yield_now().await;
         }
+    }
+}
+
+/// The expression that ids are to match, and what comparing them may still take.
+struct Pattern {
+    pattern: Arc<NamePattern>,
+    work: usize,
+}
+
+impl Pattern {
+    /// `None` where all are asked for.
+    fn of(request: &ListTransactionsRequest) -> Result<Option<Self>, Code> {
+        let text = request.transactional_id_pattern.as_deref();
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let pattern = NamePattern::new(text).map_err(|why| error::consumer(&why))?;
+        Ok(Some(Self {
+            pattern: Arc::new(pattern),
+            work: KAFKA_PATTERN_WORK_MAX,
+        }))
+    }
+
+    /// Those that match, found beside the runtime's threads.
+    async fn matching(
+        &mut self,
+        mut all: Vec<TransactionSummary>,
+    ) -> Result<Vec<TransactionSummary>, Code> {
+        let needed = all.iter().map(|one| self.pattern.work(one.id.as_str()));
+        let left = self.work.checked_sub(needed.sum());
+        self.work = left.ok_or(Code::InvalidRegularExpression)?;
+        let pattern = Arc::clone(&self.pattern);
+        let matching = tokio::task::spawn_blocking(move || {
+            all.retain(|one| pattern.is_match(one.id.as_str()));
+            all
+        });
+        matching.await.map_err(|_| Code::UnknownServerError)
     }
 }
 
