@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "kafka")]
 use tidemill::broker::PRIVATE_DIR;
 use tidemill::broker::backup::is_backup;
+#[cfg(feature = "kafka")]
+use tidemill::broker::inspect::outer_folder;
 use tidemill::broker::inspect::{holds_log, lacks_superblocks};
 use tidemill::broker::{Broker, OpenError};
 
@@ -59,6 +61,9 @@ pub(crate) fn may_hold_log(dir: &Path) -> Result<(), Failure> {
         return Err(named(dir, why));
     };
     keep_backup(dir)?;
+    if let Some(outer) = outer_folder(dir) {
+        return Err(named(dir, OpenError::Inside(outer.display().to_string())));
+    }
     let of_a_log = |name: &std::ffi::OsStr| name == PRIVATE_DIR || name == "lost+found";
     let others = found.any(|entry| !entry.is_ok_and(|entry| of_a_log(&entry.file_name())));
     match !others || holds_log(dir) {

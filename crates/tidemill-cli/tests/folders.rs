@@ -154,3 +154,31 @@ fn a_hint_names_the_folder_or_the_server_of_the_environment() {
     let whole = format!("`tidemill topic list --server {}`", server.url);
     assert!(error.contains(&whole), "{error}");
 }
+
+#[test]
+fn nothing_begins_in_a_data_folder() {
+    let outer = tempfile::tempdir().unwrap();
+    let path = outer.path().to_str().unwrap();
+    run(&["topic", "create", "t", "--data", path]).done();
+    let inner = outer.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let others: [&[&str]; 2] = [
+        &["demo", "--rate", "0", "--for", "1s"],
+        &["user", "add", "ann", "--password-stdin"],
+    ];
+    for command in BEGINNING.iter().chain(&others) {
+        let error = refused(&inner, command);
+        let whole = format!("in the data folder {}", outer.path().display());
+        assert!(error.contains(&whole), "{command:?}: {error}");
+        assert!(
+            error.contains("outside of that one"),
+            "{command:?}: {error}"
+        );
+    }
+    let backup = outer.path().join("backup").display().to_string();
+    let other = tempfile::tempdir().unwrap();
+    let data = other.path().to_str().unwrap();
+    run(&["topic", "create", "t", "--data", data]).done();
+    let error = run(&["log", "backup", "--to", &backup, "--data", data]).misused();
+    assert!(error.contains("in the data folder"), "{error}");
+}

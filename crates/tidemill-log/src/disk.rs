@@ -69,6 +69,13 @@ pub trait Disk: Send + Sync + 'static {
         None
     }
 
+    /// Whether somebody may hold the lock of another disk that lies at this path or below it, so
+    /// that nothing there may be moved.
+    fn is_held(&self, path: &str) -> bool {
+        let _ = path;
+        false
+    }
+
     /// Gives a file of another disk a name here too, at the same path: both names share the
     /// bytes, which nobody may change from then on.
     ///

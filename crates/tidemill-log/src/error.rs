@@ -28,6 +28,12 @@ pub enum OpenError {
     /// Another process, or another part of this one, has it open.
     #[error("the data folder is in use: {0}; close the other one, or use another folder")]
     Locked(String),
+    /// It lies in another data folder, whose next opening would put it aside.
+    #[error(
+        "it lies in the data folder {0}, which puts aside what is not its own; name a folder \
+         outside of that one, and if this has data, move it out while neither is open"
+    )]
+    Inside(String),
     /// There is no log, and something else is there: the next opening would put it aside.
     #[error(
         "there is no log in this folder, but {0} is; name the folder of a log, or one that is new \

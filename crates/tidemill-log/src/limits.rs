@@ -238,5 +238,9 @@ const _: () = assert!(GROUP_BYTES + 2 * BATCH_MAX_BYTES <= COMMIT_MAX_BYTES);
 const _: () = assert!(SEGMENT_MAX_BYTES + BATCH_MAX_BYTES as u64 <= u32::MAX as u64);
 const _: () = assert!(JOURNAL_FILE_FIRST_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 
+/// Names that an opening looks at in what is none of the log's, before it puts it aside: what holds
+/// more stays where it is.
+pub const HELD_LOOK_MAX: usize = 10_000;
+
 /// Findings that a verification keeps; those beyond are counted alone.
 pub const FINDINGS_MAX: usize = 10_000;

@@ -158,6 +158,68 @@ fn a_log_begins_beside_nothing_else() {
 }
 
 #[test]
+fn no_log_is_opened_in_the_folder_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let outer = folder.path().join("data");
+    let inner = outer.join("some/inner");
+    let at = |path: &std::path::Path| -> Arc<dyn Disk> { Arc::new(FileDisk::new(path)) };
+    open(&at(&outer), &Options::default()).unwrap().close();
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, outer.join("link")).unwrap();
+    std::os::unix::fs::symlink(&outer, folder.path().join("other-name")).unwrap();
+    let others = [
+        inner.clone(),
+        outer.join("private"),
+        outer.join("link"),
+        folder.path().join("other-name/inner"),
+        folder.path().join("elsewhere/../data/inner"),
+    ];
+    for path in &others {
+        let refused = open(&at(path), &Options::default()).unwrap_err();
+        assert!(
+            matches!(refused, OpenError::Inside(_)),
+            "{path:?}: {refused}"
+        );
+        assert!(
+            refused.to_string().contains("/data, which puts aside"),
+            "{refused}"
+        );
+    }
+    assert!(!inner.exists() && !outer.join("private").exists());
+    // Beside it is not in it, however it is named, and it is opened by any of its names.
+    for path in [
+        elsewhere,
+        outer.join("../beside"),
+        folder.path().join("other-name"),
+    ] {
+        open(&at(&path), &Options::default()).unwrap().close();
+    }
+}
+
+#[test]
+fn an_open_log_in_the_folder_of_another_stays_until_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let outer: Arc<dyn Disk> = Arc::new(FileDisk::new(folder.path().join("data")));
+    open(&outer, &Options::default()).unwrap().close();
+    // As one of before this was refused.
+    let inner = folder.path().join("inner");
+    let moved = folder.path().join("data/deep/inner");
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(&inner));
+    let log = open(&disk, &Options::default()).unwrap();
+    std::fs::create_dir(folder.path().join("data/deep")).unwrap();
+    std::fs::rename(&inner, &moved).unwrap();
+    open(&outer, &Options::default()).unwrap().close();
+    assert!(moved.join("superblock.1").exists());
+    log.close();
+    drop(log);
+    open(&outer, &Options::default()).unwrap().close();
+    assert!(!moved.exists());
+    let aside = folder.path().join("data/aside/3-deep/inner/superblock.1");
+    assert!(aside.exists());
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");

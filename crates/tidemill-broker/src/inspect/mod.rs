@@ -10,7 +10,7 @@ mod names;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -171,6 +171,12 @@ pub fn dump(
 #[must_use]
 pub fn holds_log(folder: &Path) -> bool {
     log::is_there(&FileDisk::read_only(folder))
+}
+
+/// The data folder, or the backup, that a folder lies in, where it does: no log may begin there.
+#[must_use]
+pub fn outer_folder(folder: &Path) -> Option<PathBuf> {
+    tidemill_log::driver::outer(folder)
 }
 
 /// Whether a folder has data of a log, and no superblock that it could be found by.

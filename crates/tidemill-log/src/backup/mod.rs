@@ -151,7 +151,7 @@ fn is_outside(disk: &dyn Disk, of: &dyn Disk) -> Result<(), BackupError> {
 
 /// The path without links and detours. The folder, and those above it, need not be there yet: what
 /// is missing will be made as a folder, so a `..` behind it leads back to where it is made.
-fn real_path(dir: &Path) -> Option<PathBuf> {
+pub(crate) fn real_path(dir: &Path) -> Option<PathBuf> {
     let mut real = PathBuf::new();
     for part in std::path::absolute(dir).ok()?.components() {
         if part == Component::ParentDir {
@@ -181,6 +181,9 @@ fn is_empty(disk: &dyn Disk) -> Result<(), BackupError> {
 /// others out.
 fn begin(disk: &dyn Disk) -> Result<DiskLock, BackupError> {
     is_empty(disk)?;
+    if let Some(outer) = disk.folder().and_then(crate::driver::outer) {
+        return Err(OpenError::Inside(outer.display().to_string()).into());
+    }
     let lock = disk
         .lock()
         .map_err(BackupError::io("lock the target folder"))?;

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::direct::{Direct, Gather, divide};
+use super::nested;
 use crate::disk::{Disk, DiskFile, DiskLock};
 use crate::inspect::InspectError;
 
@@ -233,6 +234,10 @@ impl Disk for FileDisk {
 
     fn folder(&self) -> Option<&Path> {
         Some(&self.root)
+    }
+
+    fn is_held(&self, path: &str) -> bool {
+        nested::is_held(&self.path(path))
     }
 
     fn link_from(&self, path: &str, source: &dyn Disk) -> io::Result<()> {

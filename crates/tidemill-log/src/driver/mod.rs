@@ -13,6 +13,7 @@ mod file_disk;
 mod handle;
 mod inbox;
 mod memory_disk;
+mod nested;
 mod scrub;
 mod threads;
 
@@ -36,6 +37,7 @@ use clock::Clock;
 pub use file_disk::FileDisk;
 pub use handle::Handle;
 pub use memory_disk::MemoryDisk;
+pub use nested::outer;
 
 /// Is told what happens. It is called on the log's own thread: be short, never block.
 pub trait Observer: Send + Sync + 'static {
@@ -62,6 +64,9 @@ pub fn open<M: Machine>(
     machine: M,
     observer: Arc<dyn Observer>,
 ) -> Result<Handle<M>, OpenError> {
+    if let Some(outer) = disk.folder().and_then(outer) {
+        return Err(OpenError::Inside(outer.display().to_string()));
+    }
     // Before the lock's file is made. What else keeps it from being listed, the lock says better.
     if !superblock::any(disk.as_ref())
         && let Err(occupied @ OpenError::Occupied(_)) = is_vacant(disk.as_ref())

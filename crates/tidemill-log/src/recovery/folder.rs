@@ -243,6 +243,11 @@ impl Folder<'_> {
 
     fn aside(&self, path: &str, epoch: u64) -> Result<(), OpenError> {
         let to = format!("{ASIDE_DIR}/{epoch}-{}", path.replace('/', "_"));
+        if self.opening.disk().is_held(path) {
+            tracing::warn!(%path, "an open data folder lies in this one and stays; close it and \
+                                   move it out");
+            return Ok(());
+        }
         tracing::warn!(%path, %to, "an unknown file is put aside");
         let disk = self.opening.disk();
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
