@@ -189,3 +189,43 @@ async fn after_a_restart_what_has_expired_goes_though_nobody_uses_the_queue() {
     let until: Timestamp = again.extension_str(EXPIRY).unwrap().parse().unwrap();
     assert!(until > before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_messages_expire_in_a_queue_that_says_nothing_of_it() {
+    let folder = Folder::new();
+    let broker = folder.open().await;
+    let settings = QueueSettings {
+        max_deliveries: Some(1),
+        ..QueueSettings::default()
+    };
+    let soon = Some(Duration::from_millis(300));
+    let queue = make(&broker, false, settings).await;
+    queue.enqueue_for(events(0, 1), soon).await.unwrap();
+    // One behind a message that stays is seen once that is taken.
+    let name = topic("mixed");
+    let how = CreateQueue {
+        transient: false,
+        settings,
+    };
+    broker.create_queue(name.clone(), how).await.unwrap();
+    let mixed = broker.queue(&name).unwrap();
+    mixed.enqueue(vec![event("stays", None)]).await.unwrap();
+    mixed.enqueue_for(events(1, 1), soon).await.unwrap();
+    drop((queue, mixed));
+    broker.close().await;
+    drop(broker);
+
+    let broker = folder.open().await;
+    let count = |of: &str| {
+        let groups = broker.dead_letter_groups();
+        let of = groups.iter().find(|one| one.group == group(of));
+        of.map_or(0, |of| of.count)
+    };
+    until(|| count("jobs") == 1).await;
+    let mixed = broker.queue(&name).unwrap();
+    let taken = mixed.dequeue(Dequeue::default()).await.unwrap();
+    assert_eq!(ids(&taken), ["stays"]);
+    until(|| count("mixed") == 1).await;
+    mixed.ack(&[taken[0].lease.unwrap()]).await.unwrap();
+    assert_eq!(mixed.length(), 0);
+}

@@ -10,7 +10,8 @@ use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidemill_core::{Event, ExtensionValue, InvalidEvent, PublishError};
+use tidemill_core::{Event, ExtensionValue, Fetch, InvalidEvent, PublishError, TopicId, TopicName};
+use tidemill_log::PartitionId;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -19,6 +20,7 @@ use super::dead::{Why, bury_in_time};
 use super::live::{Held, Live, Store};
 use super::store::locked;
 use crate::broker::Inner;
+use crate::fetch;
 use crate::limits::{EXPIRED_UNDER_WAY_MAX, EXPIRY_LOOK_AGAIN, EXPIRY_LOOK_MAX, QUEUE_TTL_MAX};
 
 /// The attribute of a message that is good for a time: until when, as RFC 3339.
@@ -45,7 +47,8 @@ pub(super) fn within(
 ) -> Result<Event, QueueError> {
     let own = expiry(&event);
     if own.is_none() && event.extension(EXPIRY).is_some() {
-        let why = "it is a text that says a time, as in \"2026-01-31T12:00:00Z\"";
+        let why = "it is a text that says a time, as in \"2026-01-31T12:00:00Z\", before \
+                   9999-12-30T22:00:01Z; leave it out where the message is good for ever";
         return Err(PublishError::Invalid(InvalidEvent::attribute(EXPIRY, why)).into());
     }
     let until = ttl.map(|ttl| now.saturating_add(ttl).unwrap_or(Timestamp::MAX));
@@ -181,6 +184,83 @@ impl Live {
     }
 }
 
+impl Inner {
+    /// Queues whose messages expire are in use from the beginning, so that they do: those that say
+    /// so of all of theirs at once, and others once the message at their head was looked at.
+    pub(crate) fn open_queues_that_expire(self: &Arc<Self>) {
+        let state = self.durable.state();
+        let all = state.queues.iter();
+        let (always, perhaps): (Vec<_>, Vec<_>) = all
+            .map(|(id, of)| (*id, of.settings.ttl.is_some()))
+            .partition(|(_, always)| *always);
+        drop(state);
+        let catalog = self.durable.catalog();
+        for name in always.into_iter().filter_map(|(id, _)| catalog.name(id)) {
+            // What cannot be opened now says why when somebody uses it.
+            let _ = self.queue(name);
+        }
+        if let Ok(runtime) = Handle::try_current()
+            && !perhaps.is_empty()
+        {
+            let ids = perhaps.into_iter().map(|(id, _)| id).collect();
+            runtime.spawn(open_by_head(Arc::downgrade(self), ids));
+        }
+    }
+
+    /// Whether the oldest message that is not settled may expire, or cannot be looked at now.
+    async fn head_expires(&self, name: &TopicName, id: PartitionId) -> bool {
+        let head = {
+            let state = self.durable.state();
+            let cursor = state.queue_cursor(id);
+            cursor.map(|cursor| cursor.next_unsettled(cursor.position()))
+        };
+        let (Some(head), Some(stable)) = (head, self.stable(id)) else {
+            return false;
+        };
+        let offset = head.max(stable.earliest);
+        if offset >= stable.end {
+            return false;
+        }
+        let wanted = Fetch {
+            topic: name.clone(),
+            partition: id.partition,
+            offset,
+            max_events: 1,
+            max_bytes: 1,
+            wait: Duration::ZERO,
+        };
+        let read = fetch::read(self, id, &wanted).await;
+        let head = read.map(|read| read.events.into_iter().next());
+        head.is_err()
+            || head.is_ok_and(|head| head.is_none_or(|(_, event)| expiry(&event).is_some()))
+    }
+}
+
+/// Opens those of the queues at whose head is a message that expires, one after the other: what
+/// is behind another message is seen once somebody uses the queue.
+async fn open_by_head(inner: Weak<Inner>, ids: Vec<TopicId>) {
+    for id in ids {
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        if inner.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let catalog = inner.durable.catalog();
+        let name = catalog.name(id).cloned();
+        let topic = name.as_ref().and_then(|name| catalog.topic(name));
+        let (Some(name), Some(topic)) = (name, topic) else {
+            continue;
+        };
+        for id in topic.partition_ids() {
+            if inner.head_expires(&name, id).await {
+                // What cannot be opened now says why when somebody uses it.
+                let _ = inner.queue(&name);
+            }
+        }
+    }
+}
+
 /// How long a queue's timer waits for a head that is good until then.
 fn wait_for(until: Option<Timestamp>, now: Timestamp) -> Duration {
     let Some(until) = until else {
@@ -257,6 +337,15 @@ mod tests {
         assert_eq!(until(Some(soon), Some(9)).as_deref(), Some(soon));
         assert_eq!(until(Some(late), None).as_deref(), Some(late));
         assert!(within(event(Some("soon")), None, now).is_err());
+        // As late as a time can be, and what others write for ever.
+        let last = Timestamp::MAX.to_string();
+        assert_eq!(until(Some(&last), None), Some(last));
+        let ever = within(event(Some("9999-12-31T23:59:59Z")), None, now).unwrap_err();
+        let ever = ever.to_string();
+        assert!(
+            ever.contains("9999-12-30T22:00:01Z; leave it out"),
+            "{ever}"
+        );
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         assert!(is_over(&event(Some(soon)), at(soon)));
         assert!(!is_over(&event(Some(soon)), now) && !is_over(&event(None), at(late)));

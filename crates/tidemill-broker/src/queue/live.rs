@@ -316,22 +316,6 @@ impl Queues {
 }
 
 impl Inner {
-    /// Those whose messages expire are in use from the beginning, so that they do.
-    pub(crate) fn open_queues_that_expire(self: &Arc<Self>) {
-        let state = self.durable.state();
-        let expire = state
-            .queues
-            .iter()
-            .filter(|(_, of)| of.settings.ttl.is_some());
-        let expire: Vec<TopicId> = expire.map(|(id, _)| *id).collect();
-        drop(state);
-        let catalog = self.durable.catalog();
-        for name in expire.into_iter().filter_map(|id| catalog.name(id)) {
-            // What cannot be opened now says why when somebody uses it.
-            let _ = self.queue(name);
-        }
-    }
-
     /// The queue of a name, in use from now on.
     pub(super) fn queue(self: &Arc<Self>, name: &TopicName) -> Result<Arc<Live>, QueueError> {
         let catalog = self.durable.catalog();
@@ -389,7 +373,8 @@ impl Inner {
         };
         let live = Live::new(name.clone(), kept.name, queue.settings, store, notify);
         let live = Arc::new(live);
-        if queue.settings.ttl.is_some() {
+        // Whether what is there from before expires shows when it is at the head.
+        if queue.settings.ttl.is_some() || live.length(self) > 0 {
             live.expires(self);
         }
         Ok(live)

@@ -91,7 +91,7 @@ impl Queue {
 
 impl Live {
     /// How many messages are not settled.
-    fn length(&self, inner: &Inner) -> u64 {
+    pub(super) fn length(&self, inner: &Inner) -> u64 {
         match &self.store {
             Store::Memory(store) => locked(store).len() as u64,
             Store::Disk { topic, .. } => topic.partition_ids().map(|id| depth(inner, id)).sum(),
