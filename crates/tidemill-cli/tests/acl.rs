@@ -87,6 +87,19 @@ fn what_cannot_be_is_refused_and_says_what_to_do() {
     let host = with(&["--topic", "a", "--host", "example.org"]).misused();
     assert!(host.contains("IP address"), "{host}");
     with(&["--topic", ""]).misused();
+    let star = with(&["--topic", "ord*"]).misused();
+    assert!(star.contains("--prefixed"), "{star}");
+    for nobody in ["Group:devs", "user:alice", "User:", ""] {
+        let words = ["add", nobody, "--operation", "read", "--topic", "a"];
+        let refused = acl(data, &words).misused();
+        assert!(refused.contains("User:"), "{nobody}: {refused}");
+    }
+    let group = acl(
+        data,
+        &["add", "alice", "--operation", "create", "--group", "g"],
+    )
+    .misused();
+    assert!(group.contains("one of all, read, delete"), "{group}");
     let word = acl(
         data,
         &["add", "alice", "--operation", "raed", "--topic", "a"],

@@ -149,3 +149,42 @@ fn a_password_that_is_typed_is_not_shown() {
     assert!(!done && !shown.contains("new"), "{shown}");
     assert_eq!(kept(data.path()), before);
 }
+
+#[test]
+fn names_that_mean_something_else_in_rules_are_no_users() {
+    let data = tempfile::tempdir().unwrap();
+    for name in ["*", "ANONYMOUS", "User:alice"] {
+        let refused = with_password(data.path(), &["add", name], "one").misused();
+        assert!(refused.contains("use another"), "{name}: {refused}");
+    }
+    assert!(!data.path().join("private").exists());
+}
+
+#[test]
+fn the_rules_about_who_is_deleted_stay_unless_they_are_to_go() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let folder = ["--data", data.to_str().unwrap()];
+    let rule = ["acl", "add", "bob", "--operation", "all", "--topic", "a"];
+    let rules = || run(&[&["acl", "list", "--json"], &folder[..]].concat()).done();
+    run(&[&rule, &folder[..]].concat()).done();
+    with_password(data, &["add", "bob"], "one").done();
+    let ended = user(data, &["delete", "bob"]);
+    assert!(
+        ended.err.contains("1 rule about User:bob left")
+            && ended
+                .err
+                .contains("tidemill acl delete --principal User:bob --data"),
+        "{ended:?}"
+    );
+    ended.done();
+    assert_eq!(rules().lines().count(), 1);
+    with_password(data, &["add", "bob"], "one").done();
+    let deleted = user(data, &["delete", "bob", "--with-rules"]);
+    assert_eq!(deleted.err, "");
+    assert!(deleted.done().contains("deleted 1 rule about User:bob"));
+    assert_eq!(rules(), "");
+    // Nothing is said where there is nothing.
+    with_password(data, &["add", "bob"], "one").done();
+    assert_eq!(user(data, &["delete", "bob"]).err, "");
+}

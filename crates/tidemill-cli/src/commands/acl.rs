@@ -151,6 +151,14 @@ pub(crate) struct Which {
 }
 
 impl Add {
+    /// Whom they are about. A colon may stand in a name, but it is rather meant as a type.
+    fn principal(&self) -> String {
+        match self.user.contains(':') {
+            true => self.user.clone(),
+            false => principal(&self.user),
+        }
+    }
+
     /// The rules that are meant.
     fn rules(&self) -> Result<Vec<Rule>, Failure> {
         let mut resources = Vec::new();
@@ -172,25 +180,20 @@ impl Add {
         let mut rules = Vec::new();
         for (kind, name) in resources {
             for operation in self.operation.iter().copied() {
-                if operation != Operation::All && !kind.operations().contains(&operation) {
-                    let words: Vec<_> = kind.operations().iter().map(|one| one.word()).collect();
-                    let words = words.join(", ");
-                    let why = format!(
-                        "nobody asks for {operation} of a {kind}; it is one of all, {words}"
-                    );
-                    return Err(Failure::usage(why));
-                }
                 let name = name.to_owned();
-                rules.push(Rule {
+                let rule = Rule {
                     resource: Pattern { kind, name, how },
-                    principal: principal(&self.user),
+                    principal: self.principal(),
                     host: self.host.clone().unwrap_or_else(|| ANY.to_owned()),
                     operation,
                     effect: match self.deny {
                         true => Effect::Deny,
                         false => Effect::Allow,
                     },
-                });
+                };
+                let rule = rule.checked().map_err(failed)?;
+                rule.can_count().map_err(failed)?;
+                rules.push(rule);
             }
         }
         Ok(rules)

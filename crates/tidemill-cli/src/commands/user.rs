@@ -5,14 +5,17 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tidemill::broker::PRIVATE_DIR;
+use tidemill_server::permissions::Permissions;
+use tidemill_server::permissions::filter::Filter;
+use tidemill_server::permissions::rule::principal;
 use tidemill_server::users::{UserError, Users};
 
 use crate::failure::Failure;
 use crate::folder::may_hold_log;
 use crate::listing::{Listing, print_json_lines};
-use crate::output::{all_the_same, say};
-use crate::password;
+use crate::output::{all_the_same, remark, say};
 use crate::settings::DATA;
+use crate::{password, shell};
 
 /// Add, list and delete users who log in over the Kafka protocol, and change their passwords
 ///
@@ -62,11 +65,19 @@ pub(crate) struct List {
 }
 
 /// Delete a user
+///
+/// Rules about him stay unless --with-rules is given, as with Apache Kafka: they count again for
+/// whoever gets the name.
 #[derive(Args)]
-#[command(after_help = "Example:\n  tidemill user delete bob")]
+#[command(after_help = "Examples:\n  \
+    tidemill user delete bob\n  \
+    tidemill user delete bob --with-rules")]
 pub(crate) struct Delete {
     /// The user's name
     name: String,
+    /// Delete the rules of `tidemill acl` about him, too
+    #[arg(long)]
+    with_rules: bool,
     #[command(flatten)]
     folder: Folder,
 }
@@ -122,6 +133,54 @@ impl Folder {
     }
 }
 
+impl Delete {
+    /// Deletes the rules about who was deleted, or says that they stay.
+    fn rules(&self) -> Result<(), Failure> {
+        let principal = principal(&self.name);
+        let filter = Filter {
+            principal: Some(principal.clone()),
+            ..Filter::default()
+        };
+        let permissions = Permissions::new(self.folder.private()?);
+        let unknown = |error| {
+            Failure::new(format!(
+                "{} is deleted, and the rules about {principal} are not known: {error}",
+                self.name
+            ))
+        };
+        if self.with_rules {
+            let deleted = permissions.delete(&[filter]).map_err(unknown)?;
+            let text = counted(deleted.iter().map(Vec::len).sum());
+            let text = format!("deleted {text} about {principal}");
+            return all_the_same(say(&text), &text);
+        }
+        let stay = permissions.list(&filter).map_err(unknown)?.len();
+        if stay > 0 {
+            let data = self.folder.data.display().to_string();
+            let options = [
+                "--principal".to_owned(),
+                principal.clone(),
+                "--data".to_owned(),
+                data,
+            ];
+            let command = shell::tidemill("acl delete", None, &options);
+            remark(format_args!(
+                "note: {} about {principal} left, which count for whoever gets the name; \
+                 `{command}` deletes them",
+                counted(stay)
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn counted(rules: usize) -> String {
+    match rules {
+        1 => "1 rule".to_owned(),
+        more => format!("{more} rules"),
+    }
+}
+
 impl User {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
@@ -145,7 +204,8 @@ impl User {
             Self::Delete(delete) => {
                 let users = delete.folder.users()?;
                 users.delete(&delete.name).map_err(failed)?;
-                done("deleted", &delete.name)
+                done("deleted", &delete.name)?;
+                delete.rules()
             }
             Self::Password(change) => {
                 let users = change.folder.users()?;
@@ -164,7 +224,7 @@ fn done(what: &str, name: &str) -> Result<(), Failure> {
 
 fn failed(error: UserError) -> Failure {
     match error {
-        UserError::Name(_) | UserError::Password => Failure::usage(error),
+        UserError::Name(_) | UserError::Reserved(_) | UserError::Password => Failure::usage(error),
         error => Failure::new(error),
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use tidemill_core::TopicName;
 
 use super::PermissionError;
 use crate::limits::PERMISSION_TEXT_MAX_BYTES;
@@ -21,8 +22,11 @@ pub const ANY: &str = "*";
 /// The name of the one resource of the kind [`Kind::Cluster`].
 pub const CLUSTER: &str = "kafka-cluster";
 
+/// Who did not log in, as a user's name.
+pub const ANONYMOUS: &str = "ANONYMOUS";
+
 /// The kind of principal that users are.
-const USER: &str = "User:";
+pub const USER: &str = "User:";
 
 /// Defines words: their values, and how they are written.
 macro_rules! words {
@@ -259,6 +263,50 @@ impl Rule {
         }
         Ok(self)
     }
+
+    /// Checks that somebody may come whom the rule is about, and something that it is about. Such
+    /// rules are kept all the same where clients of Kafka make them, as there.
+    ///
+    /// # Errors
+    /// [`PermissionError::Rule`] says what no request will ever be, and what to write instead.
+    pub fn can_count(&self) -> Result<(), PermissionError> {
+        let wrong = |why: String| Err(PermissionError::Rule(why));
+        let Pattern { kind, name, how } = &self.resource;
+        let (kind, operation) = (*kind, self.operation);
+        if operation != Operation::All && !kind.operations().contains(&operation) {
+            let words: Vec<_> = kind.operations().iter().map(|one| one.word()).collect();
+            let words = words.join(", ");
+            return wrong(format!(
+                "nobody asks for {operation} of a {kind}; it is one of all, {words}"
+            ));
+        }
+        if !self.principal.starts_with(USER) {
+            let principal = &self.principal;
+            return wrong(format!(
+                "there are no principals but users: {principal:?} is nobody; write \
+                 User:{principal} for a user of that name"
+            ));
+        }
+        let every = *how == Match::Literal && name == ANY;
+        if kind == Kind::Topic && !every {
+            let dots = *how == Match::Prefixed && matches!(name.as_str(), "." | "..");
+            let named = TopicName::new(name.as_str());
+            if let Some(why) = named.err().filter(|_| !dots) {
+                return wrong(format!(
+                    "no topic is called so: {why}; * alone is every topic, and --prefixed takes \
+                     what their names begin with, without a star"
+                ));
+            }
+        }
+        let prefix = matches!(kind, Kind::Group | Kind::TransactionalId) && *how == Match::Prefixed;
+        if prefix && name == ANY {
+            return wrong(format!(
+                "with --prefixed, * is a {kind} whose name begins with a star; leave --prefixed \
+                 out for every {kind}"
+            ));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -300,6 +348,56 @@ mod tests {
             let mut rule = rule();
             change(&mut rule, &long);
             assert!(rule.checked().is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_will_ever_ask_for_is_told() {
+        type Change = fn(&mut Rule);
+        let wrong: &[(Change, &str)] = &[
+            (
+                |rule| rule.operation = Operation::IdempotentWrite,
+                "all, read, write, create",
+            ),
+            (
+                |rule| rule.principal = "Group:devs".to_owned(),
+                "User:Group:devs",
+            ),
+            (|rule| rule.resource.name = "ord*".to_owned(), "--prefixed"),
+            (|rule| rule.resource.name = "..".to_owned(), "topic names"),
+            (
+                |rule| {
+                    rule.resource.name = ANY.to_owned();
+                    rule.resource.how = Match::Prefixed;
+                },
+                "without a star",
+            ),
+            (
+                |rule| {
+                    rule.resource.kind = Kind::Group;
+                    rule.resource.name = ANY.to_owned();
+                    rule.resource.how = Match::Prefixed;
+                },
+                "leave --prefixed out",
+            ),
+        ];
+        assert!(rule().can_count().is_ok());
+        for (change, text) in wrong {
+            let mut rule = rule();
+            change(&mut rule);
+            // Such a one may be there from before, or from elsewhere.
+            let why = rule.clone().checked().unwrap().can_count().unwrap_err();
+            assert!(why.to_string().contains(text), "{why}");
+        }
+        let mut rule = rule();
+        for (name, how) in [
+            ("*", Match::Literal),
+            (".", Match::Prefixed),
+            ("a-1", Match::Prefixed),
+        ] {
+            rule.resource.name = name.to_owned();
+            rule.resource.how = how;
+            assert!(rule.can_count().is_ok(), "{name}");
         }
     }
 

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{PASSWORD_MAX_BYTES, USER_NAME_MAX_BYTES, USERS_FILE_MAX_BYTES, USERS_MAX};
+use crate::permissions::rule;
 use crate::private_file::{PrivateFile, Stamp};
 use credential::{Credential, Scram};
 
@@ -49,6 +50,12 @@ pub enum UserError {
          characters"
     )]
     Name(String),
+    /// The name means something else in rules.
+    #[error(
+        "{0:?} is no name of one user: in rules * is everybody, ANONYMOUS is who did not log in, \
+         and User: stands before every name; use another"
+    )]
+    Reserved(String),
     /// The password cannot be one.
     #[error("a password has 1 to {PASSWORD_MAX_BYTES} bytes, without control characters")]
     Password,
@@ -162,6 +169,19 @@ pub(crate) fn check_name(name: &str) -> Result<(), UserError> {
     }
 }
 
+/// A name that a new user can have. Those that are there keep theirs.
+///
+/// # Errors
+/// [`UserError::Name`] and [`UserError::Reserved`].
+pub(crate) fn check_new_name(name: &str) -> Result<(), UserError> {
+    check_name(name)?;
+    let reserved = name == rule::ANY || name == rule::ANONYMOUS || name.starts_with(rule::USER);
+    match reserved {
+        true => Err(UserError::Reserved(name.chars().take(64).collect())),
+        false => Ok(()),
+    }
+}
+
 impl Users {
     /// Those whose file is in this folder, `private` of a data folder, if there are any.
     #[must_use]
@@ -177,7 +197,7 @@ impl Users {
     /// # Errors
     /// [`UserError`]; then he is not there.
     pub fn add(&self, name: &str, password: &str) -> Result<(), UserError> {
-        check_name(name)?;
+        check_new_name(name)?;
         let credentials = Credentials::new(password)?;
         self.change(|users| match users.contains_key(name) {
             true => Err(UserError::Exists(name.to_owned())),
@@ -342,6 +362,12 @@ mod tests {
         for name in ["", "a\0b", "a\nb", long.as_str()] {
             assert!(matches!(users.add(name, "one"), Err(UserError::Name(_))));
         }
+        for name in ["*", "ANONYMOUS", "User:eve"] {
+            assert!(matches!(
+                users.add(name, "one"),
+                Err(UserError::Reserved(_))
+            ));
+        }
         let long = "x".repeat(PASSWORD_MAX_BYTES + 1);
         for password in ["", "a\0b", "one\r", long.as_str()] {
             let refused = users.add("eve", password);
@@ -357,6 +383,20 @@ mod tests {
             .unwrap();
         assert!(kept.is_of(scram, b"one"));
         assert_eq!(names(&users), ["bob"]);
+    }
+
+    #[test]
+    fn who_has_a_reserved_name_from_before_keeps_it_until_he_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let users = users(&folder);
+        users.add("bob", "one").unwrap();
+        let path = folder.path().join("private/users.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"bob\"", "\"*\"")).unwrap();
+        assert_eq!(names(&users), ["*"]);
+        users.set_password("*", "two").unwrap();
+        users.delete("*").unwrap();
+        assert!(names(&users).is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::super::shapes;
 use super::describe_user_scram_credentials::number;
 use crate::limits::USERS_MAX;
 use crate::users::credential::{Credential, Scram};
-use crate::users::{Kept, UserError, check_name};
+use crate::users::{Kept, UserError, check_name, check_new_name};
 
 /// See the module.
 pub(in super::super) struct AlterUserScramCredentials;
@@ -130,6 +130,9 @@ fn change(users: &mut Kept, name: &str, changes: Vec<Change>) -> Result<(), Code
         return Err(Code::DuplicateResource);
     }
     let known = users.get(name);
+    if known.is_none() && changes.iter().any(|(_, credential)| credential.is_some()) {
+        check_new_name(name).map_err(|_| Code::UnacceptableCredential)?;
+    }
     if known.is_none() && users.len() >= USERS_MAX {
         return Err(Code::PolicyViolation);
     }
