@@ -23,6 +23,17 @@ impl Failure {
         Self::Usage(text.to_string())
     }
 
+    /// What to do about an error of the system's that is the same wherever it is met, and whose
+    /// text does not say it.
+    pub(crate) fn hint(&self) -> &'static str {
+        let (Self::Failed(text) | Self::Usage(text)) = self;
+        // As the system's error is written; EMFILE.
+        match text.contains("(os error 24)") && !text.contains("ulimit") {
+            true => "; raise the bound on open files, as with `ulimit -n 4096`",
+            false => "",
+        }
+    }
+
     /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {

@@ -24,6 +24,7 @@ mod values;
 mod wire;
 mod wrong_use;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn ended(failure: &Failure) -> ExitCode {
-    output::remark(format_args!("error: {failure}"));
+    output::remark(format_args!("error: {failure}{}", failure.hint()));
     failure.exit_code()
 }
 
@@ -83,10 +84,17 @@ fn misused(mut error: clap::Error) -> ExitCode {
     let mut command = Cli::command();
     command.build();
     wrong_use::with_usage(&mut error, &mut command, &typed);
+    let shown = error.print().and_then(|()| std::io::stdout().flush());
     // A reader that has gone needs no help.
-    let _ = error.print();
+    if let Err(why) = shown
+        && why.kind() != std::io::ErrorKind::BrokenPipe
+        && !error.use_stderr()
+    {
+        return ended(&output::unwritten(&why));
+    }
     let note = wrong_use::variable(&error, &command, &typed)
         .or_else(|| wrong_use::behind_dashes(&error, &typed).map(str::to_owned))
+        .or_else(|| wrong_use::server_alone(&error, &mut command, &typed).map(str::to_owned))
         .or_else(|| wrong_use::folder(&error, &mut command, &typed));
     if let Some(note) = note {
         output::remark(format_args!("\nnote: {note}"));

@@ -7,6 +7,28 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::failure::Failure;
 
+/// Checks that no two doors want the same port of the same address; each is named by its flag.
+///
+/// # Errors
+/// Two do.
+pub(crate) fn are_apart(doors: &[(&str, SocketAddr)]) -> Result<(), Failure> {
+    let same = |one: SocketAddr, other: SocketAddr| {
+        let (here, there) = (one.ip(), other.ip());
+        let meet = here == there || here.is_unspecified() || there.is_unspecified();
+        one.port() == other.port() && one.port() != 0 && meet
+    };
+    for (number, (flag, address)) in doors.iter().enumerate() {
+        let mut before = doors.iter().take(number);
+        if let Some((other, _)) = before.find(|(_, other)| same(*other, *address)) {
+            return Err(Failure::usage(format!(
+                "{other} and {flag} cannot both be port {}; choose another for one of them",
+                address.port()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Checks that somebody may listen there now; `flag` names the address.
 ///
 /// # Errors

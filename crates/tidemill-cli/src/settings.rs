@@ -45,6 +45,12 @@ macro_rules! options {
             pub(crate) fn or(self, other: Self) -> Self {
                 Self { $($name: self.$name.or(other.$name),)* }
             }
+
+            /// The flags of those that are given.
+            fn given(&self) -> Vec<&'static str> {
+                let all = [$(($flag, self.$name.is_some()),)*];
+                all.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+            }
         }
     };
 }
@@ -69,23 +75,23 @@ options! {
     /// Number of this only node of the cluster that clients of Kafka see [default: 1]
     kafka_node_id: i32 = "kafka-node-id", "TIDEMILL_KAFKA_NODE_ID", "N",
         value_parser = values::number::<i32>;
-    /// Largest record batch that clients of Kafka may send, in bytes [default: 1048588]
-    kafka_message_max_bytes: usize = "kafka-message-max-bytes",
-        "TIDEMILL_KAFKA_MESSAGE_MAX_BYTES", "BYTES", value_parser = values::number::<usize>;
-    /// Shortest session timeout that members of Kafka's groups may ask for, in milliseconds
-    /// [default: 6000]
-    kafka_group_min_session_timeout_ms: u64 = "kafka-group-min-session-timeout-ms",
-        "TIDEMILL_KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "N", value_parser = values::number::<u64>;
-    /// How often members of Kafka's consumer groups (KIP-848) are told to be heard of, in
-    /// milliseconds [default: 5000]
-    kafka_group_consumer_heartbeat_interval_ms: u64 =
+    /// Largest record batch that clients of Kafka may send, such as 4MiB, or in bytes [default:
+    /// 1048588]
+    kafka_message_max_bytes: Size = "kafka-message-max-bytes",
+        "TIDEMILL_KAFKA_MESSAGE_MAX_BYTES", "SIZE";
+    /// Shortest session timeout that members of Kafka's groups may ask for, such as 10s, or in
+    /// milliseconds [default: 6000]
+    kafka_group_min_session_timeout_ms: Millis = "kafka-group-min-session-timeout-ms",
+        "TIDEMILL_KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "TIME";
+    /// How often members of Kafka's consumer groups (KIP-848) are told to be heard of, such as 3s,
+    /// or in milliseconds [default: 5000]
+    kafka_group_consumer_heartbeat_interval_ms: Millis =
         "kafka-group-consumer-heartbeat-interval-ms",
-        "TIDEMILL_KAFKA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", "N",
-        value_parser = values::number::<u64>;
-    /// How long a member of such a group may be silent, in milliseconds [default: 45000]
-    kafka_group_consumer_session_timeout_ms: u64 = "kafka-group-consumer-session-timeout-ms",
-        "TIDEMILL_KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS", "N",
-        value_parser = values::number::<u64>;
+        "TIDEMILL_KAFKA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", "TIME";
+    /// How long a member of such a group may be silent, such as 1m, or in milliseconds [default:
+    /// 45000]
+    kafka_group_consumer_session_timeout_ms: Millis = "kafka-group-consumer-session-timeout-ms",
+        "TIDEMILL_KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS", "TIME";
     /// Whether clients of Kafka have to log in as users (`tidemill user`): off, required, or
     /// cleartext, which is required and takes passwords of PLAIN from other machines without TLS
     /// too [default: off]
@@ -112,18 +118,18 @@ options! {
     /// and not settled, and what clients have not taken; a number of bytes, or such as 64MiB or
     /// 2GiB; one publish has at most 3/64 of it [default: 512MiB]
     memory: Size = "memory", "TIDEMILL_MEMORY", "SIZE";
-    /// Largest data of one event in bytes; 3/64 of the memory at most [default: 16777216]
-    event_max_bytes: usize = "event-max-bytes", "TIDEMILL_EVENT_MAX_BYTES", "BYTES",
-        value_parser = values::number::<usize>;
+    /// Largest data of one event, such as 4MiB, or in bytes; 3/64 of the memory at most [default:
+    /// 16777216]
+    event_max_bytes: Size = "event-max-bytes", "TIDEMILL_EVENT_MAX_BYTES", "SIZE";
     /// Whether a topic is created by its first use [default: true]
     auto_create_topics: bool = "auto-create-topics", "TIDEMILL_AUTO_CREATE_TOPICS", "BOOL";
     /// Partitions of a topic that is created by its first use [default: 1]
     default_partitions: u32 = "default-partitions", "TIDEMILL_DEFAULT_PARTITIONS", "N",
         value_parser = values::number::<u32>;
-    /// Read closed segments again at so many bytes a second and check them, so that damage is
-    /// known before it is met; 0 for never [default: 0]
-    scrub_bytes_per_second: u64 = "scrub-bytes-per-second", "TIDEMILL_SCRUB_BYTES_PER_SECOND",
-        "BYTES", value_parser = values::number::<u64>;
+    /// Read closed segments again at so many bytes a second, such as 10MiB, and check them, so that
+    /// damage is known before it is met; 0 for never [default: 0]
+    scrub_bytes_per_second: Size = "scrub-bytes-per-second", "TIDEMILL_SCRUB_BYTES_PER_SECOND",
+        "SIZE";
     /// Folder in which clients may let backups be taken while the server runs, each under a name
     /// of its own [default: none, and then they cannot]
     backups: PathBuf = "backups", "TIDEMILL_BACKUPS", "DIR";
@@ -395,6 +401,41 @@ impl TryFrom<Written> for Size {
     }
 }
 
+/// A length of time; in a file a number of milliseconds, or a text as on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "WrittenTime")]
+pub(crate) struct Millis(pub(crate) Duration);
+
+impl FromStr for Millis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        values::milliseconds(text).map(Self)
+    }
+}
+
+/// How a file says a length of time.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a number of milliseconds such as 6000, or a time such as \"6s\""
+)]
+enum WrittenTime {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<WrittenTime> for Millis {
+    type Error = String;
+
+    fn try_from(written: WrittenTime) -> Result<Self, String> {
+        match written {
+            WrittenTime::Number(ms) => Ok(Self(Duration::from_millis(ms))),
+            WrittenTime::Text(text) => text.parse(),
+        }
+    }
+}
+
 /// What `serve` runs with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
@@ -411,6 +452,8 @@ pub(crate) struct Settings {
     pub(crate) backups: Option<PathBuf>,
     pub(crate) cors: Option<Cors>,
     pub(crate) rate_limit: Option<RateLimit>,
+    /// The flags of what is given and has no effect.
+    pub(crate) in_vain: Vec<&'static str>,
 }
 
 impl Settings {
@@ -430,11 +473,12 @@ impl Settings {
         }
         let memory = options.memory.map_or(MEMORY_DEFAULT_BYTES, |size| size.0);
         if memory < MEMORY_MIN_BYTES {
-            let text = format!("--memory must be at least {MEMORY_MIN_BYTES} bytes");
+            let least = values::shown_bytes(MEMORY_MIN_BYTES as u64);
+            let text = format!("--memory must be at least {least} ({MEMORY_MIN_BYTES} bytes)");
             return Err(Failure::usage(text));
         }
         let most = EVENT_MAX_BYTES.min(memory / 64 * 3);
-        let max = options.event_max_bytes.unwrap_or(most);
+        let max = options.event_max_bytes.map_or(most, |size| size.0);
         if max == 0 || max > most {
             let text = format!(
                 "--event-max-bytes must lie between 1 and {most}, which is 3/64 of --memory or 16 \
@@ -444,7 +488,10 @@ impl Settings {
         }
         let auto_create_topics = options.auto_create_topics.unwrap_or(true);
         let kafka = kafka(&options, auto_create_topics, partitions)?;
+        let mut in_vain = options.given();
+        in_vain.retain(|flag| kafka.is_none() && flag.starts_with("kafka-"));
         Ok(Self {
+            in_vain,
             kafka,
             data: data(&options),
             http: options
@@ -456,7 +503,7 @@ impl Settings {
             event_max_bytes: max,
             auto_create_topics,
             default_partitions: partitions,
-            scrub_bytes_per_second: options.scrub_bytes_per_second.unwrap_or(0),
+            scrub_bytes_per_second: options.scrub_bytes_per_second.map_or(0, |of| of.0 as u64),
             backups: options.backups,
             cors: options.cors.map(|pages| pages.0),
             rate_limit: options.rate_limit.map(|rate| rate.0),
@@ -478,14 +525,14 @@ fn kafka(
     }
     let default = KafkaConfig::default();
     let message_max_bytes = options.kafka_message_max_bytes;
-    let message_max_bytes = message_max_bytes.unwrap_or(default.message_max_bytes);
+    let message_max_bytes = message_max_bytes.map_or(default.message_max_bytes, |size| size.0);
     if !(1..=KAFKA_REQUEST_MAX_BYTES).contains(&message_max_bytes) {
         let text =
             format!("--kafka-message-max-bytes must lie between 1 and {KAFKA_REQUEST_MAX_BYTES}");
         return Err(Failure::usage(text));
     }
     let session_min = options.kafka_group_min_session_timeout_ms;
-    let session_min = session_min.map_or(default.session_min, Duration::from_millis);
+    let session_min = session_min.map_or(default.session_min, |time| time.0);
     if !(SESSION_MIN..=CLASSIC_SESSION_MAX).contains(&session_min) {
         let text = format!(
             "--kafka-group-min-session-timeout-ms must lie between 1 and {}",
@@ -524,9 +571,9 @@ fn kafka(
 /// How often members of consumer groups are to be heard of, and how long one may be silent.
 fn consumers(options: &Options, default: &KafkaConfig) -> Result<(Duration, Duration), Failure> {
     let every = options.kafka_group_consumer_heartbeat_interval_ms;
-    let every = every.map_or(default.consumer_heartbeat_interval, Duration::from_millis);
+    let every = every.map_or(default.consumer_heartbeat_interval, |time| time.0);
     let silent = options.kafka_group_consumer_session_timeout_ms;
-    let silent = silent.map_or(default.consumer_session_timeout, Duration::from_millis);
+    let silent = silent.map_or(default.consumer_session_timeout, |time| time.0);
     if every < CONSUMER_HEARTBEAT_INTERVAL_MIN || silent <= every || silent > CLASSIC_SESSION_MAX {
         return Err(Failure::usage(format!(
             "--kafka-group-consumer-heartbeat-interval-ms must be at least {} and below \
@@ -674,11 +721,19 @@ mod tests {
         };
         let kafka = Settings::new(own, None).unwrap().kafka.unwrap();
         assert_eq!((kafka.default_partitions, kafka.auto_create), (2, true));
+        assert_eq!(
+            Settings::new(options.clone(), None).unwrap().in_vain,
+            [""; 0]
+        );
         let off = Options {
             kafka: Some("off".parse().unwrap()),
+            kafka_acls: Some(Acls::Open),
             ..options
         };
-        assert_eq!(Settings::new(off, None).unwrap().kafka, None);
+        let settings = Settings::new(off, None).unwrap();
+        assert_eq!(settings.kafka, None);
+        // Somebody may have meant that it protects something.
+        assert_eq!(settings.in_vain, ["kafka-acls"]);
     }
 
     #[test]
@@ -783,7 +838,7 @@ mod tests {
             assert!(none(partitions).contains("--default-partitions"));
         }
         let size = Options {
-            event_max_bytes: Some(usize::MAX),
+            event_max_bytes: Some(Size(usize::MAX)),
             ..Options::default()
         };
         assert!(none(size).contains("--event-max-bytes"));
@@ -796,10 +851,10 @@ mod tests {
 
     #[test]
     fn the_largest_event_fits_into_the_memory() {
-        let with = |event_max_bytes| {
+        let with = |event_max_bytes: Option<usize>| {
             let options = Options {
                 memory: Some("64MiB".parse().unwrap()),
-                event_max_bytes,
+                event_max_bytes: event_max_bytes.map(Size),
                 ..Options::default()
             };
             Settings::new(options, None)
@@ -813,6 +868,22 @@ mod tests {
         let written = file("memory = '8MiB'\n");
         let settings = Settings::new(Options::default(), Some(written.path())).unwrap();
         assert_eq!(settings.memory, 8 * 1024 * 1024);
+    }
+
+    #[test]
+    fn times_in_milliseconds_are_taken_with_a_unit_too() {
+        for written in ["9000", "'9000'", "'9s'"] {
+            let key = "kafka_group_min_session_timeout_ms";
+            let file = file(&format!("kafka = '127.0.0.1:0'\n{key} = {written}\n"));
+            let settings = Settings::new(Options::default(), Some(file.path())).unwrap();
+            let session_min = settings.kafka.unwrap().session_min;
+            assert_eq!(session_min, Duration::from_secs(9), "{written}");
+        }
+        for wrong in ["-1", "1.5", "'soon'"] {
+            let file = file(&format!("kafka_group_min_session_timeout_ms = {wrong}\n"));
+            let failure = Settings::new(Options::default(), Some(file.path())).unwrap_err();
+            assert!(failure.to_string().contains("milliseconds"), "{failure}");
+        }
     }
 
     #[test]

@@ -28,14 +28,71 @@ pub(crate) fn negative_too(command: clap::Command) -> clap::Command {
     command.mut_args(with_value).mut_subcommands(negative_too)
 }
 
-/// A length of time as `20s`, `500ms`, `1h30m`.
+/// A length of time as `20s`, `500ms`, `1h30m`, `7d`.
 ///
 /// # Errors
 /// A sentence that shows the form.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no length of time; write it as 500ms, 20s or 1h30m");
-    let signed = SignedDuration::from_str(text).map_err(|_| wrong())?;
-    Duration::try_from(signed).map_err(|_| wrong())
+    let wrong = || format!("{text:?} is no length of time; write it as 500ms, 20s, 1h30m or 7d");
+    // Of 24 hours each: without a date none is longer.
+    let days = text.split_once('d').filter(|(days, _)| are_digits(days));
+    let (days, rest) = match days {
+        Some((days, rest)) => (days.parse::<u64>().map_err(|_| wrong())?, rest.trim_start()),
+        None => (0, text),
+    };
+    let rest = match rest.is_empty() && text.ends_with('d') {
+        true => Duration::ZERO,
+        false => {
+            let signed = SignedDuration::from_str(rest).map_err(|_| wrong())?;
+            Duration::try_from(signed).map_err(|_| wrong())?
+        }
+    };
+    let days = days.checked_mul(24 * 60 * 60).map(Duration::from_secs);
+    let whole = days.and_then(|days| days.checked_add(rest));
+    whole.ok_or_else(wrong)
+}
+
+/// A length of time, or how many milliseconds it has.
+///
+/// # Errors
+/// A sentence that shows the forms.
+pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
+    if are_digits(text)
+        && let Ok(ms) = text.parse()
+    {
+        return Ok(Duration::from_millis(ms));
+    }
+    duration(text).map_err(|why| format!("{why}; a number alone is of milliseconds"))
+}
+
+fn are_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Milliseconds as they can be typed.
+pub(crate) fn shown_ms(millis: u64) -> String {
+    const HOUR: u64 = 3600;
+    match (millis % 1000, millis / 1000) {
+        (0, seconds) if seconds > 0 && seconds % (24 * HOUR) == 0 => {
+            format!("{}d", seconds / (24 * HOUR))
+        }
+        (0, seconds) if seconds > 0 && seconds % HOUR == 0 => format!("{}h", seconds / HOUR),
+        (0, seconds) if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (0, seconds) => format!("{seconds}s"),
+        _ => format!("{millis}ms"),
+    }
+}
+
+/// Bytes as they can be typed.
+pub(crate) fn shown_bytes(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = units
+        .into_iter()
+        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    match whole {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
 }
 
 /// A length of time that is not zero.
@@ -119,11 +176,24 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     });
     let (number, factor) = with_unit.unwrap_or((text, 1_usize));
     // Parsing would take a sign.
-    let digits = number.bytes().all(|b| b.is_ascii_digit());
-    let bytes = number.parse::<usize>().ok().filter(|_| digits);
+    let bytes = number.parse::<usize>().ok().filter(|_| are_digits(number));
     bytes
         .and_then(|bytes| bytes.checked_mul(factor))
         .ok_or_else(|| format!("{text:?} is no number of bytes such as 67108864, 64MiB or 2GiB"))
+}
+
+/// So many bytes, as [`size`] takes them, and at least one.
+///
+/// # Errors
+/// As [`size`].
+pub(crate) fn positive_size(text: &str) -> Result<u64, String> {
+    if is_negative(text) {
+        return Err("it must be at least 1".to_owned());
+    }
+    match size(text)? {
+        0 => Err("it must be at least 1".to_owned()),
+        bytes => Ok(bytes as u64),
+    }
 }
 
 /// Reads a whole number from `least` to `most`.
@@ -274,13 +344,66 @@ mod tests {
             ("20s", 20_000),
             ("1h30m", 5_400_000),
             ("0s", 0),
+            ("7d", 604_800_000),
+            ("1d12h", 129_600_000),
+            ("1d 30m", 88_200_000),
+            ("0d", 0),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "20", "-1s", "soon"] {
+        for text in [
+            "",
+            "20",
+            "-1s",
+            "soon",
+            "d",
+            "-1d",
+            "1.5d",
+            "7days",
+            "1d-1h",
+            "9".repeat(19).as_str(),
+        ] {
             assert!(duration(text).unwrap_err().contains("20s"), "{text}");
         }
+        assert!(duration("999999999999999999d").is_err());
+        for (text, ms) in [("6000", 6000), ("6s", 6000), ("0", 0)] {
+            assert_eq!(milliseconds(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "-1", "+1", "1.5", "soon"] {
+            assert!(
+                milliseconds(text).unwrap_err().contains("milliseconds"),
+                "{text}"
+            );
+        }
         assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn what_is_shown_can_be_typed() {
+        for (ms, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (1500, "1500ms"),
+            (90_000, "90s"),
+            (120_000, "2m"),
+            (5_400_000, "90m"),
+            (36_000_000, "10h"),
+            (604_800_000, "7d"),
+        ] {
+            assert_eq!(shown_ms(ms), text);
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
+        }
+        for (bytes, text) in [
+            (0, "0"),
+            (1000, "1000"),
+            (65_536, "64KiB"),
+            (3 << 30, "3GiB"),
+        ] {
+            assert_eq!(shown_bytes(bytes), text);
+            assert_eq!(size(text), Ok(bytes as usize));
+        }
+        assert_eq!(positive_size("1KiB"), Ok(1024));
+        assert!(positive_size("0KiB").is_err());
     }
 
     #[test]

@@ -74,6 +74,25 @@ pub(crate) fn folder(error: &Error, command: &mut Command, typed: &[OsString]) -
     is_one.then(|| format!("a folder is named with an option: --data {}", quoted(word)))
 }
 
+/// A sentence for a folder, given to a command that asks a server alone. `command` must have been
+/// built.
+pub(crate) fn server_alone(
+    error: &Error,
+    command: &mut Command,
+    typed: &[OsString],
+) -> Option<&'static str> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let mut options = meant(command, typed).get_arguments();
+    let asks_one = options.any(|option| option.get_long() == Some("server"));
+    let is_one = error.kind() == ErrorKind::UnknownArgument && word == "--data" && asks_one;
+    is_one.then_some(
+        "what this shows is in a running server alone: start `tidemill serve` on the folder, and \
+         ask that with --server",
+    )
+}
+
 /// A sentence for an option behind `--`, where none is one.
 pub(crate) fn behind_dashes(error: &Error, typed: &[OsString]) -> Option<&'static str> {
     let dashes = typed.iter().position(|word| word == "--")?;

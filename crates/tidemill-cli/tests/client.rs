@@ -106,6 +106,55 @@ fn topics_are_created_listed_shown_and_deleted() {
 }
 
 #[test]
+fn what_was_said_of_a_topic_is_shown_by_the_options_that_say_it() {
+    on_both(|run| {
+        let options = [
+            ["--keep-for", "7d"],
+            ["--keep-bytes", "1GiB"],
+            ["--compression", "lz4"],
+            ["--segment-for", "12h"],
+            ["--segment-bytes", "64KiB"],
+            ["--compact-after", "1m"],
+            ["--compact-within", "90m"],
+            ["--keep-tombstones", "0s"],
+            ["--batch-max-bytes", "1000"],
+            ["--time-before-max", "1h"],
+            ["--time-after-max", "1500ms"],
+        ];
+        let create = ["topic", "create", "a", "--compact", "--append-time"];
+        run(&[&create[..], &options.concat()].concat()).done();
+        let shown = run(&["topic", "show", "a"]).done();
+        let words = shown.lines().map(|line| line.split_whitespace().collect());
+        let words: Vec<Vec<&str>> = words.collect();
+        for [option, value] in options {
+            let line = [option.trim_start_matches("--"), value];
+            assert!(words.contains(&line.to_vec()), "{option} {value}: {shown}");
+        }
+        assert!(words.contains(&vec!["compact", "yes"]), "{shown}");
+        assert!(words.contains(&vec!["append-time", "yes"]), "{shown}");
+        assert!(
+            shown.ends_with("0\n") && words[14][0] == "PARTITION",
+            "{shown}"
+        );
+        let set = [
+            "topic",
+            "set",
+            "a",
+            "--time-before-max",
+            "default",
+            "--json",
+        ];
+        let topic: serde_json::Value = serde_json::from_str(run(&set).done().trim()).unwrap();
+        assert!(
+            topic
+                .get("time_before_max_ms")
+                .is_none_or(|ms| ms.is_null())
+        );
+        assert_eq!(topic["time_after_max_ms"], 1_500);
+    });
+}
+
+#[test]
 fn topics_are_changed_as_far_as_is_named() {
     on_both(|run| {
         run(&["topic", "create", "a", "--keep-for", "36h", "--compact"]).done();

@@ -18,16 +18,23 @@ fn who_is_connected_is_listed_as_a_table_and_as_json() {
     let kafka = server.running.line("kafka ");
     assert_eq!(server.run(&["client", "list", "--json"]).done(), "");
     let mut stream = TcpStream::connect(kafka.trim()).unwrap();
-    // ApiVersions, version 3, of `billing` 2.0.
-    let request = b"\0\x12\0\x03\0\0\0\x01\0\x04jobs\0\x08billing\x042.0\0";
+    // ApiVersions, version 3, of `billing` 2.0, by a client that tries to add a row.
+    let request = b"\0\x12\0\x03\0\0\0\x01\0\x10jobs\n root admin\0\x08billing\x042.0\0";
     let length = u32::try_from(request.len()).unwrap().to_be_bytes();
     stream.write_all(&[&length[..], request].concat()).unwrap();
     stream.read_exact(&mut [0; 8]).unwrap();
     let table = server.run(&["client", "list"]).done();
     let address = stream.local_addr().unwrap().to_string();
-    for word in ["CLIENT", "jobs", "billing 2.0", &address, "ApiVersions"] {
+    for word in [
+        "CLIENT",
+        "jobs\\n root admin",
+        "billing 2.0",
+        &address,
+        "ApiVersions",
+    ] {
         assert!(table.contains(word), "{word}: {table}");
     }
+    assert_eq!(table.lines().count(), 2, "{table}");
     let listed = server.run(&["client", "list", "--json"]).done();
     let one: Value = serde_json::from_str(listed.trim()).unwrap();
     assert_eq!(one["software_name"], "billing");
@@ -38,5 +45,6 @@ fn who_is_connected_is_listed_as_a_table_and_as_json() {
     drop(stream);
     server.running.stop("TERM").done();
     let folder = ["client", "list", "--data", data.path().to_str().unwrap()];
-    assert!(run(&folder).misused().contains("--data"));
+    let refused = run(&folder).misused();
+    assert!(refused.contains("ask that with --server"), "{refused}");
 }

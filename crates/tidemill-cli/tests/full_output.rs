@@ -74,3 +74,11 @@ fn a_demo_says_that_it_ended_and_what_goes_on() {
         assert!(error.contains(part), "{part}: {error}");
     }
 }
+
+#[test]
+fn help_that_cannot_be_written_is_no_success() {
+    for asked in [&["--help"][..], &["--version"], &["topic", "set", "--help"]] {
+        let error = full(asked).failed();
+        assert!(error.contains("cannot write to standard output"), "{error}");
+    }
+}

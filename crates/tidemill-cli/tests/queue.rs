@@ -187,6 +187,15 @@ fn messages_of_a_queue_expire() {
     let run = |arguments: &[&str]| server.run(arguments);
     let made = run(&["queue", "create", "offers", "--ttl", "1h", "--json"]).done();
     assert_eq!(json(&made)["ttl_ms"], 3_600_000);
+    let shown = run(&["queue", "show", "offers"]).done();
+    let words = shown.lines().map(|line| line.split_whitespace().collect());
+    let words: Vec<Vec<&str>> = words.collect();
+    for line in [["ttl", "1h"], ["lease", "30s"], ["kept", "on"]] {
+        assert!(
+            words.iter().any(|words| words.starts_with(&line)),
+            "{shown}"
+        );
+    }
     run(&["queue", "enqueue", "offers", "1", "--ttl", "1ms"]).done();
     run(&["queue", "enqueue", "offers", "2"]).done();
     let taken = run(&["queue", "dequeue", "offers", "--max", "9", "--lease", "0s"]).done();

@@ -300,3 +300,63 @@ fn nonsense_is_wrong_use() {
         assert!(error.contains(part), "{arguments:?}: {error}");
     }
 }
+
+#[cfg(feature = "kafka")]
+#[test]
+fn a_port_for_two_doors_is_refused_before_anything_is_made() {
+    let place = folder();
+    let data = place.path().join("data");
+    let serve = |http: &str, kafka: &str| {
+        let data = data.to_str().unwrap();
+        run(&["serve", "--data", data, "--http", http, "--kafka", kafka])
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = port.local_addr().unwrap().port();
+    let (here, all) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
+    for (http, kafka) in [(&here, &here), (&here, &all)] {
+        let error = serve(http, kafka).misused();
+        assert!(error.contains("--http and --kafka"), "{error}");
+    }
+    assert!(!data.exists());
+}
+
+#[test]
+fn too_few_open_files_end_with_what_to_do() {
+    let place = folder();
+    let data = place.path().join("data");
+    let tidemill = tidemill();
+    let program = tidemill.get_program().to_str().unwrap();
+    for most in [10, 14] {
+        let shell = format!(
+            "ulimit -n {most} && exec {program} topic create t --data {}",
+            data.display()
+        );
+        std::fs::create_dir_all(&data).unwrap();
+        let ended = std::process::Command::new("sh")
+            .args(["-c", &shell])
+            .output()
+            .unwrap();
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{most}: {error}");
+        assert!(error.contains("ulimit -n 4096"), "{most}: {error}");
+        assert_eq!(error.trim().lines().count(), 1, "{most}: {error}");
+    }
+}
+
+#[test]
+fn a_superblock_that_is_a_folder_says_what_to_do() {
+    let place = folder();
+    let data = place.path().to_str().unwrap();
+    run(&["topic", "create", "t", "--data", data]).done();
+    let superblock = place.path().join("superblock.0");
+    let kept = place.path().join("kept");
+    std::fs::rename(&superblock, &kept).unwrap();
+    std::fs::create_dir(&superblock).unwrap();
+    let error = run(&["topic", "list", "--data", data]).failed();
+    assert!(
+        error.contains("superblock.0: it is a folder; take it away"),
+        "{error}"
+    );
+    std::fs::remove_dir(&superblock).unwrap();
+    run(&["topic", "list", "--data", data]).done();
+}

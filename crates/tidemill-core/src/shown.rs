@@ -16,6 +16,20 @@ pub fn commands(c: char) -> bool {
         )
 }
 
+/// The text with those of its characters escaped that would [command](commands) what shows it:
+/// `\n` and the like, others as `\u{1b}`.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match commands(c) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +41,7 @@ mod tests {
         ] {
             assert!(commands(c), "{c:?}");
         }
+        assert_eq!(escaped("a\tb\u{9b}ü\n"), "a\\tb\\u{9b}ü\\n");
         for c in ['a', ' ', 'ü', 'א', '中', '\u{200d}', '🦀'] {
             assert!(!commands(c), "{c:?}");
         }

@@ -242,6 +242,20 @@ pub(crate) fn any(disk: &dyn Disk) -> bool {
     !PATHS.into_iter().all(missing)
 }
 
+/// The error of a superblock that cannot be read for another reason than its bytes.
+fn unusable(path: &str) -> impl FnOnce(std::io::Error) -> OpenError {
+    move |error| {
+        let error = match error.kind() {
+            ErrorKind::IsADirectory => std::io::Error::other(
+                "it is a folder; take it away where the other superblock is a file, and restore \
+                 the data folder from a backup where none is",
+            ),
+            _ => error,
+        };
+        OpenError::io(format!("read {path}"))(error)
+    }
+}
+
 /// The newest superblock; `None` where there never was one.
 ///
 /// # Errors
@@ -253,13 +267,11 @@ pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Superblock>, OpenError> {
     for path in PATHS {
         let file = match disk.open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            other => other.map_err(OpenError::io(format!("open {path}")))?,
+            other => other.map_err(unusable(path))?,
         };
         found += 1;
         let mut bytes = vec![0; BLOCK_BYTES];
-        let read = file
-            .read_at(0, &mut bytes)
-            .map_err(OpenError::io(format!("read {path}")))?;
+        let read = file.read_at(0, &mut bytes).map_err(unusable(path))?;
         bytes.truncate(read);
         match Superblock::decode(&bytes) {
             Ok(block) if newest.is_none_or(|other| other.sequence < block.sequence) => {

@@ -46,8 +46,8 @@ pub(crate) struct Bench {
     /// Events a second of all publishers together [default: flat out]
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Data of one event in bytes, at least 64: its number and time are in it
-    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = size)]
+    /// Data of one event, such as 4KiB, or in bytes, at least 64: its number and time are in it
+    #[arg(long, value_name = "SIZE", default_value_t = 200, value_parser = size)]
     size: usize,
     /// Different keys; order is checked per key
     #[arg(long, value_name = "N", default_value_t = 1000,
@@ -101,7 +101,7 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    match text.parse() {
+    match values::size(text) {
         Ok(size) if (BENCH_SIZE_MIN_BYTES..=BENCH_SIZE_MAX_BYTES).contains(&size) => Ok(size),
         _ => Err(format!(
             "a size is a number of bytes from {BENCH_SIZE_MIN_BYTES}, which an event's number and \

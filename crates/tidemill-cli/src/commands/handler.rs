@@ -1,13 +1,11 @@
 //! `tidemill handler`: what the programs that are members of groups now say they handle.
 
-use std::fmt::Write as _;
-
 use clap::{Args, Subcommand};
+use serde_json::value::RawValue;
 use tidemill::GroupName;
 
 use crate::failure::Failure;
-use crate::listing::{Listing, print_json_lines};
-use crate::output::say;
+use crate::listing::{Lines, Listing, print_json_lines};
 use crate::shell::quoted;
 use crate::target::{ServerOptions, Target};
 use crate::wire;
@@ -82,7 +80,7 @@ impl Handler {
                 }
                 match show.json {
                     true => print_json_lines(&found),
-                    false => found.iter().try_for_each(|handler| say(text(handler))),
+                    false => found.iter().try_for_each(|handler| lines(handler).print()),
                 }
             }
         }
@@ -113,30 +111,22 @@ fn table(handlers: &[wire::Handler]) -> Listing {
 }
 
 /// All of a handler, for people.
-fn text(handler: &wire::Handler) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        // Writing to a text does not fail.
-        let _ = writeln!(text, "{name:10} {value}");
-    };
+fn lines(handler: &wire::Handler) -> Lines {
+    let mut lines = Lines::default();
+    // Line ends of JSON are between its values alone.
+    let schema = |schema: &RawValue| schema.get().replace(['\n', '\r'], " ");
     // A client may leave both out.
     match handler.version.as_str() {
-        "" => line("handler", &handler.id),
-        version => line("handler", &format!("{} (version {version})", handler.id)),
+        "" => lines.add("handler", &handler.id),
+        version => lines.add("handler", format!("{} (version {version})", handler.id)),
     }
-    if !handler.name.is_empty() {
-        line("name", &handler.name);
-    }
-    line("group", &handler.group);
-    line("takes", &format!("{}/{}", handler.topic, handler.ty));
-    if let Some(schema) = &handler.input.schema {
-        line("  schema", schema.get());
-    }
+    lines.add_some("name", Some(&handler.name).filter(|name| !name.is_empty()));
+    lines.add("group", &handler.group);
+    lines.add("takes", format!("{}/{}", handler.topic, handler.ty));
+    lines.add_some("  schema", handler.input.schema.as_deref().map(schema));
     for output in &handler.outputs {
-        line(&output.kind, &output.shown());
-        if let Some(schema) = &output.schema {
-            line("  schema", schema.get());
-        }
+        lines.add(&output.kind, output.shown());
+        lines.add_some("  schema", output.schema.as_deref().map(schema));
     }
     if let Some(retry) = &handler.retry {
         let wire::RetryOf {
@@ -144,13 +134,13 @@ fn text(handler: &wire::Handler) -> String {
             first_ms,
             max_ms,
         } = retry;
-        line(
+        lines.add(
             "retries",
-            &format!("{retries}, after {first_ms} ms up to {max_ms} ms"),
+            format!("{retries}, after {first_ms} ms up to {max_ms} ms"),
         );
     }
     if let Some(timeout) = handler.timeout_ms {
-        line("timeout", &format!("{timeout} ms"));
+        lines.add("timeout", format!("{timeout} ms"));
     }
     for member in &handler.served_by {
         let wire::ServedBy {
@@ -158,11 +148,10 @@ fn text(handler: &wire::Handler) -> String {
             name,
             since,
         } = member;
-        line(
+        lines.add(
             "served by",
-            &format!("{name}, member {member}, since {since}"),
+            format!("{name}, member {member}, since {since}"),
         );
     }
-    text.pop();
-    text
+    lines
 }

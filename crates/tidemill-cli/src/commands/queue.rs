@@ -12,7 +12,7 @@ use tidemill::{Bytes, Event, EventId, EventType, ExtensionValue, Source, TopicNa
 use super::subscribe::data_text;
 use crate::failure::Failure;
 use crate::folder::Begin;
-use crate::listing::{Listing, print_json, print_json_lines};
+use crate::listing::{Lines, Listing, print_json, print_json_lines};
 use crate::output::{Shown, all_the_same, say};
 use crate::target::{Target, TargetOptions};
 use crate::{values, wire};
@@ -52,7 +52,7 @@ pub(crate) struct List {
     target: TargetOptions,
 }
 
-/// Show a queue
+/// Show a queue, how it is doing and what it was created with
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill queue show jobs")]
 pub(crate) struct Show {
@@ -277,7 +277,7 @@ impl Queue {
                 let queue = self.found(target, &show.queue).await?;
                 match show.json {
                     true => print_json(&queue),
-                    false => table(&[queue]).print(),
+                    false => lines(&queue).print(),
                 }
             }
             Self::Create(create) => create.ask(target).await,
@@ -420,6 +420,40 @@ fn print(messages: &[wire::QueueMessage], as_json: bool) -> Result<(), Failure> 
     Ok(())
 }
 
+fn kept(queue: &wire::QueueOf) -> &'static str {
+    match queue.transient {
+        true => "in memory",
+        false => "on disk",
+    }
+}
+
+/// Seconds, as less says little.
+fn oldest(queue: &wire::QueueOf) -> String {
+    let seconds = queue.oldest_age_ms.map(|ms| format!("{} s", ms / 1000));
+    seconds.unwrap_or_else(|| "-".to_owned())
+}
+
+/// All of a queue, for people.
+fn lines(queue: &wire::QueueOf) -> Lines {
+    let mut lines = Lines::default();
+    lines.add("queue", &queue.name);
+    lines.add("kept", kept(queue));
+    lines.add("length", queue.length.to_string());
+    lines.add("in flight", queue.in_flight.to_string());
+    lines.add("oldest", oldest(queue));
+    lines.add("expired", format!("{} since the start", queue.expired));
+    lines.add("size", format!("{} bytes", queue.size_bytes));
+    lines.add("lease", values::shown_ms(queue.lease_ms));
+    let most = queue.max_deliveries.map(|most| most.to_string());
+    lines.add("max deliveries", most.as_deref().unwrap_or("any"));
+    let ttl = queue.ttl_ms.map(values::shown_ms);
+    lines.add("ttl", ttl.as_deref().unwrap_or("for ever"));
+    lines.add("dead letters", &queue.dead_letters);
+    lines.add_some("paused", queue.paused.as_ref());
+    lines.add_some("damage", queue.damage.as_ref());
+    lines
+}
+
 fn table(queues: &[wire::QueueOf]) -> Listing {
     let heads = [
         "queue",
@@ -427,23 +461,22 @@ fn table(queues: &[wire::QueueOf]) -> Listing {
         "in flight>",
         "oldest>",
         "kept",
+        "lease>",
+        "ttl>",
         "max deliveries>",
     ];
     let mut listing = Listing::new(&heads);
     for queue in queues {
-        let kept = if queue.transient {
-            "in memory"
-        } else {
-            "on disk"
-        };
-        let seconds = queue.oldest_age_ms.map(|ms| format!("{} s", ms / 1000));
+        let ttl = queue.ttl_ms.map(values::shown_ms);
         let most = queue.max_deliveries.map(|most| most.to_string());
         listing.row(&[
             queue.name.clone(),
             queue.length.to_string(),
             queue.in_flight.to_string(),
-            seconds.unwrap_or_else(|| "-".to_owned()),
-            kept.to_owned(),
+            oldest(queue),
+            kept(queue).to_owned(),
+            values::shown_ms(queue.lease_ms),
+            ttl.unwrap_or_else(|| "-".to_owned()),
             most.unwrap_or_else(|| "-".to_owned()),
         ]);
     }

@@ -49,10 +49,16 @@ impl Serve {
             ..Config::at(settings.http)
         };
         // Before anything is made.
+        if let Some(kafka) = &settings.kafka {
+            port::are_apart(&[("--http", settings.http), ("--kafka", kafka.listen)])?;
+        }
         config.check().map_err(Failure::usage)?;
         port::is_free("--http", settings.http)?;
         if let Some(kafka) = &settings.kafka {
             port::is_free("--kafka", kafka.listen)?;
+        }
+        if let Some(note) = in_vain(&settings.in_vain) {
+            output::remark(note);
         }
         let shutdown = signals::shutdown(None)?;
         let broker = open(&settings).await?;
@@ -101,6 +107,17 @@ async fn open(settings: &Settings) -> Result<Broker, Failure> {
         .open()
         .await;
     opened.map_err(|error| folder::refused(&settings.data, &error))
+}
+
+/// What is said of options that have no effect, if there are any.
+fn in_vain(flags: &[&str]) -> Option<String> {
+    let flags: Vec<_> = flags.iter().map(|flag| format!("--{flag}")).collect();
+    (!flags.is_empty()).then(|| {
+        format!(
+            "note: without effect, as there is no door for clients of Kafka (--kafka off): {}",
+            flags.join(", ")
+        )
+    })
 }
 
 /// What is said of the door for clients of Kafka behind its address.

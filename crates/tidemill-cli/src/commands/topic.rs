@@ -22,7 +22,7 @@ use upkeep::Upkeep;
 #[command(after_help = "Examples:\n  \
     tidemill topic create orders --partitions 4\n  \
     tidemill topic show orders\n  \
-    tidemill topic set orders --keep-for 168h\n  \
+    tidemill topic set orders --keep-for 7d\n  \
     tidemill topic trim orders --partition 0 --before 17\n  \
     tidemill topic list --json\n  \
     tidemill topic delete orders")]
@@ -46,7 +46,7 @@ pub(crate) struct List {
     target: TargetOptions,
 }
 
-/// Show a topic's partitions
+/// Show a topic's partitions, and what was said of it when it was created or since
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill topic show orders")]
 pub(crate) struct Show {
@@ -65,7 +65,7 @@ pub(crate) struct Show {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill topic create orders --partitions 4\n  \
-    tidemill topic create clicks --keep-for 168h --keep-bytes 1000000000 --compression zstd")]
+    tidemill topic create clicks --keep-for 7d --keep-bytes 1GiB --compression zstd")]
 pub(crate) struct Create {
     /// The topic
     topic: TopicName,
@@ -73,11 +73,12 @@ pub(crate) struct Create {
     #[arg(long, short, value_name = "N", default_value_t = 1,
           value_parser = values::count::<u32>)]
     partitions: u32,
-    /// Delete events so long after they were published, as in 168h [default: keep them]
+    /// Delete events so long after they were published, as in 7d or 12h [default: keep them]
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     keep_for: Option<Duration>,
-    /// Delete the oldest events of a partition beyond so many bytes [default: keep them]
-    #[arg(long, value_name = "BYTES", value_parser = values::count::<u64>)]
+    /// Delete the oldest events of a partition beyond so many bytes, as in 2GiB [default: keep
+    /// them]
+    #[arg(long, value_name = "SIZE", value_parser = values::positive_size)]
     keep_bytes: Option<u64>,
     /// Keep only the latest event of each key, and after a day none of a key whose latest event
     /// has no data
@@ -102,19 +103,21 @@ pub(crate) struct Create {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill topic set orders --partitions 8\n  \
-    tidemill topic set clicks --keep-for forever --keep-bytes 5000000000")]
+    tidemill topic set clicks --keep-for forever --keep-bytes 5GiB")]
 pub(crate) struct Set {
     /// The topic
     topic: TopicName,
     /// How many ordered parts it has from now on: not fewer than it has
     #[arg(long, short, value_name = "N", value_parser = values::count::<u32>)]
     partitions: Option<u32>,
-    /// Delete events so long after they were published, as in 168h; or `forever`
+    /// Delete events so long after they were published, as in 7d or 12h; or `forever`
     #[arg(long, value_name = "TIME",
           value_parser = values::or_word("forever", values::positive_duration))]
     keep_for: Option<Bound<Duration>>,
-    /// Delete the oldest events of a partition beyond so many bytes; or `all` keeps them
-    #[arg(long, value_name = "BYTES", value_parser = values::or_word("all", values::count::<u64>))]
+    /// Delete the oldest events of a partition beyond so many bytes, as in 2GiB; or `all` keeps
+    /// them
+    #[arg(long, value_name = "SIZE",
+          value_parser = values::or_word("all", values::positive_size))]
     keep_bytes: Option<Bound<u64>>,
     /// Keep only the latest event of each key
     #[arg(long, conflicts_with = "no_compact")]
@@ -207,6 +210,11 @@ impl Topic {
                 if show.json {
                     print_json(&topic)?;
                 } else {
+                    let settings = upkeep::settings(&topic);
+                    if !settings.is_empty() {
+                        settings.print()?;
+                        say("")?;
+                    }
                     partitions(&topic).print()?;
                 }
             }

@@ -1,7 +1,6 @@
 //! `tidemill webhook`: has events of topics pushed to services that have only HTTP.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,8 +11,8 @@ use jiff::Timestamp;
 
 use crate::failure::Failure;
 use crate::limits::SECRET_FILE_MAX_BYTES;
-use crate::listing::{Listing, print_json, print_json_lines};
-use crate::output::{self, all_the_same, say};
+use crate::listing::{Lines, Listing, print_json, print_json_lines};
+use crate::output::{all_the_same, say};
 use crate::target::webhooks::{Changes, NewWebhook, Rotated, Tested, Webhook as Shown};
 use crate::target::{ServerOptions, Target};
 use crate::values;
@@ -280,7 +279,7 @@ impl Webhook {
                 let webhook = target.webhook(&show.name).await?;
                 match show.json {
                     true => print_json(&webhook),
-                    false => say(shown(&webhook)),
+                    false => lines(&webhook).print(),
                 }
             }
             Self::Delete(delete) => {
@@ -340,7 +339,7 @@ impl Set {
         let webhook = target.alter_webhook(&self.name, &changes).await?;
         let told = match self.json {
             true => print_json(&webhook),
-            false => say(shown(&webhook)),
+            false => lines(&webhook).print(),
         };
         all_the_same(told, format_args!("{} is changed", webhook.name))
     }
@@ -459,65 +458,48 @@ fn table(webhooks: &[Shown]) -> Listing {
     listing
 }
 
-/// Milliseconds as they can be typed.
-fn time(millis: u64) -> String {
-    match (millis % 1000, millis / 1000) {
-        (0, seconds) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
-        (0, seconds) if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        (0, seconds) => format!("{seconds}s"),
-        _ => format!("{millis}ms"),
-    }
-}
-
-/// All of a webhook, as a terminal may show it.
-fn shown(webhook: &Shown) -> String {
-    output::Shown::on_standard_output().lines(&text(webhook))
-}
-
 /// All of a webhook, for people.
-fn text(webhook: &Shown) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        // Writing to a text does not fail.
-        let _ = writeln!(text, "{name:13} {value}");
-    };
-    line("webhook", &webhook.name);
-    line("url", &webhook.url);
-    line("topics", &webhook.topics.join(" "));
+fn lines(webhook: &Shown) -> Lines {
+    let mut lines = Lines::default();
+    lines.add("webhook", &webhook.name);
+    lines.add("url", &webhook.url);
+    lines.add("topics", webhook.topics.join(" "));
     if !webhook.types.is_empty() {
-        line("types", &webhook.types.join(" "));
+        lines.add("types", webhook.types.join(" "));
     }
     if !webhook.headers.is_empty() {
-        line("headers", &webhook.headers.join(" "));
+        lines.add("headers", webhook.headers.join(" "));
     }
-    line("timeout", &time(webhook.timeout_ms));
-    line("attempts", &webhook.attempts.to_string());
-    let (first, max) = (time(webhook.retry_first_ms), time(webhook.retry_max_ms));
-    line("retry", &format!("after {first}, doubled up to {max}"));
-    line("concurrency", &webhook.concurrency.to_string());
-    line("group", &webhook.group);
-    line("state", state(webhook));
+    lines.add("timeout", values::shown_ms(webhook.timeout_ms));
+    lines.add("attempts", webhook.attempts.to_string());
+    let (first, max) = (
+        values::shown_ms(webhook.retry_first_ms),
+        values::shown_ms(webhook.retry_max_ms),
+    );
+    lines.add("retry", format!("after {first}, doubled up to {max}"));
+    lines.add("concurrency", webhook.concurrency.to_string());
+    lines.add("group", &webhook.group);
+    lines.add("state", state(webhook));
     if let Some(paused) = &webhook.paused {
-        line("paused", &format!("{}: {}", paused.since, paused.reason));
+        lines.add("paused", format!("{}: {}", paused.since, paused.reason));
     }
-    line("lag", &lag(webhook));
-    line("delivered", &webhook.delivered.to_string());
-    line("failed", &webhook.failed.to_string());
-    line("dead letters", &webhook.dead_lettered.to_string());
+    lines.add("lag", lag(webhook));
+    lines.add("delivered", webhook.delivered.to_string());
+    lines.add("failed", webhook.failed.to_string());
+    lines.add("dead letters", webhook.dead_lettered.to_string());
     if let Some(time) = &webhook.last_success {
-        line("last success", time);
+        lines.add("last success", time);
     }
     if let Some(last) = &webhook.last_error {
-        line("last error", &format!("{}: {}", last.time, last.error));
+        lines.add("last error", format!("{}: {}", last.time, last.error));
     }
     if let Some(trouble) = &webhook.trouble {
-        line("trouble", &format!("{}: {}", trouble.time, trouble.error));
+        lines.add("trouble", format!("{}: {}", trouble.time, trouble.error));
     }
     if let Some(until) = &webhook.old_secret_until {
-        line("old secret", &format!("signs, too, until {until}"));
+        lines.add("old secret", format!("signs, too, until {until}"));
     }
-    text.pop();
-    text
+    lines
 }
 
 #[cfg(test)]
@@ -549,7 +531,7 @@ mod tests {
         ] {
             assert_eq!(state(&shown(failed, taken)), want, "{failed:?} {taken:?}");
         }
-        let settings = text(&shown(None, None));
+        let settings = lines(&shown(None, None)).text();
         for line in ["timeout       1s", "attempts      3", "concurrency   1"] {
             assert!(settings.contains(line), "{settings}");
         }
@@ -561,6 +543,6 @@ mod tests {
         let (time, error) = (half.to_owned(), "no topic".to_owned());
         one.trouble = Some(crate::target::webhooks::LastError { time, error });
         assert_eq!(state(&one), "failing");
-        assert!(text(&one).contains("no topic"));
+        assert!(lines(&one).text().contains("no topic"));
     }
 }

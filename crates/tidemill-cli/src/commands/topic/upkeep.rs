@@ -1,5 +1,6 @@
 //! Options that few topics need: when their segments are closed and compacted, whose clock their
-//! records have, and how large batches may be.
+//! records have and how far from the broker's, and how large batches may be; and how what was said
+//! of a topic is shown.
 //!
 //! This room may not know which command has them.
 
@@ -9,7 +10,9 @@ use clap::Args;
 use tidemill::broker::AlterTopic;
 
 use super::millis;
+use crate::listing::Lines;
 use crate::values::{self, Bound};
+use crate::wire;
 
 /// What takes an option of these back.
 const DEFAULT: &str = "default";
@@ -21,9 +24,9 @@ pub(super) struct Upkeep {
     #[arg(long, value_name = "TIME",
           value_parser = values::or_word(DEFAULT, values::positive_duration))]
     segment_for: Option<Bound<Duration>>,
-    /// Close a segment at so many bytes, 65536 to 268435456; or `default`
-    #[arg(long, value_name = "BYTES",
-          value_parser = values::or_word(DEFAULT, values::count::<u64>))]
+    /// Close a segment at so many bytes, 64KiB to 256MiB; or `default`
+    #[arg(long, value_name = "SIZE",
+          value_parser = values::or_word(DEFAULT, values::positive_size))]
     segment_bytes: Option<Bound<u64>>,
     /// Compact no event that is younger; or `default`, which is none
     #[arg(long, value_name = "TIME",
@@ -43,10 +46,18 @@ pub(super) struct Upkeep {
     /// Leave records the times that their producers give them
     #[arg(long)]
     no_append_time: bool,
-    /// Refuse record batches, and events, of more bytes; or `default`
-    #[arg(long, value_name = "BYTES",
-          value_parser = values::or_word(DEFAULT, values::count::<u64>))]
+    /// Refuse record batches, and events, of more bytes, as in 4MiB; or `default`
+    #[arg(long, value_name = "SIZE",
+          value_parser = values::or_word(DEFAULT, values::positive_size))]
     batch_max_bytes: Option<Bound<u64>>,
+    /// Refuse records of clients of Kafka whose time lies longer ago, as in 1h; or `default`, any
+    #[arg(long, value_name = "TIME",
+          value_parser = values::or_word(DEFAULT, values::duration))]
+    time_before_max: Option<Bound<Duration>>,
+    /// Refuse records of clients of Kafka whose time lies further ahead; or `default`, any
+    #[arg(long, value_name = "TIME",
+          value_parser = values::or_word(DEFAULT, values::duration))]
+    time_after_max: Option<Bound<Duration>>,
 }
 
 impl Upkeep {
@@ -65,7 +76,32 @@ impl Upkeep {
             tombstone_retention_ms: exact(self.keep_tombstones),
             append_time: append_time.or(self.no_append_time.then_some(false)),
             batch_max_bytes: self.batch_max_bytes.map(|Bound(bytes)| bytes),
+            time_before_max_ms: exact(self.time_before_max),
+            time_after_max_ms: exact(self.time_after_max),
             ..AlterTopic::default()
         }
     }
+}
+
+/// What was said of a topic, by the names of the options that say it.
+pub(super) fn settings(topic: &wire::Topic) -> Lines {
+    let mut lines = Lines::default();
+    let time = |ms: Option<u64>| ms.map(values::shown_ms);
+    let size = |bytes: Option<u64>| bytes.map(values::shown_bytes);
+    let is = |set: Option<bool>| set.filter(|set| *set).map(|_| "yes");
+    lines.add_some("keep-for", time(topic.retention_ms));
+    lines.add_some("keep-bytes", size(topic.retention_bytes));
+    lines.add_some("compact", is(topic.compact));
+    let packed = topic.compression.as_deref();
+    lines.add_some("compression", packed.filter(|how| *how != "none"));
+    lines.add_some("segment-for", time(topic.segment_ms));
+    lines.add_some("segment-bytes", size(topic.segment_bytes));
+    lines.add_some("compact-after", time(topic.compact_after_ms));
+    lines.add_some("compact-within", time(topic.compact_within_ms));
+    lines.add_some("keep-tombstones", time(topic.tombstone_retention_ms));
+    lines.add_some("append-time", is(topic.append_time));
+    lines.add_some("batch-max-bytes", size(topic.batch_max_bytes));
+    lines.add_some("time-before-max", time(topic.time_before_max_ms));
+    lines.add_some("time-after-max", time(topic.time_after_max_ms));
+    lines
 }
