@@ -141,6 +141,7 @@ async fn a_topic_is_changed_as_far_as_is_named() {
         (r#"{"retention_ms":"1h"}"#, 422, "invalid-topic"),
         (r#"{"compression":"gzip"}"#, 422, "invalid-topic"),
         (r#"{"partitions":2}"#, 422, "limit"),
+        (r#"{"partitions":null}"#, 422, "invalid-topic"),
         (r#"{"partitions":1025}"#, 422, "limit"),
         (r#"{"retention_bytes":0}"#, 422, "limit"),
         (r#"{"segment_bytes":1}"#, 422, "limit"),
@@ -181,7 +182,8 @@ async fn finer_settings_of_a_topic_are_changed_and_brought_back() {
         let headers = [("content-type", JSON)];
         async move { client.send("PATCH", "/v1/topics/t", &headers, body).await }
     };
-    let body = r#"{"segment_ms":60000,"segment_bytes":65536,"compact_after_ms":1,
+    let body = r#"{"retention_ms":60000,"retention_bytes":999999999,"compact":true,
+        "compression":"lz4","segment_ms":60000,"segment_bytes":65536,"compact_after_ms":1,
         "compact_within_ms":2,"tombstone_retention_ms":0,"batch_max_bytes":9,
         "time_before_max_ms":0,"time_after_max_ms":3,"append_time":true}"#;
     let finer = patch(body).await.json();
@@ -197,10 +199,27 @@ async fn finer_settings_of_a_topic_are_changed_and_brought_back() {
     ] {
         assert_eq!(finer[name], wanted, "{name}");
     }
-    let body = r#"{"segment_ms":null,"segment_bytes":null,"compact_after_ms":null,
-        "compact_within_ms":null,"tombstone_retention_ms":null,"batch_max_bytes":null,
-        "time_before_max_ms":null,"time_after_max_ms":null,"append_time":false}"#;
+    // The same rule for all.
+    let body = r#"{"retention_ms":null,"retention_bytes":null,"compact":null,"compression":null,
+        "segment_ms":null,"segment_bytes":null,"compact_after_ms":null,"compact_within_ms":null,
+        "tombstone_retention_ms":null,"batch_max_bytes":null,"time_before_max_ms":null,
+        "time_after_max_ms":null,"append_time":null}"#;
     assert_eq!(patch(body).await.json(), changed);
+    let partitions = patch(r#"{"partitions":null}"#).await;
+    assert!(
+        partitions.text.contains("leave it out"),
+        "{}",
+        partitions.text
+    );
+    // Where something is made it is as left out.
+    let made = r#"{"name":"made","partitions":null,"compact":null,"compression":null,
+        "append_time":null,"retention_ms":null}"#;
+    let made = client.post("/v1/topics", JSON, made).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(made.json()["compression"], "none");
+    let made = r#"{"name":"q","transient":null,"lease_ms":null,"ttl_ms":null}"#;
+    let made = client.post("/v1/queues", JSON, made).await;
+    assert_eq!(made.status, 201, "{}", made.text);
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod metrics_kafka;
 pub(crate) mod openapi;
 pub(crate) mod origin;
 mod page;
+mod patched;
 mod path;
 pub(crate) mod plain;
 pub(crate) mod problem;

@@ -202,8 +202,7 @@ async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct NewQueue {
     name: String,
-    #[serde(default)]
-    transient: bool,
+    transient: Option<bool>,
     lease_ms: Option<u64>,
     max_deliveries: Option<u32>,
     /// How long a message is good for, in milliseconds.
@@ -226,7 +225,7 @@ async fn create(
     let name = TopicName::new(new.name)?;
     let usual = QueueSettings::default();
     let how = CreateQueue {
-        transient: new.transient,
+        transient: new.transient.unwrap_or(false),
         settings: QueueSettings {
             lease: new.lease_ms.map_or(usual.lease, Duration::from_millis),
             max_deliveries: new.max_deliveries,

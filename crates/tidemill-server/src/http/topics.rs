@@ -8,8 +8,7 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use tidemill_broker::limits::TOPIC_PARTITIONS_MAX;
 use tidemill_broker::{AlterTopic, CompressionType, CreateTopic, TopicInfo, TopicSettings};
 use tidemill_core::{FetchError, Offset, Partition, TopicBounds, TopicName};
@@ -18,6 +17,7 @@ use super::answer::{json, json_with};
 use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::{Operation, Parameter};
+use super::patched::Patched;
 use super::path::Named;
 use super::problem::{Kind, Problem};
 use super::query::Query;
@@ -44,7 +44,8 @@ pub(crate) fn doors(doors: Doors) -> Doors {
         .problems(&[Kind::InvalidName, Kind::UnknownTopic, Kind::Mismatch]);
     let change = Operation::new("alter_topic", "Changes a topic")
         .described(
-            "What is not named stays; `null` lifts a retention. Partitions become only more.",
+            "What is not named stays; `null` brings back what a new topic has. Partitions become \
+             only more.",
         )
         .takes::<Changes>()
         .answers::<Topic>(200, "The topic as it is from now on, durably")
@@ -182,34 +183,34 @@ async fn show(
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct NewTopic {
     name: String,
-    #[serde(default = "one_partition")]
-    partitions: u32,
+    partitions: Option<u32>,
     retention_ms: Option<u64>,
     retention_bytes: Option<u64>,
-    #[serde(default)]
-    compact: bool,
-    #[serde(default, deserialize_with = "compression")]
-    #[schemars(with = "Option<String>")]
-    compression: CompressionType,
+    compact: Option<bool>,
+    compression: Option<Packing>,
     segment_ms: Option<u64>,
     segment_bytes: Option<u64>,
     compact_after_ms: Option<u64>,
     compact_within_ms: Option<u64>,
     tombstone_retention_ms: Option<u64>,
-    #[serde(default)]
-    append_time: bool,
+    append_time: Option<bool>,
     batch_max_bytes: Option<u64>,
     time_before_max_ms: Option<u64>,
     time_after_max_ms: Option<u64>,
 }
 
-fn one_partition() -> u32 {
-    CreateTopic::default().partitions
-}
+/// How events are packed, by its name.
+#[derive(Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", inline)]
+struct Packing(CompressionType);
 
-fn compression<'de, D: Deserializer<'de>>(from: D) -> Result<CompressionType, D::Error> {
-    let text = String::deserialize(from)?;
-    text.parse().map_err(D::Error::custom)
+impl TryFrom<String> for Packing {
+    type Error = <CompressionType as std::str::FromStr>::Err;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
 }
 
 async fn create(
@@ -226,24 +227,28 @@ async fn create(
                  \"compact\", \"compression\" and the others of docs/HTTP.md where they are wanted";
     let new: NewTopic = decode(&received.bytes, shape, Kind::InvalidTopic)?;
     let name = TopicName::new(new.name)?;
-    if !(1..=TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
+    let usual = CreateTopic::default();
+    let partitions = new.partitions.unwrap_or(usual.partitions);
+    if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
         let detail = format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions");
         return Err(Problem::new(Kind::Limit, detail));
     }
     keeps_something([new.retention_ms, new.retention_bytes])?;
     let how = CreateTopic {
-        partitions: new.partitions,
+        partitions,
         settings: TopicSettings {
             retention_ms: new.retention_ms,
             retention_bytes: new.retention_bytes,
-            compact: new.compact,
-            compression: new.compression,
+            compact: new.compact.unwrap_or(usual.settings.compact),
+            compression: new
+                .compression
+                .map_or(usual.settings.compression, |of| of.0),
             segment_ms: new.segment_ms,
             segment_bytes: new.segment_bytes,
             compact_after_ms: new.compact_after_ms,
             compact_within_ms: new.compact_within_ms,
             tombstone_retention_ms: new.tombstone_retention_ms,
-            append_time: new.append_time,
+            append_time: new.append_time.unwrap_or(usual.settings.append_time),
             batch_max_bytes: new.batch_max_bytes,
             time_before_max_ms: new.time_before_max_ms,
             time_after_max_ms: new.time_after_max_ms,
@@ -270,59 +275,23 @@ fn keeps_something(retentions: [Option<u64>; 2]) -> Result<(), Problem> {
 }
 
 /// What is to be changed of a topic; anything else in it is refused.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 struct Changes {
-    #[serde(default)]
-    partitions: Option<u32>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    retention_ms: Option<Option<u64>>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    retention_bytes: Option<Option<u64>>,
-    #[serde(default)]
-    compact: Option<bool>,
-    #[serde(default, deserialize_with = "some_compression")]
-    #[schemars(with = "Option<String>")]
-    compression: Option<CompressionType>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    segment_ms: Option<Option<u64>>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    segment_bytes: Option<Option<u64>>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    compact_after_ms: Option<Option<u64>>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    compact_within_ms: Option<Option<u64>>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    tombstone_retention_ms: Option<Option<u64>>,
-    #[serde(default)]
-    append_time: Option<bool>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    batch_max_bytes: Option<Option<u64>>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    time_before_max_ms: Option<Option<u64>>,
-    #[serde(default, deserialize_with = "named")]
-    #[schemars(with = "Option<u64>")]
-    time_after_max_ms: Option<Option<u64>>,
-}
-
-/// What is there, `null` too.
-fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
-    Option::deserialize(from).map(Some)
-}
-
-fn some_compression<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<CompressionType>, D::Error> {
-    compression(from).map(Some)
+    partitions: Patched<u32>,
+    retention_ms: Patched<u64>,
+    retention_bytes: Patched<u64>,
+    compact: Patched<bool>,
+    compression: Patched<Packing>,
+    segment_ms: Patched<u64>,
+    segment_bytes: Patched<u64>,
+    compact_after_ms: Patched<u64>,
+    compact_within_ms: Patched<u64>,
+    tombstone_retention_ms: Patched<u64>,
+    append_time: Patched<bool>,
+    batch_max_bytes: Patched<u64>,
+    time_before_max_ms: Patched<u64>,
+    time_after_max_ms: Patched<u64>,
 }
 
 async fn alter(
@@ -340,23 +309,28 @@ async fn alter(
     let shape = "{...} with what is to be changed: \"partitions\", \"retention_ms\", \
                  \"retention_bytes\", \"compact\", \"compression\" or others of docs/HTTP.md";
     let changes: Changes = decode(&received.bytes, shape, Kind::InvalidTopic)?;
-    keeps_something([changes.retention_ms, changes.retention_bytes].map(Option::flatten))?;
+    let fewer = "partitions cannot be null: a topic never gets fewer; leave it out";
+    let usual = TopicSettings::default();
     let change = AlterTopic {
-        partitions: changes.partitions,
-        retention_ms: changes.retention_ms,
-        retention_bytes: changes.retention_bytes,
-        compact: changes.compact,
-        compression: changes.compression,
-        segment_ms: changes.segment_ms,
-        segment_bytes: changes.segment_bytes,
-        compact_after_ms: changes.compact_after_ms,
-        compact_within_ms: changes.compact_within_ms,
-        tombstone_retention_ms: changes.tombstone_retention_ms,
-        append_time: changes.append_time,
-        batch_max_bytes: changes.batch_max_bytes,
-        time_before_max_ms: changes.time_before_max_ms,
-        time_after_max_ms: changes.time_after_max_ms,
+        partitions: changes.partitions.needed(Kind::InvalidTopic, fewer)?,
+        retention_ms: changes.retention_ms.or_nothing(),
+        retention_bytes: changes.retention_bytes.or_nothing(),
+        compact: changes.compact.or(usual.compact),
+        compression: changes
+            .compression
+            .or(Packing(usual.compression))
+            .map(|packing| packing.0),
+        segment_ms: changes.segment_ms.or_nothing(),
+        segment_bytes: changes.segment_bytes.or_nothing(),
+        compact_after_ms: changes.compact_after_ms.or_nothing(),
+        compact_within_ms: changes.compact_within_ms.or_nothing(),
+        tombstone_retention_ms: changes.tombstone_retention_ms.or_nothing(),
+        append_time: changes.append_time.or(usual.append_time),
+        batch_max_bytes: changes.batch_max_bytes.or_nothing(),
+        time_before_max_ms: changes.time_before_max_ms.or_nothing(),
+        time_after_max_ms: changes.time_after_max_ms.or_nothing(),
     };
+    keeps_something([change.retention_ms, change.retention_bytes].map(Option::flatten))?;
     if change.is_empty() {
         let detail = "nothing is to be changed; name partitions, retention_ms, retention_bytes, \
                       compact, compression or others of docs/HTTP.md";

@@ -20,11 +20,15 @@ use super::answer::{json, json_with};
 use super::body::{decode, is_for_json};
 use super::doors::{Doors, Methods};
 use super::openapi::Operation;
+use super::patched::Patched;
 use super::path::Named;
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use crate::app::App;
-use crate::limits::WEBHOOK_OVERLAP_MS;
+use crate::limits::{
+    WEBHOOK_ATTEMPTS, WEBHOOK_CONCURRENCY, WEBHOOK_OVERLAP_MS, WEBHOOK_RETRY_FIRST_MS,
+    WEBHOOK_RETRY_MAX_MS, WEBHOOK_TIMEOUT_MS,
+};
 use crate::webhooks::{Changes, Headers, Shown, Verdict};
 
 /// What may be wrong with a request to one webhook, and with its body.
@@ -61,7 +65,10 @@ pub(crate) fn doors(doors: Doors) -> Doors {
         .answers::<Webhook>(200, "The webhook")
         .problems(&[Kind::UnknownWebhook]);
     let change = Operation::new("alter_webhook", "Changes a webhook")
-        .described("What is not named stays. Its topics are what it was created with.")
+        .described(
+            "What is not named stays; `null` brings back what a new webhook has. Its topics are \
+             what it was created with.",
+        )
         .takes::<Patch>()
         .answers::<Webhook>(200, "The webhook as it is from now on")
         .problems(BODY);
@@ -138,8 +145,8 @@ struct NewWebhook {
     secret: Option<String>,
     /// Where it begins in its topics: `end`, unless told otherwise, or `beginning`.
     #[serde(default, deserialize_with = "start")]
-    #[schemars(with = "From")]
-    start: From,
+    #[schemars(with = "Option<From>")]
+    start: Option<From>,
     timeout_ms: Option<u64>,
     attempts: Option<u32>,
     retry_first_ms: Option<u64>,
@@ -160,25 +167,25 @@ enum From {
 }
 
 /// As the derived one, which does not say what of the body is wrong.
-fn start<'de, D: Deserializer<'de>>(from: D) -> Result<From, D::Error> {
+fn start<'de, D: Deserializer<'de>>(from: D) -> Result<Option<From>, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
     let wrong = |_| D::Error::custom("\"start\" is \"beginning\" or \"end\"");
-    From::deserialize(value).map_err(wrong)
+    Option::deserialize(value).map_err(wrong)
 }
 
 /// What is to be changed; anything else in it is refused.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 #[schemars(rename = "AlterWebhook")]
 struct Patch {
-    url: Option<String>,
-    types: Option<Vec<String>>,
-    headers: Option<BTreeMap<String, String>>,
-    timeout_ms: Option<u64>,
-    attempts: Option<u32>,
-    retry_first_ms: Option<u64>,
-    retry_max_ms: Option<u64>,
-    concurrency: Option<usize>,
+    url: Patched<String>,
+    types: Patched<Vec<String>>,
+    headers: Patched<BTreeMap<String, String>>,
+    timeout_ms: Patched<u64>,
+    attempts: Patched<u32>,
+    retry_first_ms: Patched<u64>,
+    retry_max_ms: Patched<u64>,
+    concurrency: Patched<usize>,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -387,7 +394,7 @@ async fn create(
         retry_max_ms: new.retry_max_ms,
         concurrency: new.concurrency,
     };
-    let start = match new.start {
+    let start = match new.start.unwrap_or_default() {
         From::Beginning => Start::Beginning,
         From::End => Start::End,
     };
@@ -413,15 +420,16 @@ async fn alter(
                  \"timeout_ms\", \"attempts\", \"retry_first_ms\", \"retry_max_ms\" or \
                  \"concurrency\"";
     let new: Patch = body_of(&app, query.as_deref(), request, shape).await?;
+    let nowhere = "\"url\" cannot be null: events are sent somewhere; leave it out, or pause it";
     let how = Changes {
-        url: new.url,
-        types: new.types,
-        headers: new.headers.map(Headers),
-        timeout_ms: new.timeout_ms,
-        attempts: new.attempts,
-        retry_first_ms: new.retry_first_ms,
-        retry_max_ms: new.retry_max_ms,
-        concurrency: new.concurrency,
+        url: new.url.needed(Kind::InvalidWebhook, nowhere)?,
+        types: new.types.or(Vec::new()),
+        headers: new.headers.or(BTreeMap::new()).map(Headers),
+        timeout_ms: new.timeout_ms.or(WEBHOOK_TIMEOUT_MS.1),
+        attempts: new.attempts.or(WEBHOOK_ATTEMPTS.1),
+        retry_first_ms: new.retry_first_ms.or(WEBHOOK_RETRY_FIRST_MS.1),
+        retry_max_ms: new.retry_max_ms.or(WEBHOOK_RETRY_MAX_MS.1),
+        concurrency: new.concurrency.or(WEBHOOK_CONCURRENCY.1),
     };
     if how.is_empty() {
         let detail = format!("nothing is to be changed; the body is {shape}");

@@ -134,9 +134,9 @@ pub(crate) fn of_others(group: &GroupName) -> Result<(), SubscribeError> {
         return Ok(());
     };
     let why = format!(
-        "groups that begin with {GROUP_PREFIX} are those of webhooks, which alone read as them; \
-         take another group to read the same topics, or have the webhook wait with `tidemill \
-         webhook pause {name}`"
+        "groups that begin with {GROUP_PREFIX} are those of webhooks, which alone read as them, \
+         also while they are paused; take another group, which reads the same topics with a place \
+         of its own, and for what {name} could not deliver `tidemill deadletter list {group}`"
     );
     let group = group.clone();
     Err(SubscribeError::GroupConflict { group, why })
