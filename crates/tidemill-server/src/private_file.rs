@@ -3,7 +3,8 @@
 //! alone, whether it is the server or a command beside it. All of them belong to whom the data
 //! folder belongs to, also where root makes them; where the folder is root's, to who opened it.
 //!
-//! A file is a few kilobytes and is read whole. What is in one, this room may not know. Every call
+//! A file is a few kilobytes and is read whole. What is in one, this room may not know, but for the
+//! version of its layout where it is JSON. Every call
 //! waits for the disk: asynchronous callers use a thread for it.
 
 use std::ffi::OsString;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::limits::{PRIVATE_FILE_LOCK_LOOK_EVERY, PRIVATE_FILE_LOCK_TIMEOUT};
 
@@ -214,6 +217,37 @@ impl PrivateFile {
         let mut name = OsString::from(self.name);
         name.push(ending);
         self.folder.join(name)
+    }
+}
+
+/// What such a file says as JSON, with the version of its layout.
+pub(crate) trait Versioned: Serialize + DeserializeOwned {
+    /// The layout that this program writes and reads.
+    const VERSION: u32;
+
+    /// The one that it has.
+    fn version(&self) -> u32;
+
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// It has keys that JSON has not.
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// What the bytes of a file say.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let written: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match written.version() {
+            version if version == Self::VERSION => Ok(written),
+            other => Err(format!("version {other} is not known here")),
+        }
     }
 }
 

@@ -251,37 +251,53 @@ fn is_over(inner: &Inner, live: &Arc<Live>, error: &QueueError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_core::{Event, EventId, EventType, ExtensionValue, GroupName, Source, TopicName};
+    use tidemill_core::{
+        Event, EventBuilder, EventId, EventType, ExtensionValue, GroupName, Source, TopicName,
+    };
 
     use super::*;
     use crate::broker::Broker;
     use crate::limits::{EXPIRED_UNDER_WAY_MAX, QUEUE_IN_FLIGHT_MAX};
-    use crate::queue::{CreateQueue, Dequeue, EXPIRY, QueueSettings};
+    use crate::queue::{CreateQueue, Dequeue, EXPIRY, Queue, QueueSettings};
+
+    fn name(name: &str) -> TopicName {
+        TopicName::new(name).unwrap()
+    }
+
+    fn event(id: &str) -> EventBuilder {
+        let (id, ty) = (EventId::new(id).unwrap(), EventType::new("made").unwrap());
+        Event::builder(id, Source::new("/test").unwrap(), ty)
+    }
+
+    /// The queue `jobs`, whose dead letters cannot be kept, as a queue has the name of their topic.
+    async fn without_a_grave(transient: bool, max_deliveries: u32) -> (Broker, Queue) {
+        let broker = Broker::in_memory();
+        let settings = QueueSettings {
+            max_deliveries: Some(max_deliveries),
+            ..QueueSettings::default()
+        };
+        let how = CreateQueue {
+            transient,
+            settings,
+        };
+        broker.create_queue(name("jobs"), how).await.unwrap();
+        let queue = broker.queue(&name("jobs")).unwrap();
+        // As one that is there from before, or came at the same moment.
+        let group = GroupName::new("other").unwrap();
+        let other = Live::in_memory(name("jobs.deadletter"), group, settings);
+        queue.parts().0.queues.insert(other).unwrap();
+        (broker, queue)
+    }
 
     #[tokio::test]
     async fn what_cannot_be_buried_is_nobodys_until_it_can() {
         for transient in [true, false] {
-            let broker = Broker::in_memory();
-            let name = |name: &str| TopicName::new(name).unwrap();
-            let settings = QueueSettings {
-                max_deliveries: Some(1),
-                ..QueueSettings::default()
-            };
-            let how = CreateQueue {
-                transient,
-                settings,
-            };
-            broker.create_queue(name("jobs"), how).await.unwrap();
-            let queue = broker.queue(&name("jobs")).unwrap();
-            let (inner, live) = queue.parts();
-            // As one that is there from before, or came at the same moment.
-            let group = GroupName::new("other").unwrap();
-            let other = Live::in_memory(name("jobs.deadletter"), group, settings);
-            inner.queues.insert(other).unwrap();
-
-            let (id, ty) = (EventId::new("1").unwrap(), EventType::new("made").unwrap());
-            let event = Event::builder(id, Source::new("/test").unwrap(), ty);
-            queue.enqueue(vec![event.build().unwrap()]).await.unwrap();
+            let (broker, queue) = without_a_grave(transient, 1).await;
+            let (_, live) = queue.parts();
+            queue
+                .enqueue(vec![event("1").build().unwrap()])
+                .await
+                .unwrap();
             let taken = queue.dequeue(Dequeue::default()).await.unwrap();
             let refused = queue.give_back(&[taken[0].lease.unwrap()]).await;
             assert!(
@@ -314,27 +330,8 @@ mod tests {
             (false, 3 * EXPIRED_UNDER_WAY_MAX),
         ];
         for (transient, expired) in sizes {
-            let broker = Broker::in_memory();
-            let name = |name: &str| TopicName::new(name).unwrap();
-            let settings = QueueSettings {
-                max_deliveries: Some(9),
-                ..QueueSettings::default()
-            };
-            let how = CreateQueue {
-                transient,
-                settings,
-            };
-            broker.create_queue(name("jobs"), how).await.unwrap();
-            let queue = broker.queue(&name("jobs")).unwrap();
-            let (inner, live) = queue.parts();
-            let group = GroupName::new("other").unwrap();
-            let other = Live::in_memory(name("jobs.deadletter"), group, settings);
-            inner.queues.insert(other).unwrap();
-
-            let event = |id: &str| {
-                let (id, ty) = (EventId::new(id).unwrap(), EventType::new("made").unwrap());
-                Event::builder(id, Source::new("/test").unwrap(), ty)
-            };
+            let (broker, queue) = without_a_grave(transient, 9).await;
+            let (_, live) = queue.parts();
             let until = ExtensionValue::String("2020-01-31T12:00:00Z".into());
             let gone = event("gone").extension(EXPIRY, until).build().unwrap();
             queue.enqueue(vec![gone; expired]).await.unwrap();

@@ -31,12 +31,20 @@ pub(crate) enum Webhook {
     Create(Create),
     Set(Set),
     List(List),
-    Show(Show),
+    /// Show a webhook and how it is doing
+    #[command(after_help = "Example:\n  tidemill webhook show shop")]
+    Show(One),
     Delete(Delete),
-    Pause(Pause),
-    Resume(Resume),
+    /// Send nothing more, until it is resumed; what is published meanwhile waits
+    #[command(after_help = "Example:\n  tidemill webhook pause shop")]
+    Pause(One),
+    /// Send again, from where it was
+    #[command(after_help = "Example:\n  tidemill webhook resume shop")]
+    Resume(One),
     Rotate(Rotate),
-    Test(Test),
+    /// Send a test event, once; fails where the endpoint does not take it
+    #[command(after_help = "Example:\n  tidemill webhook test shop")]
+    Test(One),
 }
 
 /// Where a webhook begins.
@@ -159,19 +167,6 @@ pub(crate) struct List {
     target: ServerOptions,
 }
 
-/// Show a webhook and how it is doing
-#[derive(Args)]
-#[command(after_help = "Example:\n  tidemill webhook show shop")]
-pub(crate) struct Show {
-    /// The webhook
-    name: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: ServerOptions,
-}
-
 /// Delete a webhook with its group; its dead letters stay
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill webhook delete shop")]
@@ -182,26 +177,12 @@ pub(crate) struct Delete {
     target: ServerOptions,
 }
 
-/// Send nothing more, until it is resumed; what is published meanwhile waits
+/// One webhook, and how the answer is shown.
 #[derive(Args)]
-#[command(after_help = "Example:\n  tidemill webhook pause shop")]
-pub(crate) struct Pause {
+pub(crate) struct One {
     /// The webhook
     name: String,
-    /// Print the webhook as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: ServerOptions,
-}
-
-/// Send again, from where it was
-#[derive(Args)]
-#[command(after_help = "Example:\n  tidemill webhook resume shop")]
-pub(crate) struct Resume {
-    /// The webhook
-    name: String,
-    /// Print the webhook as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -229,19 +210,6 @@ pub(crate) struct Rotate {
     target: ServerOptions,
 }
 
-/// Send a test event, once; fails where the endpoint does not take it
-#[derive(Args)]
-#[command(after_help = "Example:\n  tidemill webhook test shop")]
-pub(crate) struct Test {
-    /// The webhook
-    name: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: ServerOptions,
-}
-
 impl Webhook {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let target = self.options().open().await?;
@@ -255,12 +223,12 @@ impl Webhook {
             Self::Create(Create { target, .. })
             | Self::Set(Set { target, .. })
             | Self::List(List { target, .. })
-            | Self::Show(Show { target, .. })
+            | Self::Show(One { target, .. })
             | Self::Delete(Delete { target, .. })
-            | Self::Pause(Pause { target, .. })
-            | Self::Resume(Resume { target, .. })
+            | Self::Pause(One { target, .. })
+            | Self::Resume(One { target, .. })
             | Self::Rotate(Rotate { target, .. })
-            | Self::Test(Test { target, .. }) => target,
+            | Self::Test(One { target, .. }) => target,
         }
     }
 

@@ -27,16 +27,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{PERMISSIONS_FILE_MAX_BYTES, PERMISSIONS_MAX};
-use crate::private_file::{PrivateFile, Stamp};
+use crate::private_file::{PrivateFile, Stamp, Versioned};
 use filter::Filter;
 use judge::Book;
 use rule::Rule;
 
 /// The file's name in the private folder.
 const FILE: &str = "acls.json";
-
-/// The layout of the file that this program writes and reads.
-const VERSION: u32 = 1;
 
 /// Why rules are not as they were to be.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +69,14 @@ pub enum PermissionError {
 struct Written {
     version: u32,
     rules: BTreeSet<Rule>,
+}
+
+impl Versioned for Written {
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
 }
 
 /// The rules at a moment.
@@ -181,14 +186,10 @@ impl Permissions {
             }
             let before = had.len();
             let many = rules.len() > PERMISSIONS_MAX;
-            let version = VERSION;
-            let mut text = serde_json::to_vec_pretty(&Written {
-                version,
-                rules: rules.clone(),
-            })
-            .map_err(io::Error::other)?;
-            text.push(b'\n');
-            if rules.len() > before && (many || text.len() > PERMISSIONS_FILE_MAX_BYTES) {
+            let more = rules.len() > before;
+            let version = Written::VERSION;
+            let text = Written { version, rules }.encode()?;
+            if more && (many || text.len() > PERMISSIONS_FILE_MAX_BYTES) {
                 return Err(PermissionError::TooMany);
             }
             Ok((Some(text), answer))
@@ -213,12 +214,7 @@ impl Permissions {
             path: self.file.path().display().to_string(),
             why,
         };
-        let written: Written =
-            serde_json::from_slice(bytes).map_err(|error| nonsense(error.to_string()))?;
-        if written.version != VERSION {
-            let version = written.version;
-            return Err(nonsense(format!("version {version} is not known here")));
-        }
+        let written = Written::decode(bytes).map_err(nonsense)?;
         let rules = written.rules.into_iter().map(Rule::checked);
         let rules = rules.collect::<Result<_, _>>();
         rules.map_err(|why| nonsense(why.to_string()))

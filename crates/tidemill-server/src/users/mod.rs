@@ -24,14 +24,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{PASSWORD_MAX_BYTES, USER_NAME_MAX_BYTES, USERS_FILE_MAX_BYTES, USERS_MAX};
 use crate::permissions::rule;
-use crate::private_file::{PrivateFile, Stamp};
+use crate::private_file::{PrivateFile, Stamp, Versioned};
 use credential::{Credential, Scram};
 
 /// The file's name in the private folder.
 const FILE: &str = "users.json";
-
-/// The layout of the file that this program writes and reads.
-const VERSION: u32 = 1;
 
 /// The users of one data folder.
 #[derive(Debug)]
@@ -96,6 +93,14 @@ pub struct UserInfo {
 struct Written {
     version: u32,
     users: Kept,
+}
+
+impl Versioned for Written {
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
 }
 
 /// All of them, by their names.
@@ -264,10 +269,8 @@ impl Users {
             if users.len() > USERS_MAX && users.len() > before {
                 return Err(UserError::TooMany);
             }
-            let version = VERSION;
-            let mut text =
-                serde_json::to_vec_pretty(&Written { version, users }).map_err(io::Error::other)?;
-            text.push(b'\n');
+            let version = Written::VERSION;
+            let text = Written { version, users }.encode()?;
             Ok((Some(text), answer))
         })
     }
@@ -300,12 +303,7 @@ impl Users {
             path: self.file.path().display().to_string(),
             why,
         };
-        let written: Written =
-            serde_json::from_slice(bytes).map_err(|error| nonsense(error.to_string()))?;
-        if written.version != VERSION {
-            let version = written.version;
-            return Err(nonsense(format!("version {version} is not known here")));
-        }
+        let written = Written::decode(bytes).map_err(nonsense)?;
         for (name, kept) in &written.users {
             if check_name(name).is_err() || !kept.is_sound() {
                 return Err(nonsense(format!("the user {name:?} is out of bounds")));

@@ -50,12 +50,10 @@ use self::stats::Stats;
 use crate::http::problem::{Kind, Problem};
 use crate::limits::{WEBHOOK_STOP_GRACE, WEBHOOKS_FILE_MAX_BYTES, WEBHOOKS_MAX};
 use crate::metrics::WebhookMetrics;
-use crate::private_file::PrivateFile;
+use crate::private_file::{PrivateFile, Versioned};
 
 /// The file of all definitions in the folder of private files.
 const FILE: &str = "webhooks.json";
-/// The version of that file.
-const VERSION: u32 = 1;
 /// The type of the event of a test.
 const TEST_TYPE: &str = "tidemill.webhook.test";
 
@@ -65,6 +63,14 @@ const TEST_TYPE: &str = "tidemill.webhook.test";
 struct Kept {
     version: u32,
     webhooks: Vec<Definition>,
+}
+
+impl Versioned for Kept {
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
 }
 
 /// One webhook.
@@ -469,10 +475,10 @@ impl Webhooks {
             None => webhooks.remove(name),
         };
         let kept = Kept {
-            version: VERSION,
+            version: Kept::VERSION,
             webhooks: webhooks.into_values().collect(),
         };
-        let bytes = serde_json::to_vec_pretty(&kept).expect("definitions have string keys");
+        let bytes = kept.encode().expect("definitions have string keys");
         let path = file.path();
         let written = tokio::task::spawn_blocking(move || {
             file.change(|_| Ok::<_, std::io::Error>((Some(bytes), ())))
@@ -573,11 +579,7 @@ fn read(file: &PrivateFile) -> Result<Vec<Definition>, String> {
     let Some(bytes) = file.read().map_err(|error| wrong(error.to_string()))? else {
         return Ok(Vec::new());
     };
-    let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-    if kept.version != VERSION {
-        let other = kept.version;
-        return Err(wrong(format!("it has version {other}, not {VERSION}")));
-    }
+    let kept = Kept::decode(&bytes).map_err(wrong)?;
     let mut names = BTreeSet::new();
     let mut before: Vec<&Definition> = Vec::with_capacity(kept.webhooks.len());
     for (number, definition) in (1..).zip(&kept.webhooks) {
