@@ -217,6 +217,15 @@ impl Broker {
                 }
             }
         }
+        if kept.kind == GroupKind::Share {
+            let in_flight = inner.shares.in_flight(name);
+            let catalog = inner.durable.catalog();
+            for have in &mut info.partitions {
+                let topic = catalog.topic(&have.topic);
+                let id = topic.map(|topic| (topic.id, have.partition));
+                have.in_flight = id.and_then(|id| in_flight.get(&id)).copied().unwrap_or(0);
+            }
+        }
         if info.topics.is_empty() {
             info.topics = info
                 .partitions
@@ -255,6 +264,7 @@ impl Broker {
         }
         self.inner.classics.group_gone(name);
         self.inner.consumers.group_gone(name);
+        self.inner.shares.group_gone(&self.inner, name);
         Ok(())
     }
 

@@ -29,6 +29,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::producer::Ids;
 use crate::queue::Queues;
 use crate::seen::Seen;
+use crate::share::Shares;
 use crate::transaction::{Alarm, Stable};
 use crate::watch::{Closed, Listening};
 
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) classics: Classics,
     /// The consumer groups that were used since the broker was opened.
     pub(crate) consumers: Consumers,
+    /// The share groups that were used since the broker was opened.
+    pub(crate) shares: Shares,
     /// The queues that are in use, and all that are in memory alone.
     pub(crate) queues: Queues,
     /// Where the next event without a key goes.
@@ -93,6 +96,7 @@ impl Inner {
             groups: Mutex::default(),
             classics: Classics::default(),
             consumers: Consumers::default(),
+            shares: Shares::default(),
             queues: Queues::default(),
             round: AtomicU32::new(0),
             opened: Instant::now(),
@@ -110,7 +114,8 @@ impl Inner {
 
     /// How many members a group has that are clients of Kafka.
     pub(crate) fn kafka_members(&self, group: &GroupName) -> usize {
-        self.classics.member_count(group) + self.consumers.member_count(group)
+        let partitions = self.classics.member_count(group) + self.consumers.member_count(group);
+        partitions + self.shares.member_count(group)
     }
 
     /// A group has no memory and finds none: the one with the most events that wait gives theirs
@@ -415,6 +420,7 @@ impl Broker {
         self.inner.queues.wake_all();
         self.inner.classics.close();
         self.inner.consumers.close();
+        self.inner.shares.close(&self.inner);
         let handle = self.inner.handle.clone();
         // It waits for the disk. A panic in it was told on its own thread.
         let _ = tokio::task::spawn_blocking(move || handle.close()).await;

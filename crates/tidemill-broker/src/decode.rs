@@ -87,7 +87,8 @@ pub(crate) fn decode(
     decoded
 }
 
-fn event(record: &Record, topic: &TopicName, id: PartitionId) -> Event {
+/// What a record holds, as it would be delivered.
+pub(crate) fn event(record: &Record, topic: &TopicName, id: PartitionId) -> Event {
     let place = Place {
         topic,
         id: id.topic,

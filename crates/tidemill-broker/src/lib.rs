@@ -42,6 +42,7 @@ mod publish;
 mod queue;
 mod scrub;
 mod seen;
+mod share;
 mod since;
 mod subscribe;
 mod topic_settings;
@@ -77,6 +78,10 @@ pub use queue::{
 };
 pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
 pub use seen::SeenTraffic;
+pub use share::{
+    ShareAcknowledgement, ShareAcquired, ShareBounds, ShareError, ShareGroups, ShareHeartbeat,
+    SharePart, ShareRecords, ShareSettings, ShareVerdict,
+};
 pub use tidemill_log::{
     Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, PRIVATE_DIR, batch,
 };

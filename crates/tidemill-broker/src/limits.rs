@@ -286,6 +286,25 @@ pub(crate) const CONSUMER_PATTERN_COMPILED_MIN_BYTES: usize = 1024;
 /// 4 MiB.
 pub const CONSUMER_PATTERN_WORK_MAX: usize = 4 * 1024 * 1024 * 1024;
 
+/// How often a record is given out in a share group before it is given up; Kafka's default.
+pub const SHARE_DELIVERIES_MAX: u16 = 5;
+
+/// How far above a share group's position in a partition records are given out; Kafka's default.
+pub const SHARE_WINDOW: u64 = 2000;
+
+/// How long a member of a share group may have a record, where the group does not say; Kafka's
+/// default.
+pub const SHARE_LOCK: Duration = Duration::from_secs(30);
+
+/// Bytes of a record that a member of a share group has, with all that is known of it.
+pub(crate) const SHARE_RECORD_BYTES: usize = 160;
+
+/// Most dead letters of a share group that are written with one commit.
+pub(crate) const SHARE_LETTERS_MAX: usize = 64;
+
+/// How long what could not be given up waits for the next try.
+pub(crate) const SHARE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Most bytes of what a client keeps with a position; Kafka's default.
 pub const COMMIT_METADATA_MAX_BYTES: usize = 4096;
 

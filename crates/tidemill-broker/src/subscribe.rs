@@ -143,6 +143,7 @@ pub(crate) async fn join_in_log(
         });
         let operation = Operation::Join {
             group: group.clone(),
+            kind: GroupKind::Native,
             topics: topics.collect(),
             start,
         };

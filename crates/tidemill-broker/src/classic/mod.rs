@@ -307,7 +307,10 @@ impl ClassicGroups {
     #[must_use]
     pub fn describe(&self, group: &GroupName) -> Option<ClassicDescription> {
         let kind = self.inner.group_kind(group)?;
-        if matches!(kind, GroupKind::Queue | GroupKind::Consumer) {
+        if matches!(
+            kind,
+            GroupKind::Queue | GroupKind::Consumer | GroupKind::Share
+        ) {
             return None;
         }
         let native = self.inner.classics.kinds.of(group) == Some(GroupKind::Native);

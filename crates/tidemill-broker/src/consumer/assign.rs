@@ -36,12 +36,12 @@ impl Assignor {
 
 /// A member as assignors see it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// The topics that it reads, with how many partitions each has. Readers of the same ones
     /// share them.
-    pub(super) topics: Arc<BTreeMap<TopicId, u32>>,
+    pub(crate) topics: Arc<BTreeMap<TopicId, u32>>,
     /// What it was to have.
-    pub(super) had: Option<&'a ConsumerParts>,
+    pub(crate) had: Option<&'a ConsumerParts>,
 }
 
 /// What each reader is to have, in their order: every partition that somebody reads is one's.
@@ -51,6 +51,27 @@ pub(super) fn assign(assignor: Assignor, readers: &[Reader<'_>]) -> Vec<Consumer
         Assignor::Range => range(&topics, readers.len()),
         Assignor::Uniform => uniform(&topics, readers),
     }
+}
+
+/// What each reader of a share group is to read, in their order: every partition that somebody
+/// reads is somebody's, every reader of a topic has one of those that are read like it, and where
+/// there are more readers than partitions, they have as many readers as others.
+pub(crate) fn spread(readers: &[Reader<'_>]) -> Vec<ConsumerParts> {
+    let mut parts = vec![ConsumerParts::new(); readers.len()];
+    for (by, alike) in &Topics::of(readers).alike {
+        let each = alike.iter();
+        let each = each.flat_map(|(topic, count)| (0..*count).map(|n| (*topic, Partition(n))));
+        let all: Vec<_> = each.collect();
+        let pairs = by.iter().cycle().zip(all.iter().cycle());
+        let count = match all.is_empty() {
+            true => 0,
+            false => by.len().max(all.len()),
+        };
+        for (reader, part) in pairs.take(count) {
+            give(&mut parts, *reader, *part);
+        }
+    }
+    parts
 }
 
 /// Who reads each topic.
@@ -288,6 +309,38 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn spread_leaves_no_partition_and_no_reader_without_the_other(
+            all in prop::collection::vec(
+                prop::collection::btree_map(0..6usize, Just(()), 0..6), 1..9),
+            counts in prop::collection::vec(1..9u32, 6),
+        ) {
+            let reads = |topics: &BTreeMap<usize, ()>| {
+                let topics: Vec<_> = topics.keys().map(|n| (*n, counts[*n])).collect();
+                reader(&topics)
+            };
+            let readers: Vec<_> = all.iter().map(reads).collect();
+            let parts = spread(&readers);
+            let mut of: BTreeMap<(TopicId, Partition), usize> = BTreeMap::new();
+            for (reader, parts) in readers.iter().zip(&parts) {
+                prop_assert_eq!(reader.topics.is_empty(), parts.is_empty());
+                for part in parts {
+                    prop_assert!(part.1.0 < reader.topics[&part.0]);
+                    *of.entry(*part).or_default() += 1;
+                }
+            }
+            let wanted: BTreeSet<_> = all.iter().flat_map(|one| one.keys()).collect();
+            let wanted: u32 = wanted.into_iter().map(|n| counts[*n]).sum();
+            prop_assert_eq!(of.len(), wanted as usize);
+            if readers.windows(2).all(|two| two[0].topics == two[1].topics) && !of.is_empty() {
+                let (most, least) = (of.values().max(), of.values().min());
+                prop_assert!(most.unwrap() - least.unwrap() <= 1, "{:?}", of);
+                let sizes = sizes(&parts);
+                let (most, least) = (sizes.iter().max(), sizes.iter().min());
+                prop_assert!(most.unwrap() - least.unwrap() <= 1, "{:?}", sizes);
+            }
+        }
+
         #[test]
         fn every_partition_that_is_read_is_one_readers(
             all in prop::collection::vec(

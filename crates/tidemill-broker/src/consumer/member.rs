@@ -223,4 +223,4 @@ impl Member {
 }
 
 /// Bytes of a partition in a set, roughly.
-pub(super) const PART_BYTES: usize = 32;
+pub(crate) const PART_BYTES: usize = 32;

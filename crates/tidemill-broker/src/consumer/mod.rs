@@ -37,12 +37,15 @@ use bytestring::ByteString;
 use tidemill_core::GroupName;
 use uuid::Uuid;
 
+pub(crate) use self::assign::{Reader, spread};
 use self::live::Live;
+pub(crate) use self::member::PART_BYTES;
 pub use self::offsets::ConsumerTransactionError;
 pub use self::patterns::NamePattern;
 use self::patterns::Pattern;
+pub(crate) use self::state::named;
 use self::state::{Coordinator, With};
-use self::types::ConsumerBounds;
+pub(crate) use self::types::ConsumerBounds;
 pub use self::types::{
     ConsumerCaller, ConsumerDescription, ConsumerError, ConsumerHeartbeat, ConsumerMember,
     ConsumerParts, ConsumerPlace, ConsumerSight, ConsumerState, ConsumerTopicParts, EPOCH_JOIN,
@@ -144,7 +147,7 @@ impl Broker {
 }
 
 /// What the log, or the room that counts, says, in words for a member.
-fn refused(error: ClassicError) -> ConsumerError {
+pub(crate) fn refused(error: ClassicError) -> ConsumerError {
     match error {
         ClassicError::Unavailable => ConsumerError::Unavailable,
         ClassicError::Indeterminate(why) => ConsumerError::Indeterminate(why),

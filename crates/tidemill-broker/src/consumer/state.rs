@@ -481,8 +481,8 @@ impl Coordinator {
                 client_host: member.client_host.clone(),
                 topics: member.reads.topics.iter().cloned().collect(),
                 pattern: member.reads.pattern.clone(),
-                assigned: self.named(&has),
-                target: self.named(&member.target),
+                assigned: named(&self.catalog, &has),
+                target: named(&self.catalog, &member.target),
             }
         };
         ConsumerDescription {
@@ -493,25 +493,25 @@ impl Coordinator {
             members: self.members.iter().map(one).collect(),
         }
     }
+}
 
-    /// Partitions by their topics, without those of topics that are gone.
-    fn named(&self, parts: &ConsumerParts) -> Vec<ConsumerTopicParts> {
-        let mut topics: Vec<ConsumerTopicParts> = Vec::new();
-        for (id, partition) in parts {
-            if let Some(last) = topics.last_mut().filter(|last| last.id == *id) {
-                last.partitions.push(*partition);
-                continue;
-            }
-            if let Some(name) = self.catalog.name(*id) {
-                topics.push(ConsumerTopicParts {
-                    id: *id,
-                    name: name.clone(),
-                    partitions: vec![*partition],
-                });
-            }
+/// Partitions by their topics, without those of topics that are gone.
+pub(crate) fn named(catalog: &Catalog, parts: &ConsumerParts) -> Vec<ConsumerTopicParts> {
+    let mut topics: Vec<ConsumerTopicParts> = Vec::new();
+    for (id, partition) in parts {
+        if let Some(last) = topics.last_mut().filter(|last| last.id == *id) {
+            last.partitions.push(*partition);
+            continue;
         }
-        topics
+        if let Some(name) = catalog.name(*id) {
+            topics.push(ConsumerTopicParts {
+                id: *id,
+                name: name.clone(),
+                partitions: vec![*partition],
+            });
+        }
     }
+    topics
 }
 
 impl ConsumerBounds {

@@ -232,7 +232,7 @@ pub enum ConsumerError {
     #[error("{0}")]
     Invalid(&'static str),
     /// The group's members are of another kind.
-    #[error("this is no consumer group: {0}")]
+    #[error("the group is of another kind: {0}")]
     OtherKind(String),
     /// The group was deleted, or the broker is closing.
     #[error("the group cannot be served now; look for its coordinator again")]

@@ -308,7 +308,7 @@ impl Settler {
 
 /// Whether an event is in the dead letters that it was read from, and was in others before so
 /// often that it might never end.
-fn goes_round(event: &Event, at: &Position) -> bool {
+pub(crate) fn goes_round(event: &Event, at: &Position) -> bool {
     let is_kept = |letter: DeadLetter| dead_letter_topic(&letter.group) == at.topic;
     dead_letter::hops(event) >= DEAD_LETTER_HOPS_MAX
         && DeadLetter::from_event(event).is_ok_and(is_kept)

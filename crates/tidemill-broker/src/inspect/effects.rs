@@ -173,6 +173,14 @@ fn commit(change: CommitChange, names: &Names) -> (&'static str, Fields) {
             fields.push(("metadata", Value::Text(metadata)));
             ("committed", fields)
         }
+        CommitChange::Share {
+            group: id,
+            settings,
+        } => {
+            let mut fields = group(id, names);
+            fields.push(("settings", Value::Text(format!("{settings:?}"))));
+            ("share settings", fields)
+        }
         CommitChange::Removed {
             group: id,
             partition: of,

@@ -8,9 +8,11 @@ use tidemill_log::PartitionId;
 
 use super::effect::{Reader, put_partition, put_text};
 use super::state::GroupId;
+use crate::share::ShareSettings;
 
 const COMMITTED: u16 = 0x0015;
 const POSITION_REMOVED: u16 = 0x0016;
+const SHARE_SET: u16 = 0x0017;
 
 /// What a client keeps beside a position that it commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +64,11 @@ pub(crate) enum CommitChange {
         group: GroupId,
         partition: PartitionId,
     },
+    /// This is set for the group as a share group.
+    Share {
+        group: GroupId,
+        settings: ShareSettings,
+    },
 }
 
 impl CommitChange {
@@ -85,6 +92,11 @@ impl CommitChange {
                 put_partition(out, *partition);
                 POSITION_REMOVED
             }
+            Self::Share { group, settings } => {
+                varint::put(out, group.0);
+                settings.encode(out);
+                SHARE_SET
+            }
         }
     }
 
@@ -103,6 +115,14 @@ impl CommitChange {
             POSITION_REMOVED => Self::Removed {
                 group: GroupId(reader.number()?),
                 partition: reader.partition()?,
+            },
+            SHARE_SET => Self::Share {
+                group: GroupId(reader.number()?),
+                settings: ShareSettings::of([
+                    reader.number()?,
+                    reader.number()?,
+                    reader.number()?,
+                ])?,
             },
             _ => return Ok(None),
         }))
@@ -143,6 +163,14 @@ mod tests {
             committed(None, ""),
             committed(Some(u32::MAX), "bis hierhin, für später"),
             CommitChange::Removed { group, partition },
+            CommitChange::Share {
+                group,
+                settings: ShareSettings {
+                    from_beginning: Some(true),
+                    lock_ms: Some(300),
+                    read_committed: Some(false),
+                },
+            },
         ];
         check(all, CommitChange::encode, CommitChange::decode);
     }

@@ -13,6 +13,7 @@ use super::commit_effect::CommitNote;
 use super::state::{GroupId, GroupKind, GroupState, Topic};
 use crate::producer::ProducerError;
 use crate::queue::QueueSettings;
+use crate::share::ShareSettings;
 use crate::topic_settings::AlterTopic;
 use crate::transaction::{Done, TransactionOperation};
 
@@ -88,6 +89,8 @@ pub(crate) enum Positions {
     /// Deletes the group if its members are clients of Kafka, it is as it was seen, and no open
     /// transaction is to set a position of it.
     Expire(Arc<GroupState>),
+    /// Sets this for the group as a share group. It is made where there is none.
+    Share(ShareSettings),
 }
 
 /// Where a group's position is to be.
@@ -165,6 +168,8 @@ pub(crate) enum Operation {
     /// Makes the group where there is none, and its positions where they are missing.
     Join {
         group: GroupName,
+        /// It is of this kind from then on.
+        kind: GroupKind,
         topics: Vec<JoinTopic>,
         start: Start,
     },

@@ -98,6 +98,7 @@ fn messages_far_above_an_unsettled_one_are_settled_in_a_queue_and_in_no_other_gr
     run(&handle, made).unwrap();
     let join = Operation::Join {
         group: GroupName::new("g").unwrap(),
+        kind: GroupKind::Native,
         topics: vec![JoinTopic {
             name: name("plain"),
             partitions_max: 1,

@@ -285,9 +285,10 @@ impl Decision<'_, '_> {
             }
             Operation::Join {
                 group,
+                kind,
                 topics,
                 start,
-            } => self.join(group, topics, start),
+            } => self.join((group, kind), topics, start),
             Operation::DeleteGroup { group } => self.delete_group(&group),
             Operation::Seek {
                 group,
@@ -496,11 +497,11 @@ impl Decision<'_, '_> {
 
     fn join(
         &mut self,
-        group: GroupName,
+        (group, kind): (GroupName, GroupKind),
         topics: Vec<JoinTopic>,
         start: Start,
     ) -> Result<Receipt, Refusal> {
-        let id = self.group_of_kind(group, GroupKind::Native)?;
+        let id = self.group_of_kind(group, kind)?;
         let mut joined = Vec::with_capacity(topics.len());
         let mut new_bytes = 0;
         let have = self.state.group(id);
@@ -582,7 +583,11 @@ impl Decision<'_, '_> {
             partitions_max,
             create: None,
         };
-        self.join(have.name.clone(), vec![topic], Start::Beginning)
+        self.join(
+            (have.name.clone(), have.kind),
+            vec![topic],
+            Start::Beginning,
+        )
     }
 
     /// `at`, or where the partition begins by now if that is behind it.

@@ -11,6 +11,7 @@ use super::operation::{CommitOffset, Positions, Receipt, Refusal};
 use super::seal::{Decision, SMALL_BYTES};
 use super::state::{GroupId, GroupKind, GroupState};
 use crate::limits::GROUP_STATE_MAX_BYTES;
+use crate::share::ShareSettings;
 use crate::transaction::Given;
 
 /// Bytes that a question about positions needs of the journal at most.
@@ -20,6 +21,7 @@ pub(super) fn positions_bytes(ask: &Positions) -> usize {
         Positions::Commit(_, offsets) => offsets.iter().map(one).sum(),
         Positions::Remove(partitions) => SMALL_BYTES * partitions.len(),
         Positions::Expire(_) => 0,
+        Positions::Share(_) => SMALL_BYTES,
     };
     bytes + 512
 }
@@ -51,6 +53,7 @@ impl Decision<'_, '_> {
             Positions::Commit(kind, offsets) => self.commit_offsets((group, kind), offsets),
             Positions::Remove(partitions) => self.remove_positions(&group, partitions),
             Positions::Expire(seen) => self.expire_group(&group, &seen),
+            Positions::Share(settings) => self.set_share(group, settings),
         }
     }
 
@@ -141,6 +144,16 @@ impl Decision<'_, '_> {
             Change::Commit(removed)
         });
         self.changes.extend(removed);
+        Ok(Receipt::Done)
+    }
+
+    fn set_share(&mut self, name: GroupName, settings: ShareSettings) -> Result<Receipt, Refusal> {
+        let group = match self.state.group_id(&name) {
+            Some(group) => self.of_no_queue(group)?,
+            None => self.create_group(name, GroupKind::Share)?,
+        };
+        let set = CommitChange::Share { group, settings };
+        self.changes.push(Change::Commit(set));
         Ok(Receipt::Done)
     }
 

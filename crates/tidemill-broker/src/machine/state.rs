@@ -15,6 +15,7 @@ use super::producer_effect::ProducerChange;
 use super::transaction_effect::TransactionChange;
 use crate::producer::Producers;
 use crate::queue::QueueSettings;
+use crate::share::ShareSettings;
 use crate::transaction::Transactions;
 
 /// The identity of a group: a group deleted and made again under its name has another one.
@@ -32,6 +33,8 @@ pub enum GroupKind {
     Classic,
     /// Members among which the broker shares the partitions, as Kafka's newer protocol has it.
     Consumer,
+    /// Members that share single records, as Kafka's share groups have it.
+    Share,
     /// A queue's: the broker itself is its one member.
     Queue,
 }
@@ -44,6 +47,7 @@ impl GroupKind {
             Self::Native => "native",
             Self::Classic => "Kafka classic",
             Self::Consumer => "Kafka consumer",
+            Self::Share => "Kafka share",
             Self::Queue => "queue",
         }
     }
@@ -53,6 +57,7 @@ impl GroupKind {
             Self::Native => 0,
             Self::Classic => 1,
             Self::Consumer => 2,
+            Self::Share => 3,
             Self::Queue => 4,
         }
     }
@@ -62,7 +67,7 @@ impl GroupKind {
     pub(crate) fn bounds(self) -> CursorBounds {
         let bounds = CursorBounds::default();
         match self {
-            Self::Native | Self::Classic | Self::Consumer => bounds,
+            Self::Native | Self::Classic | Self::Consumer | Self::Share => bounds,
             Self::Queue => CursorBounds {
                 window_max: u64::MAX,
                 ..bounds
@@ -75,15 +80,11 @@ impl GroupKind {
             0 => Ok(Self::Native),
             1 => Ok(Self::Classic),
             2 => Ok(Self::Consumer),
-            3 => Err(reserved("share")),
+            3 => Ok(Self::Share),
             4 => Ok(Self::Queue),
             _ => Err(format!("the group kind {number} is unknown")),
         }
     }
-}
-
-fn reserved(kind: &str) -> String {
-    format!("groups of the kind {kind} are not supported by this version; use a newer one")
 }
 
 /// A topic's identity and size.
@@ -110,6 +111,8 @@ pub(crate) struct GroupState {
     pub(crate) cursors: BTreeMap<PartitionId, Cursor>,
     /// What clients committed last, each for a partition with a position.
     pub(crate) commits: BTreeMap<PartitionId, Committed>,
+    /// What is set for it as a share group.
+    pub(crate) share: ShareSettings,
     /// Settled ranges of all cursors together.
     ranges: usize,
     /// Bytes that the commits need.
@@ -337,6 +340,7 @@ impl State {
             kind,
             cursors: BTreeMap::new(),
             commits: BTreeMap::new(),
+            share: ShareSettings::default(),
             ranges: 0,
             commit_bytes: 0,
         };
@@ -371,6 +375,11 @@ impl State {
                 let group = self.groups.get_mut(&group).map(Arc::make_mut);
                 if let Some(group) = group.filter(|group| group.cursors.contains_key(&partition)) {
                     group.commit(partition, Some(committed));
+                }
+            }
+            CommitChange::Share { group, settings } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    Arc::make_mut(group).share = settings;
                 }
             }
             CommitChange::Removed { group, partition } => {
@@ -434,6 +443,7 @@ impl State {
                 kind: group.kind,
                 name,
             });
+            let group_settings = group.as_ref().map(|group| group.share);
             let commits = group.clone().into_iter().flat_map(GroupState::each_commit);
             let commits = commits.map(move |(partition, committed)| {
                 Change::Commit(CommitChange::Committed {
@@ -448,7 +458,15 @@ impl State {
                 partition,
                 cursor,
             });
-            created.into_iter().chain(cursors).chain(commits)
+            let set = group_settings.filter(|set| *set != ShareSettings::default());
+            let set = set.map(|settings| {
+                Change::Commit(CommitChange::Share {
+                    group: id,
+                    settings,
+                })
+            });
+            let first = created.into_iter().chain(set);
+            first.chain(cursors).chain(commits)
         });
         let next = Change::NextGroup {
             id: self.next_group,

@@ -52,6 +52,7 @@ fn join(topics: &[(&str, Option<Topic>)], start: Start) -> Operation {
     });
     Operation::Join {
         group: GroupName::new("g").unwrap(),
+        kind: GroupKind::Native,
         topics: topics.collect(),
         start,
     }

@@ -1,0 +1,308 @@
+//! Giving records out: what lies in the log for a member, and waiting for it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use tidemill_core::budget::Class;
+use tidemill_core::error::Unavailable;
+use tidemill_core::{FetchError, Offset, TopicName};
+use tidemill_log::{Batch, PartitionId};
+use tokio::time::Instant;
+
+use super::live::{Live, Part};
+use super::records::{Given, Span};
+use super::settings::ShareSettings;
+use super::types::{ShareBounds, ShareError, SharePart, ShareRecords};
+use crate::broker::Inner;
+use crate::fetch::{Trouble, read_batches};
+use crate::fetch_batches::Isolation;
+use crate::limits::{MEMORY_AGAIN_AFTER, SHARE_RECORD_BYTES, SHARE_WINDOW};
+use crate::machine::Operation;
+use crate::metrics::add;
+use crate::transaction::Stable;
+
+/// How often one look reads a partition where others take what it has read.
+const LOOKS_MAX: usize = 8;
+
+/// Asks for memory for so many bytes of batches; `false` where there is none.
+pub(super) type Room<'a> = dyn FnMut(usize) -> bool + Send + 'a;
+
+/// Who wants records of a group.
+pub(super) struct Taker {
+    pub(super) inner: Arc<Inner>,
+    pub(super) live: Arc<Live>,
+    pub(super) member: ByteString,
+    pub(super) settings: ShareSettings,
+}
+
+type Answer = Vec<Result<ShareRecords, ShareError>>;
+
+impl Taker {
+    /// Takes records of these partitions, in their order; waits for the first ones so long.
+    pub(super) async fn take(
+        &self,
+        parts: &[SharePart],
+        bounds: ShareBounds,
+        wait: Duration,
+        room: &mut Room<'_>,
+    ) -> Result<Answer, ShareError> {
+        let deadline = Instant::now() + wait;
+        let waiting = self.live.wait();
+        loop {
+            let (answer, short) = self.look(parts, bounds, room).await?;
+            let enough = |one: &Result<ShareRecords, _>| {
+                one.as_ref()
+                    .map_or(true, |records| !records.acquired.is_empty())
+            };
+            let now = Instant::now();
+            if answer.iter().any(enough) || now >= deadline || parts.is_empty() {
+                return Ok(answer);
+            }
+            // Rung since the look began, this is over at once.
+            let until = match short {
+                true => deadline.min(now + MEMORY_AGAIN_AFTER),
+                false => deadline,
+            };
+            let _ = tokio::time::timeout_at(until, waiting.notify.notified()).await;
+        }
+    }
+
+    /// Takes what is there. Answers also whether there was no memory for more.
+    async fn look(
+        &self,
+        parts: &[SharePart],
+        bounds: ShareBounds,
+        room: &mut Room<'_>,
+    ) -> Result<(Answer, bool), ShareError> {
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(Unavailable::Closed.into());
+        }
+        let (mut records, mut bytes, mut short) = (0, 0, false);
+        let mut answer = Vec::with_capacity(parts.len());
+        for part in parts {
+            let full = records >= bounds.records_max || (bytes > 0 && bytes >= bounds.bytes_max);
+            if full || short {
+                answer.push(Ok(ShareRecords::default()));
+                continue;
+            }
+            let left = ShareBounds {
+                records_max: bounds.records_max - records,
+                bytes_max: bounds.bytes_max.saturating_sub(bytes).max(1),
+            };
+            let mut fits = |bytes| {
+                let fits = room(bytes);
+                short |= !fits;
+                fits
+            };
+            let taken = self.look_at(*part, left, &mut fits).await;
+            if let Ok(taken) = &taken {
+                let each = taken.acquired.iter().map(|of| of.last.0 - of.first.0 + 1);
+                records += each.sum::<u64>() as usize;
+                bytes += taken.batches.iter().map(Batch::size_bytes).sum::<usize>();
+            }
+            answer.push(taken);
+        }
+        Ok((answer, short))
+    }
+
+    async fn look_at(
+        &self,
+        part: SharePart,
+        bounds: ShareBounds,
+        room: &mut Room<'_>,
+    ) -> Result<ShareRecords, ShareError> {
+        let id = PartitionId {
+            topic: part.topic,
+            partition: part.partition,
+        };
+        let name = {
+            let catalog = self.inner.durable.catalog();
+            let name = catalog
+                .name(id.topic)
+                .filter(|_| !catalog.is_queue(id.topic));
+            let name = name.cloned().ok_or(ShareError::UnknownTopic)?;
+            let topic = catalog.topic(&name).ok_or(ShareError::UnknownTopic)?;
+            if id.partition.0 >= topic.partitions {
+                return Err(ShareError::UnknownPartition);
+            }
+            name
+        };
+        for _ in 0..LOOKS_MAX {
+            let next = |part: &mut Part, _| part.records.next();
+            let next = self.live.with_part(&self.inner, id, next)?;
+            let Some(from) = next.flatten() else {
+                return Ok(ShareRecords::default());
+            };
+            match self.read((id, &name), from, bounds, room).await? {
+                Some(records) if records.acquired.is_empty() => {}
+                Some(records) => return Ok(records),
+                None => return Ok(ShareRecords::default()),
+            }
+        }
+        // Others took what was read, or nothing was in it: who waits goes on at once.
+        self.live.ring();
+        Ok(ShareRecords::default())
+    }
+
+    /// Reads once and takes of that; `None` where there is nothing to be read.
+    async fn read(
+        &self,
+        (id, name): (PartitionId, &TopicName),
+        from: Offset,
+        bounds: ShareBounds,
+        room: &mut Room<'_>,
+    ) -> Result<Option<ShareRecords>, ShareError> {
+        let inner = &self.inner;
+        // Before the batches: what is decided only grows.
+        let now = inner.handle.reader().bounds(id);
+        let now = now.ok_or(ShareError::UnknownTopic)?;
+        let stable = inner.durable.stability.stable(id, now);
+        if from < stable.earliest {
+            self.pass(id, |part| part.records.trim(stable.earliest))?;
+            return Ok(Some(ShareRecords::default()));
+        }
+        if from >= now.end {
+            return Ok(None);
+        }
+        let mut share = inner.settings.memory.empty(Class::Reads);
+        let read = read_batches(inner, id, from, bounds.bytes_max, &stable, &mut share);
+        let batches = match read.await {
+            Ok(Some(batches)) => batches,
+            Ok(None) => return Ok(None),
+            // Deleted meanwhile: the next look knows.
+            Err(Trouble::OutOfRange { earliest, .. }) if from < earliest => {
+                return Ok(Some(ShareRecords::default()));
+            }
+            Err(trouble) => match trouble.of(name, from) {
+                FetchError::Damaged { resume, why, .. } => {
+                    tracing::error!(group = %self.live.name, %why, "passed what cannot be read");
+                    add(&inner.counters.damaged_reads, 1);
+                    let resume = resume.max(from.next());
+                    self.pass(id, |part| part.records.skip(from..resume))?;
+                    return Ok(Some(ShareRecords::default()));
+                }
+                FetchError::UnknownTopic(_) => return Err(ShareError::UnknownTopic),
+                why => return Err(why.into()),
+            },
+        };
+        let spans = self.spans(from, &batches, &stable);
+        if !spans.iter().any(|span| span.counts) {
+            let Some(last) = spans.last() else {
+                return Ok(None);
+            };
+            let all = from..last.range.end;
+            self.pass(id, |part| part.records.skip(all))?;
+            return Ok(Some(ShareRecords::default()));
+        }
+        let size = batches.iter().map(Batch::size_bytes).sum();
+        if !room(size) {
+            return Ok(None);
+        }
+        self.acquire(id, batches, &spans, bounds).map(Some)
+    }
+
+    /// The batches as pieces of the log that follow each other.
+    fn spans(&self, from: Offset, batches: &[Batch], stable: &Stable) -> Vec<Span> {
+        let committed = self.settings.isolation() == Isolation::ReadCommitted;
+        let passing = stable.passing(batches);
+        let mut spans = Vec::with_capacity(batches.len());
+        let mut at = from;
+        for batch in batches {
+            if committed && passing.is_undecided(batch) {
+                break;
+            }
+            let (base, end) = (batch.base_offset(), batch.next_offset());
+            let mut span = |range: Range<Offset>, counts| {
+                if !range.is_empty() {
+                    spans.push(Span { range, counts });
+                }
+            };
+            span(at..base, false);
+            let passes = match committed {
+                true => passing.is_passed(batch),
+                false => batch.is_control(),
+            };
+            span(base..end, !passes);
+            at = end;
+        }
+        spans
+    }
+
+    /// Takes of what was read.
+    fn acquire(
+        &self,
+        id: PartitionId,
+        mut batches: Vec<Batch>,
+        spans: &[Span],
+        bounds: ShareBounds,
+    ) -> Result<ShareRecords, ShareError> {
+        let lock = self.settings.lock();
+        let given = self.live.with_part(&self.inner, id, |part, now| {
+            // As many as there is memory for.
+            let mut most = usize::try_from(SHARE_WINDOW).unwrap_or(usize::MAX);
+            while most > 0 && !part.memory.grow(most * SHARE_RECORD_BYTES) {
+                most /= 2;
+            }
+            let until = now.saturating_add(lock);
+            let wanted = (bounds.records_max, most);
+            let given = part.records.acquire(&self.member, until, wanted, spans);
+            part.fit();
+            given
+        });
+        let Given { acquired, passed } = given?.unwrap_or_default();
+        self.passed(id, passed);
+        batches.retain(|batch| {
+            let (base, last) = (batch.base_offset(), batch.last_offset());
+            acquired
+                .iter()
+                .any(|of| of.first <= last && base <= of.last)
+        });
+        let counters = &self.inner.counters;
+        for one in &acquired {
+            let count = (one.last.0 - one.first.0 + 1) as usize;
+            add(&counters.delivered, count);
+            if one.deliveries > 1 {
+                add(&counters.redelivered, count);
+            }
+        }
+        Ok(ShareRecords { batches, acquired })
+    }
+
+    /// Passes what is not there.
+    fn pass(
+        &self,
+        id: PartitionId,
+        pass: impl FnOnce(&mut Part) -> Vec<Range<Offset>>,
+    ) -> Result<(), ShareError> {
+        let passed = self.live.with_part(&self.inner, id, |part, _| {
+            let passed = pass(part);
+            part.fit();
+            passed
+        });
+        self.passed(id, passed?.unwrap_or_default());
+        Ok(())
+    }
+
+    fn passed(&self, id: PartitionId, ranges: Vec<Range<Offset>>) {
+        let group = self.inner.durable.state().group_id(&self.live.name);
+        for range in ranges {
+            add(
+                &self.inner.counters.passed,
+                (range.end.0 - range.start.0) as usize,
+            );
+            if let Some(group) = group {
+                let partition = id;
+                let operation = Operation::Pass {
+                    group,
+                    partition,
+                    range,
+                };
+                // Where this is not kept, they are passed again after a restart.
+                self.inner.handle.submit(operation, |_| {});
+            }
+        }
+    }
+}
