@@ -355,6 +355,15 @@ pub const METRIC_CLIENT_IDS_MAX: usize = 100;
 /// Sessions of fetches that are kept, as Apache Kafka has it.
 pub const KAFKA_FETCH_SESSIONS_MAX: usize = 1_000;
 
+/// Sessions of members of share groups that are kept, as Apache Kafka has it.
+pub const KAFKA_SHARE_SESSIONS_MAX: usize = 2_000;
+
+/// Partitions of all of these; each needs some 100 bytes.
+pub const KAFKA_SHARE_SESSION_PARTS_MAX: usize = 100_000;
+
+/// After how long a session of a share group that was not used makes way for others.
+pub const KAFKA_SHARE_SESSION_IDLE: Duration = Duration::from_secs(120);
+
 /// Partitions of all of them; fewer where the memory is small.
 pub const KAFKA_FETCH_SESSION_PARTITIONS_MAX: usize = 262_144;
 

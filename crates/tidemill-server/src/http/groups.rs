@@ -90,12 +90,13 @@ struct Group {
     /// broker was opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     classic: Option<Classic>,
-    /// Its members among which the broker shares the partitions, where it is a group of these.
+    /// Its members among which the broker shares the partitions, where it is a group of these, or a
+    /// share group.
     #[serde(skip_serializing_if = "Option::is_none")]
     consumer: Option<Consumer>,
 }
 
-/// A consumer group of Kafka's newer protocol.
+/// A consumer group of Kafka's newer protocol, or a share group.
 #[derive(Serialize, JsonSchema)]
 struct Consumer {
     /// How far it is.
@@ -175,6 +176,7 @@ impl Group {
             consumer: broker
                 .consumer_groups()
                 .describe(&info.name)
+                .or_else(|| broker.share_groups().describe(&info.name))
                 .map(Consumer::from),
             info,
             classic: classic.flatten().filter(seen).map(Classic::from),

@@ -139,7 +139,10 @@ fn add_groups(groups: &[GroupInfo], broker: Option<&Broker>, registry: &mut Regi
 
 /// Members of any kind.
 fn members_of(group: &GroupInfo, broker: Option<&Broker>) -> usize {
-    let consumer = broker.and_then(|broker| broker.consumer_groups().describe(&group.name));
+    let consumer = broker.and_then(|broker| {
+        let consumer = broker.consumer_groups().describe(&group.name);
+        consumer.or_else(|| broker.share_groups().describe(&group.name))
+    });
     if let Some(consumer) = consumer {
         return consumer.members.len();
     }

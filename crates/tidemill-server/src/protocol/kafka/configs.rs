@@ -14,11 +14,11 @@ use super::error::{Code, Refused};
 use crate::config::{Advertised, KafkaConfig};
 
 /// It was set for this topic.
-const SET: i8 = 1;
+pub(super) const SET: i8 = 1;
 /// It was set for this node, at its start.
 const OF_NODE: i8 = 4;
 /// Nobody set it.
-const DEFAULT: i8 = 5;
+pub(super) const DEFAULT: i8 = 5;
 
 /// A configuration and its value.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub(super) struct Config {
 }
 
 /// Kafka's types of values.
-const TEXT: i8 = 2;
-const INT: i8 = 3;
+pub(super) const TEXT: i8 = 2;
+pub(super) const INT: i8 = 3;
 const LONG: i8 = 5;
 const LIST: i8 = 7;
 
@@ -367,7 +367,7 @@ fn cleanup_policy(settings: &TopicSettings) -> &'static str {
     }
 }
 
-fn invalid(name: &str, value: &str, what: &str) -> Refused {
+pub(super) fn invalid(name: &str, value: &str, what: &str) -> Refused {
     let why = format!("{value:?} is no value for {name}: {what}");
     Refused::new(Code::InvalidConfig, why)
 }

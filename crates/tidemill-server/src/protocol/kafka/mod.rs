@@ -57,11 +57,15 @@ mod fetch_session;
 #[cfg(test)]
 mod fetch_tests;
 mod frame;
+mod group_configs;
 mod listener;
 mod registry;
 mod sasl;
 mod shape;
 mod shapes;
+mod share_session;
+#[cfg(test)]
+mod share_tests;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -69,7 +73,7 @@ mod tls;
 mod transaction_tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::Broker;
@@ -84,6 +88,7 @@ use access::Guard;
 use fetch_session::Sessions;
 pub(crate) use listener::Listening;
 use sasl::Sasl;
+use share_session::ShareSessions;
 
 /// What all connections share.
 pub(super) struct Door {
@@ -107,6 +112,8 @@ pub(super) struct Door {
     pub(super) closing: watch::Receiver<bool>,
     /// What fetches go on with.
     fetches: Sessions,
+    /// Looked at when a request of a share group begins.
+    shares: Mutex<ShareSessions>,
 }
 
 impl Door {
@@ -119,6 +126,7 @@ impl Door {
     ) -> Self {
         Self {
             fetches: Sessions::new(broker.memory()),
+            shares: Mutex::default(),
             memory: broker.memory().clone(),
             cluster_id: convert::cluster_id(broker.id()),
             sasl: config.sasl.as_ref().map(Sasl::new).map(Arc::new),
@@ -151,6 +159,12 @@ impl Door {
         metrics.fetch_session_partitions.set(partitions);
         metrics.fetch_sessions_evicted.inc_by(all.take_evicted());
         done
+    }
+
+    /// Does something with the sessions of share groups.
+    fn share_sessions<T>(&self, with: impl FnOnce(&mut ShareSessions) -> T) -> T {
+        let mut all = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        with(&mut all)
     }
 
     /// Whether the server shuts down.

@@ -723,6 +723,81 @@ pub(super) static CONSUMER_GROUP_DESCRIBE: Shape = Shape {
     ],
 };
 
+/// ShareGroupHeartbeatRequest, 1.
+pub(super) static SHARE_GROUP_HEARTBEAT: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Text),         // group_id
+        always(Text),         // member_id
+        always(Fixed(4)),     // member_epoch
+        always(Text),         // rack_id
+        always(Array(&Text)), // subscribed_topic_names
+    ],
+};
+
+/// ShareGroupDescribeRequest, 1.
+pub(super) static SHARE_GROUP_DESCRIBE: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Array(&Text)), // group_ids
+        always(Fixed(1)),     // include_authorized_operations
+    ],
+};
+
+/// What is said of records: first and last offset, and a number for each, or one for all.
+const ACKNOWLEDGEMENTS: Field = always(Array(&Group(&[
+    always(Fixed(8)),
+    always(Fixed(8)),
+    always(Array(&Fixed(1))),
+])));
+
+/// ShareFetchRequest, 1.
+pub(super) static SHARE_FETCH: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Text),     // group_id
+        always(Text),     // member_id
+        always(Fixed(4)), // share_session_epoch
+        always(Fixed(4)), // max_wait_ms
+        always(Fixed(4)), // min_bytes
+        always(Fixed(4)), // max_bytes
+        always(Fixed(4)), // max_records
+        always(Fixed(4)), // batch_size
+        always(Array(&Group(&[
+            always(Fixed(16)), // topic_id
+            always(Array(&Group(&[
+                always(Fixed(4)), // partition_index
+                ACKNOWLEDGEMENTS, // acknowledgement_batches
+            ]))), // partitions
+        ]))), // topics
+        always(Array(&Group(&[
+            always(Fixed(16)),        // topic_id
+            always(Array(&Fixed(4))), // partitions
+        ]))), // forgotten_topics_data
+    ],
+};
+
+/// ShareAcknowledgeRequest, 1.
+pub(super) static SHARE_ACKNOWLEDGE: Shape = Shape {
+    flexible: 0,
+    tagged_text: None,
+    fields: &[
+        always(Text),     // group_id
+        always(Text),     // member_id
+        always(Fixed(4)), // share_session_epoch
+        always(Array(&Group(&[
+            always(Fixed(16)), // topic_id
+            always(Array(&Group(&[
+                always(Fixed(4)), // partition_index
+                ACKNOWLEDGEMENTS, // acknowledgement_batches
+            ]))), // partitions
+        ]))), // topics
+    ],
+};
+
 /// SaslAuthenticateRequest, 0 to 2.
 pub(super) static SASL_AUTHENTICATE: Shape = Shape {
     flexible: 2,
@@ -857,6 +932,10 @@ mod tests {
         check::<ListGroupsRequest>(&super::LIST_GROUPS, [0, 5]);
         check::<ConsumerGroupHeartbeatRequest>(&super::CONSUMER_GROUP_HEARTBEAT, [0, 1]);
         check::<ConsumerGroupDescribeRequest>(&super::CONSUMER_GROUP_DESCRIBE, [0, 1]);
+        check::<ShareGroupHeartbeatRequest>(&super::SHARE_GROUP_HEARTBEAT, [1, 1]);
+        check::<ShareGroupDescribeRequest>(&super::SHARE_GROUP_DESCRIBE, [1, 1]);
+        check::<ShareFetchRequest>(&super::SHARE_FETCH, [1, 1]);
+        check::<ShareAcknowledgeRequest>(&super::SHARE_ACKNOWLEDGE, [1, 1]);
         check::<ApiVersionsRequest>(&super::API_VERSIONS, [0, 4]);
         check::<CreateTopicsRequest>(&super::CREATE_TOPICS, [2, 7]);
         check::<DeleteTopicsRequest>(&super::DELETE_TOPICS, [1, 6]);

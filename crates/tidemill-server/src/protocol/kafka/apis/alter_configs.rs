@@ -1,5 +1,5 @@
-//! `AlterConfigs` (33), versions 0 to 2: gives topics other configurations; what is not named goes
-//! back to its default. And what `IncrementalAlterConfigs` shares with it.
+//! `AlterConfigs` (33), versions 0 to 2: gives topics and share groups other configurations; what
+//! is not named goes back to its default. And what `IncrementalAlterConfigs` shares with it.
 //!
 //! Deviations: the node's configurations are those of the command line, and refused here. Which
 //! ones of a topic are taken without an effect is said in `configs.rs`.
@@ -7,16 +7,18 @@
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse, ApiKey};
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::TopicSettings;
+use tidemill_broker::{ShareSettings, TopicSettings};
 use tidemill_core::TopicName;
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::configs;
 use super::super::error::{self, Code, NONE, Refused};
+use super::super::group_configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::describe_configs::TOPIC;
+use super::describe_configs::{GROUP, TOPIC};
+use super::group;
 
 /// See the module.
 pub(in super::super) struct AlterConfigs;
@@ -42,7 +44,18 @@ impl Api for AlterConfigs {
                 let mut all = resource.configs.iter();
                 all.try_for_each(|one| configs::set(settings, &one.name, one.value.as_deref()))
             };
-            let (code, why) = alter(&call, resource_of, request.validate_only, change).await;
+            let of_group = |settings: &mut ShareSettings| {
+                *settings = ShareSettings::default();
+                let mut all = resource.configs.iter();
+                all.try_for_each(|one| {
+                    group_configs::set(settings, &one.name, one.value.as_deref())
+                })
+            };
+            let only_look = request.validate_only;
+            let (code, why) = match resource.resource_type {
+                GROUP => alter_group(&call, &resource.resource_name, only_look, of_group).await,
+                _ => alter(&call, resource_of, only_look, change).await,
+            };
             responses.push(
                 AlterConfigsResourceResponse::default()
                     .with_resource_type(resource.resource_type)
@@ -52,6 +65,31 @@ impl Api for AlterConfigs {
             );
         }
         AlterConfigsResponse::default().with_responses(responses)
+    }
+}
+
+/// Changes what is set for a group, and says how that went.
+pub(super) async fn alter_group(
+    call: &Call,
+    name: &StrBytes,
+    only_look: bool,
+    change: impl FnOnce(&mut ShareSettings) -> Result<(), Refused>,
+) -> (i16, Option<StrBytes>) {
+    let altered = async {
+        call.access().config(Operation::AlterConfigs, GROUP, name)?;
+        let name = group::name(&name.clone().into())?;
+        let groups = call.broker.share_groups();
+        let mut settings = groups.settings(&name);
+        change(&mut settings)?;
+        if only_look {
+            return Ok(());
+        }
+        let set = groups.set(&name, settings).await;
+        set.map_err(|why| Refused::new(error::consumer(&why), why))
+    };
+    match altered.await {
+        Ok(()) => (NONE, None),
+        Err(refused) => (refused.code.code(), refused.why.map(StrBytes::from_string)),
     }
 }
 
@@ -76,7 +114,8 @@ async fn altered(
 ) -> Result<(), Refused> {
     call.access().config(Operation::AlterConfigs, kind, name)?;
     if kind != TOPIC {
-        let why = "only topics can be altered; the node's settings are those of its command line";
+        let why = "only topics and groups can be altered; the node's settings are those of its \
+                   command line";
         return Err(Refused::new(Code::InvalidRequest, why));
     }
     let name = TopicName::new(name.as_str());

@@ -1,4 +1,5 @@
-//! `DescribeConfigs` (32), versions 1 to 4: the configurations of topics and of the node.
+//! `DescribeConfigs` (32), versions 1 to 4: the configurations of topics, of the
+//! node, and of groups as share groups.
 //!
 //! Deviations: synonyms are told of those that are kept of a topic, documentation of none; loggers
 //! have no configurations.
@@ -9,11 +10,12 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
-use tidemill_core::TopicName;
+use tidemill_core::{GroupName, TopicName};
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::configs::{self, Config};
 use super::super::error::{Code, Refused};
+use super::super::group_configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -22,6 +24,8 @@ use super::super::shapes;
 pub(super) const TOPIC: i8 = 2;
 /// And for a node.
 pub(super) const BROKER: i8 = 4;
+/// And for a group.
+pub(super) const GROUP: i8 = 32;
 
 /// See the module.
 pub(in super::super) struct DescribeConfigs;
@@ -92,9 +96,15 @@ fn find(call: &Call, kind: i8, name: &str) -> Result<Vec<Config>, Refused> {
             let why = format!("there is one node, {}", config.node_id);
             Err(Refused::new(Code::InvalidRequest, why))
         }
+        GROUP => {
+            let name = GroupName::new(name.to_owned());
+            let name = name.map_err(|why| Refused::new(Code::InvalidGroupId, why))?;
+            let settings = call.broker.share_groups().settings(&name);
+            Ok(group_configs::all(&settings))
+        }
         _ => Err(Refused::new(
             Code::InvalidRequest,
-            "only topics and the node have configurations",
+            "only topics, groups and the node have configurations",
         )),
     }
 }

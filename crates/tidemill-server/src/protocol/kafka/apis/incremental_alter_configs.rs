@@ -1,4 +1,5 @@
-//! `IncrementalAlterConfigs` (44), versions 0 to 1: changes single configurations of topics.
+//! `IncrementalAlterConfigs` (44), versions 0 to 1: changes single configurations of topics and of
+//! share groups.
 //!
 //! Deviations: as those of `AlterConfigs`.
 
@@ -6,14 +7,16 @@ use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsRe
 use kafka_protocol::messages::{
     ApiKey, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
-use tidemill_broker::TopicSettings;
+use tidemill_broker::{ShareSettings, TopicSettings};
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::configs;
+use super::super::group_configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::alter_configs::alter;
+use super::alter_configs::{alter, alter_group};
+use super::describe_configs::GROUP;
 
 /// See the module.
 pub(in super::super) struct IncrementalAlterConfigs;
@@ -43,7 +46,17 @@ impl Api for IncrementalAlterConfigs {
                     configs::change(settings, &one.name, operation, value)
                 })
             };
-            let (code, why) = alter(&call, resource_of, request.validate_only, change).await;
+            let of_group = |settings: &mut ShareSettings| {
+                resource.configs.iter().try_for_each(|one| {
+                    let (operation, value) = (one.config_operation, one.value.as_ref());
+                    group_configs::change(settings, &one.name, operation, value)
+                })
+            };
+            let only_look = request.validate_only;
+            let (code, why) = match resource.resource_type {
+                GROUP => alter_group(&call, &resource.resource_name, only_look, of_group).await,
+                _ => alter(&call, resource_of, only_look, change).await,
+            };
             responses.push(
                 AlterConfigsResourceResponse::default()
                     .with_resource_type(resource.resource_type)

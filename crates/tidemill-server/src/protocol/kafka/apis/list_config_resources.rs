@@ -1,7 +1,8 @@
 //! `ListConfigResources` (74), versions 0 to 1: what has configurations.
 //!
 //! Deviations: those are the topics and the node. Version 0 asks for subscriptions to the metrics
-//! of clients, of which there are none; loggers and groups have no configurations either. Topics
+//! of clients, of which there are none; loggers have no configurations
+//! either, and groups are not listed. Topics
 //! for which there is no memory are left out.
 
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;

@@ -16,6 +16,7 @@ use super::{consumer_group_describe, describe_groups};
 /// The types of groups.
 const CLASSIC: &str = "classic";
 const CONSUMER: &str = "consumer";
+const SHARE: &str = "share";
 
 /// See the module.
 pub(in super::super) struct ListGroups;
@@ -47,7 +48,7 @@ impl Api for ListGroups {
     }
 }
 
-/// A group of either type, where it is there still.
+/// A group of any type, where it is there still.
 fn listed(call: &Call, name: &GroupName) -> Option<ListedGroup> {
     let listed = ListedGroup::default().with_group_id(convert::text(name.as_str()).into());
     if let Some(group) = call.broker.consumer_groups().describe(name) {
@@ -57,6 +58,15 @@ fn listed(call: &Call, name: &GroupName) -> Option<ListedGroup> {
                 .with_protocol_type(convert::text(CONSUMER))
                 .with_group_state(convert::text(state))
                 .with_group_type(convert::text(CONSUMER)),
+        );
+    }
+    if let Some(group) = call.broker.share_groups().describe(name) {
+        let state = consumer_group_describe::state_name(group.state);
+        return Some(
+            listed
+                .with_protocol_type(convert::text(SHARE))
+                .with_group_state(convert::text(state))
+                .with_group_type(convert::text(SHARE)),
         );
     }
     let group = call.broker.classic_groups().describe(name)?;

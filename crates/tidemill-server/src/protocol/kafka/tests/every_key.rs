@@ -52,6 +52,19 @@ pub(super) fn fetch(id: Option<TopicId>) -> wire::FetchRequest {
         .with_topics(vec![topic])
 }
 
+fn share_fetch(id: TopicId) -> wire::ShareFetchRequest {
+    use wire::share_fetch_request::*;
+    let topic = FetchTopic::default()
+        .with_topic_id(convert::wire_id(id))
+        .with_partitions(vec![FetchPartition::default()]);
+    wire::ShareFetchRequest::default()
+        .with_group_id(Some(text("s")))
+        .with_member_id(Some(text("m")))
+        .with_max_bytes(1000)
+        .with_max_records(10)
+        .with_topics(vec![topic])
+}
+
 /// What a key is answered, as it is told to people: with the codes in it.
 macro_rules! told {
     ($house:expr, $version:expr, $api:ty, $request:expr) => {
@@ -251,6 +264,44 @@ async fn of_groups(house: &House, key: ApiKey, version: i16) -> Option<String> {
                 consumer_group_describe::ConsumerGroupDescribe,
                 request
             )
+        }
+        ApiKey::ShareGroupHeartbeat => {
+            let request = wire::ShareGroupHeartbeatRequest::default()
+                .with_group_id(text("s"))
+                .with_member_id(text("m"))
+                .with_subscribed_topic_names(Some(vec![text("a")]));
+            let api = share_group_heartbeat::ShareGroupHeartbeat::answer;
+            format!("{:?}", api(house.call(version), request).await)
+        }
+        ApiKey::ShareGroupDescribe => {
+            let groups = vec![text("s")];
+            let request = wire::ShareGroupDescribeRequest::default().with_group_ids(groups);
+            let api = share_group_describe::ShareGroupDescribe::answer;
+            format!("{:?}", api(house.call(version), request).await)
+        }
+        ApiKey::ShareFetch => {
+            let api = share_fetch::ShareFetch::answer;
+            let first = api(house.call(version), share_fetch(house.id)).await;
+            format!("{:?}", first.response)
+        }
+        ApiKey::ShareAcknowledge => {
+            use wire::share_acknowledge_request::*;
+            // Says something within a session.
+            let begin = share_fetch::ShareFetch::answer;
+            begin(house.call(1), share_fetch(house.id)).await;
+            let batch = AcknowledgementBatch::default().with_acknowledge_types(vec![1]);
+            let partition =
+                AcknowledgePartition::default().with_acknowledgement_batches(vec![batch]);
+            let topic = AcknowledgeTopic::default()
+                .with_topic_id(convert::wire_id(house.id))
+                .with_partitions(vec![partition]);
+            let request = wire::ShareAcknowledgeRequest::default()
+                .with_group_id(Some(text("s")))
+                .with_member_id(Some(text("m")))
+                .with_share_session_epoch(1)
+                .with_topics(vec![topic]);
+            let api = share_acknowledge::ShareAcknowledge::answer;
+            format!("{:?}", api(house.call(version), request).await)
         }
         ApiKey::SyncGroup => {
             let request = wire::SyncGroupRequest::default().with_group_id(text("g"));

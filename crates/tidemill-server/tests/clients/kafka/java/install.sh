@@ -23,8 +23,8 @@ for version in old new; do
     fi
     sources=$(ls "$here"/*.java)
     if [ "$version" = old ]; then
-        # The tools are there in the new version alone, and so is the newer group protocol.
-        sources=$(ls "$here"/*.java | grep -v -e /Tools.java -e /Consumers.java)
+        # The tools are there in the new version alone, and so are the newer group protocols.
+        sources=$(ls "$here"/*.java | grep -v -e /Tools.java -e /Consumers.java -e /Shares.java -e /Victim.java)
     fi
     # shellcheck disable=SC2086
     sum=$(cat $sources | cksum)

@@ -1,0 +1,226 @@
+//! What members of share groups are told at the door: sessions and their epochs, acknowledgements
+//! within a fetch and apart, and what is refused of whom with which code.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages as wire;
+use kafka_protocol::messages::share_fetch_response::PartitionData;
+use kafka_protocol::protocol::StrBytes;
+use tidemill_broker::{Begins, ShareSettings};
+use tidemill_core::GroupName;
+use uuid::Uuid;
+
+use super::Door;
+use super::apis::share_acknowledge::ShareAcknowledge;
+use super::apis::share_fetch::ShareFetch;
+use super::apis::share_group_heartbeat::ShareGroupHeartbeat;
+use super::error::Code;
+use super::registry::Api;
+use super::tests::{broker, builder, call, door, topic, writing};
+
+const ACCEPT: i8 = 1;
+const RELEASE: i8 = 2;
+
+fn text<T: From<StrBytes>>(text: &'static str) -> T {
+    StrBytes::from_static_str(text).into()
+}
+
+/// A door to three records of topic `a`, and its members.
+struct House {
+    door: Arc<Door>,
+    topic: Uuid,
+    _close: tokio::sync::watch::Sender<bool>,
+}
+
+impl House {
+    async fn new() -> Self {
+        let broker = broker(1, 64 << 20).await;
+        let settings = ShareSettings {
+            from_beginning: Some(true),
+            ..ShareSettings::default()
+        };
+        let group = GroupName::new("s").unwrap();
+        broker.share_groups().set(&group, settings).await.unwrap();
+        for value in [b"0", b"1", b"2"] {
+            let one = writing(builder(1, value), Begins::No);
+            broker.produce(one).await.unwrap();
+        }
+        let topic = broker.topic(&topic()).unwrap().id.0;
+        let (door, _close) = door(broker);
+        Self {
+            door,
+            topic,
+            _close,
+        }
+    }
+
+    async fn beat(&self, member: &'static str, epoch: i32) -> (i16, i32) {
+        let topics = (epoch == 0).then(|| vec![text("a")]);
+        let request = wire::ShareGroupHeartbeatRequest::default()
+            .with_group_id(text("s"))
+            .with_member_id(text(member))
+            .with_member_epoch(epoch)
+            .with_subscribed_topic_names(topics);
+        let told = ShareGroupHeartbeat::answer(call(&self.door, 1), request).await;
+        (told.error_code, told.member_epoch)
+    }
+
+    fn request(&self, member: &'static str, epoch: i32) -> wire::ShareFetchRequest {
+        wire::ShareFetchRequest::default()
+            .with_group_id(Some(text("s")))
+            .with_member_id(Some(text(member)))
+            .with_share_session_epoch(epoch)
+            .with_max_bytes(1 << 20)
+            .with_max_records(1)
+    }
+
+    /// Asks for the one partition of the topic of this id, and says something of its records.
+    fn asks(
+        &self,
+        mut request: wire::ShareFetchRequest,
+        topic: Uuid,
+        said: &[(i64, i64, i8)],
+    ) -> wire::ShareFetchRequest {
+        use wire::share_fetch_request::*;
+        let batch = |(first, last, verdict): &(i64, i64, i8)| {
+            AcknowledgementBatch::default()
+                .with_first_offset(*first)
+                .with_last_offset(*last)
+                .with_acknowledge_types(vec![*verdict])
+        };
+        let batches = said.iter().map(batch).collect();
+        let partition = FetchPartition::default().with_acknowledgement_batches(batches);
+        request.topics.push(
+            FetchTopic::default()
+                .with_topic_id(topic)
+                .with_partitions(vec![partition]),
+        );
+        request
+    }
+
+    async fn fetch(&self, request: wire::ShareFetchRequest) -> (i16, Vec<PartitionData>) {
+        let told = ShareFetch::answer(call(&self.door, 1), request)
+            .await
+            .response;
+        let topics = told.responses.into_iter();
+        (
+            told.error_code,
+            topics.flat_map(|topic| topic.partitions).collect(),
+        )
+    }
+
+    async fn acknowledge(
+        &self,
+        member: &'static str,
+        epoch: i32,
+        (first, last, verdict): (i64, i64, i8),
+    ) -> (i16, Vec<i16>) {
+        use wire::share_acknowledge_request::*;
+        let batch = AcknowledgementBatch::default()
+            .with_first_offset(first)
+            .with_last_offset(last)
+            .with_acknowledge_types(vec![verdict]);
+        let partition = AcknowledgePartition::default().with_acknowledgement_batches(vec![batch]);
+        let topic = AcknowledgeTopic::default()
+            .with_topic_id(self.topic)
+            .with_partitions(vec![partition]);
+        let request = wire::ShareAcknowledgeRequest::default()
+            .with_group_id(Some(text("s")))
+            .with_member_id(Some(text(member)))
+            .with_share_session_epoch(epoch)
+            .with_topics(vec![topic]);
+        let told = ShareAcknowledge::answer(call(&self.door, 1), request).await;
+        let partitions = told.responses.iter().flat_map(|topic| &topic.partitions);
+        (
+            told.error_code,
+            partitions.map(|one| one.error_code).collect(),
+        )
+    }
+}
+
+/// First and last offsets and deliveries of what was taken.
+fn taken(partition: &PartitionData) -> Vec<(i64, i64, i16)> {
+    let each = partition.acquired_records.iter();
+    each.map(|of| (of.first_offset, of.last_offset, of.delivery_count))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_session_takes_says_and_ends_and_what_it_has_comes_to_others() {
+    let house = House::new().await;
+    assert_eq!(house.beat("m", 0).await, (0, 1));
+    assert_eq!(house.beat("n", 0).await, (0, 2));
+    let first = house.asks(house.request("m", 0), house.topic, &[]);
+    let (code, told) = house.fetch(first).await;
+    assert_eq!((code, taken(&told[0])), (0, vec![(0, 0, 1)]));
+    assert!(!told[0].records.as_ref().unwrap().is_empty());
+    // Says it and takes the next one.
+    let next = house.asks(house.request("m", 1), house.topic, &[(0, 0, ACCEPT)]);
+    let (code, told) = house.fetch(next).await;
+    assert_eq!((code, taken(&told[0])), (0, vec![(1, 1, 1)]));
+    assert_eq!(told[0].acknowledge_error_code, 0);
+    // What was settled is not his any more; nothing is said of the partition else.
+    let again = house.asks(house.request("m", 2), house.topic, &[(0, 1, ACCEPT)]);
+    let (code, told) = house.fetch(again).await;
+    assert_eq!((code, taken(&told[0])), (0, vec![(2, 2, 1)]));
+    let stale = Code::InvalidRecordState.code();
+    assert_eq!(told[0].acknowledge_error_code, stale);
+    assert_eq!(house.fetch(house.request("m", 3)).await, (0, Vec::new()));
+    let other = house.asks(house.request("n", 0), house.topic, &[]);
+    assert_eq!(house.fetch(other).await, (0, Vec::new()));
+    assert_eq!(
+        house.acknowledge("n", 1, (1, 1, ACCEPT)).await,
+        (0, vec![stale])
+    );
+    assert_eq!(
+        house.acknowledge("m", 4, (1, 1, RELEASE)).await,
+        (0, vec![0])
+    );
+    // The end gives back what is left.
+    assert_eq!(house.fetch(house.request("m", -1)).await, (0, Vec::new()));
+    let mut both = Vec::new();
+    for epoch in [2, 3] {
+        let (code, told) = house.fetch(house.request("n", epoch)).await;
+        assert_eq!(code, 0);
+        both.extend(taken(&told[0]));
+    }
+    assert_eq!(both, [(1, 1, 2), (2, 2, 2)]);
+}
+
+#[tokio::test]
+async fn wrong_epochs_strangers_and_unknown_topics_are_told_with_their_codes() {
+    let house = House::new().await;
+    assert_eq!(house.beat("m", 1).await.0, Code::UnknownMemberId.code());
+    assert_eq!(house.beat("m", 0).await, (0, 1));
+    assert_eq!(house.beat("m", 7).await.0, Code::FencedMemberEpoch.code());
+    assert_eq!(house.beat("m", -2).await.0, Code::InvalidRequest.code());
+    let not_found = Code::ShareSessionNotFound.code();
+    assert_eq!(house.fetch(house.request("m", 1)).await.0, not_found);
+    assert_eq!(house.fetch(house.request("m", -1)).await.0, not_found);
+    let early = house.asks(house.request("m", 0), house.topic, &[(0, 0, ACCEPT)]);
+    assert_eq!(house.fetch(early).await.0, Code::InvalidRequest.code());
+    let first = house.asks(house.request("m", 0), house.topic, &[]);
+    assert_eq!(house.fetch(first).await.0, 0);
+    let wrong = Code::InvalidShareSessionEpoch.code();
+    for epoch in [0, 2, 9] {
+        let told = house.acknowledge("m", epoch, (0, 0, ACCEPT)).await;
+        assert_eq!(told, (wrong, Vec::new()), "{epoch}");
+    }
+    assert_eq!(house.fetch(house.request("m", 5)).await.0, wrong);
+    let told = house.acknowledge("m", 1, (0, 0, 9)).await;
+    assert_eq!(told, (0, vec![Code::InvalidRequest.code()]));
+    let told = house.acknowledge("m", 2, (0, -1, ACCEPT)).await;
+    assert_eq!(told, (0, vec![Code::InvalidRequest.code()]));
+    let unknown = house.asks(house.request("m", 3), Uuid::from_u128(7), &[(0, 0, ACCEPT)]);
+    let (code, told) = house.fetch(unknown).await;
+    let codes = |one: &PartitionData| (one.error_code, one.acknowledge_error_code);
+    let gone = Code::UnknownTopicId.code();
+    let told: Vec<_> = told.iter().filter(|one| one.error_code != 0).collect();
+    assert_eq!((code, told.len(), codes(told[0])), (0, 1, (gone, gone)));
+    // Nobody asks for no group, as no member, or in a group of another kind.
+    let nobody = house.request("", 0);
+    assert_eq!(house.fetch(nobody).await.0, Code::InvalidRequest.code());
+    let mut other = house.asks(house.request("m", 0), house.topic, &[]);
+    other.group_id = Some(text("other"));
+    assert_eq!(house.fetch(other).await.0, Code::GroupIdNotFound.code());
+}
