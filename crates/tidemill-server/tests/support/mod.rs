@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod certificates;
 pub(crate) mod cutter;
 pub(crate) mod http;
 pub(crate) mod kafka;

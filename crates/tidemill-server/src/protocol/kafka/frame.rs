@@ -128,6 +128,13 @@ impl Frames {
 
     /// Takes the memory for a frame, waiting for it as long as the client waits.
     async fn begin(&self) -> io::Result<Body> {
+        // The first record of a client's TLS: its type, and its version.
+        if let [22, 3, ..] = self.head {
+            return Err(wrong(
+                "what came is TLS, which is not spoken here: give the server a certificate \
+                 (--kafka-tls-cert), or the client security.protocol=PLAINTEXT or SASL_PLAINTEXT",
+            ));
+        }
         let size = usize::try_from(i32::from_be_bytes(self.head));
         let size = size.map_err(|_| wrong("a request says that it has less than no bytes"))?;
         if size > self.max_bytes.min(self.bound) {

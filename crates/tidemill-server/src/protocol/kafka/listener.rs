@@ -233,7 +233,15 @@ async fn begin(
         Ok(stream) => Ok((Box::new(stream), session)),
         Err(error) => {
             door.metrics.kafka.handshakes_failed.inc();
-            Err(error)
+            let why = match error.kind() {
+                io::ErrorKind::TimedOut => "it did not end in time".to_owned(),
+                io::ErrorKind::InvalidData => format!(
+                    "{error}; clients that speak no TLS need security.protocol=SSL or SASL_SSL"
+                ),
+                _ => error.to_string(),
+            };
+            let why = format!("the TLS handshake failed: {why}");
+            Err(io::Error::new(error.kind(), why))
         }
     }
 }

@@ -228,6 +228,14 @@ pub(super) struct Entry {
     serve: Serve,
 }
 
+#[cfg(test)]
+impl Entry {
+    /// Some body of a request in this version.
+    pub(super) fn example(&self, version: i16, seed: &[u8]) -> Vec<u8> {
+        self.shape.example(version, seed)
+    }
+}
+
 const fn entry<A: Api>() -> Entry {
     Entry {
         key: A::KEY,

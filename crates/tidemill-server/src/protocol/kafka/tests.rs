@@ -2,6 +2,7 @@
 //! are open, and the server closes.
 
 mod acls;
+mod any_bytes;
 mod every_key;
 mod permissions;
 mod room;
@@ -439,6 +440,19 @@ async fn a_producer_that_goes_on_does_not_hold_up_the_end() {
     let kept = door.broker.partition(&topic(), Partition(0)).unwrap();
     assert_eq!(rest.len() % ANSWER_BYTES, 0);
     assert_eq!(kept.end.0, 100 + (rest.len() / ANSWER_BYTES) as u64);
+}
+
+#[tokio::test]
+async fn tls_where_none_is_spoken_is_named_with_what_to_set() {
+    let (mut client, mut server) = duplex(64);
+    let mut frames = Frames::new(&tidemill_core::budget::Budget::default());
+    client.write_all(&[22, 3, 1, 2, 0, 1, 0]).await.unwrap();
+    let refused = frames.next(&mut server, true).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidData);
+    assert!(
+        refused.to_string().contains("--kafka-tls-cert"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
