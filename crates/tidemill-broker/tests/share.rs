@@ -10,8 +10,8 @@ use tidemill_broker::{
     ShareRecords, ShareSettings, ShareVerdict,
 };
 use tidemill_core::{
-    Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start, Subscription,
-    TopicName,
+    Commit, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
+    Subscription, TopicName,
 };
 
 const BOUNDS: ShareBounds = ShareBounds {
@@ -33,6 +33,16 @@ fn join(member: &str) -> ShareHeartbeat {
         epoch: EPOCH_JOIN,
         topics: Some(BTreeSet::from([topic()])),
         ..ShareHeartbeat::default()
+    }
+}
+
+/// Of handlers of the same group.
+fn native() -> Subscription {
+    Subscription {
+        topics: vec![topic()],
+        group: group(),
+        order: Order::PerKey,
+        start: Start::Beginning,
     }
 }
 
@@ -262,19 +272,13 @@ async fn a_group_has_one_kind_and_what_is_deleted_is_told() {
     let house = House::of(Broker::in_memory()).await;
     house.publish(&["0", "1"]).await;
     house.groups.heartbeat(&group(), join("a")).await.unwrap();
-    let native = Subscription {
-        topics: vec![topic()],
-        group: group(),
-        order: Order::PerKey,
-        start: Start::Beginning,
-    };
-    assert!(house.broker.bus().subscribe(native.clone()).await.is_err());
+    assert!(house.broker.bus().subscribe(native()).await.is_err());
     assert_eq!(house.broker.classic_groups().describe(&group()), None);
     assert_eq!(told(&house.take("a").await), [(0, 1, 1)]);
     house.say("a", 0, 0, ShareVerdict::Accept).await.unwrap();
     house.groups.heartbeat(&group(), leave("a")).await.unwrap();
     // Handlers go on where it was.
-    let mut member = house.broker.bus().subscribe(native).await.unwrap();
+    let mut member = house.broker.bus().subscribe(native()).await.unwrap();
     let refused = house.groups.heartbeat(&group(), join("a")).await;
     assert!(matches!(refused, Err(ConsumerError::OtherKind(_))));
     let given = member.pull(10).await.unwrap();
@@ -296,6 +300,34 @@ async fn a_group_has_one_kind_and_what_is_deleted_is_told() {
         .groups
         .take(&name, &member, &parts, BOUNDS, none, &mut room);
     assert!(matches!(taken.await, Err(ShareError::UnknownGroup)));
+}
+
+#[tokio::test]
+async fn what_handlers_settled_between_two_members_does_not_come_again() {
+    let house = House::of(Broker::in_memory()).await;
+    house.publish(&["0", "1", "2", "3"]).await;
+    house.groups.heartbeat(&group(), join("a")).await.unwrap();
+    assert_eq!(told(&house.take("a").await), [(0, 3, 1)]);
+    house.groups.heartbeat(&group(), leave("a")).await.unwrap();
+    let mut member = house.broker.bus().subscribe(native()).await.unwrap();
+    // Who still asks has nothing to do with them.
+    let (name, parts, mut room) = (group(), [house.part], |_| true);
+    let (who, none) = ("a".into(), Duration::ZERO);
+    let late = house
+        .groups
+        .take(&name, &who, &parts, BOUNDS, none, &mut room)
+        .await;
+    assert!(matches!(late, Err(ShareError::UnknownGroup)), "{late:?}");
+    let mut settled = 0;
+    while settled < 3 {
+        for (_, settlement) in member.pull(3 - settled).await.unwrap() {
+            settlement.settle(Commit::ack()).await.unwrap();
+            settled += 1;
+        }
+    }
+    drop(member);
+    house.groups.heartbeat(&group(), join("b")).await.unwrap();
+    assert_eq!(told(&house.take("b").await), [(3, 3, 1)]);
 }
 
 #[tokio::test]

@@ -17,12 +17,13 @@ use tokio::sync::Notify;
 
 use super::membership::Membership;
 use super::records::{Plan, Records};
-use super::settle::settle_later;
+use super::settle::{Place, settle_later};
 use super::types::ShareError;
 use crate::broker::Inner;
 use crate::classic::KindHold;
 use crate::consumer::ConsumerBounds;
 use crate::limits::SHARE_RECORD_BYTES;
+use crate::machine::GroupKind;
 use crate::watch::Bell;
 
 /// What of a partition is out, and the memory of that.
@@ -146,9 +147,14 @@ impl Live {
 
     /// Does what time has brought.
     fn tick(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let ours = self.is_ours(inner);
         let mut locked = self.locked();
         let now = inner.now();
         let gone = locked.membership.tick(now);
+        if !ours {
+            // Members of another kind have them, and say what becomes of them.
+            locked.forget_all();
+        }
         let mut plans = Vec::new();
         for (id, part) in &mut locked.parts {
             plans.push((*id, part.records.epoch(), part.records.tick(now)));
@@ -163,6 +169,27 @@ impl Live {
         }
         self.after(inner, plans);
         self.bell.ring();
+    }
+
+    /// Whether the group is one of this kind: members of another one settle what they have, and
+    /// what is known here of that is not so any longer.
+    fn is_ours(&self, inner: &Inner) -> bool {
+        let kind = inner.classics.kinds.of(&self.name);
+        let here = kind.is_none_or(|kind| kind == GroupKind::Share);
+        here && inner.group_kind(&self.name) == Some(GroupKind::Share)
+    }
+
+    /// Keeps members of other kinds away while something is settled for nobody; `None` where the
+    /// group is theirs.
+    pub(super) fn hold(&self, inner: &Inner) -> Option<KindHold> {
+        let ours = self.is_ours(inner);
+        let hold = ours.then(|| inner.classics.kinds.hold(&self.name, GroupKind::Share))?;
+        hold.ok()
+    }
+
+    /// Members of another kind had the group: nothing is known of what is out or where it is.
+    pub(super) fn begin_anew(&self) {
+        self.locked().forget_all();
     }
 
     /// Has what was given up made durable.
@@ -193,7 +220,7 @@ impl Live {
     /// none.
     ///
     /// # Errors
-    /// There is no such topic (any longer).
+    /// There is no such topic (any longer), or the group is of another kind by now.
     pub(super) fn with_part<T>(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
@@ -204,6 +231,9 @@ impl Live {
         if catalog.name(id.topic).is_none() {
             self.locked().forget_topic(id.topic);
             return Err(ShareError::UnknownTopic);
+        }
+        if !self.is_ours(inner) {
+            return Err(ShareError::UnknownGroup);
         }
         let have = self
             .locked()
@@ -274,9 +304,13 @@ impl Live {
         });
     }
 
-    /// What is known of a partition is not what the log knows: it begins anew.
-    pub(super) fn restart(&self, id: PartitionId) {
-        self.locked().parts.remove(&id);
+    /// What is known of a partition in this epoch of the position is not what the log knows: it
+    /// begins anew. What is known of a later epoch stays.
+    pub(super) fn restart(&self, (id, epoch): Place) {
+        let mut locked = self.locked();
+        if locked.part_in(id, epoch).is_some() {
+            locked.parts.remove(&id);
+        }
     }
 
     /// Somebody waits for records from now on.
@@ -301,8 +335,7 @@ impl Live {
     pub(super) fn end(&self, inner: &Inner) {
         let mut locked = self.locked();
         locked.membership.end();
-        locked.parts.clear();
-        locked.placed.clear();
+        locked.forget_all();
         locked.count(&self.total);
         drop(locked);
         inner
@@ -340,6 +373,11 @@ impl Locked {
     fn part_in(&mut self, id: PartitionId, epoch: u64) -> Option<&mut Part> {
         let part = self.parts.get_mut(&id);
         part.filter(|part| part.records.epoch() == epoch)
+    }
+
+    fn forget_all(&mut self) {
+        self.parts.clear();
+        self.placed.clear();
     }
 
     fn forget_topic(&mut self, topic: TopicId) {

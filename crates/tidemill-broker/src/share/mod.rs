@@ -221,6 +221,10 @@ impl ShareGroups {
         if self.inner.group_kind(group) == Some(GroupKind::Share) {
             return Ok(());
         }
+        // Others had it, and settled what was out. Nothing is looked at until it is of this kind.
+        if let Some(live) = self.open()?.get(group) {
+            live.begin_anew();
+        }
         let operation = Operation::Positions {
             group: group.clone(),
             ask: Positions::Commit(GroupKind::Share, Vec::new()),

@@ -272,7 +272,8 @@ impl Records {
     /// What cannot be read is passed.
     pub(super) fn skip(&mut self, range: Range<Offset>) -> Vec<Range<Offset>> {
         let mut passed = Vec::new();
-        if range.start.0 <= self.end {
+        // What lies between the end and this is settled.
+        if range.start.0 <= self.next_end() {
             self.pass(range, &mut passed);
         }
         passed

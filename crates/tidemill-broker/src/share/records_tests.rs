@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 use proptest::prelude::*;
 use tidemill_core::Offset;
-use tidemill_core::cursor::Cursor;
+use tidemill_core::cursor::{Cursor, CursorBounds};
 
 use super::records::{Dead, Death, Given, Plan, Records, Span, Wrong};
 use super::types::{ShareAcknowledgement, ShareVerdict};
@@ -247,6 +247,28 @@ fn no_more_is_out_than_may_be() {
     assert_eq!(records.next(), Some(Offset(SHARE_WINDOW)));
 }
 
+#[test]
+fn what_cannot_be_read_is_passed_behind_what_was_settled_before() {
+    let mut cursor = Cursor::at(Offset(0));
+    cursor
+        .settle(offsets(1..3), CursorBounds::default())
+        .unwrap();
+    let mut records = Records::new(cursor);
+    assert_eq!(
+        told(&take(&mut records, "a", at(0), 1, &[data(0..1)])),
+        [(0, 0, 1)]
+    );
+    assert_eq!(records.next(), Some(Offset(3)));
+    assert_eq!(
+        records.skip(offsets(5..6)),
+        [],
+        "what lies before was not looked at"
+    );
+    assert_eq!(records.skip(offsets(3..4)), [offsets(3..4)]);
+    records.hold();
+    assert_eq!(records.next(), Some(Offset(4)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Take(usize, usize),
@@ -381,17 +403,53 @@ impl World {
     }
 }
 
+/// A position with these settled ranges, each with its first offset and length.
+fn settled_before(ranges: &[(u64, u64)]) -> Cursor {
+    let mut cursor = Cursor::at(Offset(0));
+    for (first, count) in ranges {
+        let range = offsets(*first..(first + count).min(60));
+        cursor.settle(range, CursorBounds::default()).unwrap();
+    }
+    cursor
+}
+
 proptest! {
+    #[test]
+    fn what_is_read_bit_by_bit_never_stands_still(
+        before in prop::collection::vec((0..60u64, 1..8u64), 0..5),
+    ) {
+        let mut records = Records::new(settled_before(&before));
+        let mut looks = 0;
+        while let Some(from) = records.next().filter(|from| from.0 < 60) {
+            // One batch at a time, from where it is to be read.
+            let spans = World::spans();
+            let mut span = spans.into_iter().find(|span| from < span.range.end).unwrap();
+            span.range.start = from;
+            match span.counts {
+                true => drop(take(&mut records, "a", at(0), 1, &[span])),
+                false => drop(records.skip(span.range)),
+            }
+            records.hold();
+            looks += 1;
+            prop_assert!(looks <= 60, "it stands still at {}", from.0);
+        }
+    }
+
     #[test]
     fn whatever_members_do_a_record_is_one_members_and_in_the_end_each_is_settled_once(
         steps in prop::collection::vec(step(), 1..200),
+        before in prop::collection::vec((0..60u64, 1..8u64), 0..5),
     ) {
+        let cursor = settled_before(&before);
+        let is_marker = |at: u64| at / 4 % 5 == 4;
+        let settled: Vec<u64> =
+            (0..60).filter(|at| cursor.is_settled(Offset(*at)) && !is_marker(*at)).collect();
         let mut world = World {
-            records: fresh(),
+            records: Records::new(cursor),
             now: at(0),
             held: BTreeMap::new(),
             deliveries: BTreeMap::new(),
-            settled: Vec::new(),
+            settled,
             writing: Vec::new(),
         };
         for step in &steps {

@@ -38,8 +38,13 @@ struct Settling {
     back: (ByteString, Duration),
 }
 
-/// Has what was given up settled, when that can be.
+/// Has what was given up settled, when that can be; not where the group has members of another
+/// kind by now, whose it is.
 pub(super) fn settle_later(inner: &Arc<Inner>, live: &Arc<Live>, place: Place, plan: Plan) {
+    let Some(hold) = live.hold(inner) else {
+        live.restart(place);
+        return;
+    };
     let settling = settle(
         inner,
         live,
@@ -49,7 +54,9 @@ pub(super) fn settle_later(inner: &Arc<Inner>, live: &Arc<Live>, place: Place, p
     );
     let group = live.name.clone();
     tokio::spawn(async move {
-        if let Err(why) = settling.await {
+        let settled = settling.await;
+        drop(hold);
+        if let Err(why) = settled {
             tracing::warn!(%group, %why, "could not give records up, which is tried again");
         }
     });
@@ -145,7 +152,7 @@ impl Settling {
                 | Refusal::UnknownGroup
                 | Refusal::UnknownPartition(_),
             ) => {
-                self.live.restart(self.place.0);
+                self.live.restart(self.place);
                 ShareError::NotAcquired
             }
             CommitError::Unavailable(why) => {
