@@ -477,8 +477,12 @@ fn many_threads_leave_nothing_behind_and_no_round_goes_on_twice() {
             let (sessions, rounds, open) = (&sessions, &rounds, &open);
             threads.spawn(move || {
                 let who = format!("user {thread}");
-                for turn in 0..200 {
-                    let epoch = rounds.load(std::sync::atomic::Ordering::SeqCst) + 1;
+                for turn in 0..10_000 {
+                    let done = rounds.load(std::sync::atomic::Ordering::SeqCst);
+                    if turn >= 200 && done > 100 {
+                        break;
+                    }
+                    let epoch = done + 1;
                     let mut request = asked(1, epoch, partitions(turn % 150));
                     request.forgotten = (100..150).map(|index| key(0, index)).collect();
                     if let Ok((round, wanted)) = sessions.begin(now, &owner("ann"), request) {
@@ -486,7 +490,7 @@ fn many_threads_leave_nothing_behind_and_no_round_goes_on_twice() {
                         assert!(sessions.end(now, round, quiet(wanted), || 9).is_ok());
                         rounds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                     }
-                    let number = open(&who, thread * 1000 + turn + 2).session;
+                    let number = open(&who, thread * 10_000 + turn + 2).session;
                     let ends = asked(number, LAST, Vec::new());
                     sessions.begin(now, &owner(&who), ends).unwrap();
                 }
