@@ -113,6 +113,16 @@ impl House {
     }
 }
 
+/// Both ends of each connection are in this process.
+fn raise_file_limit(wanted: u64) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: Some(maximum.unwrap_or(u64::MAX).min(wanted)),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, wanted).unwrap();
+}
+
 async fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((IpAddr::from(from), 0).into()).unwrap();
@@ -245,14 +255,7 @@ async fn a_thousand_wrong_passwords_at_speed_disturb_nobody_and_take_little_memo
     /// Kafka's code for a login that failed.
     const FAILED: u16 = 58;
     let _alone = ALONE.lock().await;
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Both ends of each connection are in this process.
-    let most = maximum.unwrap_or(u64::MAX).min(16 * STRANGERS as u64);
-    let wanted = Rlimit {
-        current: Some(most),
-        maximum,
-    };
-    setrlimit(Resource::Nofile, wanted).unwrap();
+    raise_file_limit(16 * STRANGERS as u64);
     let house = House::open(None).await;
     let mut stream = connect(HERE, house.address).await;
     assert_eq!(plain(&mut stream, PASSWORD).await, Some(0));

@@ -22,10 +22,10 @@ use super::running;
 /// folder that `tidemill serve --backups DIR` names; a program that has a broker open does so with
 /// `Broker::backup`.
 ///
-/// The backup opens as a data folder itself. Where both folders are on one file system, files
-/// that never change again share their bytes; --copy copies them too. The backup is read again
-/// and verified, and its manifest lists every file with its checksum. Missing folders above the
-/// backup's are made.
+/// `tidemill log restore` makes a data folder of the backup. Where both folders are on one file
+/// system, files that never change again share their bytes; --copy copies them too. The backup is
+/// read again and verified, and its manifest lists every file with its checksum. Missing folders
+/// above the backup's are made.
 ///
 /// Exit codes: 0 done, 1 done and the data has damage or the output could not be written, 2 nothing
 /// was backed up.

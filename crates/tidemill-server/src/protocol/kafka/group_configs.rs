@@ -4,8 +4,11 @@
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::ShareSettings;
 
-use super::configs::{Config, DEFAULT, INT, SET, TEXT, invalid};
+use super::configs::{Config, DEFAULT, INT, TEXT, invalid};
 use super::error::{Code, Refused};
+
+/// It was set for this group, as Kafka's number.
+const OF_GROUP: i8 = 8;
 
 const RESET: &str = "share.auto.offset.reset";
 const LOCK: &str = "share.record.lock.duration.ms";
@@ -14,7 +17,7 @@ const ISOLATION: &str = "share.isolation.level";
 /// What holds of a group, sorted by name.
 pub(super) fn all(settings: &ShareSettings) -> Vec<Config> {
     let one = |name, kind, value: String, set: bool| {
-        let source = if set { SET } else { DEFAULT };
+        let source = if set { OF_GROUP } else { DEFAULT };
         Config {
             name,
             synonyms: vec![(name, value.clone(), source)],
@@ -121,6 +124,8 @@ mod tests {
             .map(|(_, value, _)| value)
             .collect();
         assert_eq!(values, ["earliest", "read_committed", "15000"]);
+        let sources = told(&settings).into_iter().map(|(.., source)| source);
+        assert!(sources.eq([OF_GROUP; 3]));
         for (name, ..) in &plain {
             change(&mut settings, name, 1, None).unwrap();
         }
