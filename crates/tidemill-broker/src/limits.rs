@@ -286,6 +286,10 @@ pub(crate) const CONSUMER_PATTERN_COMPILED_MIN_BYTES: usize = 1024;
 /// 4 MiB.
 pub const CONSUMER_PATTERN_WORK_MAX: usize = 4 * 1024 * 1024 * 1024;
 
+/// Most bytes of what a member of a consumer or share group says of itself: a longer rack is
+/// refused, of a longer name of its client only the beginning is kept.
+pub const MEMBER_TEXT_MAX_BYTES: usize = 256;
+
 /// How often a record is given out in a share group before it is given up; Kafka's default.
 pub const SHARE_DELIVERIES_MAX: u16 = 5;
 

@@ -358,6 +358,10 @@ pub const KAFKA_FETCH_SESSIONS_MAX: usize = 1_000;
 /// Sessions of members of share groups that are kept, as Apache Kafka has it.
 pub const KAFKA_SHARE_SESSIONS_MAX: usize = 2_000;
 
+/// Longest id of a member of a share group, in bytes; clients choose UUIDs of 22 bytes. With the
+/// name of its group it is what a session needs beside its partitions.
+pub const KAFKA_SHARE_MEMBER_ID_MAX_BYTES: usize = 256;
+
 /// Partitions of all of these; each needs some 100 bytes.
 pub const KAFKA_SHARE_SESSION_PARTS_MAX: usize = 100_000;
 

@@ -12,7 +12,7 @@ use tidemill_core::{Partition, TopicId};
 
 use super::assign::Assignor;
 use super::reads::Reads;
-use super::types::{ConsumerHeartbeat, ConsumerParts, EPOCH_JOIN, EPOCH_LEAVE_FOR_A_WHILE};
+use super::types::{ConsumerHeartbeat, ConsumerParts, EPOCH_JOIN, EPOCH_LEAVE_FOR_A_WHILE, brief};
 
 /// How far a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +124,8 @@ impl Member {
         beat: ConsumerHeartbeat,
         (assignor, reads): (Option<Assignor>, Arc<Reads>),
     ) -> bool {
-        self.client_id = beat.client_id;
-        self.client_host = beat.client_host;
+        self.client_id = brief(beat.client_id);
+        self.client_host = brief(beat.client_host);
         self.rack = beat.rack.or(self.rack.take());
         self.rebalance_timeout = beat.rebalance_timeout.unwrap_or(self.rebalance_timeout);
         let other = assignor.is_some_and(|assignor| self.assignor != Some(assignor));

@@ -45,7 +45,7 @@ pub use self::patterns::NamePattern;
 use self::patterns::Pattern;
 pub(crate) use self::state::named;
 use self::state::{Coordinator, With};
-pub(crate) use self::types::ConsumerBounds;
+pub(crate) use self::types::{ConsumerBounds, brief, racked};
 pub use self::types::{
     ConsumerCaller, ConsumerDescription, ConsumerError, ConsumerHeartbeat, ConsumerMember,
     ConsumerParts, ConsumerPlace, ConsumerSight, ConsumerState, ConsumerTopicParts, EPOCH_JOIN,

@@ -17,7 +17,7 @@ use super::reads::{AllReads, Reads};
 use super::types::{
     ConsumerBounds, ConsumerCaller, ConsumerDescription, ConsumerError, ConsumerHeartbeat,
     ConsumerMember, ConsumerParts, ConsumerPlace, ConsumerState, ConsumerTopicParts, EPOCH_JOIN,
-    EPOCH_LEAVE, EPOCH_LEAVE_FOR_A_WHILE,
+    EPOCH_LEAVE, EPOCH_LEAVE_FOR_A_WHILE, racked,
 };
 use crate::catalog::Catalog;
 use crate::limits::{CONSUMER_HEARTBEAT_INTERVAL_MIN, SUBSCRIPTION_TOPICS_MAX};
@@ -534,6 +534,7 @@ fn checked(beat: &ConsumerHeartbeat) -> Result<(), ConsumerError> {
             "an instance, rack or assignor has a name",
         ));
     }
+    racked(beat.rack.as_ref())?;
     let many = |topics: &&BTreeSet<_>| topics.len() > SUBSCRIPTION_TOPICS_MAX;
     if beat.topics.as_ref().filter(many).is_some() {
         return Err(ConsumerError::Full("a member names too many topics"));

@@ -12,7 +12,7 @@ use super::patterns::Pattern;
 use super::state::{Coordinator, With};
 use super::types::*;
 use crate::catalog::Catalog;
-use crate::limits::CONSUMER_PATTERNS_MAX;
+use crate::limits::{CONSUMER_PATTERNS_MAX, MEMBER_TEXT_MAX_BYTES};
 use crate::machine::Topic;
 
 pub(super) const BOUNDS: ConsumerBounds = ConsumerBounds {
@@ -548,4 +548,25 @@ fn to_ask_whether_somebody_would_be_taken_in_changes_nothing() {
     assert_eq!(ask(&unknown), Err(error));
     assert_eq!((played.group.member_count(), played.group.bytes()), (0, 0));
     assert_eq!(played.group.epoch, 0);
+}
+
+#[test]
+fn what_a_member_says_of_itself_has_a_bound() {
+    let mut played = Played::new(2);
+    let far = |bytes| ConsumerHeartbeat {
+        rack: Some("r".repeat(bytes).into()),
+        client_id: "\u{e9}".repeat(bytes).into(),
+        client_host: "h".into(),
+        ..join("a")
+    };
+    let refused = played.say(far(MEMBER_TEXT_MAX_BYTES + 1));
+    assert!(matches!(refused, Err(ConsumerError::Invalid(_))));
+    played.say(far(MEMBER_TEXT_MAX_BYTES)).unwrap();
+    let member = played.group.describe().members.remove(0);
+    assert_eq!(member.rack.unwrap().len(), MEMBER_TEXT_MAX_BYTES);
+    assert_eq!(member.client_id, "\u{e9}".repeat(MEMBER_TEXT_MAX_BYTES / 2));
+    assert_eq!(member.client_host, "h");
+    // An odd place is within a letter.
+    let text = format!("x{}", "\u{e9}".repeat(MEMBER_TEXT_MAX_BYTES));
+    assert_eq!(brief(text.into()).len(), MEMBER_TEXT_MAX_BYTES - 1);
 }

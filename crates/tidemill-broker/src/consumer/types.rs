@@ -9,6 +9,8 @@ use bytestring::ByteString;
 use thiserror::Error;
 use tidemill_core::{Partition, TopicId, TopicName};
 
+use crate::limits::MEMBER_TEXT_MAX_BYTES;
+
 /// Partitions of topics.
 pub type ConsumerParts = BTreeSet<(TopicId, Partition)>;
 
@@ -258,4 +260,24 @@ pub(crate) struct ConsumerBounds {
     /// Until then, since the broker was opened, members of before the opening may have partitions
     /// and not know that they are none any longer.
     pub(crate) free_from: Duration,
+}
+
+/// Refuses the name of a rack that is too long: it is kept, and counted for nothing.
+pub(crate) fn racked(rack: Option<&ByteString>) -> Result<(), ConsumerError> {
+    match rack.is_some_and(|rack| rack.len() > MEMBER_TEXT_MAX_BYTES) {
+        true => Err(ConsumerError::Invalid(
+            "the name of a rack has 256 bytes at most",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// As much of what a client calls itself as is kept of it.
+pub(crate) fn brief(text: ByteString) -> ByteString {
+    if text.len() <= MEMBER_TEXT_MAX_BYTES {
+        return text;
+    }
+    let end = (0..=MEMBER_TEXT_MAX_BYTES).rfind(|at| text.is_char_boundary(*at));
+    // A copy: the rest is not kept.
+    ByteString::from(text.get(..end.unwrap_or(0)).unwrap_or_default())
 }

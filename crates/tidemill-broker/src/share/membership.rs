@@ -17,7 +17,7 @@ use crate::catalog::Catalog;
 use crate::consumer::{
     ConsumerBounds, ConsumerDescription, ConsumerError, ConsumerMember, ConsumerParts,
     ConsumerPlace, ConsumerSight, ConsumerState, EPOCH_JOIN, EPOCH_LEAVE, PART_BYTES, Reader,
-    named, spread,
+    brief, named, racked, spread,
 };
 use crate::limits::SUBSCRIPTION_TOPICS_MAX;
 
@@ -259,8 +259,8 @@ impl Membership {
         member.sight = beat.sight;
         member.topics = beat.topics.unwrap_or(std::mem::take(&mut member.topics));
         member.rack = beat.rack.or(member.rack.take());
-        member.client_id = beat.client_id;
-        member.client_host = beat.client_host;
+        member.client_id = brief(beat.client_id);
+        member.client_host = brief(beat.client_host);
         changed
     }
 
@@ -358,6 +358,7 @@ fn checked(beat: &ShareHeartbeat) -> Result<(), ConsumerError> {
     if beat.rack.as_ref().is_some_and(|rack| rack.is_empty()) {
         return Err(ConsumerError::Invalid("a rack has a name"));
     }
+    racked(beat.rack.as_ref())?;
     if beat.epoch < EPOCH_LEAVE {
         return Err(ConsumerError::Invalid("there is no such epoch"));
     }

@@ -15,6 +15,7 @@ use crate::catalog::Catalog;
 use crate::consumer::{
     ConsumerBounds, ConsumerError, ConsumerParts, ConsumerPlace, ConsumerSight, ConsumerState,
 };
+use crate::limits::MEMBER_TEXT_MAX_BYTES;
 use crate::machine::Topic;
 
 const BOUNDS: ConsumerBounds = ConsumerBounds {
@@ -191,7 +192,18 @@ fn what_makes_no_sense_and_what_is_too_much_is_refused_and_leaves_nothing() {
         topics: None,
         ..join("a", &["t"])
     };
-    for wrong in [join("", &["t"]), no_topics, join("a", &[]), beat("a", -2)] {
+    let racked = |bytes| ShareHeartbeat {
+        rack: Some("r".repeat(bytes).into()),
+        ..join("r", &["t"])
+    };
+    let far = racked(MEMBER_TEXT_MAX_BYTES + 1);
+    for wrong in [
+        join("", &["t"]),
+        no_topics,
+        join("a", &[]),
+        beat("a", -2),
+        far,
+    ] {
         let refused = group.say(wrong.clone());
         assert!(
             matches!(refused, Err(ConsumerError::Invalid(_))),

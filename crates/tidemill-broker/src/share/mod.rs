@@ -21,6 +21,8 @@ mod membership;
 #[cfg(test)]
 mod membership_tests;
 mod read;
+#[cfg(test)]
+mod read_tests;
 mod records;
 #[cfg(test)]
 mod records_tests;
@@ -336,8 +338,9 @@ impl ShareGroups {
     }
 
     /// Gives a member records of these partitions, in their order, until `bounds` are reached;
-    /// waits for the first ones so long. `room` is asked for the memory of batches before they are
-    /// given.
+    /// waits for the first ones so long. `room` is asked before batches are given: it is told of
+    /// how many bytes those of the answer would be in all, and says whether there is memory for
+    /// them. Where an answer has less after all it is told so, too.
     ///
     /// Dropped while it waits, this has given nothing.
     ///

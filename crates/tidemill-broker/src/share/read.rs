@@ -27,8 +27,33 @@ use crate::transaction::Stable;
 /// How often one look reads a partition where others take what it has read.
 const LOOKS_MAX: usize = 8;
 
-/// Asks for memory for so many bytes of batches; `false` where there is none.
+/// Is told of how many bytes the batches of an answer are in all, also where they get less again;
+/// `false` where there is no memory for more.
 pub(super) type Room<'a> = dyn FnMut(usize) -> bool + Send + 'a;
+
+/// The memory of one look.
+struct Memory<'a> {
+    room: &'a mut Room<'a>,
+    /// Bytes of the batches that were taken.
+    had: usize,
+    /// There was none for more.
+    short: bool,
+}
+
+impl Memory<'_> {
+    /// Whether there is memory for so many bytes beside those of what was taken.
+    fn fits(&mut self, bytes: usize) -> bool {
+        let fits = (self.room)(self.had + bytes);
+        self.short |= !fits;
+        fits
+    }
+
+    /// So many bytes were taken; what else there was room for is not needed.
+    fn took(&mut self, bytes: usize) {
+        self.had += bytes;
+        (self.room)(self.had);
+    }
+}
 
 /// Who wants records of a group.
 pub(super) struct Taker {
@@ -80,11 +105,17 @@ impl Taker {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
         }
-        let (mut records, mut bytes, mut short) = (0, 0, false);
+        let mut records = 0;
+        let mut memory = Memory {
+            room,
+            had: 0,
+            short: false,
+        };
         let mut answer = Vec::with_capacity(parts.len());
         for part in parts {
+            let bytes = memory.had;
             let full = records >= bounds.records_max || (bytes > 0 && bytes >= bounds.bytes_max);
-            if full || short {
+            if full || memory.short {
                 answer.push(Ok(ShareRecords::default()));
                 continue;
             }
@@ -92,27 +123,24 @@ impl Taker {
                 records_max: bounds.records_max - records,
                 bytes_max: bounds.bytes_max.saturating_sub(bytes).max(1),
             };
-            let mut fits = |bytes| {
-                let fits = room(bytes);
-                short |= !fits;
-                fits
-            };
-            let taken = self.look_at(*part, left, &mut fits).await;
+            let taken = self.look_at(*part, left, &mut memory).await;
+            let mut bytes = 0;
             if let Ok(taken) = &taken {
                 let each = taken.acquired.iter().map(|of| of.last.0 - of.first.0 + 1);
                 records += each.sum::<u64>() as usize;
-                bytes += taken.batches.iter().map(Batch::size_bytes).sum::<usize>();
+                bytes = taken.batches.iter().map(Batch::size_bytes).sum();
             }
+            memory.took(bytes);
             answer.push(taken);
         }
-        Ok((answer, short))
+        Ok((answer, memory.short))
     }
 
     async fn look_at(
         &self,
         part: SharePart,
         bounds: ShareBounds,
-        room: &mut Room<'_>,
+        memory: &mut Memory<'_>,
     ) -> Result<ShareRecords, ShareError> {
         let id = PartitionId {
             topic: part.topic,
@@ -136,7 +164,9 @@ impl Taker {
             let Some(from) = next.flatten() else {
                 return Ok(ShareRecords::default());
             };
-            match self.read((id, &name), from, bounds, room).await? {
+            match self.read((id, &name), from, bounds, memory).await? {
+                // Whatever is there would be read in vain again.
+                Some(records) if memory.short => return Ok(records),
                 Some(records) if records.acquired.is_empty() => {}
                 Some(records) => return Ok(records),
                 None => return Ok(ShareRecords::default()),
@@ -153,7 +183,7 @@ impl Taker {
         (id, name): (PartitionId, &TopicName),
         from: Offset,
         bounds: ShareBounds,
-        room: &mut Room<'_>,
+        memory: &mut Memory<'_>,
     ) -> Result<Option<ShareRecords>, ShareError> {
         let inner = &self.inner;
         // Before the batches: what is decided only grows.
@@ -198,10 +228,12 @@ impl Taker {
             return Ok(Some(ShareRecords::default()));
         }
         let size = batches.iter().map(Batch::size_bytes).sum();
-        if !room(size) {
+        if !memory.fits(size) {
             return Ok(None);
         }
-        self.acquire(id, batches, &spans, bounds).map(Some)
+        let (records, most) = self.acquire(id, batches, &spans, bounds)?;
+        memory.short |= most == 0;
+        Ok(Some(records))
     }
 
     /// The batches as pieces of the log that follow each other.
@@ -231,14 +263,14 @@ impl Taker {
         spans
     }
 
-    /// Takes of what was read.
+    /// Takes of what was read. Answers also for how many records there was memory.
     fn acquire(
         &self,
         id: PartitionId,
         mut batches: Vec<Batch>,
         spans: &[Span],
         bounds: ShareBounds,
-    ) -> Result<ShareRecords, ShareError> {
+    ) -> Result<(ShareRecords, usize), ShareError> {
         let lock = self.settings.lock();
         let given = self.live.with_part(&self.inner, id, |part, now| {
             // As many as there is memory for.
@@ -250,9 +282,10 @@ impl Taker {
             let wanted = (bounds.records_max, most);
             let given = part.records.acquire(&self.member, until, wanted, spans);
             part.fit();
-            given
+            (given, most)
         });
-        let Given { acquired, passed } = given?.unwrap_or_default();
+        let none = || (Given::default(), usize::MAX);
+        let (Given { acquired, passed }, most) = given?.unwrap_or_else(none);
         self.passed(id, passed);
         batches.retain(|batch| {
             let (base, last) = (batch.base_offset(), batch.last_offset());
@@ -268,7 +301,7 @@ impl Taker {
                 add(&counters.redelivered, count);
             }
         }
-        Ok(ShareRecords { batches, acquired })
+        Ok((ShareRecords { batches, acquired }, most))
     }
 
     /// Passes what is not there.

@@ -17,6 +17,7 @@ use super::apis::share_group_heartbeat::ShareGroupHeartbeat;
 use super::error::Code;
 use super::registry::Api;
 use super::tests::{broker, builder, call, door, topic, writing};
+use crate::limits::KAFKA_SHARE_MEMBER_ID_MAX_BYTES;
 
 const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
@@ -223,4 +224,25 @@ async fn wrong_epochs_strangers_and_unknown_topics_are_told_with_their_codes() {
     let mut other = house.asks(house.request("m", 0), house.topic, &[]);
     other.group_id = Some(text("other"));
     assert_eq!(house.fetch(other).await.0, Code::GroupIdNotFound.code());
+}
+
+#[tokio::test]
+async fn ids_of_members_have_a_bound_and_no_session_is_made_where_there_is_no_group() {
+    let house = House::new().await;
+    let longest: &'static str = "m".repeat(KAFKA_SHARE_MEMBER_ID_MAX_BYTES).leak();
+    let longer: &'static str = "m".repeat(KAFKA_SHARE_MEMBER_ID_MAX_BYTES + 1).leak();
+    let invalid = Code::InvalidRequest.code();
+    assert_eq!(house.beat(longer, 0).await.0, invalid);
+    assert_eq!(house.fetch(house.request(longer, 0)).await.0, invalid);
+    let told = house.acknowledge(longer, 1, (0, 0, ACCEPT)).await;
+    assert_eq!(told, (invalid, Vec::new()));
+    assert_eq!(house.beat(longest, 0).await.0, 0);
+    assert_eq!(house.fetch(house.request(longest, 0)).await.0, 0);
+    let of = |epoch| {
+        let mut request = house.request("m", epoch);
+        request.group_id = Some(text("other"));
+        house.fetch(request)
+    };
+    assert_eq!(of(0).await.0, Code::GroupIdNotFound.code());
+    assert_eq!(of(1).await.0, Code::ShareSessionNotFound.code());
 }

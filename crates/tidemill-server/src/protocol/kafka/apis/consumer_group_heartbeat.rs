@@ -4,7 +4,8 @@
 //! Deviations: members are in memory, so that after a restart of the server they are unknown, and
 //! join again by themselves. A group with classic members does not turn into a consumer group
 //! while it has them. Regular expressions are those of the crate `regex-lite`: without classes of
-//! Unicode and without `\Q...\E`. The rack is shown, and used for nothing on the one node.
+//! Unicode and without `\Q...\E`. The rack is shown, and used for nothing on the one node;
+//! it has 256 bytes at most, and as many of the client's name are shown.
 
 use std::time::Duration;
 

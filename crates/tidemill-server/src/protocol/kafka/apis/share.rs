@@ -14,11 +14,12 @@ use super::super::error::{self, Code, Refused};
 use super::super::registry::Call;
 use super::super::share_session::Owner;
 use super::group;
+use crate::limits::KAFKA_SHARE_MEMBER_ID_MAX_BYTES;
 
 /// Who asks: a member of a group.
 ///
 /// # Errors
-/// It may not read as the group, or names none.
+/// It may not read as the group, names none, or has an id that is too long.
 pub(super) fn owner(
     access: &Access,
     group: Option<&GroupId>,
@@ -30,8 +31,34 @@ pub(super) fn owner(
     let member = member
         .filter(|member| !member.is_empty())
         .ok_or_else(none)?;
-    let member: ByteString = convert::own(member);
-    Ok((group::name(group)?, member))
+    Ok((group::name(group)?, member_id(member)?))
+}
+
+/// The id of a member, which it chose.
+///
+/// # Errors
+/// It is longer than [`KAFKA_SHARE_MEMBER_ID_MAX_BYTES`].
+pub(super) fn member_id(id: &StrBytes) -> Result<ByteString, Refused> {
+    let (length, max) = (id.len(), KAFKA_SHARE_MEMBER_ID_MAX_BYTES);
+    if length > max {
+        let why = format!("a member's id has {length} bytes; it may have {max}, use a UUID");
+        return Err(Refused::new(Code::InvalidRequest, why));
+    }
+    Ok(convert::own(id))
+}
+
+/// Refuses to begin a session where there is no such group: nothing would ever use it.
+///
+/// # Errors
+/// The group is of another kind, or there is none.
+pub(super) fn is_there(call: &Call, owner: &Owner) -> Result<(), Refused> {
+    match call.broker.share_groups().has(&owner.0) {
+        true => Ok(()),
+        false => {
+            let none = ShareError::UnknownGroup;
+            Err(Refused::new(code(&none), none))
+        }
+    }
 }
 
 /// A partition as requests name it.

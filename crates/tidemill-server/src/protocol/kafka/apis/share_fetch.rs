@@ -75,6 +75,9 @@ async fn fetch(
         let why = "the first request of a session says nothing of records";
         return Err(Refused::new(Code::InvalidRequest, why));
     }
+    if epoch == FIRST {
+        share::is_there(call, &owner)?;
+    }
     let forgotten = request.forgotten_topics_data.iter();
     let forgotten = forgotten.flat_map(|topic| {
         let each = topic.partitions.iter();
@@ -174,9 +177,14 @@ async fn take(
     let mut room = |bytes: usize| {
         // Twice: as it is answered, and as it is written.
         let needs = 2 * bytes;
+        let have = share.bytes() - before;
+        if needs <= have {
+            share.shrink(have - needs);
+            return true;
+        }
         let huge = needs > memory.max(Class::Answers) && memory.over() == 0;
-        let taken = share.grow(needs);
-        if !taken && huge && share.bytes() == before {
+        let taken = share.grow(needs - have);
+        if !taken && huge && have == 0 {
             share.grow_anyway(needs);
             return true;
         }

@@ -3,7 +3,8 @@
 //!
 //! Deviations: members are in memory, so that after a restart of the server they are unknown, and
 //! join again by themselves. The interval is the one of consumer groups. The rack is shown, and
-//! used for nothing on the one node. What a member has is released when it leaves.
+//! used for nothing on the one node. Ids of members and racks of more than 256 bytes are refused.
+//! What a member has is released when it leaves.
 
 use kafka_protocol::messages::share_group_heartbeat_response::{Assignment, TopicPartitions};
 use kafka_protocol::messages::{ApiKey, ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse};
@@ -15,7 +16,7 @@ use super::super::error::{self, Code, Refused};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::group;
+use super::{group, share};
 
 /// See the module.
 pub(in super::super) struct ShareGroupHeartbeat;
@@ -75,7 +76,7 @@ async fn heartbeat(
     // Copied: nothing of it is to hold the request's memory.
     let client_id = call.client_id.as_ref().map(convert::own);
     let beat = ShareHeartbeat {
-        member: convert::own(&request.member_id),
+        member: share::member_id(&request.member_id)?,
         epoch: request.member_epoch,
         rack: request.rack_id.as_ref().map(convert::own),
         topics: topics.transpose()?,
