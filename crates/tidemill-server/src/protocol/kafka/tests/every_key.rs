@@ -52,6 +52,13 @@ pub(super) fn fetch(id: Option<TopicId>) -> wire::FetchRequest {
         .with_topics(vec![topic])
 }
 
+fn share_join() -> wire::ShareGroupHeartbeatRequest {
+    wire::ShareGroupHeartbeatRequest::default()
+        .with_group_id(text("s"))
+        .with_member_id(text("m"))
+        .with_subscribed_topic_names(Some(vec![text("a")]))
+}
+
 fn share_fetch(id: TopicId) -> wire::ShareFetchRequest {
     use wire::share_fetch_request::*;
     let topic = FetchTopic::default()
@@ -266,12 +273,8 @@ async fn of_groups(house: &House, key: ApiKey, version: i16) -> Option<String> {
             )
         }
         ApiKey::ShareGroupHeartbeat => {
-            let request = wire::ShareGroupHeartbeatRequest::default()
-                .with_group_id(text("s"))
-                .with_member_id(text("m"))
-                .with_subscribed_topic_names(Some(vec![text("a")]));
             let api = share_group_heartbeat::ShareGroupHeartbeat::answer;
-            format!("{:?}", api(house.call(version), request).await)
+            format!("{:?}", api(house.call(version), share_join()).await)
         }
         ApiKey::ShareGroupDescribe => {
             let groups = vec![text("s")];
@@ -280,6 +283,8 @@ async fn of_groups(house: &House, key: ApiKey, version: i16) -> Option<String> {
             format!("{:?}", api(house.call(version), request).await)
         }
         ApiKey::ShareFetch => {
+            let join = share_group_heartbeat::ShareGroupHeartbeat::answer;
+            join(house.call(1), share_join()).await;
             let api = share_fetch::ShareFetch::answer;
             let first = api(house.call(version), share_fetch(house.id)).await;
             format!("{:?}", first.response)
@@ -287,6 +292,8 @@ async fn of_groups(house: &House, key: ApiKey, version: i16) -> Option<String> {
         ApiKey::ShareAcknowledge => {
             use wire::share_acknowledge_request::*;
             // Says something within a session.
+            let join = share_group_heartbeat::ShareGroupHeartbeat::answer;
+            join(house.call(1), share_join()).await;
             let begin = share_fetch::ShareFetch::answer;
             begin(house.call(1), share_fetch(house.id)).await;
             let batch = AcknowledgementBatch::default().with_acknowledge_types(vec![1]);
