@@ -61,13 +61,7 @@ fn describe(call: &Call, access: &Access, id: GroupId) -> DescribedGroup {
     let told = told.map_err(Refused::from).and_then(|name| {
         let told = call.broker.consumer_groups().describe(&name);
         let told = told.ok_or_else(|| group::not_described(call, &name, "consumer"))?;
-        // Who may not see what members read does not see the members.
-        for member in &told.members {
-            let parts = member.assigned.iter().chain(&member.target);
-            for name in member.topics.iter().chain(parts.map(|topic| &topic.name)) {
-                access.topic(Operation::Describe, name.as_str())?;
-            }
-        }
+        group::sees_members(access, &told)?;
         Ok(told)
     });
     match told {

@@ -67,14 +67,8 @@ async fn heartbeat(
     request: ConsumerGroupHeartbeatRequest,
 ) -> Result<ConsumerPlace, Refused> {
     let access = call.access();
-    access.group(Operation::Read, &request.group_id)?;
-    for name in request.subscribed_topic_names.iter().flatten() {
-        access.topic(Operation::Describe, name)?;
-    }
-    if call.door.is_closing() {
-        return Err(Code::CoordinatorNotAvailable.into());
-    }
-    let name = group::told(&request.group_id)?;
+    let topics = request.subscribed_topic_names.iter().flatten();
+    let name = group::joined(call, &access, &request.group_id, topics)?;
     if call.version >= HAS_ID && request.member_id.is_empty() {
         return Err(Refused::new(Code::InvalidRequest, "a member has an id"));
     }

@@ -4,9 +4,11 @@
 //! them, and this node is the coordinator of every group.
 
 use bytestring::ByteString;
-use kafka_protocol::messages::GroupId;
+use kafka_protocol::messages::{GroupId, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{ClassicCaller, ClassicCommit, CommitNote, ConsumerCaller};
+use tidemill_broker::{
+    ClassicCaller, ClassicCommit, CommitNote, ConsumerCaller, ConsumerDescription,
+};
 use tidemill_core::{GroupName, Offset};
 
 use super::super::access::{Access, Operation};
@@ -35,6 +37,40 @@ pub(super) fn told(id: &GroupId) -> Result<GroupName, Refused> {
         Refused::new(Code::InvalidGroupId, why)
     })?;
     Ok(name)
+}
+
+/// As [`told`], for a heartbeat of who reads these topics.
+///
+/// # Errors
+/// He may not read with the group or not see the topics, the server closes, or as [`told`].
+pub(super) fn joined<'a>(
+    call: &Call,
+    access: &Access,
+    id: &GroupId,
+    topics: impl Iterator<Item = &'a TopicName>,
+) -> Result<GroupName, Refused> {
+    access.group(Operation::Read, id)?;
+    for topic in topics {
+        access.topic(Operation::Describe, topic)?;
+    }
+    if call.door.is_closing() {
+        return Err(Code::CoordinatorNotAvailable.into());
+    }
+    told(id)
+}
+
+/// Who may not see what members read does not see the members.
+///
+/// # Errors
+/// There is a topic that who asks may not see.
+pub(super) fn sees_members(access: &Access, group: &ConsumerDescription) -> Result<(), Code> {
+    for member in &group.members {
+        let parts = member.assigned.iter().chain(&member.target);
+        for name in member.topics.iter().chain(parts.map(|topic| &topic.name)) {
+            access.topic(Operation::Describe, name.as_str())?;
+        }
+    }
+    Ok(())
 }
 
 /// The group that a request names, to look at or to delete.

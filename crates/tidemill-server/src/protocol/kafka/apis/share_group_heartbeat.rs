@@ -12,7 +12,7 @@ use tidemill_broker::{ConsumerParts, ConsumerPlace, ShareHeartbeat};
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
-use super::super::error::{self, Code, Refused};
+use super::super::error::{self, Refused};
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -58,14 +58,8 @@ async fn heartbeat(
     request: ShareGroupHeartbeatRequest,
 ) -> Result<ConsumerPlace, Refused> {
     let access = call.access();
-    access.group(Operation::Read, &request.group_id)?;
-    for name in request.subscribed_topic_names.iter().flatten() {
-        access.topic(Operation::Describe, name)?;
-    }
-    if call.door.is_closing() {
-        return Err(Code::CoordinatorNotAvailable.into());
-    }
-    let name = group::told(&request.group_id)?;
+    let topics = request.subscribed_topic_names.iter().flatten();
+    let name = group::joined(call, &access, &request.group_id, topics)?;
     let topics = request.subscribed_topic_names.as_ref().map(|names| {
         let names = names.iter().map(|name| {
             let refused = |code| Refused::new(code, format!("no topic is called {name:?}"));
