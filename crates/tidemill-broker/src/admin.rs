@@ -75,6 +75,7 @@ impl Broker {
             for group in groups {
                 group.topic_gone(topic.id);
             }
+            self.inner.shares.topic_gone(topic.id);
             self.inner.listening.wake_topic(topic.id);
             self.inner.listening.forget(|id, _| id.topic != topic.id);
         }
@@ -218,7 +219,7 @@ impl Broker {
             }
         }
         if kept.kind == GroupKind::Share {
-            let in_flight = inner.shares.in_flight(name);
+            let in_flight = inner.shares.in_flight(inner, name);
             let catalog = inner.durable.catalog();
             for have in &mut info.partitions {
                 let topic = catalog.topic(&have.topic);

@@ -115,7 +115,7 @@ impl Inner {
     /// How many members a group has that are clients of Kafka.
     pub(crate) fn kafka_members(&self, group: &GroupName) -> usize {
         let partitions = self.classics.member_count(group) + self.consumers.member_count(group);
-        partitions + self.shares.member_count(group)
+        partitions + self.shares.member_count(self, group)
     }
 
     /// A group has no memory and finds none: the one with the most events that wait gives theirs

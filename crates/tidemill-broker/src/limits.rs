@@ -306,8 +306,15 @@ pub(crate) const SHARE_RECORD_BYTES: usize = 160;
 /// Most dead letters of a share group that are written with one commit.
 pub(crate) const SHARE_LETTERS_MAX: usize = 64;
 
-/// How long what could not be given up waits for the next try.
+/// Most bytes of dead letters of a share group that are written with one commit; one letter may be
+/// larger.
+pub(crate) const SHARE_LETTERS_BYTES: usize = 1024 * 1024;
+
+/// How long what could not be given up waits for the next try; twice as long after each.
 pub(crate) const SHARE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest that it waits.
+pub(crate) const SHARE_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// Most bytes of what a client keeps with a position; Kafka's default.
 pub const COMMIT_METADATA_MAX_BYTES: usize = 4096;

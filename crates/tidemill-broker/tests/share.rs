@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidemill_broker::{
-    Broker, ConsumerError, CreateTopic, EPOCH_JOIN, EPOCH_LEAVE, GroupError, GroupKind, SeekTo,
-    ShareAcknowledgement, ShareBounds, ShareError, ShareGroups, ShareHeartbeat, SharePart,
-    ShareRecords, ShareSettings, ShareVerdict,
+    Broker, ConsumerError, CreateTopic, EPOCH_JOIN, EPOCH_LEAVE, FetchBatches, GroupError,
+    GroupKind, Isolation, SeekTo, ShareAcknowledgement, ShareBounds, ShareError, ShareGroups,
+    ShareHeartbeat, SharePart, ShareRecords, ShareSettings, ShareVerdict,
 };
+use tidemill_core::delivery::dead_letter_topic;
 use tidemill_core::{
     Commit, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
     Subscription, TopicName,
@@ -87,15 +88,15 @@ impl House {
     }
 
     async fn publish(&self, words: &[&str]) {
-        let event = |word: &&str| {
+        let event = |(number, word): (usize, &&str)| {
             let (id, ty) = (
-                EventId::new(word.to_string()).unwrap(),
+                EventId::new(format!("{number}")).unwrap(),
                 EventType::new("word").unwrap(),
             );
             let event = Event::builder(id, Source::new("/test").unwrap(), ty);
             event.data("text/plain", word.to_string()).build().unwrap()
         };
-        let events = words.iter().map(event).collect();
+        let events = words.iter().enumerate().map(event).collect();
         self.broker.bus().publish(topic(), events).await.unwrap();
     }
 
@@ -110,7 +111,9 @@ impl House {
         let taken = self
             .groups
             .take(&group, &member, &parts, BOUNDS, wait, &mut room);
-        taken.await.unwrap().remove(0).unwrap()
+        let mut taken = taken.await.unwrap().remove(0).unwrap();
+        std::mem::take(&mut taken.hold).sent();
+        taken
     }
 
     async fn say(
@@ -268,6 +271,38 @@ async fn a_seek_makes_what_is_out_stale_and_is_followed() {
 }
 
 #[tokio::test]
+async fn what_was_taken_and_not_sent_comes_to_others_at_once_and_does_not_count() {
+    let house = House::of(Broker::in_memory()).await;
+    house.groups.heartbeat(&group(), join("a")).await.unwrap();
+    house.publish(&["0", "1"]).await;
+    let (name, parts, minute) = (group(), [house.part], Duration::from_secs(60));
+    let (who, mut room) = ("a".into(), |_| true);
+    // More often than a record may be given out.
+    for _ in 0..9 {
+        let taking = house
+            .groups
+            .take(&name, &who, &parts, BOUNDS, minute, &mut room);
+        let taken = taking.await.unwrap();
+        assert_eq!(told(taken[0].as_ref().unwrap()), [(0, 1, 1)]);
+        drop(taken);
+        assert_eq!(house.position(), (Offset(0), 0, 0));
+    }
+    let taking = house
+        .groups
+        .take(&name, &who, &parts, BOUNDS, minute, &mut room);
+    let taken = taking.await.unwrap();
+    let lose = async {
+        tokio::task::yield_now().await;
+        drop(taken);
+    };
+    // Also for who waits already.
+    let (second, ()) = tokio::join!(house.wait("b", minute), lose);
+    assert_eq!(told(&second), [(0, 1, 1)]);
+    house.say("b", 0, 1, ShareVerdict::Accept).await.unwrap();
+    assert_eq!(house.position(), (Offset(2), 0, 0));
+}
+
+#[tokio::test]
 async fn a_group_has_one_kind_and_what_is_deleted_is_told() {
     let house = House::of(Broker::in_memory()).await;
     house.publish(&["0", "1"]).await;
@@ -345,4 +380,38 @@ async fn what_was_deleted_before_anybody_had_it_is_passed() {
     assert_eq!(told(&taken), [(2, 4, 1)]);
     house.say("a", 2, 4, ShareVerdict::Accept).await.unwrap();
     assert_eq!(house.position(), (Offset(5), 0, 0));
+}
+
+#[tokio::test]
+async fn letters_are_written_a_few_at_a_time() {
+    let house = House::of(Broker::in_memory()).await;
+    house.groups.heartbeat(&group(), join("a")).await.unwrap();
+    let word = "w".repeat(400 << 10);
+    house.publish(&[word.as_str(); 6]).await;
+    assert_eq!(told(&house.take("a").await), [(0, 5, 1)]);
+    let name = dead_letter_topic(&group());
+    house.say("a", 0, 5, ShareVerdict::Reject).await.unwrap();
+    assert_eq!(house.position(), (Offset(6), 0, 0));
+    let letters = house.broker.dead_letters(&group(), None, 10).await.unwrap();
+    assert_eq!(letters.letters.len(), 6);
+    let topic = house.broker.topic(&name).unwrap();
+    let mut batches = 0;
+    for partition in topic.partitions {
+        let fetch = FetchBatches {
+            topic: name.clone(),
+            partition: partition.partition,
+            offset: Offset(0),
+            max_bytes: 8 << 20,
+            isolation: Isolation::ReadCommitted,
+            wait: Duration::ZERO,
+        };
+        batches += house
+            .broker
+            .fetch_batches(fetch)
+            .await
+            .unwrap()
+            .batches
+            .len();
+    }
+    assert!(batches >= 3, "{batches} batches of 2400 KiB");
 }

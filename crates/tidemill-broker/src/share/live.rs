@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 use super::membership::Membership;
 use super::records::{Plan, Records};
 use super::settle::{Place, settle_later};
-use super::types::ShareError;
+use super::types::{ShareAcquired, ShareError};
 use crate::broker::Inner;
 use crate::classic::KindHold;
 use crate::consumer::ConsumerBounds;
 use crate::limits::SHARE_RECORD_BYTES;
-use crate::machine::GroupKind;
+use crate::machine::{GroupId, GroupKind};
 use crate::watch::Bell;
 
 /// What of a partition is out, and the memory of that.
@@ -61,6 +61,8 @@ pub(super) struct Locked {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Live {
+    /// A group that is deleted and made again is another one.
+    pub(super) id: GroupId,
     pub(super) name: GroupName,
     locked: Mutex<Locked>,
     /// The time of the next deadline may be an earlier one.
@@ -72,8 +74,13 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(name: GroupName, bounds: ConsumerBounds, total: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(
+        (id, name): (GroupId, GroupName),
+        bounds: ConsumerBounds,
+        total: Arc<AtomicUsize>,
+    ) -> Self {
         Self {
+            id,
             name,
             locked: Mutex::new(Locked {
                 membership: Membership::new(bounds),
@@ -176,7 +183,9 @@ impl Live {
     fn is_ours(&self, inner: &Inner) -> bool {
         let kind = inner.classics.kinds.of(&self.name);
         let here = kind.is_none_or(|kind| kind == GroupKind::Share);
-        here && inner.group_kind(&self.name) == Some(GroupKind::Share)
+        let state = inner.durable.state();
+        let kept = state.group(self.id).map(|group| group.kind);
+        here && kept == Some(GroupKind::Share)
     }
 
     /// Keeps members of other kinds away while something is settled for nobody; `None` where the
@@ -220,7 +229,7 @@ impl Live {
     /// none.
     ///
     /// # Errors
-    /// There is no such topic (any longer), or the group is of another kind by now.
+    /// There is no such topic (any longer), or the group was deleted or is of another kind by now.
     pub(super) fn with_part<T>(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
@@ -242,9 +251,7 @@ impl Live {
             .map(|part| part.records.epoch());
         let cursor = {
             let state = inner.durable.state();
-            let group = state.group_id(&self.name);
-            let group = group.and_then(|group| state.group(group));
-            let group = group.ok_or(ShareError::UnknownGroup)?;
+            let group = state.group(self.id).ok_or(ShareError::UnknownGroup)?;
             let Some(cursor) = group.cursors.get(&id) else {
                 return Ok(None);
             };
@@ -267,6 +274,23 @@ impl Live {
         }))
     }
 
+    /// What a member was given never came to it: others may have it.
+    pub(super) fn not_sent(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        (id, epoch): Place,
+        whose: (&ByteString, Duration),
+        acquired: &[ShareAcquired],
+    ) {
+        self.change(inner, None, |locked, _| {
+            if let Some(part) = locked.part_in(id, epoch) {
+                let each = acquired.iter();
+                each.for_each(|of| part.records.not_sent(whose, *of));
+            }
+        });
+        self.bell.ring();
+    }
+
     /// These are settled, and that is durable, in this epoch of the position.
     pub(super) fn settled(
         self: &Arc<Self>,
@@ -286,19 +310,26 @@ impl Live {
         self.bell.ring();
     }
 
-    /// Nothing was kept of what was being settled.
+    /// Nothing was kept of what was being settled: it is for so long the member's again whose it
+    /// was, or waits for the next try where it was given up.
     pub(super) fn unsettled(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
         (id, epoch): (PartitionId, u64),
         ranges: &[Range<Offset>],
-        (who, lock): (&ByteString, Duration),
+        back: Option<&(ByteString, Duration)>,
     ) {
         self.change(inner, None, |locked, now| {
-            if let Some(part) = locked.part_in(id, epoch) {
-                let until = now.saturating_add(lock);
-                for range in ranges {
-                    part.records.unsettled(range.clone(), who, until);
+            let Some(part) = locked.part_in(id, epoch) else {
+                return;
+            };
+            for range in ranges.iter().cloned() {
+                match back {
+                    Some((who, lock)) => {
+                        let until = now.saturating_add(*lock);
+                        part.records.unsettled(range, who, until);
+                    }
+                    None => part.records.put_off(range, now),
                 }
             }
         });
@@ -328,6 +359,12 @@ impl Live {
 
     /// There may be something for those who wait.
     pub(super) fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// A topic was deleted: nothing of it is to be given up any more.
+    pub(super) fn topic_gone(&self, topic: TopicId) {
+        self.locked().forget_topic(topic);
         self.bell.ring();
     }
 

@@ -8,6 +8,7 @@
 //! records.rs     what of one partition is out, and whose it is: pure
 //! live.rs        both with their time
 //! read.rs        giving records out, and waiting for them
+//! hold.rs        what is on its way to its member
 //! settle.rs      settling them, and dead letters
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! alone: a restart ends them all. Records are given out as batches, which the members decode. This
 //! room may not know the types of a wire protocol.
 
+mod hold;
 mod live;
 mod membership;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use bytestring::ByteString;
 use tidemill_core::{GroupName, Partition, TopicId};
 use tidemill_log::{CommitError, PartitionId};
 
+pub use self::hold::ShareHold;
 use self::live::{Live, Part};
 use self::membership::Membership;
 use self::read::Taker;
@@ -71,28 +74,47 @@ impl Shares {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, name: &GroupName) -> Option<Arc<Live>> {
-        self.groups().get(name).cloned()
+    /// The group that is in the log under this name, if it was used.
+    fn get(&self, inner: &Inner, name: &GroupName) -> Option<Arc<Live>> {
+        let id = inner.durable.state().group_id(name)?;
+        let live = self.groups().get(name).cloned();
+        live.filter(|live| live.id == id)
     }
 
-    /// The group; made in memory where there is none.
-    fn live(&self, inner: &Inner, name: &GroupName) -> Arc<Live> {
-        let new = || {
-            let total = inner.classics.counted();
-            Arc::new(Live::new(name.clone(), bounds(inner), total))
-        };
-        Arc::clone(self.groups().entry(name.clone()).or_insert_with(new))
+    /// The group that is in the log under this name, made in memory where it was not used yet;
+    /// `None` where there is none. One that was deleted before under the same name ends here.
+    fn live(&self, inner: &Inner, name: &GroupName) -> Option<Arc<Live>> {
+        let id = inner.durable.state().group_id(name)?;
+        let mut groups = self.groups();
+        match groups.get(name) {
+            Some(have) if have.id == id => return Some(Arc::clone(have)),
+            // It was deleted and made again meanwhile.
+            Some(have) if have.id > id => return None,
+            _ => {}
+        }
+        let total = inner.classics.counted();
+        let live = Arc::new(Live::new((id, name.clone()), bounds(inner), total));
+        let before = groups.insert(name.clone(), Arc::clone(&live));
+        drop(groups);
+        if let Some(before) = before {
+            before.end(inner);
+        }
+        Some(live)
     }
 
     /// How many members the group has.
-    pub(crate) fn member_count(&self, name: &GroupName) -> usize {
-        let live = self.get(name);
+    pub(crate) fn member_count(&self, inner: &Inner, name: &GroupName) -> usize {
+        let live = self.get(inner, name);
         live.map_or(0, |live| live.locked().membership.count())
     }
 
     /// How many records members have of each partition.
-    pub(crate) fn in_flight(&self, name: &GroupName) -> HashMap<(TopicId, Partition), usize> {
-        let Some(live) = self.get(name) else {
+    pub(crate) fn in_flight(
+        &self,
+        inner: &Inner,
+        name: &GroupName,
+    ) -> HashMap<(TopicId, Partition), usize> {
+        let Some(live) = self.get(inner, name) else {
             return HashMap::new();
         };
         let locked = live.locked();
@@ -101,12 +123,23 @@ impl Shares {
         parts.collect()
     }
 
-    /// The group was deleted: its members are told.
+    /// The group was deleted: its members are told. One that was made since stays.
     pub(crate) fn group_gone(&self, inner: &Inner, name: &GroupName) {
-        let gone = self.groups().remove(name);
+        let now = inner.durable.state().group_id(name);
+        let gone = {
+            let mut groups = self.groups();
+            let is_gone = groups.get(name).is_some_and(|live| Some(live.id) != now);
+            is_gone.then(|| groups.remove(name)).flatten()
+        };
         if let Some(gone) = gone {
             gone.end(inner);
         }
+    }
+
+    /// A topic was deleted.
+    pub(crate) fn topic_gone(&self, topic: TopicId) {
+        let all: Vec<_> = self.groups().values().cloned().collect();
+        all.iter().for_each(|live| live.topic_gone(topic));
     }
 
     /// The broker is closing.
@@ -181,9 +214,11 @@ impl ShareGroups {
                 // Who is refused leaves no group behind.
                 self.would_take(group, &beat)?;
                 self.keep(group).await?;
-                self.open()?.live(inner, group)
+                let live = self.open()?.live(inner, group);
+                // Deleted at this moment: the client joins again.
+                live.ok_or(ConsumerError::UnknownMember)?
             }
-            _ => match self.open()?.get(group) {
+            _ => match self.open()?.get(inner, group) {
                 Some(live) => live,
                 None => return Err(self.not_there(group)),
             },
@@ -212,7 +247,7 @@ impl ShareGroups {
     fn would_take(&self, group: &GroupName, beat: &ShareHeartbeat) -> Result<(), ConsumerError> {
         let inner = &self.inner;
         let mut room = |bytes| inner.classics.reserve(bytes).map(drop).map_err(refused);
-        match self.open()?.get(group) {
+        match self.open()?.get(inner, group) {
             Some(live) => live.locked().membership.would_take(beat, &mut room),
             None => Membership::new(bounds(inner)).would_take(beat, &mut room),
         }
@@ -224,7 +259,7 @@ impl ShareGroups {
             return Ok(());
         }
         // Others had it, and settled what was out. Nothing is looked at until it is of this kind.
-        if let Some(live) = self.open()?.get(group) {
+        if let Some(live) = self.open()?.get(&self.inner, group) {
             live.begin_anew();
         }
         let operation = Operation::Positions {
@@ -293,7 +328,7 @@ impl ShareGroups {
         if !self.has(group) {
             return None;
         }
-        let live = self.inner.shares.get(group);
+        let live = self.inner.shares.get(&self.inner, group);
         let described = live.map(|live| live.locked().membership.describe());
         let empty = || Membership::new(bounds(&self.inner)).describe();
         Some(described.unwrap_or_else(empty))
@@ -334,7 +369,9 @@ impl ShareGroups {
         if !self.has(group) {
             return Err(ShareError::UnknownGroup);
         }
-        Ok(shares.live(&self.inner, group))
+        shares
+            .live(&self.inner, group)
+            .ok_or(ShareError::UnknownGroup)
     }
 
     /// Gives a member records of these partitions, in their order, until `bounds` are reached;
@@ -342,10 +379,11 @@ impl ShareGroups {
     /// how many bytes those of the answer would be in all, and says whether there is memory for
     /// them. Where an answer has less after all it is told so, too.
     ///
-    /// Dropped while it waits, this has given nothing.
+    /// Dropped while it waits, this has given nothing; nor has what it answers where that is
+    /// dropped before [`ShareHold::sent`].
     ///
     /// # Errors
-    /// Of the group as a whole; or of a partition.
+    /// Of the group as a whole, also where it is deleted meanwhile; or of a partition.
     pub async fn take(
         &self,
         group: &GroupName,
@@ -368,7 +406,7 @@ impl ShareGroups {
     /// nothing. Resolves when it is durable.
     ///
     /// # Errors
-    /// Of the group as a whole; or of a partition.
+    /// Of the group as a whole, also where it is deleted meanwhile; or of a partition.
     pub async fn acknowledge(
         &self,
         group: &GroupName,
@@ -381,7 +419,7 @@ impl ShareGroups {
             let (place, plan) = self.judge(&live, member, part, &said)?;
             let back = (member.clone(), lock);
             let settling =
-                (!plan.is_empty()).then(|| settle(&self.inner, &live, place, plan, back));
+                (!plan.is_empty()).then(|| settle(&self.inner, &live, place, plan, Some(back)));
             Ok(settling)
         });
         let begun: Vec<_> = begun.collect();
@@ -395,7 +433,11 @@ impl ShareGroups {
                 Err(why) => Err(why),
             });
         }
-        Ok(done)
+        let is_gone = |one: &Result<(), _>| matches!(one, Err(ShareError::UnknownGroup));
+        match done.iter().any(is_gone) {
+            true => Err(ShareError::UnknownGroup),
+            false => Ok(done),
+        }
     }
 
     fn judge(

@@ -12,6 +12,7 @@ use tidemill_core::{FetchError, Offset, TopicName};
 use tidemill_log::{Batch, PartitionId};
 use tokio::time::Instant;
 
+use super::hold::ShareHold;
 use super::live::{Live, Part};
 use super::records::{Given, Span};
 use super::settings::ShareSettings;
@@ -124,6 +125,9 @@ impl Taker {
                 bytes_max: bounds.bytes_max.saturating_sub(bytes).max(1),
             };
             let taken = self.look_at(*part, left, &mut memory).await;
+            if let Err(ShareError::UnknownGroup) = taken {
+                return Err(ShareError::UnknownGroup);
+            }
             let mut bytes = 0;
             if let Ok(taken) = &taken {
                 let each = taken.acquired.iter().map(|of| of.last.0 - of.first.0 + 1);
@@ -282,10 +286,13 @@ impl Taker {
             let wanted = (bounds.records_max, most);
             let given = part.records.acquire(&self.member, until, wanted, spans);
             part.fit();
-            (given, most)
+            let place = (id, part.records.epoch());
+            let here = (&self.inner, &self.live);
+            let hold = ShareHold::of(here, place, (&self.member, until), &given.acquired);
+            (given, hold, most)
         });
-        let none = || (Given::default(), usize::MAX);
-        let (Given { acquired, passed }, most) = given?.unwrap_or_else(none);
+        let none = || (Given::default(), ShareHold::default(), usize::MAX);
+        let (Given { acquired, passed }, hold, most) = given?.unwrap_or_else(none);
         self.passed(id, passed);
         batches.retain(|batch| {
             let (base, last) = (batch.base_offset(), batch.last_offset());
@@ -293,15 +300,12 @@ impl Taker {
                 .iter()
                 .any(|of| of.first <= last && base <= of.last)
         });
-        let counters = &self.inner.counters;
-        for one in &acquired {
-            let count = (one.last.0 - one.first.0 + 1) as usize;
-            add(&counters.delivered, count);
-            if one.deliveries > 1 {
-                add(&counters.redelivered, count);
-            }
-        }
-        Ok((ShareRecords { batches, acquired }, most))
+        let records = ShareRecords {
+            batches,
+            acquired,
+            hold,
+        };
+        Ok((records, most))
     }
 
     /// Passes what is not there.
@@ -320,22 +324,20 @@ impl Taker {
     }
 
     fn passed(&self, id: PartitionId, ranges: Vec<Range<Offset>>) {
-        let group = self.inner.durable.state().group_id(&self.live.name);
+        let group = self.live.id;
         for range in ranges {
             add(
                 &self.inner.counters.passed,
                 (range.end.0 - range.start.0) as usize,
             );
-            if let Some(group) = group {
-                let partition = id;
-                let operation = Operation::Pass {
-                    group,
-                    partition,
-                    range,
-                };
-                // Where this is not kept, they are passed again after a restart.
-                self.inner.handle.submit(operation, |_| {});
-            }
+            let partition = id;
+            let operation = Operation::Pass {
+                group,
+                partition,
+                range,
+            };
+            // Where this is not kept, they are passed again after a restart.
+            self.inner.handle.submit(operation, |_| {});
         }
     }
 }

@@ -2,15 +2,21 @@
 //! partition that was sought meanwhile.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidemill_core::budget::Class;
-use tidemill_core::{Event, EventId, EventType, GroupName, Partition, Source, TopicName};
+use tidemill_core::{Event, EventId, EventType, GroupName, Offset, Partition, Source, TopicName};
 use tidemill_log::PartitionId;
+use tidemill_log::limits::BATCH_MAX_BYTES;
 
-use super::{ShareBounds, ShareHeartbeat, SharePart, ShareRecords, ShareSettings};
-use crate::{Broker, CreateTopic, EPOCH_JOIN};
+use super::read::Taker;
+use super::{
+    ShareAcknowledgement, ShareBounds, ShareError, ShareHeartbeat, SharePart, ShareRecords,
+    ShareSettings, ShareVerdict,
+};
+use crate::{BatchBuilder, Begins, Broker, CreateTopic, EPOCH_JOIN, Produce};
 
 const BOUNDS: ShareBounds = ShareBounds {
     records_max: 100,
@@ -21,11 +27,8 @@ fn group() -> GroupName {
     GroupName::new("g").unwrap()
 }
 
-/// A broker with one record in a topic, and a member of the group that reads it.
-async fn house() -> (Broker, SharePart) {
-    let (broker, topic) = (Broker::in_memory(), TopicName::new("t").unwrap());
-    let create = broker.create_topic(topic.clone(), CreateTopic::default());
-    create.await.unwrap();
+/// Makes the group with a member that reads a topic from its first record on.
+async fn join(broker: &Broker, topic: TopicName) {
     let groups = broker.share_groups();
     let settings = ShareSettings {
         from_beginning: Some(true),
@@ -35,10 +38,18 @@ async fn house() -> (Broker, SharePart) {
     let join = ShareHeartbeat {
         member: "a".into(),
         epoch: EPOCH_JOIN,
-        topics: Some(BTreeSet::from([topic.clone()])),
+        topics: Some(BTreeSet::from([topic])),
         ..ShareHeartbeat::default()
     };
     groups.heartbeat(&group(), join).await.unwrap();
+}
+
+/// A broker with one record in a topic, and a member of the group that reads it.
+async fn house() -> (Broker, SharePart) {
+    let (broker, topic) = (Broker::in_memory(), TopicName::new("t").unwrap());
+    let create = broker.create_topic(topic.clone(), CreateTopic::default());
+    create.await.unwrap();
+    join(&broker, topic.clone()).await;
     let (id, source) = (EventId::new("0").unwrap(), Source::new("/test").unwrap());
     let event = Event::builder(id, source, EventType::new("word").unwrap());
     let event = event.data("text/plain", "0").build().unwrap();
@@ -59,7 +70,9 @@ async fn take(
 ) -> ShareRecords {
     let (groups, group, who) = (broker.share_groups(), group(), "a".into());
     let taken = groups.take(&group, &who, &[part], BOUNDS, wait, room).await;
-    taken.unwrap().remove(0).unwrap()
+    let mut taken = taken.unwrap().remove(0).unwrap();
+    std::mem::take(&mut taken.hold).sent();
+    taken
 }
 
 #[tokio::test]
@@ -97,6 +110,80 @@ async fn who_waits_where_no_record_can_be_remembered_looks_now_and_then_and_hold
 }
 
 #[tokio::test]
+async fn who_waits_in_a_group_that_is_deleted_gets_nothing_of_the_one_that_is_made_then() {
+    let (broker, part) = house().await;
+    let taker = Taker {
+        inner: Arc::clone(&broker.inner),
+        live: broker.inner.shares.get(&broker.inner, &group()).unwrap(),
+        member: "a".into(),
+        settings: broker.share_groups().settings(&group()),
+    };
+    broker.delete_group(&group()).await.unwrap();
+    join(&broker, TopicName::new("t").unwrap()).await;
+    let parts = [part];
+    let old = taker
+        .take(&parts, BOUNDS, Duration::ZERO, &mut |_| true)
+        .await;
+    assert!(matches!(old, Err(ShareError::UnknownGroup)), "{old:?}");
+    let given = take(&broker, part, Duration::ZERO, &mut |_| true).await;
+    assert_eq!(given.acquired.len(), 1);
+    broker
+        .delete_topic(&TopicName::new("t").unwrap())
+        .await
+        .unwrap();
+    let live = broker.inner.shares.get(&broker.inner, &group()).unwrap();
+    assert!(live.locked().parts.is_empty(), "nothing is to be given up");
+    // That an earlier one is gone is no news of this one.
+    broker.inner.shares.group_gone(&broker.inner, &group());
+    assert_eq!(
+        broker
+            .share_groups()
+            .describe(&group())
+            .unwrap()
+            .members
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn one_record_that_can_be_no_letter_holds_up_no_other() {
+    let (broker, part) = house().await;
+    // As large as a record can be: its letter says where it was, too.
+    let value = vec![b'x'; BATCH_MAX_BYTES - 200];
+    for value in [&value[..], b"1"] {
+        let mut batch = BatchBuilder::new();
+        batch
+            .push(1, None, Some(value), std::iter::empty())
+            .unwrap();
+        let produce = Produce {
+            topic: TopicName::new("t").unwrap(),
+            partition: Partition(0),
+            batch: batch.finish().unwrap().try_into().unwrap(),
+            begins: Begins::No,
+        };
+        broker.produce(produce).await.unwrap();
+    }
+    let mut had = 0;
+    while had < 3 {
+        let given = take(&broker, part, Duration::ZERO, &mut |_| true).await;
+        had += given.acquired.len();
+    }
+    let said = ShareAcknowledgement {
+        first: Offset(0),
+        last: Offset(2),
+        verdicts: vec![ShareVerdict::Reject],
+    };
+    let (groups, name, who) = (broker.share_groups(), group(), "a".into());
+    let done = groups.acknowledge(&name, &who, vec![(part, vec![said])]);
+    let done = done.await.unwrap().remove(0);
+    assert!(matches!(done, Err(ShareError::Other(_))), "{done:?}");
+    let info = broker.group(&group()).unwrap();
+    let at = &info.partitions[0];
+    assert_eq!((at.position, at.settled_above), (Offset(1), 1));
+}
+
+#[tokio::test]
 async fn what_is_said_of_an_earlier_epoch_forgets_nothing_of_this_one() {
     let (broker, part) = house().await;
     let given = take(&broker, part, Duration::ZERO, &mut |_| true).await;
@@ -105,7 +192,7 @@ async fn what_is_said_of_an_earlier_epoch_forgets_nothing_of_this_one() {
         topic: part.topic,
         partition: part.partition,
     };
-    let live = broker.inner.shares.get(&group()).unwrap();
+    let live = broker.inner.shares.get(&broker.inner, &group()).unwrap();
     let epoch = live.locked().parts[&id].records.epoch();
     live.restart((id, epoch + 1));
     assert_eq!(live.locked().parts[&id].records.in_flight(), 1);

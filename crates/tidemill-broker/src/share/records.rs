@@ -13,7 +13,7 @@ use tidemill_core::Offset;
 use tidemill_core::cursor::{Cursor, CursorBounds};
 
 use super::types::{ShareAcknowledgement, ShareAcquired, ShareVerdict};
-use crate::limits::{SHARE_DELIVERIES_MAX, SHARE_WINDOW};
+use crate::limits::{SHARE_AGAIN_AFTER, SHARE_AGAIN_MAX, SHARE_DELIVERIES_MAX, SHARE_WINDOW};
 
 /// Whose a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ enum Hold {
 #[derive(Clone, Debug)]
 struct Record {
     deliveries: u16,
+    /// How often it could not be given up.
+    tries: u8,
     hold: Hold,
 }
 
@@ -63,6 +65,8 @@ pub(super) struct Dead {
     pub(super) offset: Offset,
     pub(super) deliveries: u16,
     pub(super) death: Death,
+    /// How often it could not be given up.
+    pub(super) tries: u8,
 }
 
 /// What is to be made durable.
@@ -212,9 +216,12 @@ impl Records {
             if self.cursor.is_settled(Offset(offset)) {
                 return false;
             }
-            let hold = Hold::Nobody;
-            let deliveries = 0;
-            self.records.insert(offset, Record { deliveries, hold });
+            let record = Record {
+                deliveries: 0,
+                tries: 0,
+                hold: Hold::Nobody,
+            };
+            self.records.insert(offset, record);
         }
         let Some(record) = self.records.get_mut(&offset) else {
             return false;
@@ -348,6 +355,7 @@ impl Records {
                 offset: Offset(offset),
                 deliveries: record.deliveries,
                 death,
+                tries: record.tries,
             }),
             None => add(&mut plan.settle, offset),
         }
@@ -386,6 +394,19 @@ impl Records {
         self.take_back(|who, _| who == member)
     }
 
+    /// What a member was given until then never came to it: others may have it, as if it had not
+    /// been given out. What was released or given out since stays as it is.
+    pub(super) fn not_sent(&mut self, (who, until): (&ByteString, Duration), of: ShareAcquired) {
+        let hold = Hold::Of(who.clone(), until);
+        for (offset, record) in self.records.range_mut(of.first.0..=of.last.0) {
+            if record.hold == hold && record.deliveries == of.deliveries {
+                record.hold = Hold::Nobody;
+                record.deliveries -= 1;
+                self.free.insert(*offset);
+            }
+        }
+    }
+
     /// These are settled, and that is durable.
     pub(super) fn settled(&mut self, range: Range<Offset>) {
         self.forget(range);
@@ -396,6 +417,19 @@ impl Records {
         for (_, record) in self.records.range_mut(range.start.0..range.end.0) {
             if record.hold == Hold::Settling {
                 record.hold = Hold::Of(who.clone(), until);
+                self.due = Some(self.due.map_or(until, |due| due.min(until)));
+            }
+        }
+    }
+
+    /// These could not be given up: they wait for the next try, each time for longer.
+    pub(super) fn put_off(&mut self, range: Range<Offset>, now: Duration) {
+        for (_, record) in self.records.range_mut(range.start.0..range.end.0) {
+            if record.hold == Hold::Settling {
+                let pause = SHARE_AGAIN_AFTER.saturating_mul(1 << record.tries.min(30));
+                let until = now.saturating_add(pause.min(SHARE_AGAIN_MAX));
+                record.tries = record.tries.saturating_add(1);
+                record.hold = Hold::Of(ByteString::new(), until);
                 self.due = Some(self.due.map_or(until, |due| due.min(until)));
             }
         }
@@ -424,7 +458,8 @@ impl Records {
             assert!(!self.cursor.is_settled(Offset(*offset)));
             let free = record.hold == Hold::Nobody;
             assert_eq!(free, self.free.contains(offset));
-            assert!((1..=SHARE_DELIVERIES_MAX).contains(&record.deliveries));
+            assert!(record.deliveries <= SHARE_DELIVERIES_MAX);
+            assert!(free || record.deliveries > 0);
             assert!(!free || record.deliveries < SHARE_DELIVERIES_MAX);
             if let Hold::Of(_, until) = &record.hold {
                 assert!(self.due.is_some_and(|due| due <= *until));

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use bytestring::ByteString;
 use proptest::prelude::*;
 use tidemill_core::Offset;
 use tidemill_core::cursor::{Cursor, CursorBounds};
@@ -99,6 +98,7 @@ fn verdicts_settle_release_and_end_in_dead_letters() {
         offset: Offset(4),
         deliveries: 1,
         death: Death::Rejected,
+        tries: 0,
     };
     assert_eq!(plan.dead, [dead]);
     records.hold();
@@ -164,17 +164,47 @@ fn what_is_had_for_too_long_comes_to_others_until_it_is_given_up() {
                 offset: Offset(0),
                 deliveries,
                 death: Death::GaveUp,
+                tries: 0,
             };
             assert_eq!(plan.dead, [dead]);
         }
     }
-    // It could not be written down: it is tried again later.
-    records.unsettled(offsets(0..1), &ByteString::new(), now + at(1));
-    records.hold();
-    assert_eq!(records.deadline(), Some(now + at(1)));
-    assert_eq!(records.tick(now + at(1)).dead.len(), 1);
+    // It could not be written down: it is tried again, each time later.
+    for (tries, pause) in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+        .iter()
+        .enumerate()
+    {
+        records.put_off(offsets(0..1), now);
+        records.hold();
+        now += at(*pause);
+        assert_eq!(records.deadline(), Some(now));
+        assert_eq!(records.tick(now - at(1)), Plan::default());
+        let again = records.tick(now).dead;
+        assert_eq!((again.len(), again[0].tries), (1, tries as u8 + 1));
+    }
     records.settled(offsets(0..1));
     assert_eq!((records.position(), records.len()), (Offset(1), 0));
+}
+
+#[test]
+fn what_never_came_to_its_member_is_as_if_it_had_not_been_given_out() {
+    let mut records = fresh();
+    let lost = take(&mut records, "a", at(0), 4, &[data(0..4)]);
+    let (who, until) = ("a".into(), at(0) + LOCK);
+    // One is settled meanwhile, one was released and is another member's.
+    let said = [says(0, 1, &[Accept, Release])];
+    records.acknowledge(&who, &said).unwrap();
+    let other = take(&mut records, "b", at(1), 1, &[data(0..4)]);
+    assert_eq!(told(&other), [(1, 1, 2)]);
+    records.not_sent((&who, until), lost.acquired[0]);
+    records.hold();
+    assert_eq!(records.in_flight(), 2);
+    let again = take(&mut records, "c", at(1), 4, &[data(0..4)]);
+    assert_eq!(told(&again), [(2, 3, 1)]);
+    // What is said late of what others have changes nothing.
+    records.not_sent((&who, until), lost.acquired[0]);
+    records.hold();
+    assert_eq!(records.in_flight(), 4);
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use jiff::Timestamp;
-use tidemill_core::budget::Class;
+use tidemill_core::budget::{Class, Share};
 use tidemill_core::dead_letter::DeadLetter;
 use tidemill_core::delivery::dead_letter_topic;
 use tidemill_core::error::Unavailable;
-use tidemill_core::{Event, Failure, Offset, Position, PublishError};
-use tidemill_log::{CommitError, PartitionId};
+use tidemill_core::{Event, Failure, FetchError, Offset, Position, PublishError, TopicName};
+use tidemill_log::{Batch, CommitError, PartitionId};
 
 use super::live::Live;
 use super::records::{Dead, Death, Plan};
@@ -22,7 +22,7 @@ use crate::broker::Inner;
 use crate::decode::event;
 use crate::fetch::{Trouble, read_batches};
 use crate::group::{DEAD_LETTER_MAX_BYTES, goes_round};
-use crate::limits::{READ_MAX_BYTES, REROUTES_MAX, SHARE_AGAIN_AFTER, SHARE_LETTERS_MAX};
+use crate::limits::{READ_MAX_BYTES, REROUTES_MAX, SHARE_LETTERS_BYTES, SHARE_LETTERS_MAX};
 use crate::machine::{Append, Operation, Refusal, Settled};
 use crate::metrics::add;
 
@@ -34,8 +34,16 @@ struct Settling {
     inner: Arc<Inner>,
     live: Arc<Live>,
     place: Place,
-    /// Whose it is again where nothing is kept, and for how long.
-    back: (ByteString, Duration),
+    /// Whose it is again where nothing is kept, and for how long; `None` where it is given up.
+    back: Option<(ByteString, Duration)>,
+}
+
+/// Why something was not settled.
+enum Stop {
+    /// These records can be no letters; others may be.
+    These(ShareError),
+    /// Nothing can be settled now.
+    All(ShareError),
 }
 
 /// Has what was given up settled, when that can be; not where the group has members of another
@@ -45,31 +53,31 @@ pub(super) fn settle_later(inner: &Arc<Inner>, live: &Arc<Live>, place: Place, p
         live.restart(place);
         return;
     };
-    let settling = settle(
-        inner,
-        live,
-        place,
-        plan,
-        (ByteString::new(), SHARE_AGAIN_AFTER),
-    );
+    let is_new = plan.dead.iter().any(|dead| dead.tries == 0);
+    let settling = settle(inner, live, place, plan, None);
     let group = live.name.clone();
     tokio::spawn(async move {
         let settled = settling.await;
         drop(hold);
-        if let Err(why) = settled {
-            tracing::warn!(%group, %why, "could not give records up, which is tried again");
+        match settled {
+            Ok(()) => {}
+            Err(why) if is_new => tracing::warn!(
+                %group, %why,
+                "could not give records up, which is tried again with growing pauses"
+            ),
+            Err(why) => tracing::debug!(%group, %why, "could not give records up again"),
         }
     });
 }
 
 /// Settles what a plan says, also where nobody waits for the answer any longer. Where something is
-/// not kept, that is `back` as it was.
+/// not kept, that is the member's again that `back` names, or waits to be given up again.
 pub(super) fn settle(
     inner: &Arc<Inner>,
     live: &Arc<Live>,
     place: Place,
     plan: Plan,
-    back: (ByteString, Duration),
+    back: Option<(ByteString, Duration)>,
 ) -> impl Future<Output = Result<(), ShareError>> + Send + 'static {
     let settling = Settling {
         inner: Arc::clone(inner),
@@ -86,45 +94,67 @@ pub(super) fn settle(
 
 impl Settling {
     async fn run(self, plan: Plan) -> Result<(), ShareError> {
+        if !plan.settle.is_empty()
+            && let Err(Stop::These(why) | Stop::All(why)) = self.commit(&plan.settle, &[]).await
+        {
+            self.give_back(&ranges(&plan.dead));
+            return Err(why);
+        }
         let mut done = Ok(());
-        if !plan.settle.is_empty() {
-            done = self.commit(&plan.settle, &[]).await;
-        }
         let mut rest = plan.dead.as_slice();
-        while !rest.is_empty() && done.is_ok() {
-            match self.letters(rest).await {
-                Ok((letters, count)) => {
-                    let (now, later) = rest.split_at(count.min(rest.len()));
-                    done = self.commit(&ranges(now), &letters).await;
-                    if done.is_ok() {
-                        let counters = &self.inner.counters;
-                        add(&counters.dead_lettered, letters.len());
-                    }
-                    rest = later;
+        while !rest.is_empty() {
+            let (count, buried) = match self.letters(rest).await {
+                Ok((letters, count)) => (count, self.bury(rest, (letters, count)).await),
+                Err(stop) => {
+                    let count = match stop {
+                        Stop::These(_) => 1,
+                        Stop::All(_) => rest.len(),
+                    };
+                    self.give_back(&ranges(first(rest, count).0));
+                    (count, Err(stop))
                 }
-                Err(why) => done = Err(why),
+            };
+            rest = first(rest, count).1;
+            match buried {
+                Ok(()) => {}
+                Err(Stop::These(why)) => done = Err(why),
+                Err(Stop::All(why)) => {
+                    self.give_back(&ranges(rest));
+                    return Err(why);
+                }
             }
-        }
-        if done.is_err() {
-            self.give_back(&ranges(rest));
         }
         done
     }
 
-    fn give_back(&self, ranges: &[Range<Offset>]) {
-        let back = (&self.back.0, self.back.1);
-        self.live.unsettled(&self.inner, self.place, ranges, back);
+    /// Settles the first records of these with their letters.
+    async fn bury(&self, dead: &[Dead], letters: (Vec<Event>, usize)) -> Result<(), Stop> {
+        let (letters, count) = letters;
+        self.commit(&ranges(first(dead, count).0), &letters).await?;
+        add(&self.inner.counters.dead_lettered, letters.len());
+        Ok(())
     }
 
-    /// Settles ranges together with dead letters.
-    async fn commit(&self, ranges: &[Range<Offset>], letters: &[Event]) -> Result<(), ShareError> {
+    fn give_back(&self, ranges: &[Range<Offset>]) {
+        let place = self.place;
+        if self.inner.durable.catalog().name(place.0.topic).is_none() {
+            // Nothing is left that could be anybody's.
+            self.live.restart(place);
+            return;
+        }
+        self.live
+            .unsettled(&self.inner, place, ranges, self.back.as_ref());
+    }
+
+    /// Settles ranges together with dead letters; gives them back where that is not done.
+    async fn commit(&self, ranges: &[Range<Offset>], letters: &[Event]) -> Result<(), Stop> {
         let mut tries = 1;
         let error = loop {
             let operation = match self.operation(ranges, letters) {
                 Ok(operation) => operation,
-                Err(why) => {
+                Err(stop) => {
                     self.give_back(ranges);
-                    return Err(why);
+                    return Err(stop);
                 }
             };
             match self.inner.submit(operation).await {
@@ -143,14 +173,15 @@ impl Settling {
                 Err(error) => break error,
             }
         };
-        Err(match error {
+        Err(Stop::All(match error {
             // Nobody knows: it stays as it is until a restart.
             CommitError::Indeterminate(why) => ShareError::Indeterminate(why),
+            CommitError::Refused(Refusal::UnknownGroup) => {
+                self.live.restart(self.place);
+                ShareError::UnknownGroup
+            }
             CommitError::Refused(
-                Refusal::Stale
-                | Refusal::Sought
-                | Refusal::UnknownGroup
-                | Refusal::UnknownPartition(_),
+                Refusal::Stale | Refusal::Sought | Refusal::UnknownPartition(_),
             ) => {
                 self.live.restart(self.place);
                 ShareError::NotAcquired
@@ -163,15 +194,10 @@ impl Settling {
                 self.give_back(ranges);
                 ShareError::Other(other.to_string())
             }
-        })
+        }))
     }
 
-    fn operation(
-        &self,
-        ranges: &[Range<Offset>],
-        letters: &[Event],
-    ) -> Result<Operation, ShareError> {
-        let group = self.inner.durable.state().group_id(&self.live.name);
+    fn operation(&self, ranges: &[Range<Offset>], letters: &[Event]) -> Result<Operation, Stop> {
         let (partition, epoch) = self.place;
         let settled = ranges.iter().map(|range| Settled {
             partition,
@@ -179,13 +205,13 @@ impl Settling {
             range: range.clone(),
         });
         Ok(Operation::Commit {
-            group: group.ok_or(ShareError::UnknownGroup)?,
+            group: self.live.id,
             settled: settled.collect(),
             appends: self.append(letters)?.into_iter().collect(),
         })
     }
 
-    fn append(&self, letters: &[Event]) -> Result<Option<Append>, ShareError> {
+    fn append(&self, letters: &[Event]) -> Result<Option<Append>, Stop> {
         if letters.is_empty() {
             return Ok(None);
         }
@@ -193,66 +219,82 @@ impl Settling {
         let append = self
             .inner
             .encode_within(&topic, true, letters, DEAD_LETTER_MAX_BYTES);
-        let refused = |why: PublishError| ShareError::Other(why.to_string());
+        let refused = |why: PublishError| {
+            let text = ShareError::Other(why.to_string());
+            match why {
+                PublishError::TooLarge { .. } | PublishError::Invalid(_) => Stop::These(text),
+                _ => Stop::All(text),
+            }
+        };
         append.map(|(append, _)| Some(append)).map_err(refused)
     }
 
     /// The letters of the first of these records, and of how many. One that is not there any more,
     /// or cannot be read, has none.
-    async fn letters(&self, dead: &[Dead]) -> Result<(Vec<Event>, usize), ShareError> {
-        let (id, _) = self.place;
-        let Some(first) = dead.first().map(|dead| dead.offset) else {
+    async fn letters(&self, dead: &[Dead]) -> Result<(Vec<Event>, usize), Stop> {
+        let Some(begin) = dead.first().map(|dead| dead.offset) else {
             return Ok((Vec::new(), 0));
         };
+        let (id, _) = self.place;
         let catalog = self.inner.durable.catalog();
-        let topic = catalog.name(id.topic).ok_or(ShareError::UnknownTopic)?;
+        let unknown = || Stop::All(ShareError::UnknownTopic);
+        let topic = catalog.name(id.topic).ok_or_else(unknown)?;
+        let (batches, _memory) = self.batches(topic, begin).await.map_err(Stop::All)?;
+        let end = batches.last().map_or(begin, |last| last.last_offset());
+        let here = dead.iter().take(SHARE_LETTERS_MAX);
+        let here = here.take_while(|dead| dead.offset <= end.max(begin));
+        let here: BTreeMap<Offset, Dead> = here.map(|dead| (dead.offset, *dead)).collect();
+        let (mut letters, mut bytes) = (Vec::new(), 0);
+        let records = batches
+            .iter()
+            .filter_map(|batch| batch.checked_records().ok());
+        for record in records.flat_map(|records| records.map_while(Result::ok)) {
+            let Some(dead) = here.get(&record.offset) else {
+                continue;
+            };
+            // Each of those before it has one, or needs none.
+            let before = here.range(..dead.offset).count();
+            let letter = match self.letter(event(&record, topic, id), topic, *dead) {
+                Ok(Some(letter)) => letter,
+                Ok(None) => continue,
+                Err(_) if before > 0 => return Ok((letters, before)),
+                Err(why) => return Err(Stop::These(why)),
+            };
+            bytes += letter.size_bytes();
+            if before > 0 && bytes > SHARE_LETTERS_BYTES {
+                return Ok((letters, before));
+            }
+            letters.push(letter);
+        }
+        Ok((letters, here.len()))
+    }
+
+    /// One batch with this record, or a few small ones; none where they are gone or damaged.
+    async fn batches(
+        &self,
+        topic: &TopicName,
+        first: Offset,
+    ) -> Result<(Vec<Batch>, Share), ShareError> {
+        let (id, _) = self.place;
         let stable = self.inner.stable(id).ok_or(ShareError::UnknownTopic)?;
         let mut share = self.inner.settings.memory.empty(Class::Reads);
-        // One batch, or a few small ones.
-        let read = read_batches(
-            &self.inner,
-            id,
-            first,
-            READ_MAX_BYTES / 4,
-            &stable,
-            &mut share,
-        );
+        let most = READ_MAX_BYTES / 4;
+        let read = read_batches(&self.inner, id, first, most, &stable, &mut share);
         let batches = match read.await {
             Ok(batches) => batches.unwrap_or_default(),
             Err(Trouble::OutOfRange { .. } | Trouble::Unknown) => Vec::new(),
             Err(trouble) => match trouble.of(topic, first) {
-                tidemill_core::FetchError::Damaged { .. } => Vec::new(),
+                FetchError::Damaged { .. } => Vec::new(),
                 why => return Err(why.into()),
             },
         };
-        let end = batches
-            .last()
-            .map_or(first, |last| last.last_offset())
-            .max(first);
-        let here = dead.iter().take_while(|dead| dead.offset <= end);
-        let mut here: BTreeMap<Offset, Dead> = here.map(|dead| (dead.offset, *dead)).collect();
-        while here.len() > SHARE_LETTERS_MAX {
-            here.pop_last();
-        }
-        let count = here.len();
-        let mut letters = Vec::new();
-        for batch in &batches {
-            let Ok(records) = batch.checked_records() else {
-                continue;
-            };
-            for record in records.map_while(Result::ok) {
-                if let Some(dead) = here.remove(&record.offset) {
-                    letters.extend(self.letter(event(&record, topic, id), topic, dead)?);
-                }
-            }
-        }
-        Ok((letters, count))
+        Ok((batches, share))
     }
 
     fn letter(
         &self,
         event: Event,
-        topic: &tidemill_core::TopicName,
+        topic: &TopicName,
         dead: Dead,
     ) -> Result<Option<Event>, ShareError> {
         let origin = Position {
@@ -287,6 +329,11 @@ impl Settling {
         let invalid = |why: tidemill_core::InvalidEvent| ShareError::Other(why.to_string());
         letter.to_event().map(Some).map_err(invalid)
     }
+}
+
+/// The first ones of these, and the others.
+fn first(dead: &[Dead], count: usize) -> (&[Dead], &[Dead]) {
+    dead.split_at(count.min(dead.len()))
 }
 
 /// The offsets of records as ranges.

@@ -8,6 +8,7 @@ use tidemill_core::error::Unavailable;
 use tidemill_core::{FetchError, Offset, Partition, TopicId, TopicName};
 use tidemill_log::Batch;
 
+use super::hold::ShareHold;
 use crate::consumer::ConsumerSight;
 
 /// A member says that it lives, joins or leaves, and what of it has changed.
@@ -94,12 +95,14 @@ pub struct ShareBounds {
 
 /// What a member was given of a partition: the batches in which its records are, as they are
 /// stored, and which of their records are its.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ShareRecords {
     /// In the order of their offsets.
     pub batches: Vec<Batch>,
     /// Ascending.
     pub acquired: Vec<ShareAcquired>,
+    /// To be told when they were sent.
+    pub hold: ShareHold,
 }
 
 /// Why records were not given out, or not settled.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use tidemill_broker::Broker;
+use tidemill_broker::{Broker, ShareHold};
 use tidemill_core::budget::Share;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -297,6 +297,7 @@ async fn write(
     let bytes = pieces.remaining();
     stream.write_all_buf(&mut pieces).await?;
     stream.flush().await?;
+    body.given.into_iter().for_each(ShareHold::sent);
     metrics.sent.inc_by(bytes as u64);
     Ok(bytes as u64)
 }

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use tidemill_broker::{Broker, PartitionInfo};
+use tidemill_broker::{Broker, PartitionInfo, ShareHold};
 use tidemill_core::TopicName;
 use tidemill_core::budget::Share;
 use tokio::time::{Instant, sleep};
@@ -115,6 +115,8 @@ pub(super) struct Body {
     pub(super) pieces: Vec<Bytes>,
     /// Given back when it is sent.
     pub(super) _share: Option<Share>,
+    /// Told when it is sent.
+    pub(super) given: Vec<ShareHold>,
 }
 
 /// What can be an answer.
@@ -134,6 +136,7 @@ impl<T: Encodable> Reply for T {
         Ok(Body {
             pieces: vec![bytes.freeze()],
             _share: None,
+            given: Vec::new(),
         })
     }
 }
@@ -148,6 +151,20 @@ impl<T: Encodable> Reply for Held<T> {
     fn into_body(self, version: i16) -> Result<Body, Unserved> {
         let mut body = self.response.into_body(version)?;
         body._share = Some(self.share);
+        Ok(body)
+    }
+}
+
+/// An answer with records that are its client's once it is sent.
+pub(super) struct Given<T> {
+    pub(super) held: Held<T>,
+    pub(super) given: Vec<ShareHold>,
+}
+
+impl<T: Encodable> Reply for Given<T> {
+    fn into_body(self, version: i16) -> Result<Body, Unserved> {
+        let mut body = self.held.into_body(version)?;
+        body.given = self.given;
         Ok(body)
     }
 }

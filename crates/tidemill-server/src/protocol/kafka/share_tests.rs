@@ -3,20 +3,23 @@
 
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages as wire;
 use kafka_protocol::messages::share_fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{Begins, ShareSettings};
+use tidemill_broker::{Begins, ShareHold, ShareSettings};
 use tidemill_core::GroupName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use uuid::Uuid;
 
 use super::Door;
 use super::apis::share_acknowledge::ShareAcknowledge;
 use super::apis::share_fetch::ShareFetch;
 use super::apis::share_group_heartbeat::ShareGroupHeartbeat;
+use super::connection;
 use super::error::Code;
 use super::registry::Api;
-use super::tests::{broker, builder, call, door, topic, writing};
+use super::tests::{broker, builder, call, door, session, topic, writing};
 use crate::limits::KAFKA_SHARE_MEMBER_ID_MAX_BYTES;
 
 const ACCEPT: i8 = 1;
@@ -100,9 +103,9 @@ impl House {
     }
 
     async fn fetch(&self, request: wire::ShareFetchRequest) -> (i16, Vec<PartitionData>) {
-        let told = ShareFetch::answer(call(&self.door, 1), request)
-            .await
-            .response;
+        let answer = ShareFetch::answer(call(&self.door, 1), request).await;
+        answer.given.into_iter().for_each(ShareHold::sent);
+        let told = answer.held.response;
         let topics = told.responses.into_iter();
         (
             told.error_code,
@@ -245,4 +248,74 @@ async fn ids_of_members_have_a_bound_and_no_session_is_made_where_there_is_no_gr
     };
     assert_eq!(of(0).await.0, Code::GroupIdNotFound.code());
     assert_eq!(of(1).await.0, Code::ShareSessionNotFound.code());
+}
+
+/// The first fetch of the member `m` as a client sends it: one record of one partition.
+fn first_fetch(topic: Uuid) -> BytesMut {
+    let mut whole = BytesMut::new();
+    let mut frame = BytesMut::new();
+    // Key, version, correlation, no name, no tags; the group, the member.
+    frame.put_slice(&[0, 78, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0]);
+    frame.put_slice(&[2, b's', 2, b'm']);
+    // Epoch, wait, least and most bytes, most records, records of a batch.
+    [0, 0, 1, 1 << 20, 1, 1].map(|number| frame.put_i32(number));
+    frame.put_u8(2);
+    frame.put_slice(topic.as_bytes());
+    // Partition 0, of which nothing is said; nothing is forgotten.
+    frame.put_slice(&[2, 0, 0, 0, 0, 1, 0, 0, 1, 0]);
+    whole.put_u32(u32::try_from(frame.len()).unwrap());
+    whole.unsplit(frame);
+    whole
+}
+
+#[tokio::test]
+async fn what_a_connection_that_breaks_was_to_get_comes_to_others_as_if_it_never_was_given() {
+    let house = House::new().await;
+    assert_eq!(house.beat("m", 0).await, (0, 1));
+    assert_eq!(house.beat("n", 0).await, (0, 2));
+    let request = first_fetch(house.topic);
+    for (reads_all, next) in [(false, (0, 0, 1)), (true, (1, 1, 1))] {
+        // No answer has room in it.
+        let (mut client, mut server) = duplex(16);
+        let (door, broker) = (Arc::clone(&house.door), house.door.broker.clone());
+        let session = Arc::new(session(&door));
+        let until = tokio::time::Instant::now();
+        let run = async move { connection::run(&mut server, door, broker, session, until).await };
+        let run = tokio::spawn(run);
+        client.write_all(&request).await.unwrap();
+        let length = client.read_u32().await.unwrap();
+        if reads_all {
+            let mut answer = vec![0; usize::try_from(length).unwrap()];
+            client.read_exact(&mut answer).await.unwrap();
+        }
+        drop(client);
+        assert_eq!(run.await.unwrap().is_ok(), reads_all);
+        let other = house.asks(house.request("n", 0), house.topic, &[]);
+        let (code, told) = house.fetch(other).await;
+        assert_eq!((code, taken(&told[0])), (0, vec![next]));
+        let back = house.acknowledge("n", 1, (next.0, next.1, RELEASE)).await;
+        assert_eq!(back, (0, vec![0]));
+    }
+}
+
+#[tokio::test]
+async fn who_waits_in_a_group_that_is_deleted_is_told_that_there_is_none() {
+    let house = House::new().await;
+    assert_eq!(house.beat("m", 0).await, (0, 1));
+    let mut first = house.asks(house.request("m", 0), house.topic, &[]);
+    first.max_records = 3;
+    assert_eq!(house.fetch(first).await.0, 0);
+    let waits = house.request("m", 1).with_max_wait_ms(60_000);
+    let group = GroupName::new("s").unwrap();
+    let delete = async {
+        tokio::task::yield_now().await;
+        house.door.broker.delete_group(&group).await.unwrap();
+    };
+    let (told, ()) = tokio::join!(house.fetch(waits), delete);
+    let gone = Code::GroupIdNotFound.code();
+    assert_eq!(told, (gone, Vec::new()));
+    let told = house.acknowledge("m", 2, (0, 0, ACCEPT)).await;
+    assert_eq!(told, (gone, Vec::new()));
+    let said = house.asks(house.request("m", 3), house.topic, &[(1, 1, ACCEPT)]);
+    assert_eq!(house.fetch(said).await, (gone, Vec::new()));
 }

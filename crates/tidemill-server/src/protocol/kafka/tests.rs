@@ -67,7 +67,7 @@ pub(super) fn call(door: &Arc<Door>, version: i16) -> Call {
     }
 }
 
-fn session(door: &Door) -> Session {
+pub(super) fn session(door: &Door) -> Session {
     let ends = Ends {
         peer: SocketAddr::from(HERE),
         local: SocketAddr::from(HERE),

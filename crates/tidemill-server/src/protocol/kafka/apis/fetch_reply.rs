@@ -119,6 +119,7 @@ impl Reply for FetchReply {
         Ok(Body {
             pieces: out.pieces,
             _share: self.share,
+            given: Vec::new(),
         })
     }
 }

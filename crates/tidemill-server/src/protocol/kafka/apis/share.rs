@@ -110,12 +110,15 @@ pub(super) struct Said {
 }
 
 /// Does what is said, and answers for each partition what came of it.
+///
+/// # Errors
+/// Of the group as a whole: it is gone, or of another kind.
 pub(super) async fn acknowledge(
     call: &Call,
     access: &Access,
     owner: &Owner,
     all: Vec<Said>,
-) -> Vec<(SharePart, Result<(), Code>)> {
+) -> Result<Vec<(SharePart, Result<(), Code>)>, Refused> {
     let (mut good, mut answers) = (Vec::new(), Vec::new());
     for one in all {
         let may = may_read(call, access, one.part.topic);
@@ -124,6 +127,9 @@ pub(super) async fn acknowledge(
             Err(code) => answers.push((one.part, Err(code))),
         }
     }
+    if good.is_empty() {
+        return Ok(answers);
+    }
     let parts: Vec<_> = good.iter().map(|(part, _)| *part).collect();
     let groups = call.broker.share_groups();
     match groups.acknowledge(&owner.0, &owner.1, good).await {
@@ -131,12 +137,13 @@ pub(super) async fn acknowledge(
             let done = done.into_iter().map(|one| one.map_err(|why| code(&why)));
             answers.extend(parts.into_iter().zip(done));
         }
+        Err(why @ ShareError::UnknownGroup) => return Err(Refused::new(code(&why), why)),
         Err(why) => {
             let code = code(&why);
             answers.extend(parts.into_iter().map(|part| (part, Err(code))));
         }
     }
-    answers
+    Ok(answers)
 }
 
 /// Why records were not given out, or not settled.

@@ -86,7 +86,7 @@ async fn acknowledge(
             }
         }
     }
-    for (part, done) in share::acknowledge(call, &access, &owner, all).await {
+    for (part, done) in share::acknowledge(call, &access, &owner, all).await? {
         let told = told(call, convert::wire_partition(part.partition), &done);
         topics.entry(part.topic).or_default().push(told);
     }

@@ -2,8 +2,9 @@
 //! session, and says before what becomes of those that it has.
 //!
 //! Whole batches are answered as they are stored, and which of their records are the member's: it
-//! leaves out the others. The first request of a session says nothing of records; the last one
-//! takes none, and gives back what the member still has.
+//! leaves out the others. What could not be sent comes to others at once. The first request of a
+//! session says nothing of records; the last one takes none, and gives back what the member still
+//! has.
 //!
 //! Deviations: `min_bytes` is not waited for, one record is enough; `batch_size` is not looked at:
 //! what is given out is in as few pieces as it can be. Where memory is short an answer has less,
@@ -17,14 +18,14 @@ use kafka_protocol::messages::share_fetch_response::{
     AcquiredRecords, LeaderIdAndEpoch, PartitionData, ShareFetchableTopicResponse,
 };
 use kafka_protocol::messages::{ApiKey, ShareFetchRequest, ShareFetchResponse};
-use tidemill_broker::{ShareBounds, ShareError, SharePart, ShareRecords};
+use tidemill_broker::{ShareBounds, ShareError, ShareHold, SharePart, ShareRecords};
 use tidemill_core::budget::{Class, Share};
 use tokio::time::Instant;
 
 use super::super::access::{Kind, Needs, Operation};
 use super::super::convert;
 use super::super::error::{self, Code, Refused};
-use super::super::registry::{Api, Call, Held, grown};
+use super::super::registry::{Api, Call, Given, Held, grown};
 use super::super::shape::Shape;
 use super::super::shapes;
 use super::super::share_session::{self, FIRST, LAST, Owner};
@@ -39,7 +40,7 @@ pub(in super::super) struct ShareFetch;
 
 impl Api for ShareFetch {
     type Request = ShareFetchRequest;
-    type Response = Held<ShareFetchResponse>;
+    type Response = Given<ShareFetchResponse>;
     const KEY: ApiKey = ApiKey::ShareFetch;
     const VERSIONS: [i16; 2] = [1, 1];
     const SHAPE: &'static Shape = &shapes::SHARE_FETCH;
@@ -48,22 +49,24 @@ impl Api for ShareFetch {
         (Operation::Read, Kind::Topic),
     ];
 
-    async fn answer(call: Call, request: ShareFetchRequest) -> Held<ShareFetchResponse> {
+    async fn answer(call: Call, request: ShareFetchRequest) -> Given<ShareFetchResponse> {
         let mut share = call.door.memory.empty(Class::Answers);
-        let response = match fetch(&call, request, &mut share).await {
+        let mut given = Vec::new();
+        let response = match fetch(&call, request, (&mut share, &mut given)).await {
             Ok(response) => response,
             Err(refused) => ShareFetchResponse::default()
                 .with_error_code(refused.code.code())
                 .with_error_message(refused.why.as_deref().map(convert::text)),
         };
-        Held { response, share }
+        let held = Held { response, share };
+        Given { held, given }
     }
 }
 
 async fn fetch(
     call: &Call,
     request: ShareFetchRequest,
-    share: &mut Share,
+    (share, given): (&mut Share, &mut Vec<ShareHold>),
 ) -> Result<ShareFetchResponse, Refused> {
     let access = call.access();
     let (group, member) = (request.group_id.as_ref(), request.member_id.as_ref());
@@ -97,7 +100,7 @@ async fn fetch(
     }
     let said = asked.into_iter();
     let said = said.filter_map(|(part, said)| said.map(|said| Said { part, said }));
-    for (part, done) in share::acknowledge(call, &access, &owner, said.collect()).await {
+    for (part, done) in share::acknowledge(call, &access, &owner, said.collect()).await? {
         let reply = replies.entry(part).or_insert_with(|| reply(part));
         reply.acknowledge_error_code = error::code_of(&done);
     }
@@ -105,7 +108,7 @@ async fn fetch(
         // A group that is gone has nothing to be released.
         let _ = call.broker.share_groups().release(&owner.0, &owner.1);
     } else {
-        take(call, &owner, &request, parts, (&mut replies, share)).await?;
+        take(call, &owner, &request, parts, (&mut replies, share, given)).await?;
     }
     let lock = call.broker.share_groups().settings(&owner.0).lock();
     Ok(answer(call, replies, lock))
@@ -152,7 +155,7 @@ async fn take(
     owner: &Owner,
     request: &ShareFetchRequest,
     parts: Vec<SharePart>,
-    (replies, share): (&mut Replies, &mut Share),
+    (replies, share, given): (&mut Replies, &mut Share, &mut Vec<ShareHold>),
 ) -> Result<(), Refused> {
     let (readable, refused) = readable(call, parts, replies);
     if readable.is_empty() {
@@ -198,7 +201,7 @@ async fn take(
         taken = taking => taken,
     };
     let taken = taken.map_err(|why| Refused::new(share::code(&why), why))?;
-    let bytes = put(call, readable, taken, replies);
+    let bytes = put(call, (readable, taken), replies, given);
     let needs = before + 2 * bytes;
     share.shrink(share.bytes().saturating_sub(needs));
     Ok(())
@@ -225,9 +228,9 @@ fn readable(call: &Call, parts: Vec<SharePart>, replies: &mut Replies) -> (Vec<S
 /// Puts what was taken into the replies. Answers the bytes of its batches.
 fn put(
     call: &Call,
-    parts: Vec<SharePart>,
-    taken: Vec<Result<ShareRecords, ShareError>>,
+    (parts, taken): (Vec<SharePart>, Vec<Result<ShareRecords, ShareError>>),
     replies: &mut Replies,
+    given: &mut Vec<ShareHold>,
 ) -> usize {
     // What he may read may be another thing after a wait.
     let access = call.access();
@@ -243,7 +246,10 @@ fn put(
         }
         let reply = replies.entry(part).or_insert_with(|| reply(part));
         match taken {
-            Ok(records) => bytes += fill(call, reply, records),
+            Ok(mut records) => {
+                given.push(std::mem::take(&mut records.hold));
+                bytes += fill(call, reply, records);
+            }
             Err(code) => reply.error_code = code.code(),
         }
     }

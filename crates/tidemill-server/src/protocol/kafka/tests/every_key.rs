@@ -287,7 +287,7 @@ async fn of_groups(house: &House, key: ApiKey, version: i16) -> Option<String> {
             join(house.call(1), share_join()).await;
             let api = share_fetch::ShareFetch::answer;
             let first = api(house.call(version), share_fetch(house.id)).await;
-            format!("{:?}", first.response)
+            format!("{:?}", first.held.response)
         }
         ApiKey::ShareAcknowledge => {
             use wire::share_acknowledge_request::*;
