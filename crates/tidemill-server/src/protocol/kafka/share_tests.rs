@@ -258,7 +258,9 @@ fn first_fetch(topic: Uuid) -> BytesMut {
     frame.put_slice(&[0, 78, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0]);
     frame.put_slice(&[2, b's', 2, b'm']);
     // Epoch, wait, least and most bytes, most records, records of a batch.
-    [0, 0, 1, 1 << 20, 1, 1].map(|number| frame.put_i32(number));
+    for number in [0, 0, 1, 1 << 20, 1, 1] {
+        frame.put_i32(number);
+    }
     frame.put_u8(2);
     frame.put_slice(topic.as_bytes());
     // Partition 0, of which nothing is said; nothing is forgotten.
