@@ -26,6 +26,22 @@ impl Bell {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
+    /// Wakes this one, too, from now on.
+    pub(crate) fn add(&self, member: &Arc<Notify>) {
+        let members = self.members.write();
+        let mut members = members.unwrap_or_else(PoisonError::into_inner);
+        members.push(Arc::clone(member));
+    }
+
+    /// Wakes this one no longer.
+    pub(crate) fn remove(&self, member: &Arc<Notify>) {
+        let members = self.members.write();
+        let mut members = members.unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = members.iter().position(|have| Arc::ptr_eq(have, member)) {
+            members.swap_remove(at);
+        }
+    }
+
     /// Wakes every member, or the next time that it waits.
     pub(crate) fn ring(&self) {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);

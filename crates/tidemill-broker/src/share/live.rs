@@ -1,57 +1,47 @@
 //! A share group with its time: the shell around who its members are and what these have. It says
 //! to others of what kind the group's members are.
 //!
-//! Invariant: nothing waits while a group is locked, and nothing is read then.
+//! Invariant: nothing waits while a group is locked, and nothing is read then. Who comes touches
+//! what is his: his own place among the members, the partitions that he names, and those of which
+//! he has records; not those of others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use tidemill_core::budget::{Class, Share};
+use tidemill_core::budget::Class;
 use tidemill_core::{GroupName, Offset, TopicId};
 use tidemill_log::PartitionId;
 use tokio::sync::Notify;
 
 use super::membership::Membership;
+use super::parts::{Part, Parts};
 use super::records::{Plan, Records};
 use super::settle::{Place, settle_later};
 use super::types::{ShareAcquired, ShareError};
 use crate::broker::Inner;
 use crate::classic::KindHold;
 use crate::consumer::ConsumerBounds;
-use crate::limits::SHARE_RECORD_BYTES;
 use crate::machine::{GroupId, GroupKind};
 use crate::watch::Bell;
-
-/// What of a partition is out, and the memory of that.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) records: Records,
-    pub(super) memory: Share,
-}
-
-impl Part {
-    /// Gives memory back that is not needed any longer.
-    pub(super) fn fit(&mut self) {
-        let needs = self.records.len() * SHARE_RECORD_BYTES;
-        self.memory
-            .shrink(self.memory.bytes().saturating_sub(needs));
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) membership: Membership,
-    pub(super) parts: HashMap<PartitionId, Part>,
+    pub(super) parts: Parts,
     /// The topics in which the group has a position in so many partitions.
     pub(super) placed: BTreeMap<TopicId, u32>,
     /// Held while there are members.
     hold: Option<KindHold>,
-    /// Who waits for records.
-    waiting: Vec<Arc<Notify>>,
+    /// Who waits for records, by a number.
+    waiting: BTreeMap<u64, Arc<Notify>>,
+    /// How many there ever were.
+    numbers: u64,
+    /// Rung when there may be something for those who wait for a partition.
+    bells: HashMap<PartitionId, Arc<Bell>>,
     /// Until when a task waits that keeps the time.
     armed: Option<Duration>,
     /// Bytes that are counted for it.
@@ -67,8 +57,6 @@ pub(crate) struct Live {
     locked: Mutex<Locked>,
     /// The time of the next deadline may be an earlier one.
     changed: Notify,
-    /// Rung when there may be something for those who wait.
-    bell: Arc<Bell>,
     /// Bytes of all groups' members.
     total: Arc<AtomicUsize>,
 }
@@ -84,15 +72,16 @@ impl Live {
             name,
             locked: Mutex::new(Locked {
                 membership: Membership::new(bounds),
-                parts: HashMap::new(),
+                parts: Parts::default(),
                 placed: BTreeMap::new(),
                 hold: None,
-                waiting: Vec::new(),
+                waiting: BTreeMap::new(),
+                numbers: 0,
+                bells: HashMap::new(),
                 armed: None,
                 bytes: 0,
             }),
             changed: Notify::new(),
-            bell: Arc::default(),
             total,
         }
     }
@@ -162,12 +151,9 @@ impl Live {
             // Members of another kind have them, and say what becomes of them.
             locked.forget_all();
         }
-        let mut plans = Vec::new();
-        for (id, part) in &mut locked.parts {
-            plans.push((*id, part.records.epoch(), part.records.tick(now)));
-            for member in &gone {
-                plans.push((*id, part.records.epoch(), part.records.release(member)));
-            }
+        let mut plans = locked.parts.tick(now);
+        for member in &gone {
+            plans.extend(locked.parts.release(member));
         }
         locked.count(&self.total);
         drop(locked);
@@ -175,7 +161,6 @@ impl Live {
             tracing::info!(group = %self.name, %member, "a member was silent for too long");
         }
         self.after(inner, plans);
-        self.bell.ring();
     }
 
     /// Whether the group is one of this kind: members of another one settle what they have, and
@@ -201,27 +186,20 @@ impl Live {
         self.locked().forget_all();
     }
 
-    /// Has what was given up made durable.
-    fn after(self: &Arc<Self>, inner: &Arc<Inner>, plans: Vec<(PartitionId, u64, Plan)>) {
-        for (id, epoch, plan) in plans {
+    /// Has what was given up made durable; what else was taken back is for who waits.
+    fn after(self: &Arc<Self>, inner: &Arc<Inner>, plans: Vec<(Place, Plan)>) {
+        for (place, plan) in plans {
             if !plan.is_empty() {
-                settle_later(inner, self, (id, epoch), plan);
+                settle_later(inner, self, place, plan);
             }
+            self.ring(place.0);
         }
     }
 
     /// Takes back all that a member has, so that others get it at once.
     pub(super) fn release(self: &Arc<Self>, inner: &Arc<Inner>, member: &ByteString) {
-        let plans = self.change(inner, None, |locked, _| {
-            let each = locked.parts.iter_mut();
-            let each = each.map(|(id, part)| {
-                let plan = part.records.release(member);
-                (*id, part.records.epoch(), plan)
-            });
-            each.collect()
-        });
+        let plans = self.change(inner, None, |locked, _| locked.parts.release(member));
         self.after(inner, plans);
-        self.bell.ring();
     }
 
     /// Does something with a partition in which the group has a position: what is out of one that
@@ -244,11 +222,7 @@ impl Live {
         if !self.is_ours(inner) {
             return Err(ShareError::UnknownGroup);
         }
-        let have = self
-            .locked()
-            .parts
-            .get(&id)
-            .map(|part| part.records.epoch());
+        let have = self.locked().parts.get(id).map(|part| part.records.epoch());
         let cursor = {
             let state = inner.durable.state();
             let group = state.group(self.id).ok_or(ShareError::UnknownGroup)?;
@@ -258,19 +232,16 @@ impl Live {
             (have != Some(cursor.epoch())).then(|| cursor.clone())
         };
         Ok(self.change(inner, None, |locked, now| {
-            let fresh = |cursor| Part {
-                records: Records::new(cursor),
-                memory: inner.settings.memory.empty(Class::Deliveries),
-            };
             if let Some(cursor) = cursor {
-                let have = locked.parts.get(&id);
+                let have = locked.parts.get(id);
                 // Somebody may have come before.
                 if have.is_none_or(|have| have.records.epoch() < cursor.epoch()) {
-                    inner.listening.listen(std::iter::once(id), &self.bell);
-                    locked.parts.insert(id, fresh(cursor));
+                    let memory = inner.settings.memory.empty(Class::Deliveries);
+                    let part = Part::new(Records::new(cursor), memory);
+                    locked.parts.put(id, part);
                 }
             }
-            locked.parts.get_mut(&id).map(|part| with(part, now))
+            locked.parts.with(id, |part| with(part, now))
         }))
     }
 
@@ -278,36 +249,36 @@ impl Live {
     pub(super) fn not_sent(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
-        (id, epoch): Place,
+        place: Place,
         whose: (&ByteString, Duration),
         acquired: &[ShareAcquired],
     ) {
         self.change(inner, None, |locked, _| {
-            if let Some(part) = locked.part_in(id, epoch) {
+            locked.parts.with_in(place, |part| {
                 let each = acquired.iter();
                 each.for_each(|of| part.records.not_sent(whose, *of));
-            }
+            })
         });
-        self.bell.ring();
+        self.ring(place.0);
     }
 
     /// These are settled, and that is durable, in this epoch of the position.
     pub(super) fn settled(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
-        (id, epoch): (PartitionId, u64),
+        place: Place,
         ranges: &[Range<Offset>],
     ) {
         self.change(inner, None, |locked, _| {
-            if let Some(part) = locked.part_in(id, epoch) {
+            locked.parts.with_in(place, |part| {
                 ranges
                     .iter()
                     .for_each(|range| part.records.settled(range.clone()));
                 part.fit();
-            }
+            })
         });
         // There may be room for more now.
-        self.bell.ring();
+        self.ring(place.0);
     }
 
     /// Nothing was kept of what was being settled: it is for so long the member's again whose it
@@ -315,32 +286,31 @@ impl Live {
     pub(super) fn unsettled(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
-        (id, epoch): (PartitionId, u64),
+        place: Place,
         ranges: &[Range<Offset>],
         back: Option<&(ByteString, Duration)>,
     ) {
         self.change(inner, None, |locked, now| {
-            let Some(part) = locked.part_in(id, epoch) else {
-                return;
-            };
-            for range in ranges.iter().cloned() {
-                match back {
-                    Some((who, lock)) => {
-                        let until = now.saturating_add(*lock);
-                        part.records.unsettled(range, who, until);
+            locked.parts.with_in(place, |part| {
+                for range in ranges.iter().cloned() {
+                    match back {
+                        Some((who, lock)) => {
+                            let until = now.saturating_add(*lock);
+                            part.records.unsettled(range, who, until);
+                        }
+                        None => part.records.put_off(range, now),
                     }
-                    None => part.records.put_off(range, now),
                 }
-            }
+            })
         });
     }
 
     /// What is known of a partition in this epoch of the position is not what the log knows: it
     /// begins anew. What is known of a later epoch stays.
-    pub(super) fn restart(&self, (id, epoch): Place) {
+    pub(super) fn restart(&self, place: Place) {
         let mut locked = self.locked();
-        if locked.part_in(id, epoch).is_some() {
-            locked.parts.remove(&id);
+        if locked.parts.with_in(place, |_| ()).is_some() {
+            locked.parts.forget(place.0);
         }
     }
 
@@ -348,24 +318,36 @@ impl Live {
     pub(super) fn wait(self: &Arc<Self>) -> Waiting {
         let notify = Arc::new(Notify::new());
         let mut locked = self.locked();
-        locked.waiting.push(Arc::clone(&notify));
-        self.bell.set(locked.waiting.clone());
+        locked.numbers += 1;
+        let number = locked.numbers;
+        locked.waiting.insert(number, Arc::clone(&notify));
         drop(locked);
         Waiting {
             live: Arc::clone(self),
+            number,
             notify,
+            parts: BTreeSet::new(),
         }
     }
 
-    /// There may be something for those who wait.
-    pub(super) fn ring(&self) {
-        self.bell.ring();
+    /// There may be something of a partition for those who wait for it.
+    pub(super) fn ring(&self, id: PartitionId) {
+        let bell = self.locked().bells.get(&id).cloned();
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+    }
+
+    /// There may be something for everybody who waits.
+    pub(super) fn ring_all(&self) {
+        let locked = self.locked();
+        locked.waiting.values().for_each(|who| who.notify_one());
     }
 
     /// A topic was deleted: nothing of it is to be given up any more.
     pub(super) fn topic_gone(&self, topic: TopicId) {
         self.locked().forget_topic(topic);
-        self.bell.ring();
+        self.ring_all();
     }
 
     /// Nobody is served any longer.
@@ -374,51 +356,69 @@ impl Live {
         locked.membership.end();
         locked.forget_all();
         locked.count(&self.total);
+        let bells = std::mem::take(&mut locked.bells);
         drop(locked);
-        inner
-            .listening
-            .forget(|_, bell| !Arc::ptr_eq(bell, &self.bell));
+        let ours = |id, bell: &Arc<Bell>| {
+            let have = bells.get(&id);
+            have.is_some_and(|have| Arc::ptr_eq(have, bell))
+        };
+        inner.listening.forget(|id, bell| !ours(id, bell));
         self.changed.notify_one();
-        self.bell.ring();
+        self.ring_all();
     }
 }
 
 /// Somebody who waits for records; dropped, he does not any more.
 pub(super) struct Waiting {
     live: Arc<Live>,
+    number: u64,
     pub(super) notify: Arc<Notify>,
+    /// The partitions whose bells wake him.
+    parts: BTreeSet<PartitionId>,
+}
+
+impl Waiting {
+    /// He waits for what comes in this partition from now on, too.
+    pub(super) fn listen(&mut self, inner: &Inner, id: PartitionId) {
+        if !self.parts.insert(id) {
+            return;
+        }
+        let mut locked = self.live.locked();
+        let bell = locked.bells.entry(id).or_insert_with(|| {
+            let bell = Arc::default();
+            inner.listening.listen(std::iter::once(id), &bell);
+            bell
+        });
+        bell.add(&self.notify);
+    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut locked = self.live.locked();
-        locked
-            .waiting
-            .retain(|have| !Arc::ptr_eq(have, &self.notify));
-        self.live.bell.set(locked.waiting.clone());
+        locked.waiting.remove(&self.number);
+        for id in &self.parts {
+            if let Some(bell) = locked.bells.get(id) {
+                bell.remove(&self.notify);
+            }
+        }
     }
 }
 
 impl Locked {
     fn deadline(&self) -> Option<Duration> {
-        let parts = self.parts.values();
-        let parts = parts.filter_map(|part| part.records.deadline());
-        parts.chain(self.membership.deadline()).min()
-    }
-
-    /// A partition, if it was not sought since.
-    fn part_in(&mut self, id: PartitionId, epoch: u64) -> Option<&mut Part> {
-        let part = self.parts.get_mut(&id);
-        part.filter(|part| part.records.epoch() == epoch)
+        let ends = [self.parts.deadline(), self.membership.deadline()];
+        ends.into_iter().flatten().min()
     }
 
     fn forget_all(&mut self) {
-        self.parts.clear();
+        self.parts = Parts::default();
         self.placed.clear();
     }
 
     fn forget_topic(&mut self, topic: TopicId) {
-        self.parts.retain(|id, _| id.topic != topic);
+        self.parts.forget_topic(topic);
+        self.bells.retain(|id, _| id.topic != topic);
         self.placed.remove(&topic);
     }
 

@@ -48,6 +48,8 @@ struct Member {
     news: bool,
     /// When it was silent for too long.
     expires: Duration,
+    /// Bytes that are counted for it.
+    counted: usize,
 }
 
 impl Member {
@@ -71,6 +73,10 @@ pub(super) struct Membership {
     catalog: Arc<Catalog>,
     /// Members that there ever were.
     numbers: u64,
+    /// When each was silent for too long.
+    expiries: BTreeSet<(Duration, ByteString)>,
+    /// Bytes that the members need, roughly.
+    bytes: usize,
     /// It was deleted, or the broker is closing.
     ended: bool,
 }
@@ -84,6 +90,8 @@ impl Membership {
             members: BTreeMap::new(),
             catalog: Arc::default(),
             numbers: 0,
+            expiries: BTreeSet::new(),
+            bytes: 0,
             ended: false,
         }
     }
@@ -101,20 +109,25 @@ impl Membership {
 
     /// When something is to be done if nobody is heard of before.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.members.values().map(|member| member.expires).min()
+        self.expiries.first().map(|(expires, _)| *expires)
     }
 
     /// Bytes that the members need in memory, roughly.
     pub(super) fn bytes(&self) -> usize {
-        let members = self.members.iter();
-        members.map(|(id, member)| id.len() + member.bytes()).sum()
+        self.bytes
     }
 
-    /// The topics that somebody reads.
-    pub(super) fn topics(&self) -> Found {
-        let each = self.members.values();
-        let each = each.flat_map(|member| member.found.iter());
-        each.map(|(id, count)| (*id, *count)).collect()
+    /// The topics that a member reads, with how many partitions they have.
+    pub(super) fn read_by(&self, id: &ByteString) -> impl Iterator<Item = (&TopicId, &u32)> {
+        let member = self.members.get(id).into_iter();
+        member.flat_map(|member| member.found.iter())
+    }
+
+    fn remove(&mut self, id: &ByteString) {
+        if let Some(member) = self.members.remove(id) {
+            self.expiries.remove(&(member.expires, id.clone()));
+            self.bytes = self.bytes.saturating_sub(member.counted);
+        }
     }
 
     /// A member is heard of.
@@ -131,7 +144,7 @@ impl Membership {
         self.would_take(&beat, room)?;
         self.look(catalog);
         if beat.epoch == EPOCH_LEAVE {
-            self.members.remove(&beat.member);
+            self.remove(&beat.member);
             self.share_out();
             return Ok(ConsumerPlace {
                 member: beat.member,
@@ -157,7 +170,12 @@ impl Membership {
         let expires = now.saturating_add(self.bounds.session_timeout);
         let member = self.members.get_mut(&id);
         let member = member.ok_or(ConsumerError::UnknownMember)?;
+        self.expiries.remove(&(member.expires, id.clone()));
+        self.expiries.insert((expires, id.clone()));
         member.expires = expires;
+        self.bytes -= member.counted;
+        member.counted = id.len() + member.bytes();
+        self.bytes += member.counted;
         if joins {
             (member.previous, member.epoch) = (EPOCH_JOIN, epoch);
         } else if member.epoch != epoch {
@@ -279,16 +297,20 @@ impl Membership {
             member.news |= member.assigned != parts;
             member.assigned = parts;
         }
+        // What all of them have may have changed.
+        self.bytes = 0;
+        for (id, member) in &mut self.members {
+            member.counted = id.len() + member.bytes();
+            self.bytes += member.counted;
+        }
     }
 
     /// Takes members out that were silent for too long. Answers who went.
     pub(super) fn tick(&mut self, now: Duration) -> Vec<ByteString> {
-        let due = |member: &Member| member.expires <= now;
-        let gone = self.members.iter().filter(|(_, member)| due(member));
-        let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
-        for id in &gone {
-            self.members.remove(id);
-        }
+        let gone = self.expiries.iter();
+        let gone = gone.take_while(|(expires, _)| *expires <= now);
+        let gone: Vec<_> = gone.map(|(_, id)| id.clone()).collect();
+        gone.iter().for_each(|id| self.remove(id));
         if !gone.is_empty() {
             self.share_out();
         }
@@ -337,7 +359,21 @@ impl Member {
             assigned: ConsumerParts::new(),
             news: false,
             expires: Duration::MAX,
+            counted: 0,
         }
+    }
+}
+
+#[cfg(test)]
+impl Membership {
+    /// What holds at every moment.
+    pub(super) fn hold(&self) {
+        let members = self.members.iter();
+        let bytes: usize = members.map(|(id, member)| id.len() + member.bytes()).sum();
+        assert_eq!(self.bytes, bytes);
+        let expiries = self.members.iter();
+        let expiries = expiries.map(|(id, member)| (member.expires, id.clone()));
+        assert_eq!(self.expiries, expiries.collect());
     }
 }
 

@@ -323,6 +323,7 @@ proptest! {
         let mut clients: Vec<_> = (0..4).map(|_| Client::default()).collect();
         for step in &steps {
             play(&mut group, &mut clients, step);
+            group.membership.hold();
         }
         for _ in 0..3 {
             for who in 0..clients.len() {
@@ -340,7 +341,10 @@ proptest! {
             prop_assert_eq!(&client.has, &assigned.collect::<ConsumerParts>());
             has.extend(&client.has);
         }
-        let read: BTreeMap<_, _> = group.membership.topics();
-        prop_assert_eq!(has.len(), read.values().sum::<u32>() as usize);
+        group.membership.hold();
+        let each = told.members.iter();
+        let each = each.flat_map(|member| group.membership.read_by(&member.member));
+        let read: BTreeMap<_, _> = each.collect();
+        prop_assert_eq!(has.len(), read.values().copied().sum::<u32>() as usize);
     }
 }

@@ -6,6 +6,7 @@
 //! settings.rs    what may be set for one group
 //! membership.rs  who is a member, and which partitions each reads: pure
 //! records.rs     what of one partition is out, and whose it is: pure
+//! parts.rs       that of all partitions, by whom and when it concerns
 //! live.rs        both with their time
 //! read.rs        giving records out, and waiting for them
 //! hold.rs        what is on its way to its member
@@ -22,6 +23,7 @@ mod live;
 mod membership;
 #[cfg(test)]
 mod membership_tests;
+mod parts;
 mod read;
 #[cfg(test)]
 mod read_tests;
@@ -39,11 +41,12 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use tidemill_core::{GroupName, Partition, TopicId};
-use tidemill_log::{CommitError, PartitionId};
+use tidemill_log::CommitError;
 
 pub use self::hold::ShareHold;
-use self::live::{Live, Part};
+use self::live::Live;
 use self::membership::Membership;
+use self::parts::Part;
 use self::read::Taker;
 use self::records::Wrong;
 pub use self::settings::ShareSettings;
@@ -239,7 +242,7 @@ impl ShareGroups {
         let place = place?;
         match leaves {
             true => live.release(inner, &member),
-            false => self.place(&live).await?,
+            false => self.place(&live, &member).await?,
         }
         Ok(place)
     }
@@ -279,13 +282,14 @@ impl ShareGroups {
         }
     }
 
-    /// Has the group a position in every partition of what its members read.
-    async fn place(&self, live: &Arc<Live>) -> Result<(), ConsumerError> {
+    /// Has the group a position in every partition of what a member reads.
+    async fn place(&self, live: &Arc<Live>, member: &ByteString) -> Result<(), ConsumerError> {
         let inner = &self.inner;
         for _ in 0..REROUTES_MAX {
             let missing: Vec<_> = {
                 let locked = live.locked();
-                let read = locked.membership.topics().into_iter();
+                let read = locked.membership.read_by(member);
+                let read = read.map(|(id, count)| (*id, *count));
                 let placed = |id: &TopicId| locked.placed.get(id).copied().unwrap_or(0);
                 read.filter(|(id, count)| placed(id) < *count).collect()
             };
@@ -311,7 +315,7 @@ impl ShareGroups {
             match inner.submit(operation).await {
                 Ok(_) => {
                     live.locked().placed.extend(missing);
-                    live.ring();
+                    live.ring_all();
                     return Ok(());
                 }
                 // Topics came, went or grew: the next heartbeat knows.
@@ -332,6 +336,13 @@ impl ShareGroups {
         let described = live.map(|live| live.locked().membership.describe());
         let empty = || Membership::new(bounds(&self.inner)).describe();
         Some(described.unwrap_or_else(empty))
+    }
+
+    /// How many records a member has and has not settled.
+    #[must_use]
+    pub fn held_by(&self, group: &GroupName, member: &ByteString) -> usize {
+        let live = self.inner.shares.get(&self.inner, group);
+        live.map_or(0, |live| live.locked().parts.held_by(member))
     }
 
     /// What is set for a group, whether it is there or not.
@@ -417,14 +428,14 @@ impl ShareGroups {
         let lock = self.settings(group).lock();
         let begun = parts.into_iter().map(|(part, said)| {
             let (place, plan) = self.judge(&live, member, part, &said)?;
+            // What was released may be for somebody.
+            live.ring(place.0);
             let back = (member.clone(), lock);
             let settling =
                 (!plan.is_empty()).then(|| settle(&self.inner, &live, place, plan, Some(back)));
             Ok(settling)
         });
         let begun: Vec<_> = begun.collect();
-        // What was released may be for somebody.
-        live.ring();
         let mut done = Vec::with_capacity(begun.len());
         for one in begun {
             done.push(match one {
@@ -447,10 +458,7 @@ impl ShareGroups {
         part: SharePart,
         said: &[ShareAcknowledgement],
     ) -> Result<(settle::Place, records::Plan), ShareError> {
-        let id = PartitionId {
-            topic: part.topic,
-            partition: part.partition,
-        };
+        let id = part.id();
         let judged = live.with_part(&self.inner, id, |part: &mut Part, now| {
             let late = part.records.tick(now);
             let plan = part.records.acknowledge(member, said);

@@ -13,14 +13,15 @@ use tidemill_log::{Batch, PartitionId};
 use tokio::time::Instant;
 
 use super::hold::ShareHold;
-use super::live::{Live, Part};
+use super::live::Live;
+use super::parts::Part;
 use super::records::{Given, Span};
 use super::settings::ShareSettings;
 use super::types::{ShareBounds, ShareError, SharePart, ShareRecords};
 use crate::broker::Inner;
 use crate::fetch::{Trouble, read_batches};
 use crate::fetch_batches::Isolation;
-use crate::limits::{MEMORY_AGAIN_AFTER, SHARE_RECORD_BYTES, SHARE_WINDOW};
+use crate::limits::{MEMORY_AGAIN_AFTER, SHARE_WINDOW};
 use crate::machine::Operation;
 use crate::metrics::add;
 use crate::transaction::Stable;
@@ -76,8 +77,13 @@ impl Taker {
         room: &mut Room<'_>,
     ) -> Result<Answer, ShareError> {
         let deadline = Instant::now() + wait;
-        let waiting = self.live.wait();
+        let mut waiting = self.live.wait();
         loop {
+            // Before it is looked at, so that nothing comes in between.
+            if !wait.is_zero() {
+                let each = parts.iter().map(SharePart::id);
+                each.for_each(|id| waiting.listen(&self.inner, id));
+            }
             let (answer, short) = self.look(parts, bounds, room).await?;
             let enough = |one: &Result<ShareRecords, _>| {
                 one.as_ref()
@@ -146,10 +152,7 @@ impl Taker {
         bounds: ShareBounds,
         memory: &mut Memory<'_>,
     ) -> Result<ShareRecords, ShareError> {
-        let id = PartitionId {
-            topic: part.topic,
-            partition: part.partition,
-        };
+        let id = part.id();
         let name = {
             let catalog = self.inner.durable.catalog();
             let name = catalog
@@ -177,7 +180,7 @@ impl Taker {
             }
         }
         // Others took what was read, or nothing was in it: who waits goes on at once.
-        self.live.ring();
+        self.live.ring(id);
         Ok(ShareRecords::default())
     }
 
@@ -279,7 +282,7 @@ impl Taker {
         let given = self.live.with_part(&self.inner, id, |part, now| {
             // As many as there is memory for.
             let mut most = usize::try_from(SHARE_WINDOW).unwrap_or(usize::MAX);
-            while most > 0 && !part.memory.grow(most * SHARE_RECORD_BYTES) {
+            while most > 0 && !part.grow(most) {
                 most /= 2;
             }
             let until = now.saturating_add(lock);

@@ -62,6 +62,19 @@ async fn house() -> (Broker, SharePart) {
     (broker, part)
 }
 
+async fn produce(broker: &Broker, topic: &TopicName, partition: Partition, value: &[u8]) {
+    let mut batch = BatchBuilder::new();
+    let pushed = batch.push(1, None, Some(value), std::iter::empty());
+    pushed.unwrap();
+    let produce = Produce {
+        topic: topic.clone(),
+        partition,
+        batch: batch.finish().unwrap().try_into().unwrap(),
+        begins: Begins::No,
+    };
+    broker.produce(produce).await.unwrap();
+}
+
 async fn take(
     broker: &Broker,
     part: SharePart,
@@ -132,7 +145,10 @@ async fn who_waits_in_a_group_that_is_deleted_gets_nothing_of_the_one_that_is_ma
         .await
         .unwrap();
     let live = broker.inner.shares.get(&broker.inner, &group()).unwrap();
-    assert!(live.locked().parts.is_empty(), "nothing is to be given up");
+    assert!(
+        live.locked().parts.iter().next().is_none(),
+        "nothing is to be given up"
+    );
     // That an earlier one is gone is no news of this one.
     broker.inner.shares.group_gone(&broker.inner, &group());
     assert_eq!(
@@ -152,17 +168,8 @@ async fn one_record_that_can_be_no_letter_holds_up_no_other() {
     // As large as a record can be: its letter says where it was, too.
     let value = vec![b'x'; BATCH_MAX_BYTES - 200];
     for value in [&value[..], b"1"] {
-        let mut batch = BatchBuilder::new();
-        batch
-            .push(1, None, Some(value), std::iter::empty())
-            .unwrap();
-        let produce = Produce {
-            topic: TopicName::new("t").unwrap(),
-            partition: Partition(0),
-            batch: batch.finish().unwrap().try_into().unwrap(),
-            begins: Begins::No,
-        };
-        broker.produce(produce).await.unwrap();
+        let topic = TopicName::new("t").unwrap();
+        produce(&broker, &topic, Partition(0), value).await;
     }
     let mut had = 0;
     while had < 3 {
@@ -184,6 +191,58 @@ async fn one_record_that_can_be_no_letter_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn who_waits_looks_again_only_for_partitions_of_its_own() {
+    let (broker, first) = house().await;
+    let topic = TopicName::new("u").unwrap();
+    let create = CreateTopic {
+        partitions: 2,
+        ..CreateTopic::default()
+    };
+    broker.create_topic(topic.clone(), create).await.unwrap();
+    join(&broker, topic.clone()).await;
+    let id = broker.topic(&topic).unwrap().id;
+    let part = |number| SharePart {
+        topic: id,
+        partition: Partition(number),
+    };
+    let looks = [const { AtomicUsize::new(0) }; 2];
+    let wait = |number: usize| {
+        let (broker, looks) = (&broker, &looks);
+        async move {
+            // It is told once of each partition that is looked at.
+            let mut room = |bytes| {
+                looks[number].fetch_add(usize::from(bytes == 0), Ordering::Relaxed);
+                true
+            };
+            let part = part(number as u32);
+            take(broker, part, Duration::from_secs(60), &mut room).await
+        }
+    };
+    let told = || [0, 1].map(|number| looks[number].load(Ordering::Relaxed));
+    let goes_on = async {
+        tokio::task::yield_now().await;
+        assert_eq!(told(), [1, 1]);
+        // What others take, release and say of another partition is nothing for them.
+        let given = take(&broker, first, Duration::ZERO, &mut |_| true).await;
+        assert_eq!(given.acquired.len(), 1);
+        let (groups, who) = (broker.share_groups(), "a".into());
+        groups.release(&group(), &who).unwrap();
+        produce(&broker, &topic, Partition(1), b"1").await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(told(), [1, 1], "the other one has what it waited for");
+        produce(&broker, &topic, Partition(0), b"0").await;
+    };
+    let (one, other, ()) = tokio::join!(wait(0), wait(1), goes_on);
+    assert_eq!((one.acquired.len(), other.acquired.len()), (1, 1));
+    assert_eq!(told(), [1, 1]);
+    let live = broker.inner.shares.get(&broker.inner, &group()).unwrap();
+    let have = live.locked().parts.held_by(&"a".into());
+    assert_eq!(have, 2);
+}
+
+#[tokio::test]
 async fn what_is_said_of_an_earlier_epoch_forgets_nothing_of_this_one() {
     let (broker, part) = house().await;
     let given = take(&broker, part, Duration::ZERO, &mut |_| true).await;
@@ -193,9 +252,10 @@ async fn what_is_said_of_an_earlier_epoch_forgets_nothing_of_this_one() {
         partition: part.partition,
     };
     let live = broker.inner.shares.get(&broker.inner, &group()).unwrap();
-    let epoch = live.locked().parts[&id].records.epoch();
+    let epoch = live.locked().parts.get(id).unwrap().records.epoch();
     live.restart((id, epoch + 1));
-    assert_eq!(live.locked().parts[&id].records.in_flight(), 1);
+    let in_flight = live.locked().parts.get(id).unwrap().records.in_flight();
+    assert_eq!(in_flight, 1);
     live.restart((id, epoch));
-    assert!(live.locked().parts.is_empty());
+    assert!(live.locked().parts.iter().next().is_none());
 }

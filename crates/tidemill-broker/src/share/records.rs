@@ -92,6 +92,38 @@ pub(super) enum Wrong {
     Invalid,
 }
 
+/// How many records each has that has some.
+#[derive(Debug, Default)]
+struct Holders {
+    counts: BTreeMap<ByteString, usize>,
+    /// Who has some and had none, or the other way round, since this was asked last.
+    moved: Vec<ByteString>,
+}
+
+impl Holders {
+    /// A record passes from one hold to another.
+    fn pass(&mut self, hold: &mut Hold, to: Hold) {
+        if let Hold::Of(who, _) = &to {
+            let count = self.counts.entry(who.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.moved.push(who.clone());
+            }
+        }
+        let from = std::mem::replace(hold, to);
+        let Hold::Of(who, _) = from else {
+            return;
+        };
+        if let Some(count) = self.counts.get_mut(&who) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&who);
+                self.moved.push(who);
+            }
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Records {
@@ -102,6 +134,7 @@ pub(super) struct Records {
     records: BTreeMap<u64, Record>,
     /// Those that nobody has.
     free: BTreeSet<u64>,
+    holders: Holders,
     /// No time before this one ends what somebody has.
     due: Option<Duration>,
 }
@@ -128,6 +161,7 @@ impl Records {
             cursor,
             records: BTreeMap::new(),
             free: BTreeSet::new(),
+            holders: Holders::default(),
             due: None,
         }
     }
@@ -145,6 +179,21 @@ impl Records {
     /// How many records members have.
     pub(super) fn in_flight(&self) -> usize {
         self.records.len() - self.free.len()
+    }
+
+    /// How many records this one has.
+    pub(super) fn held_by(&self, who: &ByteString) -> usize {
+        self.holders.counts.get(who).copied().unwrap_or(0)
+    }
+
+    /// Who has some.
+    pub(super) fn holders(&self) -> impl Iterator<Item = &ByteString> {
+        self.holders.counts.keys()
+    }
+
+    /// Who has some and had none, or the other way round, since this was asked last.
+    pub(super) fn take_moved(&mut self) -> Vec<ByteString> {
+        std::mem::take(&mut self.holders.moved)
     }
 
     /// No time before this one ends what somebody has.
@@ -230,7 +279,8 @@ impl Records {
             return false;
         }
         record.deliveries += 1;
-        record.hold = Hold::Of(who.clone(), until);
+        let hold = Hold::Of(who.clone(), until);
+        self.holders.pass(&mut record.hold, hold);
         self.free.remove(&offset);
         self.due = Some(self.due.map_or(until, |due| due.min(until)));
         let (at, deliveries) = (Offset(offset), record.deliveries);
@@ -291,7 +341,9 @@ impl Records {
         let (from, until) = (range.start.0, range.end.0);
         let gone: Vec<u64> = self.records.range(from..until).map(|(at, _)| *at).collect();
         for offset in gone {
-            self.records.remove(&offset);
+            if let Some(mut record) = self.records.remove(&offset) {
+                self.holders.pass(&mut record.hold, Hold::Nobody);
+            }
             self.free.remove(&offset);
         }
         let settled = self.cursor.settle(range, UNBOUNDED);
@@ -341,7 +393,7 @@ impl Records {
         };
         let death = match verdict {
             ShareVerdict::Release if record.deliveries < SHARE_DELIVERIES_MAX => {
-                record.hold = Hold::Nobody;
+                self.holders.pass(&mut record.hold, Hold::Nobody);
                 self.free.insert(offset);
                 return;
             }
@@ -349,7 +401,7 @@ impl Records {
             ShareVerdict::Reject => Some(Death::Rejected),
             ShareVerdict::Accept | ShareVerdict::Gap => None,
         };
-        record.hold = Hold::Settling;
+        self.holders.pass(&mut record.hold, Hold::Settling);
         match death {
             Some(death) => plan.dead.push(Dead {
                 offset: Offset(offset),
@@ -400,7 +452,7 @@ impl Records {
         let hold = Hold::Of(who.clone(), until);
         for (offset, record) in self.records.range_mut(of.first.0..=of.last.0) {
             if record.hold == hold && record.deliveries == of.deliveries {
-                record.hold = Hold::Nobody;
+                self.holders.pass(&mut record.hold, Hold::Nobody);
                 record.deliveries -= 1;
                 self.free.insert(*offset);
             }
@@ -416,7 +468,8 @@ impl Records {
     pub(super) fn unsettled(&mut self, range: Range<Offset>, who: &ByteString, until: Duration) {
         for (_, record) in self.records.range_mut(range.start.0..range.end.0) {
             if record.hold == Hold::Settling {
-                record.hold = Hold::Of(who.clone(), until);
+                let hold = Hold::Of(who.clone(), until);
+                self.holders.pass(&mut record.hold, hold);
                 self.due = Some(self.due.map_or(until, |due| due.min(until)));
             }
         }
@@ -429,7 +482,8 @@ impl Records {
                 let pause = SHARE_AGAIN_AFTER.saturating_mul(1 << record.tries.min(30));
                 let until = now.saturating_add(pause.min(SHARE_AGAIN_MAX));
                 record.tries = record.tries.saturating_add(1);
-                record.hold = Hold::Of(ByteString::new(), until);
+                let hold = Hold::Of(ByteString::new(), until);
+                self.holders.pass(&mut record.hold, hold);
                 self.due = Some(self.due.map_or(until, |due| due.min(until)));
             }
         }
@@ -453,7 +507,11 @@ impl Records {
     /// What holds at every moment.
     pub(super) fn hold(&self) {
         let position = self.cursor.position().0;
+        let mut counts = BTreeMap::new();
         for (offset, record) in &self.records {
+            if let Hold::Of(who, _) = &record.hold {
+                *counts.entry(who.clone()).or_default() += 1;
+            }
             assert!((position..self.end).contains(offset));
             assert!(!self.cursor.is_settled(Offset(*offset)));
             let free = record.hold == Hold::Nobody;
@@ -465,6 +523,7 @@ impl Records {
                 assert!(self.due.is_some_and(|due| due <= *until));
             }
         }
+        assert_eq!(counts, self.holders.counts);
         for offset in position..self.end {
             let known = self.records.contains_key(&offset);
             assert!(known != self.cursor.is_settled(Offset(offset)), "{offset}");

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use thiserror::Error;
 use tidemill_core::error::Unavailable;
 use tidemill_core::{FetchError, Offset, Partition, TopicId, TopicName};
-use tidemill_log::Batch;
+use tidemill_log::{Batch, PartitionId};
 
 use super::hold::ShareHold;
 use crate::consumer::ConsumerSight;
@@ -47,6 +47,15 @@ pub struct SharePart {
     pub topic: TopicId,
     /// Its part.
     pub partition: Partition,
+}
+
+impl SharePart {
+    pub(crate) fn id(&self) -> PartitionId {
+        PartitionId {
+            topic: self.topic,
+            partition: self.partition,
+        }
+    }
 }
 
 /// What a member does with a record that it has.
