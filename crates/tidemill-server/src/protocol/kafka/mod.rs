@@ -7,6 +7,7 @@
 //! sasl/          who a client is                     knows no sockets
 //! access.rs      what he may do                      knows no files
 //! fetch_session/ what fetches go on with             knows no connections
+//! share_session.rs the same of share groups' members knows no records
 //! frame.rs       one request from a socket           knows no messages
 //! shape.rs       walks a request before it is decoded
 //! shapes.rs      the tables that it walks by
@@ -73,7 +74,7 @@ mod tls;
 mod transaction_tests;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::Broker;
@@ -112,8 +113,8 @@ pub(super) struct Door {
     pub(super) closing: watch::Receiver<bool>,
     /// What fetches go on with.
     fetches: Sessions,
-    /// Looked at when a request of a share group begins.
-    shares: Mutex<ShareSessions>,
+    /// What members of share groups go on with.
+    share_sessions: ShareSessions,
 }
 
 impl Door {
@@ -126,7 +127,7 @@ impl Door {
     ) -> Self {
         Self {
             fetches: Sessions::new(broker.memory()),
-            shares: Mutex::default(),
+            share_sessions: ShareSessions::default(),
             memory: broker.memory().clone(),
             cluster_id: convert::cluster_id(broker.id()),
             sasl: config.sasl.as_ref().map(Sasl::new).map(Arc::new),
@@ -159,12 +160,6 @@ impl Door {
         metrics.fetch_session_partitions.set(partitions);
         metrics.fetch_sessions_evicted.inc_by(all.take_evicted());
         done
-    }
-
-    /// Does something with the sessions of share groups.
-    fn share_sessions<T>(&self, with: impl FnOnce(&mut ShareSessions) -> T) -> T {
-        let mut all = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        with(&mut all)
     }
 
     /// Whether the server shuts down.

@@ -61,8 +61,8 @@ async fn acknowledge(
         epoch,
         ..Default::default()
     };
-    let go_on = |all: &mut share_session::ShareSessions| all.go_on(Instant::now(), &owner, said);
-    call.door.share_sessions(go_on)?;
+    let sessions = &call.door.share_sessions;
+    sessions.go_on(Instant::now(), &owner, said)?;
     let mut all = Vec::new();
     let mut topics: BTreeMap<TopicId, Vec<PartitionData>> = BTreeMap::new();
     for topic in request.topics {

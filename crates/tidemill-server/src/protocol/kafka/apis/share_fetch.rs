@@ -91,8 +91,8 @@ async fn fetch(
         more: asked.iter().map(|(part, _)| *part).collect(),
         less: forgotten.collect(),
     };
-    let go_on = |all: &mut share_session::ShareSessions| all.go_on(Instant::now(), &owner, said);
-    let parts = call.door.share_sessions(go_on)?;
+    let sessions = &call.door.share_sessions;
+    let parts = sessions.go_on(Instant::now(), &owner, said)?;
     let until = Instant::now() + MEMORY_WAIT;
     let count = parts.len() + asked.len();
     if !grown(share, count * KAFKA_PARTITION_BYTES, until).await {
