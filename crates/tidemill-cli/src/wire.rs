@@ -225,6 +225,9 @@ pub(crate) struct ConsumerMember {
     pub(crate) pattern: Option<String>,
     pub(crate) assignment: String,
     pub(crate) target: String,
+    /// Records that it holds and has not settled; of a share group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_flight: Option<u64>,
 }
 
 /// One member of a group.

@@ -134,8 +134,10 @@ impl Group {
                     if let Some(classic) = &group.classic {
                         members(classic).print()?;
                     }
-                    if let Some(consumer) = &group.consumer {
-                        consumers(consumer).print()?;
+                    match &group.consumer {
+                        Some(share) if group.kind == "share" => sharers(share).print()?,
+                        Some(consumer) => consumers(consumer).print()?,
+                        None => {}
                     }
                     partitions(&group).print()?;
                 }
@@ -220,6 +222,28 @@ fn members(classic: &wire::Classic) -> Listing {
             member.client_id.clone(),
             member.client_host.clone(),
             has.unwrap_or("-").to_owned(),
+        ]);
+    }
+    listing
+}
+
+/// The members of a share group, with the partitions that each reads, and how many records of them
+/// it has.
+fn sharers(group: &wire::Consumer) -> Listing {
+    let heads = ["member", "client", "host", "epoch>", "reads", "in flight>"];
+    let mut listing = Listing::new(&heads);
+    for member in &group.members {
+        let reads = match member.assignment.as_str() {
+            "" => "-",
+            parts => parts,
+        };
+        listing.row(&[
+            member.id.clone(),
+            member.client_id.clone(),
+            member.client_host.clone(),
+            member.epoch.to_string(),
+            reads.to_owned(),
+            member.in_flight.unwrap_or(0).to_string(),
         ]);
     }
     listing

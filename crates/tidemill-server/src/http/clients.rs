@@ -54,6 +54,10 @@ fn members(broker: Option<&Broker>, group: &str) -> HashSet<String> {
         let ids = found.members.iter().map(|one| one.member.to_string());
         return ids.collect();
     }
+    if let Some(found) = broker.share_groups().describe(&name) {
+        let ids = found.members.iter().map(|one| one.member.to_string());
+        return ids.collect();
+    }
     let found = broker.classic_groups().describe(&name);
     let members = found.map(|group| group.members).unwrap_or_default();
     let ids = members.iter().map(|member| member.member.to_string());
@@ -87,9 +91,25 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use tidemill_broker::{ConsumerHeartbeat, ConsumerParts};
+    use tidemill_broker::{ConsumerHeartbeat, ConsumerParts, ShareHeartbeat};
+    use tidemill_core::TopicName;
 
     use super::*;
+
+    #[tokio::test]
+    async fn members_of_share_groups_are_members() {
+        let broker = Broker::in_memory();
+        let joins = ShareHeartbeat {
+            member: "m".into(),
+            topics: Some(BTreeSet::from([TopicName::new("t").unwrap()])),
+            ..ShareHeartbeat::default()
+        };
+        let name = GroupName::new("g").unwrap();
+        let groups = broker.share_groups();
+        groups.heartbeat(&name, joins).await.unwrap();
+        let found = members(Some(&broker), "g");
+        assert_eq!(found, HashSet::from(["m".to_owned()]));
+    }
 
     #[tokio::test]
     async fn members_of_consumer_groups_are_members() {

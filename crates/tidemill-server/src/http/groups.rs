@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bytestring::ByteString;
 use schemars::JsonSchema;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -133,6 +134,9 @@ struct ConsumerMember {
     assignment: String,
     /// What it will have, in the same way.
     target: String,
+    /// How many records it has and has not settled; for a share group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_flight: Option<usize>,
 }
 
 /// A group as its classic members see it.
@@ -173,11 +177,7 @@ impl Group {
         let seen = |of: &ClassicDescription| !of.protocol_type.is_empty();
         Self {
             lag: info.lag(),
-            consumer: broker
-                .consumer_groups()
-                .describe(&info.name)
-                .or_else(|| broker.share_groups().describe(&info.name))
-                .map(Consumer::from),
+            consumer: Consumer::of(broker, &info.name),
             info,
             classic: classic.flatten().filter(seen).map(Classic::from),
         }
@@ -203,9 +203,20 @@ impl From<ClassicDescription> for Classic {
     }
 }
 
-impl From<ConsumerDescription> for Consumer {
-    fn from(of: ConsumerDescription) -> Self {
+impl Consumer {
+    /// A group of Kafka's newer protocol, or a share group.
+    fn of(broker: &Broker, name: &GroupName) -> Option<Self> {
+        if let Some(of) = broker.consumer_groups().describe(name) {
+            return Some(Self::new(of, |_| None));
+        }
+        let groups = broker.share_groups();
+        let of = groups.describe(name)?;
+        Some(Self::new(of, |member| Some(groups.held_by(name, member))))
+    }
+
+    fn new(of: ConsumerDescription, in_flight: impl Fn(&ByteString) -> Option<usize>) -> Self {
         let members = of.members.into_iter().map(|member| ConsumerMember {
+            in_flight: in_flight(&member.member),
             id: member.member.to_string(),
             instance: member.instance.as_ref().map(ToString::to_string),
             epoch: member.epoch,
@@ -456,4 +467,67 @@ fn free_in(
         return Err(not_read.into());
     }
     Ok(partitions)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use tidemill_broker::{
+        BatchBuilder, Begins, CreateTopic, Produce, ShareBounds, ShareHeartbeat, SharePart,
+        ShareSettings,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn members_of_share_groups_are_told_with_what_each_has_in_flight() {
+        let (broker, topic) = (Broker::in_memory(), TopicName::new("t").unwrap());
+        let create = broker.create_topic(topic.clone(), CreateTopic::default());
+        let id = create.await.unwrap().id;
+        let mut batch = BatchBuilder::new();
+        for value in [b"0", b"1"] {
+            let pushed = batch.push(1, None, Some(value), std::iter::empty());
+            pushed.unwrap();
+        }
+        let produce = Produce {
+            topic: topic.clone(),
+            partition: Partition(0),
+            batch: batch.finish().unwrap().try_into().unwrap(),
+            begins: Begins::No,
+        };
+        broker.produce(produce).await.unwrap();
+        let (name, groups) = (GroupName::new("g").unwrap(), broker.share_groups());
+        let settings = ShareSettings {
+            from_beginning: Some(true),
+            ..ShareSettings::default()
+        };
+        groups.set(&name, settings).await.unwrap();
+        for member in ["a", "b"] {
+            let joins = ShareHeartbeat {
+                member: member.into(),
+                topics: Some(BTreeSet::from([topic.clone()])),
+                ..ShareHeartbeat::default()
+            };
+            groups.heartbeat(&name, joins).await.unwrap();
+        }
+        let parts = [SharePart {
+            topic: id,
+            partition: Partition(0),
+        }];
+        let bounds = ShareBounds {
+            records_max: 9,
+            bytes_max: 1 << 20,
+        };
+        let (who, mut room) = ("b".into(), |_| true);
+        let taking = groups.take(&name, &who, &parts, bounds, Duration::ZERO, &mut room);
+        let _taken = taking.await.unwrap();
+        let told = Group::new(&broker, broker.group(&name).unwrap());
+        let told = serde_json::to_value(told).unwrap();
+        let members = told["consumer"]["members"].as_array().unwrap().iter();
+        let has = members.map(|member| member["in_flight"].clone());
+        assert_eq!(has.collect::<Vec<_>>(), [json!(0), json!(2)]);
+    }
 }
