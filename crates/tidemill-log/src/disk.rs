@@ -117,6 +117,18 @@ pub trait DiskFile: Send + Sync {
     /// As the disk has them.
     fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize>;
 
+    /// Up to `len` bytes from `position` on, in memory of their own: fewer only at the end of the
+    /// file. A disk that can fills it without clearing it first.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    fn read(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let count = self.read_at(position, &mut bytes)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
     /// Writes the pieces one after the other, all of them or an error. A gap between the end
     /// of the file and `position` reads as zeros.
     ///
@@ -160,13 +172,12 @@ impl fmt::Debug for DiskLock {
 
 /// Reads exactly `len` bytes from `position` on.
 pub(crate) fn read_exact_at(file: &dyn DiskFile, position: u64, len: usize) -> io::Result<Bytes> {
-    let mut buf = vec![0; len];
-    let read = file.read_at(position, &mut buf)?;
-    if read == len {
-        return Ok(Bytes::from(buf));
+    let bytes = file.read(position, len)?;
+    if bytes.len() == len {
+        return Ok(Bytes::from(bytes));
     }
     Err(io::Error::new(
         io::ErrorKind::UnexpectedEof,
-        format!("the file ends {} bytes too early", len - read),
+        format!("the file ends {} bytes too early", len - bytes.len()),
     ))
 }

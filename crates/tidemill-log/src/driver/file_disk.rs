@@ -8,6 +8,7 @@ use std::process;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 
 use super::direct::{Direct, Gather, divide};
 use super::nested;
@@ -348,6 +349,21 @@ impl DiskFile for RealFile {
             }
         }
         Ok(done)
+    }
+
+    fn read(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        // What a vector has room for may be more than what was asked for: the rest is cut off.
+        while bytes.len() < len {
+            let at = position + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     fn write_at(&self, mut position: u64, pieces: &[Bytes]) -> io::Result<()> {
