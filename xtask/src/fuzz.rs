@@ -21,14 +21,31 @@ const ENV: [(&str, &str); 1] = [("RUSTC_BOOTSTRAP", "1")];
 /// Where the targets are built, apart from everything else.
 const TARGET_DIR: &str = "target/fuzz";
 
-/// Runs every target, all of them together for about `all`.
+/// The feature of `fuzz/` with the target of the same name, which is most of the server and takes
+/// minutes to build.
+const DOOR: &str = "door";
+
+/// Runs every target but the door's, all of them together for about `all`.
 ///
 /// # Errors
 /// The first target that found something, by name, or what cannot be built.
 pub(crate) fn run(root: &Path, all: Duration) -> Result<(), String> {
+    let mut targets = targets(root)?;
+    targets.retain(|target| target != DOOR);
+    these(root, &targets, &[], all)
+}
+
+/// The same with the door's.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_all(root: &Path, all: Duration) -> Result<(), String> {
+    these(root, &targets(root)?, &["--features", DOOR], all)
+}
+
+fn these(root: &Path, targets: &[String], build: &[&str], all: Duration) -> Result<(), String> {
     tools::ensure_cargo_fuzz(root)?;
-    let targets = targets(root)?;
-    cargo_fuzz(root, "build", &[])?;
+    cargo_fuzz(root, "build", build)?;
     let seeds = [
         "run",
         "--quiet",
@@ -42,14 +59,14 @@ pub(crate) fn run(root: &Path, all: Duration) -> Result<(), String> {
     ];
     tools::cargo(root, &seeds)?;
     let share = all.as_secs() / targets.len().max(1) as u64;
-    for target in &targets {
+    for target in targets {
         println!("-- {target}, {share} s");
-        one(root, target, share.max(1))?;
+        one(root, target, build, share.max(1))?;
     }
     Ok(())
 }
 
-fn one(root: &Path, target: &str, seconds: u64) -> Result<(), String> {
+fn one(root: &Path, target: &str, build: &[&str], seconds: u64) -> Result<(), String> {
     let corpus = format!("fuzz/corpus/{target}");
     let seeds = format!("target/fuzz/seeds/{target}");
     for folder in [&corpus, &seeds] {
@@ -71,7 +88,7 @@ fn one(root: &Path, target: &str, seconds: u64) -> Result<(), String> {
         "-print_funcs=0",
         "-print_final_stats=1",
     ];
-    cargo_fuzz(root, "run", &args)
+    cargo_fuzz(root, "run", &[build, &args].concat())
         .map_err(|why| format!("{target} found something, see fuzz/artifacts/{target}: {why}"))
 }
 

@@ -49,7 +49,7 @@ fn fuzz(root: &Path, seconds: Option<&str>) -> Result<(), String> {
             .parse()
             .map_err(|_| format!("{text:?} is no number of seconds"))?,
     };
-    fuzz::run(root, Duration::from_secs(seconds))
+    fuzz::run_all(root, Duration::from_secs(seconds))
 }
 
 /// A program of the test kit.

@@ -27,6 +27,11 @@ mod config;
 mod connections;
 mod envelope;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    //! What a fuzzer calls.
+    pub use crate::protocol::kafka::fuzzing::requests;
+}
 mod graph;
 mod http;
 pub mod limits;

@@ -35,6 +35,7 @@ use super::apis::alter_replica_log_dirs::AlterReplicaLogDirs;
 use super::apis::create_topics::CreateTopics;
 use super::apis::describe_log_dirs::DescribeLogDirs;
 use super::apis::describe_topic_partitions::DescribeTopicPartitions;
+use super::apis::incremental_alter_configs::IncrementalAlterConfigs;
 use super::apis::list_config_resources::ListConfigResources;
 use super::apis::list_offsets::ListOffsets;
 use super::apis::produce::Produce;
@@ -171,6 +172,33 @@ async fn topics_and_the_node_have_configurations() {
     assert_eq!(ask(1, vec![2]).await, (0, vec![topic]));
     assert_eq!(ask(0, vec![]).await, (0, vec![]));
     assert_eq!(ask(1, vec![3]).await.0, Code::UnsupportedVersion.code());
+}
+
+#[tokio::test]
+async fn the_node_takes_what_has_no_effect_and_refuses_what_would_have_one() {
+    use kafka_protocol::messages::IncrementalAlterConfigsRequest;
+    use kafka_protocol::messages::incremental_alter_configs_request::{
+        AlterConfigsResource, AlterableConfig,
+    };
+    let (door, _close) = door(broker(1, MEMORY).await);
+    for (node, config, expected) in [
+        ("1", "num.io.threads", 0),
+        ("", "num.io.threads", 0),
+        ("2", "num.io.threads", Code::InvalidRequest.code()),
+        ("1", "num.partitions", Code::InvalidRequest.code()),
+        ("1", "ssl.keystore.location", Code::InvalidRequest.code()),
+    ] {
+        let change = AlterableConfig::default()
+            .with_name(StrBytes::from_static_str(config))
+            .with_value(Some(StrBytes::from_static_str("9")));
+        let node = AlterConfigsResource::default()
+            .with_resource_type(4)
+            .with_resource_name(StrBytes::from_static_str(node))
+            .with_configs(vec![change]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![node]);
+        let told = IncrementalAlterConfigs::answer(call(&door, 1), request).await;
+        assert_eq!(told.responses[0].error_code, expected, "{config}");
+    }
 }
 
 #[tokio::test]

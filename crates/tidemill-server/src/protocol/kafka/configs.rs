@@ -1,5 +1,5 @@
-//! Configurations by the names that Kafka gives them: those of a topic that are kept, those that
-//! are taken without an effect, and those of the node, which are set on the command line.
+//! A topic's configurations by the names that Kafka gives them: those that are kept, and those that
+//! are taken without an effect.
 //!
 //! Which are kept is said in `KEPT`. The others of Kafka's topics are known: a value for them is
 //! taken, so that programs that set them work, and the value that holds is told. So it is where a
@@ -11,12 +11,12 @@ use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::{CompressionType, TopicSettings};
 
 use super::error::{Code, Refused};
-use crate::config::{Advertised, KafkaConfig};
+use crate::config::KafkaConfig;
 
 /// It was set for this topic.
 pub(super) const SET: i8 = 1;
 /// It was set for this node, at its start.
-const OF_NODE: i8 = 4;
+pub(super) const OF_NODE: i8 = 4;
 /// Nobody set it.
 pub(super) const DEFAULT: i8 = 5;
 
@@ -276,85 +276,6 @@ pub(super) fn of_topic(settings: &TopicSettings, node: &KafkaConfig) -> Vec<Conf
     let mut all: Vec<_> = kept.chain(fixed).collect();
     all.sort_unstable_by_key(|config| config.name);
     all
-}
-
-fn of_node(name: &'static str, kind: i8, value: String, is_default: bool) -> Config {
-    Config {
-        name,
-        value,
-        kind,
-        source: if is_default { DEFAULT } else { OF_NODE },
-        read_only: true,
-        synonyms: Vec::new(),
-    }
-}
-
-/// What the node has that clients may want to know, sorted by name.
-pub(super) fn of_broker(node: &KafkaConfig, advertised: &Advertised) -> Vec<Config> {
-    let plain = KafkaConfig::default();
-    let partitions = node.default_partitions;
-    let max_bytes = node.message_max_bytes;
-    let (create, id) = (node.auto_create, node.node_id);
-    let session_min = node.session_min;
-    let heartbeat = node.consumer_heartbeat_interval;
-    let session = node.consumer_session_timeout;
-    let host = match advertised.host.contains(':') {
-        true => format!("[{}]", advertised.host),
-        false => advertised.host.clone(),
-    };
-    vec![
-        of_node(
-            "advertised.listeners",
-            2,
-            format!("PLAINTEXT://{host}:{}", advertised.port),
-            node.advertise.is_none(),
-        ),
-        of_node(
-            "auto.create.topics.enable",
-            1,
-            create.to_string(),
-            create == plain.auto_create,
-        ),
-        of_node("default.replication.factor", 3, "1".to_owned(), true),
-        of_node(
-            "group.consumer.heartbeat.interval.ms",
-            3,
-            heartbeat.as_millis().to_string(),
-            heartbeat == plain.consumer_heartbeat_interval,
-        ),
-        of_node(
-            "group.consumer.session.timeout.ms",
-            3,
-            session.as_millis().to_string(),
-            session == plain.consumer_session_timeout,
-        ),
-        of_node(
-            "group.min.session.timeout.ms",
-            3,
-            session_min.as_millis().to_string(),
-            session_min == plain.session_min,
-        ),
-        of_node(
-            "log.dirs",
-            2,
-            node.log_dir.clone(),
-            node.log_dir == plain.log_dir,
-        ),
-        of_node(
-            "message.max.bytes",
-            3,
-            max_bytes.to_string(),
-            max_bytes == plain.message_max_bytes,
-        ),
-        of_node("node.id", 3, id.to_string(), id == plain.node_id),
-        of_node(
-            "num.partitions",
-            3,
-            partitions.to_string(),
-            partitions == plain.default_partitions,
-        ),
-        of_node("offsets.topic.replication.factor", 3, "1".to_owned(), true),
-    ]
 }
 
 /// Kafka's word for what is deleted of a topic.

@@ -1,11 +1,13 @@
 //! Configurations of groups by the names that Kafka gives them: those of share groups that are
-//! kept. Others are refused, as nothing would come of them.
+//! kept, and the times of members, which are the node's for all groups: a value for one is taken,
+//! so that programs that set it work, and the one that holds is told. Others are refused.
 
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::ShareSettings;
 
 use super::configs::{Config, DEFAULT, INT, TEXT, invalid};
 use super::error::{Code, Refused};
+use crate::config::KafkaConfig;
 
 /// It was set for this group, as Kafka's number.
 const OF_GROUP: i8 = 8;
@@ -14,8 +16,20 @@ const RESET: &str = "share.auto.offset.reset";
 const LOCK: &str = "share.record.lock.duration.ms";
 const ISOLATION: &str = "share.isolation.level";
 
+/// Those of all groups' members.
+const HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
+const SESSION: &str = "consumer.session.timeout.ms";
+
 /// What holds of a group, sorted by name.
-pub(super) fn all(settings: &ShareSettings) -> Vec<Config> {
+pub(super) fn all(settings: &ShareSettings, node: &KafkaConfig) -> Vec<Config> {
+    let of_node = |name, value: std::time::Duration| Config {
+        name,
+        value: value.as_millis().to_string(),
+        kind: INT,
+        source: DEFAULT,
+        read_only: true,
+        synonyms: Vec::new(),
+    };
     let one = |name, kind, value: String, set: bool| {
         let source = if set { OF_GROUP } else { DEFAULT };
         Config {
@@ -38,6 +52,8 @@ pub(super) fn all(settings: &ShareSettings) -> Vec<Config> {
     let lock = settings.lock().as_millis().to_string();
     let is_set = settings.from_beginning.is_some();
     vec![
+        of_node(HEARTBEAT, node.consumer_heartbeat_interval),
+        of_node(SESSION, node.consumer_session_timeout),
         one(RESET, TEXT, reset.to_owned(), is_set),
         one(
             ISOLATION,
@@ -76,6 +92,7 @@ pub(super) fn set(
             };
             settings.lock_ms = value.map(number).transpose()?;
         }
+        HEARTBEAT | SESSION => {}
         _ => {
             let why =
                 format!("no group has {name:?} here; {RESET}, {ISOLATION} and {LOCK} are kept");
@@ -107,8 +124,9 @@ mod tests {
     use super::*;
 
     fn told(settings: &ShareSettings) -> Vec<(&'static str, String, i8)> {
-        let all = all(settings).into_iter();
-        all.map(|one| (one.name, one.value, one.source)).collect()
+        let all = all(settings, &KafkaConfig::default()).into_iter();
+        let own = all.filter(|one| !one.read_only);
+        own.map(|one| (one.name, one.value, one.source)).collect()
     }
 
     #[test]
@@ -133,6 +151,19 @@ mod tests {
     }
 
     #[test]
+    fn the_times_of_members_are_the_nodes_whatever_is_asked() {
+        let mut settings = ShareSettings::default();
+        set(&mut settings, SESSION, Some("50000")).unwrap();
+        change(&mut settings, SESSION, 1, None).unwrap();
+        assert_eq!(settings, ShareSettings::default());
+        let node = KafkaConfig::default();
+        let told = all(&settings, &node);
+        let session = told.iter().find(|one| one.name == SESSION).unwrap();
+        let holds = node.consumer_session_timeout.as_millis().to_string();
+        assert_eq!((&session.value, session.read_only), (&holds, true));
+    }
+
+    #[test]
     fn what_is_none_is_refused_and_changes_nothing() {
         let mut settings = ShareSettings::default();
         let wrong = [
@@ -141,7 +172,7 @@ mod tests {
             (LOCK, "3600001"),
             (LOCK, "soon"),
             (ISOLATION, "committed"),
-            ("consumer.session.timeout.ms", "1"),
+            ("consumer.assignment.interval.ms", "1"),
         ];
         for (name, value) in wrong {
             let refused = set(&mut settings, name, Some(value)).unwrap_err();

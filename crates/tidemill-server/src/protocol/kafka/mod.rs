@@ -14,9 +14,11 @@
 //! registry.rs    which API keys are served, and in which versions
 //! apis/          one file an API key                 knows no sockets
 //! configs.rs     topic settings by the names that Kafka gives them
+//! node_configs.rs the same of the node
 //! error.rs       our errors as Kafka's codes, one table
 //! consumer.rs    what members of groups say to each other
 //! convert.rs     our types as Kafka's, and back
+//! fuzzing.rs     what a fuzzer sends, with the feature of that name alone
 //! ```
 //!
 //! # How an API key is added
@@ -58,8 +60,11 @@ mod fetch_session;
 #[cfg(test)]
 mod fetch_tests;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod group_configs;
 mod listener;
+mod node_configs;
 mod registry;
 mod sasl;
 mod shape;

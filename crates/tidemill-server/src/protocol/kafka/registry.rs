@@ -245,7 +245,7 @@ pub(super) struct Entry {
     serve: Serve,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Entry {
     /// Some body of a request in this version.
     pub(super) fn example(&self, version: i16, seed: &[u8]) -> Vec<u8> {

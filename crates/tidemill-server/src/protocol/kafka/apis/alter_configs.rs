@@ -1,8 +1,8 @@
 //! `AlterConfigs` (33), versions 0 to 2: gives topics and share groups other configurations; what
 //! is not named goes back to its default. And what `IncrementalAlterConfigs` shares with it.
 //!
-//! Deviations: the node's configurations are those of the command line, and refused here. Which
-//! ones of a topic are taken without an effect is said in `configs.rs`.
+//! Deviations: the node's configurations are those of the command line. Which ones are taken
+//! without an effect is said in `configs.rs`, `node_configs.rs` and `group_configs.rs`.
 
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse, ApiKey};
@@ -14,10 +14,11 @@ use super::super::access::{Kind, Needs, Operation};
 use super::super::configs;
 use super::super::error::{self, Code, NONE, Refused};
 use super::super::group_configs;
+use super::super::node_configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::describe_configs::{GROUP, TOPIC};
+use super::describe_configs::{BROKER, GROUP, TOPIC, node};
 use super::group;
 
 /// See the module.
@@ -54,6 +55,10 @@ impl Api for AlterConfigs {
             let only_look = request.validate_only;
             let (code, why) = match resource.resource_type {
                 GROUP => alter_group(&call, &resource.resource_name, only_look, of_group).await,
+                BROKER => {
+                    let names = resource.configs.iter().map(|one| one.name.as_str());
+                    alter_node(&call, &resource.resource_name, names)
+                }
                 _ => alter(&call, resource_of, only_look, change).await,
             };
             responses.push(
@@ -93,6 +98,22 @@ pub(super) async fn alter_group(
     }
 }
 
+/// Takes what has no effect of the node's configurations, and says how that went.
+pub(super) fn alter_node<'a>(
+    call: &Call,
+    name: &str,
+    mut names: impl Iterator<Item = &'a str>,
+) -> (i16, Option<StrBytes>) {
+    let access = call.access();
+    let altered = access.config(Operation::AlterConfigs, BROKER, name);
+    let altered = altered.map_err(Refused::from);
+    let altered = altered.and_then(|()| node(call, name));
+    match altered.and_then(|()| names.try_for_each(node_configs::change)) {
+        Ok(()) => (NONE, None),
+        Err(refused) => (refused.code.code(), refused.why.map(StrBytes::from_string)),
+    }
+}
+
 /// Changes a topic's settings, and says how that went.
 pub(super) async fn alter(
     call: &Call,
@@ -114,8 +135,7 @@ async fn altered(
 ) -> Result<(), Refused> {
     call.access().config(Operation::AlterConfigs, kind, name)?;
     if kind != TOPIC {
-        let why = "only topics and groups can be altered; the node's settings are those of its \
-                   command line";
+        let why = "only topics, groups and the node have configurations";
         return Err(Refused::new(Code::InvalidRequest, why));
     }
     let name = TopicName::new(name.as_str());

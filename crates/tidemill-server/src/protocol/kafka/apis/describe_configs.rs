@@ -1,5 +1,5 @@
 //! `DescribeConfigs` (32), versions 1 to 4: the configurations of topics, of the
-//! node, and of groups as share groups.
+//! node, and of groups.
 //!
 //! Deviations: synonyms are told of those that are kept of a topic, documentation of none; loggers
 //! have no configurations.
@@ -16,6 +16,7 @@ use super::super::access::{Kind, Needs, Operation};
 use super::super::configs::{self, Config};
 use super::super::error::{Code, Refused};
 use super::super::group_configs;
+use super::super::node_configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
@@ -88,25 +89,35 @@ fn find(call: &Call, kind: i8, name: &str) -> Result<Vec<Config>, Refused> {
             let settings = settings.ok_or(Code::UnknownTopicOrPartition)?;
             Ok(configs::of_topic(&settings, config))
         }
-        BROKER if name.is_empty() || name == config.node_id.to_string() => {
-            let advertised = call.door.advertised(call.local);
-            Ok(configs::of_broker(config, &advertised))
-        }
         BROKER => {
-            let why = format!("there is one node, {}", config.node_id);
-            Err(Refused::new(Code::InvalidRequest, why))
+            node(call, name)?;
+            let advertised = call.door.advertised(call.local);
+            Ok(node_configs::of_broker(config, &advertised))
         }
         GROUP => {
             let name = GroupName::new(name.to_owned());
             let name = name.map_err(|why| Refused::new(Code::InvalidGroupId, why))?;
             let settings = call.broker.share_groups().settings(&name);
-            Ok(group_configs::all(&settings))
+            Ok(group_configs::all(&settings, config))
         }
         _ => Err(Refused::new(
             Code::InvalidRequest,
             "only topics, groups and the node have configurations",
         )),
     }
+}
+
+/// Whether this is how the node is called, alone or as all of them.
+///
+/// # Errors
+/// It is not.
+pub(super) fn node(call: &Call, name: &str) -> Result<(), Refused> {
+    let id = call.door.config.node_id;
+    if name.is_empty() || name == id.to_string() {
+        return Ok(());
+    }
+    let why = format!("there is one node, {id}");
+    Err(Refused::new(Code::InvalidRequest, why))
 }
 
 fn tell(config: Config, synonyms: bool) -> DescribeConfigsResourceResult {

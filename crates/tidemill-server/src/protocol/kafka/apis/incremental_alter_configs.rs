@@ -1,5 +1,5 @@
-//! `IncrementalAlterConfigs` (44), versions 0 to 1: changes single configurations of topics and of
-//! share groups.
+//! `IncrementalAlterConfigs` (44), versions 0 to 1: changes single configurations of topics, of
+//! groups, and of the node.
 //!
 //! Deviations: as those of `AlterConfigs`.
 
@@ -15,8 +15,8 @@ use super::super::group_configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::alter_configs::{alter, alter_group};
-use super::describe_configs::GROUP;
+use super::alter_configs::{alter, alter_group, alter_node};
+use super::describe_configs::{BROKER, GROUP};
 
 /// See the module.
 pub(in super::super) struct IncrementalAlterConfigs;
@@ -55,6 +55,10 @@ impl Api for IncrementalAlterConfigs {
             let only_look = request.validate_only;
             let (code, why) = match resource.resource_type {
                 GROUP => alter_group(&call, &resource.resource_name, only_look, of_group).await,
+                BROKER => {
+                    let names = resource.configs.iter().map(|one| one.name.as_str());
+                    alter_node(&call, &resource.resource_name, names)
+                }
                 _ => alter(&call, resource_of, only_look, change).await,
             };
             responses.push(

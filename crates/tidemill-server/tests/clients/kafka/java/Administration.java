@@ -70,6 +70,8 @@ public final class Administration implements Door.Case {
                 () -> change(door, topic, "no.such", "1", AlterConfigOp.OpType.SET));
         var node = new ConfigResource(ConfigResource.Type.BROKER, "1");
         Door.same("1", config(door, node, "node.id").value());
+        change(door, node, "background.threads", "9", AlterConfigOp.OpType.SET);
+        change(door, node, "background.threads", "", AlterConfigOp.OpType.DELETE);
         Door.holds("configurations are told, set and taken back");
     }
 
