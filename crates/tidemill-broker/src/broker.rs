@@ -24,7 +24,9 @@ use crate::group::{DEAD_LETTER_MAX_BYTES, Group};
 use crate::handlers::Registry;
 use crate::inbox::Inboxes;
 use crate::info::Health;
-use crate::machine::{Append, BrokerMachine, Client, Durable, Operation, Receipt, Refusal, Topic};
+use crate::machine::{
+    Append, BrokerMachine, Client, Durable, Marks, Operation, Receipt, Refusal, Topic,
+};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::Ids;
 use crate::queue::Queues;
@@ -116,6 +118,25 @@ impl Inner {
     pub(crate) fn kafka_members(&self, group: &GroupName) -> usize {
         let partitions = self.classics.member_count(group) + self.consumers.member_count(group);
         partitions + self.shares.member_count(self, group)
+    }
+
+    /// After a good end no event that was given out before has ended the process: what was noted
+    /// of such is forgotten.
+    pub(crate) fn forget_marks(&self) {
+        if self.handle.after_bad_end() {
+            return;
+        }
+        let groups = self.durable.state().marked_groups();
+        for (group, marks) in groups {
+            let epoch = self.handle.epoch();
+            let marks = Marks {
+                group,
+                epoch,
+                marks,
+            };
+            // Where this is not kept, one life is counted that was none.
+            self.handle.submit(Operation::Mark(marks), |_| {});
+        }
     }
 
     /// A group has no memory and finds none: the one with the most events that wait gives theirs

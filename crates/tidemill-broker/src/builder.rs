@@ -14,7 +14,8 @@ use crate::broker::{Broker, Inner};
 use crate::limits::{
     CLASSIC_INITIAL_DELAY, CLASSIC_SESSION_MAX, CLASSIC_SESSION_MIN, COMMITS_RETENTION,
     CONSUMER_HEARTBEAT_INTERVAL, CONSUMER_HEARTBEAT_INTERVAL_MIN, CONSUMER_SESSION_TIMEOUT,
-    IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION, PUBLISH_MAX_BYTES, TOPIC_PARTITIONS_MAX,
+    CRASHES_MAX, IN_MEMORY_MAX_BYTES, PRODUCER_ID_EXPIRATION, PUBLISH_MAX_BYTES,
+    TOPIC_PARTITIONS_MAX,
 };
 use crate::machine::{BrokerMachine, UnknownEffect};
 use crate::watch::Listening;
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) consumer_session_timeout: Duration,
     /// How long positions of classic groups without members are kept.
     pub(crate) commits_retention: Duration,
+    /// How often an event may end the process before it is given up.
+    pub(crate) crashes_max: u32,
 }
 
 /// Settings of a broker. Made by [`Broker::builder`]; without a place it is in memory.
@@ -79,6 +82,7 @@ impl Builder {
                 consumer_heartbeat_interval: CONSUMER_HEARTBEAT_INTERVAL,
                 consumer_session_timeout: CONSUMER_SESSION_TIMEOUT,
                 commits_retention: COMMITS_RETENTION,
+                crashes_max: CRASHES_MAX,
             },
             flush: FlushPolicy::EveryCommit,
             scrub_bytes_per_second: 0,
@@ -193,6 +197,16 @@ impl Builder {
         self
     }
 
+    /// How many times an event is given out to handlers of this process, each time noted before,
+    /// until it becomes a dead letter because the process ended each time: 3 unless told
+    /// otherwise, 0 for never. The end of the process after which the noting begins is not
+    /// counted. It holds for members that [said](tidemill_core::GroupMember::handled_here) that
+    /// they handle here, as those of the crate `tidemill` do.
+    pub fn crashes_max(mut self, times: u32) -> Self {
+        self.settings.crashes_max = times;
+        self
+    }
+
     /// How often is looked for events that a topic's retention does not keep any more: every 5
     /// seconds unless told otherwise.
     pub fn retention_look_every(mut self, every: Duration) -> Self {
@@ -260,6 +274,7 @@ impl Builder {
             Err(OpenError::Entry { lsn, why })
         })?;
         let inner = Inner::new(handle, durable, listening, settings);
+        inner.forget_marks();
         Ok(Broker::of(inner))
     }
 }

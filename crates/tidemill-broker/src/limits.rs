@@ -144,6 +144,22 @@ pub const IN_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// where the log took nothing.
 pub const WIDEN_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// Events of a group that are given out at a time to handlers of this process, of those that may
+/// have been in flight when it died before: each has an attempt marker. As many as a dispatcher
+/// with the usual settings holds.
+pub const MARKED_AT_ONCE: usize = 256;
+
+/// Most attempt markers of one group, those of earlier lives of the process included.
+pub const MARKS_MAX: usize = 512;
+
+/// How many times an event is given out to handlers of this process, each time with an attempt
+/// marker, before it becomes a dead letter because the process died each time, unless configured
+/// otherwise. The first end of a process marks nothing: it is the fourth in a row that tells.
+pub const CRASHES_MAX: u32 = 3;
+
+/// How long until the dead letter of such an event is tried again that could not be kept.
+pub const CRASH_LETTER_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// How long a fetch waits for memory that others have before it is refused.
 pub const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(5);
 
@@ -151,6 +167,7 @@ pub const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(5);
 /// a topic changed meanwhile.
 pub const REROUTES_MAX: usize = 8;
 
+const _: () = assert!(MARKED_AT_ONCE <= MARKS_MAX);
 const _: () = assert!(READ_AHEAD_EVENTS < tidemill_core::limits::CURSOR_RANGES_MAX);
 const _: () = assert!(TRANSACTION_PARTS_MAX <= TRANSACTIONS_PARTS_MAX);
 const _: () = assert!(PUBLISH_MAX_BYTES < tidemill_log::limits::BATCH_MAX_BYTES);

@@ -143,6 +143,13 @@ pub trait GroupMember: Send {
         drop(catalogue);
         Ok(())
     }
+
+    /// Says that what this member gives is handled in this very process, so that an event whose
+    /// handler ends the process can end it. A bus that lives in the process can tell such an event
+    /// from others when it is opened again, and gives it up after a number of times; the number of
+    /// an attempt counts those that ended so. To be called before the first pull. A bus that does
+    /// not share the process of its handlers does nothing, as this default does.
+    fn handled_here(&mut self) {}
 }
 
 /// Which order a subscription keeps.

@@ -138,7 +138,7 @@ pub enum Outcome {
 #[serde(default)]
 pub struct Failure {
     /// The class of the failure in a word: `error`, `panic`, `timeout`, `undecodable`,
-    /// `unhandled`, `rejected`.
+    /// `unhandled`, `rejected`, `crash`.
     pub reason: String,
     /// The error's text, cut to [`crate::limits::ATTRIBUTE_MAX_BYTES`].
     pub error: String,

@@ -150,17 +150,52 @@ pub trait DiskFile: Send + Sync {
     fn truncate(&self, len: u64) -> io::Result<()>;
 }
 
+/// What holds a disk's lock and lets go of it when it is dropped, and knows how the one before
+/// ended.
+pub trait LockGuard: Send + Sync {
+    /// Whether the last one who wrote did not end well: its process died.
+    fn after_bad_end(&self) -> bool;
+
+    /// Everything is written and nothing more will be. Dropped without this, the lock is let go
+    /// of, and the end that was found stays the last one: who looks into a folder, or fails to
+    /// open it, has not ended well in the place of the one before.
+    fn ended_well(&mut self);
+}
+
+/// A guard that knows of no end before.
+struct Plain<T>(T);
+
+impl<T: Send + Sync> LockGuard for Plain<T> {
+    fn after_bad_end(&self) -> bool {
+        false
+    }
+
+    fn ended_well(&mut self) {}
+}
+
 /// Keeps others out of a disk until it is dropped.
-pub struct DiskLock(
-    /// Whatever releases the lock when it is dropped.
-    #[expect(dead_code, reason = "held for its drop alone")]
-    Box<dyn Any + Send + Sync>,
-);
+pub struct DiskLock(Box<dyn LockGuard>);
 
 impl DiskLock {
-    /// A lock that is released by dropping `guard`.
+    /// A lock that is released by dropping `guard`, on a disk that does not know how the one who
+    /// held it before ended: that counts as a good end.
     pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self(Box::new(Plain(guard)))
+    }
+
+    /// A lock that is released by dropping `guard`, which knows how the one before ended.
+    pub fn knowing(guard: impl LockGuard + 'static) -> Self {
         Self(Box::new(guard))
+    }
+
+    /// See [`LockGuard::after_bad_end`].
+    pub(crate) fn after_bad_end(&self) -> bool {
+        self.0.after_bad_end()
+    }
+
+    /// Lets go of it after a good end.
+    pub(crate) fn end_well(mut self) {
+        self.0.ended_well();
     }
 }
 

@@ -32,7 +32,7 @@ mod tail;
 mod view;
 
 pub use batch::{Batch, BatchBuilder, BatchError, CompressionType};
-pub use disk::{Disk, DiskFile, DiskLock};
+pub use disk::{Disk, DiskFile, DiskLock, LockGuard};
 pub use draft::Draft;
 pub use error::{CommitError, OpenError, ReadError};
 pub use io::{Action, Files, Io, IoFailure, IoId, Lane};

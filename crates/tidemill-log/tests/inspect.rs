@@ -5,15 +5,16 @@
 mod common;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use common::faulty::{Image, disk_of, image};
-use common::partition;
 use common::sample::{commits, written};
+use common::{Registers, partition};
 use tidemill_core::Offset;
-use tidemill_log::driver::FileDisk;
+use tidemill_log::driver::{self, FileDisk};
 use tidemill_log::inspect::{Dump, Finding, InspectError, Line, Report, Severity, Value};
 use tidemill_log::inspect::{dump, verify};
-use tidemill_log::{Disk, Lsn, OpenError};
+use tidemill_log::{Disk, Lsn, OpenError, Options};
 
 fn look(image: &Image) -> Result<Report, InspectError> {
     verify(disk_of(image).as_ref(), &mut (), &mut |_| {})
@@ -86,6 +87,37 @@ fn looking_changes_nothing_and_is_kept_out_by_whoever_writes() {
     let refused = writer.lock().unwrap_err().to_string();
     assert!(refused.contains("being looked into"), "{refused}");
     assert!(!refused.contains("4000000"), "{refused}");
+}
+
+/// Else who looks at what a killed process left, or fails to open it, would have ended in its
+/// place.
+#[test]
+fn a_bad_end_is_known_until_somebody_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let disk = Arc::new(FileDisk::new(folder.path()));
+        let machine = Registers::default();
+        driver::open(disk, Options::default(), machine, Arc::new(()))
+    };
+    let log = open().unwrap();
+    assert!(!log.after_bad_end(), "there was none before");
+    log.close();
+    let lock = folder.path().join("lock");
+    assert_eq!(std::fs::read(&lock).unwrap(), b"");
+    std::fs::write(&lock, "4000000\n").unwrap();
+    drop(FileDisk::new(folder.path()).lock().unwrap());
+    let journal = folder.path().join("journal");
+    let aside = folder.path().join("aside-journal");
+    std::fs::rename(&journal, &aside).unwrap();
+    assert!(open().is_err(), "its journal is gone");
+    let _ = std::fs::remove_dir_all(&journal);
+    std::fs::rename(&aside, &journal).unwrap();
+    let log = open().unwrap();
+    assert!(log.after_bad_end());
+    log.close();
+    let log = open().unwrap();
+    assert!(!log.after_bad_end(), "the one before ended well");
+    log.close();
 }
 
 #[test]

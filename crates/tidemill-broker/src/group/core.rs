@@ -15,6 +15,7 @@ use tidemill_log::PartitionId;
 use super::flow::{Flow, InFlight};
 use super::lanes::Lanes;
 use super::queue::{FlowIndex, Item, Queue};
+use super::suspects::Suspects;
 use crate::limits::{GROUP_MEMORY_MAX_BYTES, GROUP_SLOTS, READ_LEAST_BYTES};
 use crate::machine::Topic;
 
@@ -67,6 +68,8 @@ pub(super) struct Core {
     pub(super) lanes: Lanes,
     /// Events that were given out and came back while nobody was there.
     pub(super) seen: HashMap<(FlowIndex, Offset), Seen>,
+    /// Events that may have ended the process.
+    pub(super) suspects: Suspects,
     /// Bytes of the events that wait or are in flight.
     pub(super) held_bytes: usize,
     /// A read found no memory: whoever gives some back says so to all.
@@ -96,6 +99,7 @@ impl Core {
             next_sequence: 0,
             lanes: Lanes::default(),
             seen: HashMap::new(),
+            suspects: Suspects::default(),
             held_bytes: 0,
             short: false,
             read_least: READ_LEAST_BYTES,
@@ -286,6 +290,7 @@ impl Core {
                 });
             }
             for item in taken {
+                self.suspects.landed(item.flow, item.offset);
                 if item.offset >= flow.next_read {
                     // What waited gave its memory back: it is read again with that.
                     loose.extend(self.lanes.release(item.lane, None));
@@ -321,6 +326,14 @@ impl Core {
         loose.sort_unstable_by_key(|item| item.sequence);
         for item in loose {
             self.route(item);
+        }
+        self.look_aside();
+    }
+
+    /// Whose the suspects are that wait may have changed.
+    fn look_aside(&mut self) {
+        if self.suspects.has_aside() {
+            self.wake_all();
         }
     }
 
@@ -361,6 +374,7 @@ impl Core {
         {
             parked.into_items().for_each(|item| self.route(item));
         }
+        self.look_aside();
     }
 
     /// Wakes every member that reads a topic.
@@ -474,6 +488,7 @@ impl Core {
                 queue.withdraw(index, &mut plain);
             }
         }
+        self.suspects.withdraw(index, &mut plain);
         items.extend(plain.into_iter().map(|item| (item, None)));
         let bytes: usize = items.iter().map(|(item, _)| item.size_bytes).sum();
         self.free(bytes);

@@ -48,6 +48,9 @@ pub(super) struct Flow {
     pub(super) damage: Option<String>,
     /// How much may be above the cursor's position.
     pub(super) bounds: CursorBounds,
+    /// Before which offset events may have been in flight when the process died; `None` where
+    /// it was not looked for.
+    pub(super) watched_until: Option<Offset>,
 }
 
 impl Flow {
@@ -70,6 +73,7 @@ impl Flow {
             epoch: 0,
             damage: None,
             bounds: CursorBounds::default(),
+            watched_until: None,
         }
     }
 

@@ -12,12 +12,15 @@ use tidemill_core::{
 use tokio::sync::Notify;
 
 use super::Group;
+use super::guarded::{Marking, give_up};
 use super::settler::Settler;
+use super::suspects::Guard;
 use super::work::Taken;
 use crate::broker::Inner;
 use crate::classic::KindHold;
 use crate::handlers::Registered;
 use crate::limits::PULL_MAX_EVENTS;
+use crate::machine::Marked;
 use crate::metrics::add;
 
 /// A member; dropping it leaves the group.
@@ -31,6 +34,10 @@ pub(crate) struct Member {
     _hold: KindHold,
     /// What it says it handles.
     described: Option<Registered>,
+    /// What it gives is handled in this process, which died before this life.
+    guarded: bool,
+    /// What it was given and is being marked.
+    marking: Option<Marking>,
 }
 
 impl Member {
@@ -50,6 +57,8 @@ impl Member {
             settler: Arc::new(settler),
             _hold: hold,
             described: None,
+            guarded: false,
+            marking: None,
         }
     }
 
@@ -76,14 +85,32 @@ impl GroupMember for Member {
             if credit == 0 {
                 return Ok(Vec::new());
             }
+            let crashes_max = self.inner.settings.crashes_max;
             loop {
                 if self.inner.closed.load(Ordering::Acquire) {
                     return Err(Unavailable::Closed.into());
                 }
+                if let Some(marking) = &mut self.marking {
+                    // What was taken stays with the member while this waits.
+                    marking.kept().await;
+                    let marked = self.marking.take().map(Marking::given);
+                    return Ok(marked.unwrap_or_default());
+                }
                 // Nothing is awaited between the look and the return: dropped while it waits,
                 // this has taken nothing.
-                match self.group.take(&self.inner, self.id, credit) {
-                    Taken::Given(given) => return Ok(self.hand_out(given)),
+                let mut guard = self.guarded.then(|| Guard::new(crashes_max));
+                let taken = self
+                    .group
+                    .take(&self.inner, self.id, credit, guard.as_mut());
+                let marks = guard.map_or_else(Vec::new, |guard| self.heed(guard));
+                match taken {
+                    Taken::Given(given) => {
+                        let given = self.hand_out(given);
+                        if marks.is_empty() {
+                            return Ok(given);
+                        }
+                        self.marking = Some(Marking::begin(&self.inner, &self.group, marks, given));
+                    }
                     Taken::Gone => return Err(PullError::Gone),
                     Taken::Nothing { due: None } => self.notify.notified().await,
                     Taken::Nothing { due: Some(due) } => {
@@ -102,6 +129,25 @@ impl GroupMember for Member {
         let (group, registry) = (self.group.name.clone(), &self.inner.handlers);
         self.described = Some(registry.add(group, self.id.0, catalogue)?);
         Ok(())
+    }
+
+    fn handled_here(&mut self) {
+        if self.inner.handle.after_bad_end() && self.inner.settings.crashes_max > 0 {
+            self.group.watch(&self.inner);
+            self.guarded = true;
+        }
+    }
+}
+
+impl Member {
+    /// Has those given up that are not to be handled any more; answers what is to be marked.
+    fn heed(&self, guard: Guard) -> Vec<Marked> {
+        for (ticket, failure) in guard.over {
+            let (inner, group) = (Arc::clone(&self.inner), Arc::clone(&self.group));
+            let settler = Arc::clone(&self.settler);
+            tokio::spawn(give_up(inner, group, settler, ticket, failure));
+        }
+        guard.marks
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod core;
 mod flow;
+mod guarded;
 mod lanes;
 mod member;
 mod memory;
@@ -12,6 +13,9 @@ mod overview;
 mod queue;
 mod settle;
 mod settler;
+mod suspects;
+#[cfg(test)]
+mod suspects_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -39,6 +43,7 @@ use self::queue::FlowIndex;
 use self::settle::{Begun, Ended};
 use self::settler::Settler;
 pub(crate) use self::settler::{DEAD_LETTER_MAX_BYTES, goes_round};
+use self::suspects::Guard;
 pub(crate) use self::work::Taken;
 use self::work::{Loaded, ReadPlan};
 use crate::alter::widen;
@@ -254,14 +259,34 @@ impl Group {
         }
     }
 
+    /// The process died before this life, and a member handles here: what may have been in flight
+    /// then is watched, as far as that is not so already.
+    pub(crate) fn watch(&self, inner: &Inner) {
+        let epoch = inner.handle.epoch();
+        let state = inner.durable.state().group_now(self.id);
+        let Some(state) = state else {
+            return;
+        };
+        let mut locked = self.locked();
+        let partitions: Vec<_> = locked.core.flows.iter().map(|flow| flow.id).collect();
+        for id in partitions {
+            let end = inner.stable(id).map_or(Offset(0), |stable| stable.end);
+            let marks = state.marks.get(&id).into_iter().flatten();
+            let before = marks.filter(|(_, mark)| mark.epoch < epoch);
+            let before = before.map(|(offset, mark)| (*offset, *mark));
+            locked.core.watch(id, end, before);
+        }
+    }
+
     /// Reads what a member could have, then gives it at most `credit` events.
     pub(crate) fn take(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
         member: MemberId,
         credit: usize,
+        guard: Option<&mut Guard>,
     ) -> Taken {
-        self.take_where(inner, member, credit, None)
+        self.take_where(inner, member, credit, None, guard)
     }
 
     /// The first event that waits for a member, as far as they are read.
@@ -278,6 +303,7 @@ impl Group {
         member: MemberId,
         credit: usize,
         may: Option<&dyn Fn(&Event) -> bool>,
+        guard: Option<&mut Guard>,
     ) -> Taken {
         self.look_for_growth(inner);
         let mut reads = 0;
@@ -306,7 +332,9 @@ impl Group {
         }
         let mut locked = self.locked();
         let now = inner.now();
-        let mut taken = locked.core.take_where(&self.name, member, credit, may, now);
+        let mut taken = locked
+            .core
+            .take_where(&self.name, member, credit, may, guard, now);
         if let Taken::Nothing { due } = &mut taken
             && short
         {

@@ -99,6 +99,12 @@ impl Queue {
         self.0.pop_front()
     }
 
+    /// Takes out the first item for which this is so.
+    pub(super) fn take_first(&mut self, is_it: impl Fn(&Item) -> bool) -> Option<Item> {
+        let at = self.0.iter().position(is_it)?;
+        self.0.remove(at)
+    }
+
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Item> {
         self.0.drain(..)
     }

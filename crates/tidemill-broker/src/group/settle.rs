@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_core::cursor::Cursor;
-use tidemill_core::{Event, SettleError, Ticket};
+use tidemill_core::{Event, Offset, SettleError, Ticket};
 use tidemill_log::PartitionId;
 
 use super::core::{Core, Seen};
@@ -76,6 +76,9 @@ impl Core {
                 self.free(item.size_bytes);
                 let next = self.lanes.release(item.lane, None);
                 next.into_iter().for_each(|item| self.route(item));
+                if self.suspects.settled(item.flow, item.offset) {
+                    self.wake_all();
+                }
                 let Some(flow) = self.flows.get_mut(item.flow.0) else {
                     return;
                 };
@@ -139,6 +142,9 @@ impl Core {
         let flow = self.flows.get_mut(index.0)?;
         let flight = flow.in_flight.remove(&ticket.position.offset)?;
         let place = flow.topic_index;
+        if self.suspects.landed(index, flight.item.offset) {
+            self.wake_all();
+        }
         self.slot_returned(place, flight.item.slot);
         Some(flight.item)
     }
@@ -189,9 +195,12 @@ impl Core {
         drop(self.withdraw(index));
         self.seen.retain(|(flow, _), _| *flow != index);
         self.generation.0 += 1;
+        self.suspects.forget(index);
         let Some(flow) = self.flows.get_mut(index.0) else {
             return;
         };
+        // What is given out from there on is not what was in flight when the process died.
+        flow.watched_until = flow.watched_until.map(|_| Offset(0));
         flow.seeking = true;
         let place = flow.topic_index;
         let flights: Vec<_> = flow

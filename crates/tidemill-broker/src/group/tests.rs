@@ -17,11 +17,13 @@ use uuid::Uuid;
 
 use super::core::Core;
 use super::settle::Ended;
+use super::suspects::Guard;
 use super::work::{Loaded, Passed, Taken};
+use crate::limits::CRASHES_MAX;
 use crate::limits::{GROUP_MEMORY_MAX_BYTES, READ_AHEAD_EVENTS};
-use crate::machine::Topic;
+use crate::machine::{Mark, Marked, Topic};
 
-const TOPIC: Topic = Topic {
+pub(super) const TOPIC: Topic = Topic {
     id: TopicId(Uuid::from_u128(1)),
     partitions: 2,
 };
@@ -34,7 +36,7 @@ fn group() -> GroupName {
     GroupName::new("g").unwrap()
 }
 
-fn id(partition: u32) -> PartitionId {
+pub(super) fn id(partition: u32) -> PartitionId {
     PartitionId {
         topic: TOPIC.id,
         partition: Partition(partition),
@@ -51,16 +53,32 @@ fn event(key: Option<u8>) -> Arc<Event> {
     Arc::new(event.unwrap())
 }
 
+/// Which members handle in the process that died before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guarded {
+    Nobody,
+    /// Every second one.
+    Half,
+    All,
+}
+
 /// The log beside the state, and everything that was seen of it.
-struct World {
-    core: Core,
+pub(super) struct World {
+    pub(super) core: Core,
     /// The keys of the events of each partition.
-    log: [Vec<Option<u8>>; 2],
-    members: Vec<MemberId>,
-    held: Vec<(Delivery, Ticket, MemberId)>,
+    pub(super) log: [Vec<Option<u8>>; 2],
+    pub(super) members: Vec<MemberId>,
+    pub(super) held: Vec<(Delivery, Ticket, MemberId)>,
+    pub(super) guarded: Guarded,
+    /// How often events were given out before the process died.
+    pub(super) marks: BTreeMap<(u32, u64), u32>,
+    /// What was marked in this life.
+    pub(super) marked: BTreeMap<(u32, u64), u32>,
+    /// What was given up because it ended the process.
+    pub(super) over: BTreeSet<(u32, u64)>,
     settling: Vec<Ticket>,
     stale: Vec<Ticket>,
-    settled: BTreeSet<(u32, u64)>,
+    pub(super) settled: BTreeSet<(u32, u64)>,
     attempts: BTreeMap<(u32, u64), u32>,
     not_before: BTreeMap<(u32, u64), Duration>,
     /// Members that found nothing and were not woken by a publish or a time since.
@@ -73,8 +91,12 @@ fn place(ticket: &Ticket) -> (u32, u64) {
 }
 
 impl World {
-    fn new(order: Order) -> Self {
+    pub(super) fn new(order: Order) -> Self {
         Self {
+            guarded: Guarded::Nobody,
+            marks: BTreeMap::new(),
+            marked: BTreeMap::new(),
+            over: BTreeSet::new(),
             core: Core::new(order, Generation(7)),
             log: [Vec::new(), Vec::new()],
             members: Vec::new(),
@@ -89,7 +111,7 @@ impl World {
         }
     }
 
-    fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         self.join_as(self.core.order);
     }
 
@@ -99,10 +121,80 @@ impl World {
             let topics = vec![(name(), TOPIC, vec![Cursor::default(), Cursor::default()])];
             let order = self.core.order_in_use().unwrap_or(order);
             self.members.push(self.core.join(order, topics));
+            self.watch();
         }
     }
 
-    fn leave(&mut self, at: usize) {
+    fn is_guarded(&self, member: MemberId) -> bool {
+        match self.guarded {
+            Guarded::Nobody => false,
+            Guarded::Half => member.0 % 2 == 1,
+            Guarded::All => true,
+        }
+    }
+
+    /// The member that has just joined says that it handles here.
+    fn watch(&mut self) {
+        if !self
+            .members
+            .last()
+            .is_some_and(|last| self.is_guarded(*last))
+        {
+            return;
+        }
+        for partition in 0..2 {
+            let marks = self.marks.range((partition, 0)..(partition + 1, 0));
+            let mark = |((_, offset), attempts): (&(u32, u64), &u32)| {
+                let mark = Mark {
+                    attempts: *attempts,
+                    epoch: 1,
+                    first_ms: 1000,
+                    last_ms: 2000,
+                };
+                (Offset(*offset), mark)
+            };
+            let end = Offset(self.log[partition as usize].len() as u64);
+            let marks: Vec<_> = marks.map(mark).collect();
+            self.core.watch(id(partition), end, marks);
+        }
+    }
+
+    /// Does as a guard says, and checks it.
+    fn heed(&mut self, guard: Guard) {
+        for Marked {
+            partition,
+            offset,
+            attempts,
+        } in guard.marks
+        {
+            let at = (partition.partition.0, offset.0);
+            let before = self.marks.get(&at).copied().unwrap_or_default();
+            assert_eq!(attempts, before + 1, "{at:?}");
+            assert_eq!(
+                self.marked.insert(at, attempts),
+                None,
+                "{at:?} is marked once"
+            );
+        }
+        for (ticket, failure) in guard.over {
+            let at = place(&ticket);
+            assert_eq!(failure.attempts, CRASHES_MAX);
+            assert!(self.marks[&at] >= CRASHES_MAX && self.over.insert(at));
+            self.given(&ticket);
+            self.core.begin_settle(&ticket).unwrap();
+            self.settling.push(ticket);
+            self.end(self.settling.len() - 1, Ended::Settled);
+        }
+    }
+
+    /// Suspects that members who handle here have.
+    fn suspects_held(&self) -> usize {
+        let held = self.held.iter().filter(|(_, _, of)| self.is_guarded(*of));
+        let suspects = held.filter(|(_, ticket, _)| self.marks.contains_key(&place(ticket)));
+        suspects.count()
+    }
+
+    pub(super) fn leave(&mut self, at: usize) {
         if self.members.is_empty() {
             return;
         }
@@ -131,7 +223,7 @@ impl World {
         }
     }
 
-    fn take(&mut self, at: usize, credit: usize) -> usize {
+    pub(super) fn take(&mut self, at: usize, credit: usize) -> usize {
         if self.members.is_empty() {
             return 0;
         }
@@ -139,8 +231,17 @@ impl World {
         let woken = self.core.wake.remove(&member);
         let asleep = self.waiting.remove(&member) && !woken;
         self.read(member);
-        let given = match self.core.take(&group(), member, credit, self.now) {
+        let mut guard = Guard::new(CRASHES_MAX);
+        let with = self.is_guarded(member).then_some(&mut guard);
+        let taken = self
+            .core
+            .take_where(&group(), member, credit, None, with, self.now);
+        let over = guard.over.len();
+        assert!(over == 0 || !asleep, "{member:?} should have been woken");
+        self.heed(guard);
+        let given = match taken {
             Taken::Given(given) => given,
+            Taken::Nothing { .. } if over > 0 => return over,
             Taken::Nothing { .. } => {
                 self.core.wake.remove(&member);
                 self.waiting.insert(member);
@@ -155,7 +256,8 @@ impl World {
             self.given(&ticket);
             self.held.push((delivery, ticket, member));
         }
-        count
+        assert!(self.suspects_held() <= 1, "suspects come one by one");
+        count + over
     }
 
     fn given(&mut self, ticket: &Ticket) {
@@ -166,7 +268,11 @@ impl World {
         assert!(!flying.contains(&at), "{at:?} is in flight");
         let attempt = self.attempts.entry(at).or_default();
         *attempt += 1;
-        assert_eq!(ticket.attempt.0, *attempt, "{at:?}");
+        let before = self.marks.get(&at).copied().unwrap_or_default();
+        // One that was read before anybody said that he handles here does not know of it.
+        let known = ticket.attempt.0 == before + *attempt;
+        let unknown = self.guarded == Guarded::Half && ticket.attempt.0 == *attempt;
+        assert!(known || unknown, "{at:?}");
         let due = self.not_before.remove(&at).unwrap_or_default();
         assert!(due <= self.now, "{at:?} is due at {due:?}");
         let same_lane = |other: u64| match self.core.order {
@@ -186,7 +292,7 @@ impl World {
         }
     }
 
-    fn begin(&mut self, at: usize) {
+    pub(super) fn begin(&mut self, at: usize) {
         if self.held.is_empty() {
             return;
         }
@@ -199,7 +305,7 @@ impl World {
         self.settling.push(ticket);
     }
 
-    fn end(&mut self, at: usize, ended: Ended) {
+    pub(super) fn end(&mut self, at: usize, ended: Ended) {
         if self.settling.is_empty() {
             return;
         }
@@ -250,8 +356,37 @@ impl World {
         }
     }
 
+    /// Walks, and takes what is left.
+    pub(super) fn go(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Publish(partition, key) => {
+                    self.log[partition].push(key);
+                    self.waiting.clear();
+                }
+                Step::Join(order) => self.join_as(order),
+                Step::Leave(at) => self.leave(at),
+                Step::Take(at, credit) => drop(self.take(at, credit)),
+                Step::Begin(at) => self.begin(at),
+                Step::End(at, true) => self.end(at, Ended::Settled),
+                Step::End(at, false) => self.end(at, Ended::Refused),
+                Step::GiveBack(at, after) => self.give_back(at, after),
+                Step::Wait(secs) => {
+                    self.now += Duration::from_secs(secs);
+                    self.waiting.clear();
+                }
+                Step::Shed => {
+                    self.core.shed();
+                    assert_eq!(self.core.waiting(), 0);
+                }
+            }
+            self.check();
+        }
+        self.finish();
+    }
+
     /// One member takes and settles all that is left.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         while !self.settling.is_empty() {
             self.end(0, Ended::Settled);
         }
@@ -281,7 +416,7 @@ impl World {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Publish(usize, Option<u8>),
     Join(Order),
     Leave(usize),
@@ -294,7 +429,7 @@ enum Step {
     Shed,
 }
 
-fn order() -> impl Strategy<Value = Order> {
+pub(super) fn order() -> impl Strategy<Value = Order> {
     prop_oneof![
         Just(Order::PerKey),
         Just(Order::PerPartition),
@@ -302,7 +437,7 @@ fn order() -> impl Strategy<Value = Order> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..2usize, prop::option::of(0..3u8)).prop_map(|(p, key)| Step::Publish(p, key)),
         1 => order().prop_map(Step::Join),
@@ -324,31 +459,7 @@ proptest! {
     ) {
         let mut world = World::new(order);
         world.join();
-        for step in steps {
-            match step {
-                Step::Publish(partition, key) => {
-                    world.log[partition].push(key);
-                    world.waiting.clear();
-                }
-                Step::Join(order) => world.join_as(order),
-                Step::Leave(at) => world.leave(at),
-                Step::Take(at, credit) => drop(world.take(at, credit)),
-                Step::Begin(at) => world.begin(at),
-                Step::End(at, true) => world.end(at, Ended::Settled),
-                Step::End(at, false) => world.end(at, Ended::Refused),
-                Step::GiveBack(at, after) => world.give_back(at, after),
-                Step::Wait(secs) => {
-                    world.now += Duration::from_secs(secs);
-                    world.waiting.clear();
-                }
-                Step::Shed => {
-                    world.core.shed();
-                    assert_eq!(world.core.waiting(), 0);
-                }
-            }
-            world.check();
-        }
-        world.finish();
+        world.go(steps);
     }
 }
 

@@ -12,6 +12,7 @@ use super::core::{Core, Member};
 use super::flow::InFlight;
 use super::memory::Held;
 use super::queue::{FlowIndex, Item};
+use super::suspects::Guard;
 use crate::limits::GROUP_MEMORY_MAX_BYTES;
 
 /// A read of the log that a group asks for.
@@ -71,17 +72,18 @@ impl Core {
         credit: usize,
         now: Duration,
     ) -> Taken {
-        self.take_where(group, member, credit, None, now)
+        self.take_where(group, member, credit, None, None, now)
     }
 
     /// Gives a member at most `credit` of the events that are its, lowest first, as long as the
-    /// next one is one that `may` be given.
+    /// next one is one that `may` be given. A member that handles here brings its guard along.
     pub(super) fn take_where(
         &mut self,
         group: &GroupName,
         member: MemberId,
         credit: usize,
         may: Option<&dyn Fn(&Event) -> bool>,
+        mut guard: Option<&mut Guard>,
         now: Duration,
     ) -> Taken {
         while let Some(item) = self.lanes.pop_due(now) {
@@ -94,16 +96,23 @@ impl Core {
         }
         let mut given = Vec::new();
         while given.len() < credit {
+            if let Some(item) = self.next_aside(member, guard.is_some()) {
+                given.extend(self.hand(group, member, item, guard.as_deref_mut()));
+                continue;
+            }
             if let Some(may) = may
                 && !self.first_item(member).is_some_and(|item| may(&item.event))
             {
+                break;
+            }
+            if guard.is_some() && self.is_held_back(member) {
                 break;
             }
             let Some(item) = self.next_item(member) else {
                 break;
             };
             if let Some(item) = self.lanes.enter(item) {
-                given.extend(self.give(group, member, item));
+                given.extend(self.hand(group, member, item, guard.as_deref_mut()));
             }
         }
         if given.is_empty() {
@@ -150,7 +159,7 @@ impl Core {
         }
     }
 
-    fn give(
+    pub(super) fn give(
         &mut self,
         group: &GroupName,
         member: MemberId,
@@ -274,6 +283,7 @@ impl Core {
         if gap.is_empty() {
             return;
         }
+        self.suspects.passed(index, &gap);
         if !self.seen.is_empty() {
             // They never come again.
             let passes = |flow, offset: &Offset| flow == index && gap.contains(offset);
@@ -309,6 +319,7 @@ impl Core {
             return;
         }
         let seen = self.seen.remove(&(index, offset));
+        let first = self.suspects.attempt(index, offset);
         let item = Item {
             sequence: self.next_sequence,
             flow: index,
@@ -316,7 +327,7 @@ impl Core {
             size_bytes: event.size_bytes(),
             lane: self.lanes.of(index, &event, self.order),
             event,
-            attempt: seen.map_or(1, |seen| seen.attempt),
+            attempt: seen.map_or(first, |seen| seen.attempt),
             slot,
             due: seen.and_then(|seen| seen.due),
             held,

@@ -8,7 +8,7 @@ use tidemill_log::inspect as log;
 
 use super::names::Names;
 use super::{Line, Value};
-use crate::machine::{Change, CommitChange, GroupId, take_change};
+use crate::machine::{Change, CommitChange, GroupId, MarkChange, take_change};
 use crate::queue::QueueSettings;
 
 type Fields = Vec<(&'static str, Value)>;
@@ -144,6 +144,7 @@ fn told(change: Change, names: &Names) -> Fields {
             settings,
         } => ("queue set", queue(id, of, settings, names)),
         Change::Commit(change) => commit(change, names),
+        Change::Mark(change) => ("attempt marker", marker(&change, names)),
         Change::NextGroup { id } => ("next group", vec![("group_id", Value::Number(id.0))]),
         #[allow(
             unreachable_patterns,
@@ -190,6 +191,20 @@ fn commit(change: CommitChange, names: &Names) -> (&'static str, Fields) {
             ("position removed", fields)
         }
     }
+}
+
+fn marker(change: &MarkChange, names: &Names) -> Fields {
+    let mark = change.mark;
+    let mut fields = group(change.group, names);
+    fields.extend(partition(change.partition, names));
+    fields.extend([
+        ("offset", Value::Number(change.offset.0)),
+        ("attempts", Value::Number(u64::from(mark.attempts))),
+        ("epoch", Value::Number(mark.epoch)),
+        ("first_ms", Value::Number(mark.first_ms)),
+        ("last_ms", Value::Number(mark.last_ms)),
+    ]);
+    fields
 }
 
 fn queue(id: TopicId, of: GroupId, settings: QueueSettings, names: &Names) -> Fields {

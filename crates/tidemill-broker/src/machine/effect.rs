@@ -13,6 +13,7 @@ use tidemill_log::PartitionId;
 use uuid::Uuid;
 
 use super::commit_effect::CommitChange;
+use super::mark_effect::MarkChange;
 use super::producer_effect::ProducerChange;
 use super::state::{GroupId, GroupKind};
 use super::transaction_effect::TransactionChange;
@@ -68,6 +69,8 @@ pub(crate) enum Change {
     NextGroup { id: GroupId },
     /// Of what clients keep beside groups' positions.
     Commit(CommitChange),
+    /// Of what was given out since the process died.
+    Mark(MarkChange),
     /// Of what is known of producers in partitions.
     Producer(ProducerChange),
     /// Of transactional producers and their transactions.
@@ -148,6 +151,7 @@ impl Change {
                 NEXT_GROUP
             }
             Self::Commit(change) => change.encode(out),
+            Self::Mark(change) => change.encode(out),
             Self::Producer(change) => change.encode(out),
             Self::Transaction(change) => change.encode(out),
         }
@@ -218,6 +222,9 @@ impl Reader<'_> {
     fn other(&mut self, kind: u16) -> Result<Change, String> {
         if let Some(change) = CommitChange::decode(kind, self)? {
             return Ok(Change::Commit(change));
+        }
+        if let Some(change) = MarkChange::decode(kind, self)? {
+            return Ok(Change::Mark(change));
         }
         if let Some(change) = ProducerChange::decode(kind, self)? {
             return Ok(Change::Producer(change));

@@ -10,12 +10,16 @@ mod effect;
 #[cfg(test)]
 mod effect_tests;
 mod heard;
+mod mark_effect;
+#[cfg(test)]
+mod mark_tests;
 mod operation;
 mod producer_effect;
 #[cfg(test)]
 mod queue_tests;
 mod seal;
 mod seal_commit;
+mod seal_mark;
 mod seal_producer;
 mod seal_queue;
 mod seal_topic;
@@ -41,13 +45,15 @@ pub(crate) use self::commit_effect::CommitChange;
 pub use self::commit_effect::CommitNote;
 pub use self::operation::SeekTo;
 pub(crate) use self::operation::{
-    Append, Client, CommitOffset, JoinTopic, Operation, Positions, Receipt, Refusal, Settled,
+    Append, Client, CommitOffset, JoinTopic, Marked, Marks, Operation, Positions, Receipt, Refusal,
+    Settled,
 };
 pub use self::state::GroupKind;
 pub(crate) use self::state::{GroupId, GroupState, State, Topic};
 
 pub(crate) use self::effect::Change;
 use self::heard::Heard;
+pub(crate) use self::mark_effect::{Mark, MarkChange};
 pub(crate) use self::producer_effect::ProducerChange;
 pub(crate) use self::transaction_effect::TransactionChange;
 use crate::catalog::Catalog;

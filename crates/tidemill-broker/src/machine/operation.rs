@@ -71,6 +71,24 @@ pub(crate) struct Settled {
     pub(crate) range: Range<Offset>,
 }
 
+/// An event that is given out, as its marker is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    /// In how many lives after a bad end it was given out, this one included; 0 where nothing
+    /// is to be known of it.
+    pub(crate) attempts: u32,
+}
+
+/// Events of a group that are given out in this incarnation.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    pub(crate) group: GroupId,
+    pub(crate) epoch: u64,
+    pub(crate) marks: Vec<Marked>,
+}
+
 /// A position that a client commits for its group.
 #[derive(Clone, Debug)]
 pub(crate) struct CommitOffset {
@@ -165,6 +183,8 @@ pub(crate) enum Operation {
         partition: PartitionId,
         range: Range<Offset>,
     },
+    /// Notes events as given out in this incarnation.
+    Mark(Marks),
     /// Makes the group where there is none, and its positions where they are missing.
     Join {
         group: GroupName,

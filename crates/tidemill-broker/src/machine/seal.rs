@@ -11,7 +11,9 @@ use tidemill_log::{Batch, Demand, Draft, Now, PartitionId, PartitionSettings};
 
 use super::effect::Change;
 use super::heard::Heard;
-use super::operation::{Append, Client, JoinTopic, Operation, Receipt, Refusal, SeekTo, Settled};
+use super::operation::{
+    Append, Client, JoinTopic, Marks, Operation, Receipt, Refusal, SeekTo, Settled,
+};
 use super::producer_effect::ProducerChange;
 use super::seal_commit::positions_bytes;
 use super::state::{GroupId, GroupKind, GroupState, State, Topic};
@@ -105,6 +107,7 @@ pub(super) fn demand(operation: &Operation) -> Demand {
             (topics.iter().map(one).sum::<usize>() + 512, true)
         }
         Operation::Positions { ask, .. } => (positions_bytes(ask), false),
+        Operation::Mark(of) => (SMALL_BYTES * (of.marks.len() + 1), false),
         Operation::Pass { .. }
         | Operation::DeleteGroup { .. }
         | Operation::Seek { .. }
@@ -143,6 +146,7 @@ fn lane(operation: &Operation) -> u64 {
         Operation::GiveBack { reader: group, .. }
         | Operation::Commit { group, .. }
         | Operation::Pass { group, .. }
+        | Operation::Mark(Marks { group, .. })
         | Operation::Widen { group, .. }
         | Operation::Seek { group, .. } => group.hash(&mut hasher),
         Operation::Positions { group, .. } => group.hash(&mut hasher),
@@ -283,6 +287,7 @@ impl Decision<'_, '_> {
                 });
                 Ok(Receipt::Done)
             }
+            Operation::Mark(marks) => self.mark(marks),
             Operation::Join {
                 group,
                 kind,

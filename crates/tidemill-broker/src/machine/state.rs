@@ -11,6 +11,8 @@ use tidemill_log::PartitionId;
 
 use super::commit_effect::{CommitChange, Committed};
 use super::effect::Change;
+use super::mark_effect::{Mark, MarkChange};
+use super::operation::Marked;
 use super::producer_effect::ProducerChange;
 use super::transaction_effect::TransactionChange;
 use crate::producer::Producers;
@@ -111,6 +113,9 @@ pub(crate) struct GroupState {
     pub(crate) cursors: BTreeMap<PartitionId, Cursor>,
     /// What clients committed last, each for a partition with a position.
     pub(crate) commits: BTreeMap<PartitionId, Committed>,
+    /// What was given out since the process last died and is not settled: at most
+    /// [`MARKS_MAX`](crate::limits::MARKS_MAX).
+    pub(crate) marks: BTreeMap<PartitionId, BTreeMap<Offset, Mark>>,
     /// What is set for it as a share group.
     pub(crate) share: ShareSettings,
     /// Settled ranges of all cursors together.
@@ -170,6 +175,49 @@ impl GroupState {
         committed.filter(|committed| committed.offset == position)
     }
 
+    /// Every attempt marker, one after the other.
+    fn each_mark(self: Arc<Self>) -> impl Iterator<Item = (PartitionId, Offset, Mark)> {
+        let all = self.marks.iter().flat_map(|(partition, marks)| {
+            let marks = marks.iter();
+            marks.map(move |(offset, mark)| (*partition, *offset, *mark))
+        });
+        // There are few.
+        all.collect::<Vec<_>>().into_iter()
+    }
+
+    /// What is known of an event.
+    pub(super) fn mark(&self, partition: PartitionId, offset: Offset) -> Option<Mark> {
+        self.marks.get(&partition)?.get(&offset).copied()
+    }
+
+    /// How many events something is known of.
+    pub(super) fn mark_count(&self) -> usize {
+        self.marks.values().map(BTreeMap::len).sum()
+    }
+
+    fn set_mark(&mut self, partition: PartitionId, offset: Offset, mark: Mark) {
+        if mark.attempts == 0 {
+            self.forget_marks(partition, offset..offset.next());
+        } else if let Some(cursor) = self.cursors.get(&partition)
+            && !cursor.is_settled(offset)
+        {
+            self.marks
+                .entry(partition)
+                .or_default()
+                .insert(offset, mark);
+        }
+    }
+
+    fn forget_marks(&mut self, partition: PartitionId, range: Range<Offset>) {
+        let Some(marks) = self.marks.get_mut(&partition) else {
+            return;
+        };
+        marks.retain(|offset, _| !range.contains(offset));
+        if marks.is_empty() {
+            self.marks.remove(&partition);
+        }
+    }
+
     fn commit(&mut self, partition: PartitionId, committed: Option<Committed>) {
         let bytes = committed.as_ref().map_or(0, Committed::size_bytes);
         let before = match committed {
@@ -184,6 +232,7 @@ impl GroupState {
     fn retain(&mut self, keep: impl Fn(PartitionId) -> bool) {
         self.cursors.retain(|partition, _| keep(*partition));
         self.commits.retain(|partition, _| keep(*partition));
+        self.marks.retain(|partition, _| keep(*partition));
         self.ranges = self.cursors.values().map(Cursor::range_count).sum();
         self.commit_bytes = self.commits.values().map(Committed::size_bytes).sum();
     }
@@ -261,6 +310,21 @@ impl State {
         self.group_ids.iter().map(|(name, id)| (name, *id))
     }
 
+    /// The groups with attempt markers, and what makes those be forgotten.
+    pub(crate) fn marked_groups(&self) -> Vec<(GroupId, Vec<Marked>)> {
+        let marked = self.groups.iter().filter(|(_, of)| !of.marks.is_empty());
+        let forgotten = |(partition, offset, _)| Marked {
+            partition,
+            offset,
+            attempts: 0,
+        };
+        let groups = marked.map(|(id, of)| {
+            let marks = Arc::clone(of).each_mark();
+            (*id, marks.map(forgotten).collect())
+        });
+        groups.collect()
+    }
+
     pub(crate) fn group_count(&self) -> usize {
         self.groups.len()
     }
@@ -298,6 +362,7 @@ impl State {
                     let group = Arc::make_mut(group);
                     group.cursors.entry(partition).or_default();
                     group.change(partition, |have| *have = cursor);
+                    group.marks.remove(&partition);
                     group.commit(partition, None);
                 }
             }
@@ -312,7 +377,9 @@ impl State {
                     window_max: u64::MAX,
                 };
                 if let Some(group) = self.groups.get_mut(&group) {
-                    Arc::make_mut(group).change(partition, |cursor| {
+                    let group = Arc::make_mut(group);
+                    group.forget_marks(partition, range.clone());
+                    group.change(partition, |cursor| {
                         let settled = cursor.settle(range, bounds);
                         settled.expect("a cursor without bounds takes everything");
                     });
@@ -327,6 +394,7 @@ impl State {
             }
             Change::NextGroup { id } => self.next_group = self.next_group.max(id),
             Change::Commit(change) => self.apply_commit(change),
+            Change::Mark(change) => self.apply_mark(change),
             Change::Producer(change) => self.apply_producer(change),
             Change::Transaction(change) => self.apply_transaction(change),
         }
@@ -340,6 +408,7 @@ impl State {
             kind,
             cursors: BTreeMap::new(),
             commits: BTreeMap::new(),
+            marks: BTreeMap::new(),
             share: ShareSettings::default(),
             ranges: 0,
             commit_bytes: 0,
@@ -347,7 +416,9 @@ impl State {
         let group = self.groups.entry(id);
         let group = group.or_insert_with(|| Arc::new(empty()));
         if group.kind != kind {
-            Arc::make_mut(group).kind = kind;
+            let group = Arc::make_mut(group);
+            group.kind = kind;
+            group.marks.clear();
         }
     }
 
@@ -387,6 +458,12 @@ impl State {
                     Arc::make_mut(group).retain(|id| id != partition);
                 }
             }
+        }
+    }
+
+    fn apply_mark(&mut self, change: MarkChange) {
+        if let Some(group) = self.groups.get_mut(&change.group) {
+            Arc::make_mut(group).set_mark(change.partition, change.offset, change.mark);
         }
     }
 
@@ -452,6 +529,15 @@ impl State {
                     committed,
                 })
             });
+            let marks = group.clone().into_iter().flat_map(GroupState::each_mark);
+            let marks = marks.map(move |(partition, offset, mark)| {
+                Change::Mark(MarkChange {
+                    group: id,
+                    partition,
+                    offset,
+                    mark,
+                })
+            });
             let cursors = group.into_iter().flat_map(GroupState::each_cursor);
             let cursors = cursors.map(move |(partition, cursor)| Change::CursorSet {
                 group: id,
@@ -466,7 +552,8 @@ impl State {
                 })
             });
             let first = created.into_iter().chain(set);
-            first.chain(cursors).chain(commits)
+            // Setting a position forgets the others of its partition.
+            first.chain(cursors).chain(commits).chain(marks)
         });
         let next = Change::NextGroup {
             id: self.next_group,

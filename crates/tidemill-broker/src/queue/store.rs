@@ -88,7 +88,7 @@ impl Live {
 
     fn take_one(self: &Arc<Self>, inner: &Arc<Inner>) -> Look {
         match &self.store {
-            Store::Disk { group, member, .. } => match group.take(inner, *member, 1) {
+            Store::Disk { group, member, .. } => match group.take(inner, *member, 1, None) {
                 Taken::Gone => Look::Gone,
                 Taken::Nothing { due } => Look::Nothing { due },
                 Taken::Given(given) => Look::Given(given.into_iter().map(of_disk).collect()),
@@ -109,7 +109,7 @@ impl Live {
         match &self.store {
             Store::Disk { group, member, .. } => {
                 let is_over = |event: &Event| is_over(event, now);
-                match group.take_where(inner, *member, 1, Some(&is_over)) {
+                match group.take_where(inner, *member, 1, Some(&is_over), None) {
                     Taken::Given(given) => given.into_iter().map(of_disk).next(),
                     Taken::Nothing { .. } | Taken::Gone => None,
                 }

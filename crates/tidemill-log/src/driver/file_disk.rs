@@ -12,7 +12,7 @@ use rustix::buffer::spare_capacity;
 
 use super::direct::{Direct, Gather, divide};
 use super::nested;
-use crate::disk::{Disk, DiskFile, DiskLock};
+use crate::disk::{Disk, DiskFile, DiskLock, LockGuard};
 use crate::inspect::InspectError;
 
 /// Pieces that one call of the operating system takes (`IOV_MAX` of Linux).
@@ -267,20 +267,41 @@ impl Disk for FileDisk {
             .lock_file()
             .map_err(|error| io::Error::new(error.kind(), self.unusable(&error)))?;
         file.try_lock().map_err(|why| self.held(&mut file, why))?;
-        let mut held = Held(file);
-        held.0.set_len(0)?;
-        writeln!(held.0, "{}", process::id())?;
-        Ok(DiskLock::new(held))
+        let mut held = Held {
+            after_bad_end: file.metadata()?.len() > 0,
+            file,
+            ended_well: false,
+        };
+        held.file.set_len(0)?;
+        writeln!(held.file, "{}", process::id())?;
+        Ok(DiskLock::knowing(held))
     }
 }
 
 /// The lock's file while its text names this process. It is unlocked when it is closed.
-struct Held(File);
+struct Held {
+    file: File,
+    /// There was a name in it: its process did not take it out.
+    after_bad_end: bool,
+    ended_well: bool,
+}
+
+impl LockGuard for Held {
+    fn after_bad_end(&self) -> bool {
+        self.after_bad_end
+    }
+
+    fn ended_well(&mut self) {
+        self.ended_well = true;
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Left over, the name is as that of a killed process, which the next holder replaces.
-        let _ = self.0.set_len(0);
+        if self.ended_well || !self.after_bad_end {
+            // Left over, the name is as that of a killed process, which the next holder replaces.
+            let _ = self.file.set_len(0);
+        }
     }
 }
 

@@ -33,6 +33,7 @@ struct Inner<M: Machine> {
     clock: Clock,
     reader: Reader,
     epoch: u64,
+    after_bad_end: bool,
     id: Uuid,
     counters: Arc<Counters>,
     /// Written by the log's thread, read without a lock.
@@ -57,6 +58,7 @@ impl<M: Machine> Handle<M> {
         let inbox = Arc::new(Inbox::new());
         let health = Arc::new(ArcSwap::from_pointee(log.health()));
         let (epoch, id) = (log.epoch(), log.id());
+        let after_bad_end = lock.after_bad_end();
         let entrance = log.entrance().clone();
         let counters = log.counters();
         let (sender, steps) = mpsc::channel();
@@ -94,6 +96,7 @@ impl<M: Machine> Handle<M> {
             clock,
             reader,
             epoch,
+            after_bad_end,
             id,
             counters,
             health,
@@ -158,6 +161,13 @@ impl<M: Machine> Handle<M> {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.0.epoch
+    }
+
+    /// Whether the process that wrote before this one died, or went away without closing the
+    /// log, as far as the disk knows.
+    #[must_use]
+    pub fn after_bad_end(&self) -> bool {
+        self.0.after_bad_end
     }
 
     /// The identity of the log's data, the same at every opening.

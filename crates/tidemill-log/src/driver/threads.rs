@@ -87,7 +87,7 @@ impl<M: Machine> LogThread<M> {
                 Step::Closed => break,
             }
         }
-        drop(self.lock);
+        self.lock.end_well();
         for left in self.inbox.abandon() {
             self.log
                 .submit_at(left.operation, left.done, Some(left.place));

@@ -40,8 +40,10 @@ fn catalogue(shared: &Shared) -> Result<Catalogue, CatalogueError> {
     Catalogue::from_json(&text)
 }
 
-/// Tells it, where the bus wants to know. Events are handled whatever becomes of it.
+/// Tells it, where the bus wants to know, and that it is done in this process. Events are handled
+/// whatever becomes of it.
 pub(super) fn announce(member: &mut dyn GroupMember, shared: &Shared) {
+    member.handled_here();
     let told = catalogue(shared).and_then(|catalogue| member.describe(Arc::new(catalogue)));
     if let Err(error) = told {
         tracing::warn!(%error, "the bus does not list these handlers");
