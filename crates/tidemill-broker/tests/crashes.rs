@@ -42,13 +42,17 @@ async fn here(broker: &Broker) -> Box<dyn GroupMember> {
     member
 }
 
-/// All that a member gets without settling anything: ids and attempts.
-async fn all(member: &mut dyn GroupMember) -> (Vec<(String, u32)>, Vec<(Delivery, Settlement)>) {
+/// What a member gets without settling anything, which is so many and no more: ids and attempts.
+async fn all(
+    member: &mut dyn GroupMember,
+    count: usize,
+) -> (Vec<(String, u32)>, Vec<(Delivery, Settlement)>) {
     let mut held: Vec<(Delivery, Settlement)> = Vec::new();
-    let a_while = Duration::from_millis(300);
-    while let Ok(given) = tokio::time::timeout(a_while, member.pull(99)).await {
-        held.extend(given.unwrap());
+    while held.len() < count {
+        held.extend(member.pull(99).await.unwrap());
     }
+    let more = tokio::time::timeout(Duration::from_millis(200), member.pull(99)).await;
+    held.extend(more.into_iter().flat_map(Result::unwrap));
     let seen = held.iter().map(|(of, _)| (id(of), of.attempt.0));
     (seen.collect(), held)
 }
@@ -73,7 +77,7 @@ async fn first_death() -> Folder {
         .await
         .unwrap();
     let mut member = here(&broker).await;
-    let (given, _held) = all(&mut *member).await;
+    let (given, _held) = all(&mut *member, 5).await;
     assert_eq!(given.len(), 5);
     let left = died(&folder);
     broker.close().await;
@@ -102,7 +106,7 @@ async fn what_is_in_flight_at_every_bad_end_is_given_up_and_nothing_else_is() {
     // Nobody knows yet who it was.
     let broker = folder.open().await;
     let mut member = here(&broker).await;
-    let (given, mut held) = all(&mut *member).await;
+    let (given, mut held) = all(&mut *member, 5).await;
     assert_eq!(
         given,
         seen(&[("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1)])
@@ -115,23 +119,23 @@ async fn what_is_in_flight_at_every_bad_end_is_given_up_and_nothing_else_is() {
     let new = vec![event("new", Some("n")), event("behind", Some("d"))];
     broker.bus().publish(topic("t"), new).await.unwrap();
     let mut member = here(&broker).await;
-    let (given, mut held) = all(&mut *member).await;
+    let (given, mut held) = all(&mut *member, 2).await;
     assert_eq!(given, seen(&[("b", 2), ("new", 1)]));
     ack(held.remove(0)).await;
     ack(held.remove(0)).await;
-    let (given, _held) = all(&mut *member).await;
+    let (given, _held) = all(&mut *member, 1).await;
     assert_eq!(given, seen(&[("c", 2)]));
     let folder = died(&folder);
 
     let broker = folder.open().await;
     let mut member = here(&broker).await;
-    let (given, _held) = all(&mut *member).await;
+    let (given, _held) = all(&mut *member, 1).await;
     assert_eq!(given, seen(&[("c", 3)]));
     let folder = died(&folder);
 
     let broker = folder.open().await;
     let mut member = here(&broker).await;
-    let (given, mut held) = all(&mut *member).await;
+    let (given, mut held) = all(&mut *member, 1).await;
     assert_eq!(given, seen(&[("d", 2)]), "the culprit is none of them");
     let letter = letter(&broker).await;
     assert_eq!(letter.event.id().as_str(), "c");
@@ -174,14 +178,14 @@ async fn a_good_end_does_not_count_and_begins_anew() {
     let folder = first_death().await;
     let broker = folder.open().await;
     let mut member = here(&broker).await;
-    assert_eq!(all(&mut *member).await.0.len(), 5);
+    assert_eq!(all(&mut *member, 5).await.0.len(), 5);
     drop(member);
     broker.close().await;
     assert!(has_markers(&folder));
     for _ in 0..5 {
         let broker = folder.open().await;
         let mut member = here(&broker).await;
-        let (given, held) = all(&mut *member).await;
+        let (given, held) = all(&mut *member, 5).await;
         assert_eq!(given.len(), 5, "{given:?}");
         assert!(given.iter().all(|(_, attempt)| *attempt == 1), "{given:?}");
         drop(held);
@@ -194,7 +198,7 @@ async fn a_good_end_does_not_count_and_begins_anew() {
     broker.close().await;
     let broker = folder.open().await;
     let mut member = here(&broker).await;
-    let (given, _held) = all(&mut *member).await;
+    let (given, _held) = all(&mut *member, 5).await;
     assert_eq!((given.len(), given[4].1), (5, 1));
     broker.close().await;
 }
@@ -220,7 +224,7 @@ async fn where_that_is_off_an_event_is_given_out_for_ever() {
     for _ in 0..5 {
         let broker = folder.builder().crashes_max(0).open().await.unwrap();
         let mut member = here(&broker).await;
-        assert_eq!(all(&mut *member).await.0.len(), 5);
+        assert_eq!(all(&mut *member, 5).await.0.len(), 5);
         let left = died(&folder);
         broker.close().await;
         folder = left;
@@ -243,7 +247,7 @@ async fn a_pull_that_is_dropped_while_its_events_are_marked_loses_and_counts_not
             return;
         }
     }
-    let (given, _held) = all(&mut *member).await;
+    let (given, _held) = all(&mut *member, 5).await;
     assert_eq!(given.len(), 5);
     assert!(given.iter().all(|(_, attempt)| *attempt == 1), "{given:?}");
     broker.close().await;
