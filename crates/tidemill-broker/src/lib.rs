@@ -80,7 +80,7 @@ pub use scrub::{DamageInfo, ScrubInfo, VerifiedInfo};
 pub use seen::SeenTraffic;
 pub use share::{
     ShareAcknowledgement, ShareAcquired, ShareBounds, ShareError, ShareGroups, ShareHeartbeat,
-    ShareHold, SharePart, ShareRecords, ShareSettings, ShareVerdict,
+    ShareHold, ShareOffsetsError, SharePart, ShareRecords, ShareSettings, ShareVerdict,
 };
 pub use tidemill_log::{
     Batch, BatchBuilder, BatchError, CompressionType, FlushPolicy, PRIVATE_DIR, batch,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidemill_broker::{
     Broker, ConsumerError, CreateTopic, EPOCH_JOIN, EPOCH_LEAVE, FetchBatches, GroupError,
     GroupKind, Isolation, SeekTo, ShareAcknowledgement, ShareBounds, ShareError, ShareGroups,
-    ShareHeartbeat, SharePart, ShareRecords, ShareSettings, ShareVerdict,
+    ShareHeartbeat, ShareOffsetsError, SharePart, ShareRecords, ShareSettings, ShareVerdict,
 };
 use tidemill_core::delivery::dead_letter_topic;
 use tidemill_core::{
@@ -414,4 +414,51 @@ async fn letters_are_written_a_few_at_a_time() {
             .len();
     }
     assert!(batches >= 3, "{batches} batches of 2400 KiB");
+}
+
+#[tokio::test]
+async fn where_a_group_without_members_goes_on_is_set_and_forgotten_and_that_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Broker::builder().path(folder.path()).open();
+    let house = House::of(open().await.unwrap()).await;
+    house.groups.heartbeat(&group(), join("a")).await.unwrap();
+    house.publish(&["0", "1", "2", "3", "4", "5"]).await;
+    assert_eq!(told(&house.take("a").await), [(0, 5, 1)]);
+    house.say("a", 0, 1, ShareVerdict::Accept).await.unwrap();
+    house.say("a", 4, 4, ShareVerdict::Accept).await.unwrap();
+    let places = |offset| [(house.part, Offset(offset))];
+    let in_use = house.groups.seek(&group(), &places(3)).await;
+    let members = |why| matches!(why, Err(ShareOffsetsError::InUse { members: 1, .. }));
+    assert!(members(in_use));
+    assert!(members(
+        house.groups.forget(&group(), &[house.part.topic]).await
+    ));
+    let there = house.groups.positions(&group()).unwrap();
+    assert_eq!(there, places(2), "nothing was done");
+    house.groups.heartbeat(&group(), leave("a")).await.unwrap();
+    house.groups.seek(&group(), &places(3)).await.unwrap();
+    let stale = house.say("a", 2, 2, ShareVerdict::Accept).await;
+    assert!(matches!(stale, Err(ShareError::NotAcquired)), "{stale:?}");
+    house.broker.close().await;
+    let part = house.part;
+    drop(house);
+    let house = House::again(open().await.unwrap());
+    let there = house.groups.positions(&group()).unwrap();
+    assert_eq!(there, [(part, Offset(3))]);
+    house.groups.heartbeat(&group(), join("b")).await.unwrap();
+    // What was settled above it is not any more.
+    assert_eq!(told(&house.take("b").await), [(3, 5, 1)]);
+    house.groups.heartbeat(&group(), leave("b")).await.unwrap();
+    let forgotten = house.groups.forget(&group(), &[part.topic]).await;
+    forgotten.unwrap();
+    assert_eq!(house.groups.positions(&group()), Some(Vec::new()));
+    assert_eq!(told(&house.take("b").await), []);
+    // It begins as in a topic that is new to it.
+    house.groups.heartbeat(&group(), join("c")).await.unwrap();
+    assert_eq!(told(&house.take("c").await), [(0, 5, 1)]);
+    let other = GroupName::new("other").unwrap();
+    assert_eq!(house.groups.positions(&other), None);
+    let none = house.groups.seek(&other, &[(part, Offset(0))]).await;
+    assert!(matches!(none, Err(ShareOffsetsError::UnknownGroup(_))));
+    assert!(house.broker.group(&other).is_none(), "it is not made");
 }

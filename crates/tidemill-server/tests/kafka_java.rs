@@ -196,7 +196,7 @@ async fn java_members_of_consumer_groups_share_hand_over_and_lose_nothing_to_kil
 
 #[tokio::test(flavor = "multi_thread")]
 async fn java_members_of_share_groups_settle_release_reject_and_outlive_kills() {
-    check("new", &["Shares"], 8).await;
+    check("new", &["Shares"], 9).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@
 //! read.rs        giving records out, and waiting for them
 //! hold.rs        what is on its way to its member
 //! settle.rs      settling them, and dead letters
+//! offsets.rs     where a group goes on, for those who run it
 //! ```
 //!
 //! What is settled is a group's position with the ranges above it, as it is of groups of this
@@ -23,6 +24,7 @@ mod live;
 mod membership;
 #[cfg(test)]
 mod membership_tests;
+mod offsets;
 mod parts;
 mod read;
 #[cfg(test)]
@@ -46,6 +48,7 @@ use tidemill_log::CommitError;
 pub use self::hold::ShareHold;
 use self::live::Live;
 use self::membership::Membership;
+pub use self::offsets::ShareOffsetsError;
 use self::parts::Part;
 use self::read::Taker;
 use self::records::Wrong;

@@ -10,7 +10,7 @@
 //! share_session.rs the same of share groups' members knows no records
 //! frame.rs       one request from a socket           knows no messages
 //! shape.rs       walks a request before it is decoded
-//! shapes.rs      the tables that it walks by
+//! shapes.rs      the tables that it walks by; share_shapes.rs those of share groups
 //! registry.rs    which API keys are served, and in which versions
 //! apis/          one file an API key                 knows no sockets
 //! configs.rs     topic settings by the names that Kafka gives them
@@ -70,6 +70,7 @@ mod sasl;
 mod shape;
 mod shapes;
 mod share_session;
+mod share_shapes;
 #[cfg(test)]
 mod share_tests;
 #[cfg(test)]

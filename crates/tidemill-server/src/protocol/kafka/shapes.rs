@@ -9,6 +9,10 @@
 
 use super::shape::Kind::{Array, Bytes, Fixed, Group, Maybe, Tagged, Text};
 use super::shape::{Field, Shape, always, from, within};
+pub(super) use super::share_shapes::{
+    ALTER_SHARE_GROUP_OFFSETS, DELETE_SHARE_GROUP_OFFSETS, DESCRIBE_SHARE_GROUP_OFFSETS,
+    SHARE_ACKNOWLEDGE, SHARE_FETCH, SHARE_GROUP_DESCRIBE, SHARE_GROUP_HEARTBEAT,
+};
 
 /// What follows the client's name in the head of a flexible request: tagged fields alone.
 pub(super) static NO_FIELDS: Shape = Shape {
@@ -723,81 +727,6 @@ pub(super) static CONSUMER_GROUP_DESCRIBE: Shape = Shape {
     ],
 };
 
-/// ShareGroupHeartbeatRequest, 1.
-pub(super) static SHARE_GROUP_HEARTBEAT: Shape = Shape {
-    flexible: 0,
-    tagged_text: None,
-    fields: &[
-        always(Text),         // group_id
-        always(Text),         // member_id
-        always(Fixed(4)),     // member_epoch
-        always(Text),         // rack_id
-        always(Array(&Text)), // subscribed_topic_names
-    ],
-};
-
-/// ShareGroupDescribeRequest, 1.
-pub(super) static SHARE_GROUP_DESCRIBE: Shape = Shape {
-    flexible: 0,
-    tagged_text: None,
-    fields: &[
-        always(Array(&Text)), // group_ids
-        always(Fixed(1)),     // include_authorized_operations
-    ],
-};
-
-/// What is said of records: first and last offset, and a number for each, or one for all.
-const ACKNOWLEDGEMENTS: Field = always(Array(&Group(&[
-    always(Fixed(8)),
-    always(Fixed(8)),
-    always(Array(&Fixed(1))),
-])));
-
-/// ShareFetchRequest, 1.
-pub(super) static SHARE_FETCH: Shape = Shape {
-    flexible: 0,
-    tagged_text: None,
-    fields: &[
-        always(Text),     // group_id
-        always(Text),     // member_id
-        always(Fixed(4)), // share_session_epoch
-        always(Fixed(4)), // max_wait_ms
-        always(Fixed(4)), // min_bytes
-        always(Fixed(4)), // max_bytes
-        always(Fixed(4)), // max_records
-        always(Fixed(4)), // batch_size
-        always(Array(&Group(&[
-            always(Fixed(16)), // topic_id
-            always(Array(&Group(&[
-                always(Fixed(4)), // partition_index
-                ACKNOWLEDGEMENTS, // acknowledgement_batches
-            ]))), // partitions
-        ]))), // topics
-        always(Array(&Group(&[
-            always(Fixed(16)),        // topic_id
-            always(Array(&Fixed(4))), // partitions
-        ]))), // forgotten_topics_data
-    ],
-};
-
-/// ShareAcknowledgeRequest, 1.
-pub(super) static SHARE_ACKNOWLEDGE: Shape = Shape {
-    flexible: 0,
-    tagged_text: None,
-    fields: &[
-        always(Text),     // group_id
-        always(Text),     // member_id
-        always(Fixed(4)), // share_session_epoch
-        always(Array(&Group(&[
-            always(Fixed(16)), // topic_id
-            always(Array(&Group(&[
-                always(Fixed(4)), // partition_index
-                ACKNOWLEDGEMENTS, // acknowledgement_batches
-            ]))), // partitions
-        ]))), // topics
-    ],
-};
-
 /// SaslAuthenticateRequest, 0 to 2.
 pub(super) static SASL_AUTHENTICATE: Shape = Shape {
     flexible: 2,
@@ -936,6 +865,10 @@ mod tests {
         check::<ShareGroupDescribeRequest>(&super::SHARE_GROUP_DESCRIBE, [1, 1]);
         check::<ShareFetchRequest>(&super::SHARE_FETCH, [1, 1]);
         check::<ShareAcknowledgeRequest>(&super::SHARE_ACKNOWLEDGE, [1, 1]);
+        let describe = &super::DESCRIBE_SHARE_GROUP_OFFSETS;
+        check::<DescribeShareGroupOffsetsRequest>(describe, [0, 0]);
+        check::<AlterShareGroupOffsetsRequest>(&super::ALTER_SHARE_GROUP_OFFSETS, [0, 0]);
+        check::<DeleteShareGroupOffsetsRequest>(&super::DELETE_SHARE_GROUP_OFFSETS, [0, 0]);
         check::<ApiVersionsRequest>(&super::API_VERSIONS, [0, 4]);
         check::<CreateTopicsRequest>(&super::CREATE_TOPICS, [2, 7]);
         check::<DeleteTopicsRequest>(&super::DELETE_TOPICS, [1, 6]);

@@ -13,6 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use uuid::Uuid;
 
 use super::Door;
+use super::apis::alter_share_group_offsets::AlterShareGroupOffsets;
+use super::apis::delete_share_group_offsets::DeleteShareGroupOffsets;
+use super::apis::describe_share_group_offsets::DescribeShareGroupOffsets;
 use super::apis::share_acknowledge::ShareAcknowledge;
 use super::apis::share_fetch::ShareFetch;
 use super::apis::share_group_heartbeat::ShareGroupHeartbeat;
@@ -139,6 +142,72 @@ impl House {
             told.error_code,
             partitions.map(|one| one.error_code).collect(),
         )
+    }
+}
+
+impl House {
+    /// The code of a group, and of each partition its topic, number, offset and code.
+    async fn described(
+        &self,
+        group: &'static str,
+        topics: Option<&[(&'static str, i32)]>,
+    ) -> (i16, Vec<(String, i32, i64, i16)>) {
+        use wire::describe_share_group_offsets_request::*;
+        let topic = |(name, number): &(&'static str, i32)| {
+            DescribeShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(text(name))
+                .with_partitions(vec![*number])
+        };
+        let topics = topics.map(|topics| topics.iter().map(topic).collect());
+        let group = DescribeShareGroupOffsetsRequestGroup::default()
+            .with_group_id(text(group))
+            .with_topics(topics);
+        let request = wire::DescribeShareGroupOffsetsRequest::default().with_groups(vec![group]);
+        let told = DescribeShareGroupOffsets::answer(call(&self.door, 0), request).await;
+        let told = &told.groups[0];
+        let each = told.topics.iter().flat_map(|topic| {
+            let each = topic.partitions.iter();
+            each.map(|one| {
+                let name = topic.topic_name.to_string();
+                (name, one.partition_index, one.start_offset, one.error_code)
+            })
+        });
+        (told.error_code, each.collect())
+    }
+
+    async fn alter(
+        &self,
+        group: &'static str,
+        places: &[(&'static str, i32, i64)],
+    ) -> (i16, Vec<i16>) {
+        use wire::alter_share_group_offsets_request::*;
+        let topic = |(name, number, offset): &(&'static str, i32, i64)| {
+            let partition = AlterShareGroupOffsetsRequestPartition::default()
+                .with_partition_index(*number)
+                .with_start_offset(*offset);
+            AlterShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(text(name))
+                .with_partitions(vec![partition])
+        };
+        let request = wire::AlterShareGroupOffsetsRequest::default()
+            .with_group_id(text(group))
+            .with_topics(places.iter().map(topic).collect());
+        let told = AlterShareGroupOffsets::answer(call(&self.door, 0), request).await;
+        let each = told.responses.iter().flat_map(|topic| &topic.partitions);
+        (told.error_code, each.map(|one| one.error_code).collect())
+    }
+
+    async fn delete(&self, group: &'static str, topics: &[&'static str]) -> (i16, Vec<i16>) {
+        use wire::delete_share_group_offsets_request::*;
+        let topic = |name: &&'static str| {
+            DeleteShareGroupOffsetsRequestTopic::default().with_topic_name(text(name))
+        };
+        let request = wire::DeleteShareGroupOffsetsRequest::default()
+            .with_group_id(text(group))
+            .with_topics(topics.iter().map(topic).collect());
+        let told = DeleteShareGroupOffsets::answer(call(&self.door, 0), request).await;
+        let each = told.responses.iter();
+        (told.error_code, each.map(|one| one.error_code).collect())
     }
 }
 
@@ -320,4 +389,51 @@ async fn who_waits_in_a_group_that_is_deleted_is_told_that_there_is_none() {
     assert_eq!(told, (gone, Vec::new()));
     let said = house.asks(house.request("m", 3), house.topic, &[(1, 1, ACCEPT)]);
     assert_eq!(house.fetch(said).await, (gone, Vec::new()));
+}
+
+#[tokio::test]
+async fn offsets_of_share_groups_are_told_set_and_forgotten_where_nobody_is_a_member() {
+    let house = House::new().await;
+    let (gone, unknown) = (
+        Code::GroupIdNotFound.code(),
+        Code::UnknownTopicOrPartition.code(),
+    );
+    let at = |offset: i64| vec![("a".to_owned(), 0, offset, 0)];
+    // The group is there and has read nothing.
+    assert_eq!(house.described("s", None).await, (0, Vec::new()));
+    let told = house
+        .described("s", Some(&[("a", 0), ("a", 7), ("b", 0)]))
+        .await;
+    let told: Vec<_> = told.1.into_iter().map(|one| (one.2, one.3)).collect();
+    assert_eq!(told, [(-1, 0); 3]);
+    assert_eq!(house.described("other", None).await.0, gone);
+    assert_eq!(
+        house.alter("other", &[("a", 0, 1)]).await,
+        (gone, vec![gone])
+    );
+    assert_eq!(house.delete("other", &["a"]).await, (gone, Vec::new()));
+    assert_eq!(house.beat("m", 0).await, (0, 1));
+    assert_eq!(house.described("s", Some(&[("a", 0)])).await, (0, at(0)));
+    let in_use = Code::NonEmptyGroup.code();
+    let told = house.alter("s", &[("a", 0, 1)]).await;
+    assert_eq!(told, (in_use, vec![in_use]));
+    assert_eq!(house.delete("s", &["a"]).await, (in_use, Vec::new()));
+    assert_eq!(house.beat("m", -1).await, (0, -1));
+    let (range, all) = (
+        Code::OffsetOutOfRange.code(),
+        [("a", 0, 2), ("a", 1, 0), ("b", 0, 0)],
+    );
+    let told = house.alter("s", &all).await;
+    assert_eq!(told, (0, vec![0, unknown, unknown]));
+    assert_eq!(house.described("s", None).await, (0, at(2)));
+    for wrong in [-1, 4] {
+        assert_eq!(house.alter("s", &[("a", 0, wrong)]).await, (0, vec![range]));
+    }
+    assert_eq!(house.beat("n", 0).await.0, 0);
+    let first = house.asks(house.request("n", 0), house.topic, &[]);
+    assert_eq!(taken(&house.fetch(first).await.1[0]), [(2, 2, 1)]);
+    assert_eq!(house.beat("n", -1).await, (0, -1));
+    assert_eq!(house.delete("s", &["a", "b"]).await, (0, vec![0, unknown]));
+    assert_eq!(house.described("s", None).await, (0, Vec::new()));
+    assert_eq!(house.delete("s", &["a"]).await, (0, vec![0]));
 }

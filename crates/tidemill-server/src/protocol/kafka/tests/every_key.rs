@@ -310,6 +310,39 @@ async fn of_groups(house: &House, key: ApiKey, version: i16) -> Option<String> {
             let api = share_acknowledge::ShareAcknowledge::answer;
             format!("{:?}", api(house.call(version), request).await)
         }
+        ApiKey::DescribeShareGroupOffsets => {
+            use wire::describe_share_group_offsets_request::*;
+            let topic = DescribeShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(text("a"))
+                .with_partitions(vec![0]);
+            let group = DescribeShareGroupOffsetsRequestGroup::default()
+                .with_group_id(text("shared"))
+                .with_topics(Some(vec![topic]));
+            let request = wire::DescribeShareGroupOffsetsRequest::default();
+            let request = request.with_groups(vec![group]);
+            let api = describe_share_group_offsets::DescribeShareGroupOffsets::answer;
+            format!("{:?}", api(house.call(version), request).await)
+        }
+        ApiKey::AlterShareGroupOffsets => {
+            use wire::alter_share_group_offsets_request::*;
+            let topic = AlterShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(text("a"))
+                .with_partitions(vec![AlterShareGroupOffsetsRequestPartition::default()]);
+            let request = wire::AlterShareGroupOffsetsRequest::default()
+                .with_group_id(text("shared"))
+                .with_topics(vec![topic]);
+            let api = alter_share_group_offsets::AlterShareGroupOffsets::answer;
+            format!("{:?}", api(house.call(version), request).await)
+        }
+        ApiKey::DeleteShareGroupOffsets => {
+            use wire::delete_share_group_offsets_request::*;
+            let topic = DeleteShareGroupOffsetsRequestTopic::default();
+            let request = wire::DeleteShareGroupOffsetsRequest::default()
+                .with_group_id(text("shared"))
+                .with_topics(vec![topic.with_topic_name(text("a"))]);
+            let api = delete_share_group_offsets::DeleteShareGroupOffsets::answer;
+            format!("{:?}", api(house.call(version), request).await)
+        }
         ApiKey::SyncGroup => {
             let request = wire::SyncGroupRequest::default().with_group_id(text("g"));
             told!(house, version, sync_group::SyncGroup, request)

@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use kafka_protocol::messages as wire;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
-use tidemill_broker::{Begins, Broker, CreateTopic, ProducerIdentity};
-use tidemill_core::{TopicId, TopicName};
+use tidemill_broker::{Begins, Broker, CreateTopic, ProducerIdentity, ShareSettings};
+use tidemill_core::{GroupName, TopicId, TopicName};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -87,6 +87,9 @@ impl House {
         let (open, _closing) = super::door(broker.clone());
         let committed = apis::offset_commit::OffsetCommit::answer(call(&open, 8), commit()).await;
         assert_eq!(committed.topics[0].partitions[0].error_code, 0);
+        let (shared, settings) = (GroupName::new("shared").unwrap(), ShareSettings::default());
+        let set = broker.share_groups().set(&shared, settings).await;
+        set.unwrap();
         let producer = begin(&broker).await;
         let before = writing(builder(1, b"x"), Begins::No);
         broker.produce(before).await.unwrap();

@@ -4,17 +4,20 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.BooleanSupplier;
 import java.util.function.Function;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ListGroupsOptions;
+import org.apache.kafka.clients.admin.ListShareGroupOffsetsSpec;
 import org.apache.kafka.clients.consumer.AcknowledgeType;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaShareConsumer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.GroupType;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
@@ -127,6 +130,7 @@ public final class Shares implements Door.Case {
         limit(door);
         transactions(door);
         groups(door);
+        offsets(door);
         restart(door);
     }
 
@@ -314,6 +318,47 @@ public final class Shares implements Door.Case {
         Door.fails(GroupIdNotFoundException.class,
                 () -> door.admin.describeShareGroups(List.of("shares-groups")).all().get());
         Door.holds("share groups are listed, described, kept apart and deleted");
+    }
+
+    /** Where a group goes on in the one partition of its topic; null where it has no position. */
+    private static Long position(Door door, String group, TopicPartition part) throws Exception {
+        var asked = Map.of(group, new ListShareGroupOffsetsSpec().topicPartitions(List.of(part)));
+        var told = door.admin.listShareGroupOffsets(asked);
+        var at = told.partitionsToOffsetAndMetadata(group).get().get(part);
+        return at == null ? null : at.offset();
+    }
+
+    private static void offsets(Door door) throws Exception {
+        var group = "shares-offsets";
+        make(door, "shared-offsets", group);
+        var part = new TopicPartition("shared-offsets", 0);
+        send(door, "shared-offsets", "o", 5);
+        Door.check(position(door, group, part) == null, "it has a position");
+        var first = new Member(door, group, "explicit", "shared-offsets");
+        first.verdict = record -> AcknowledgeType.ACCEPT;
+        until(() -> first.read.size() >= 5, first);
+        first.commit();
+        Door.same(5L, position(door, group, part));
+        Door.fails(GroupNotEmptyException.class,
+                () -> door.admin.alterShareGroupOffsets(group, Map.of(part, 3L)).all().get());
+        Door.fails(GroupNotEmptyException.class,
+                () -> door.admin.deleteShareGroupOffsets(group, Set.of("shared-offsets")).all().get());
+        first.consumer.close();
+        door.admin.alterShareGroupOffsets(group, Map.of(part, 3L)).all().get();
+        Door.same(3L, position(door, group, part));
+        var second = new Member(door, group, "explicit", "shared-offsets");
+        until(() -> second.read.size() >= 2, second);
+        Door.same(List.of("o3", "o4"), second.read);
+        second.consumer.close();
+        var spec = Map.of(group, new ListShareGroupOffsetsSpec());
+        var all = door.admin.listShareGroupOffsets(spec).partitionsToOffsetAndMetadata(group).get();
+        Door.same(Set.of(part), all.keySet());
+        door.admin.deleteShareGroupOffsets(group, Set.of("shared-offsets")).all().get();
+        Door.check(position(door, group, part) == null, "it has a position");
+        Door.fails(GroupIdNotFoundException.class,
+                () -> door.admin.listShareGroupOffsets(Map.of("no-such", new ListShareGroupOffsetsSpec()))
+                        .all().get());
+        Door.holds("offsets of share groups are listed, set and deleted");
     }
 
     private static void restart(Door door) throws Exception {
