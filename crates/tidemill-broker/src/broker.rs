@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tidemill_core::budget::Budget;
-use tidemill_core::{Bus, Event, GroupName, Partition, PublishError, TopicId, TopicName};
+use tidemill_core::partition::partition_of;
+use tidemill_core::{Bus, Event, GroupName, Partition, Position, PublishError, TopicId, TopicName};
 use tidemill_log::driver::Handle;
 use tidemill_log::{Batch, BatchBuilder, CommitError, OpenError, PartitionId};
 use tokio::sync::oneshot;
@@ -28,6 +30,7 @@ use crate::machine::{
     Append, BrokerMachine, Client, Durable, Marks, Operation, Receipt, Refusal, Topic,
 };
 use crate::metrics::{Counters, Metrics};
+use crate::original::{Letter, Written};
 use crate::producer::Ids;
 use crate::queue::Queues;
 use crate::seen::Seen;
@@ -70,6 +73,9 @@ pub(crate) struct Inner {
     pub(crate) shares: Shares,
     /// The queues that are in use, and all that are in memory alone.
     pub(crate) queues: Queues,
+    /// Held while a record that is given up is read again: its reading takes no memory of the
+    /// budget.
+    pub(crate) reading_originals: tokio::sync::Mutex<()>,
     /// Where the next event without a key goes.
     round: AtomicU32,
     opened: Instant,
@@ -100,6 +106,7 @@ impl Inner {
             consumers: Consumers::default(),
             shares: Shares::default(),
             queues: Queues::default(),
+            reading_originals: tokio::sync::Mutex::default(),
             round: AtomicU32::new(0),
             opened: Instant::now(),
         }
@@ -227,35 +234,69 @@ impl Inner {
         events: &[Event],
         max_bytes: (usize, usize),
     ) -> Result<(Append, Places), PublishError> {
+        let (route, create) = self.route(name, create)?;
+        let bounds = match max_bytes == DEAD_LETTER_MAX_BYTES {
+            // It is not lost for a bound of its topic.
+            true => Bounds::BATCH,
+            false => self.bounds(route, max_bytes),
+        };
+        let events = events.iter().map(|event| (event, None));
+        let sorted = self.sort(route, events, bounds, |_, builder| builder)?;
+        let (batches, places) = sorted.split(name.clone());
+        Ok((appended(name, (route, create), batches), places))
+    }
+
+    /// Dead letters as records, for their topic, which is made where there is none.
+    pub(crate) fn encode_letters(
+        &self,
+        name: &TopicName,
+        letters: &[Letter],
+    ) -> Result<(Append, Places), PublishError> {
+        let (route, create) = self.route(name, true)?;
+        let bounds = Bounds::BATCH;
+        let letters = letters.iter();
+        let events = letters.map(|letter| (&letter.event, letter.original.as_ref()));
+        let sorted = self.sort(route, events, bounds, |_, builder| builder)?;
+        let (batches, places) = sorted.split(name.clone());
+        Ok((appended(name, (route, create), batches), places))
+    }
+
+    /// One record, as it was written, for a topic. It goes to the partition that it came from
+    /// where this is its topic, as whoever wrote it has chosen that.
+    pub(crate) fn encode_record(
+        &self,
+        name: &TopicName,
+        create: bool,
+        record: &Written,
+        origin: &Position,
+    ) -> Result<(Append, Partition), PublishError> {
+        let (route, create) = self.route(name, create)?;
+        let is_back = origin.topic == *name && origin.partition.0 < route.partitions;
+        let partition = match &record.key {
+            _ if is_back => origin.partition,
+            Some(key) => partition_of(key, route.partitions),
+            None => {
+                let turn = self.round.fetch_add(1, Ordering::Relaxed);
+                Partition(turn % route.partitions.max(1))
+            }
+        };
+        let batch = record.to_batch(Timestamp::now().as_millisecond())?;
+        let append = appended(name, (route, create), vec![(partition, batch)]);
+        Ok((append, partition))
+    }
+
+    /// A topic as it is, or (if `create`) as it is to be made, and whether it is.
+    fn route(&self, name: &TopicName, create: bool) -> Result<(Topic, bool), PublishError> {
         // Only under an id of its own: one that is deleted meanwhile never comes back.
         let catalog = self.durable.catalog();
         if self.is_queue(&catalog, name) {
             return Err(PublishError::IsQueue(name.clone()));
         }
-        let (route, create) = match catalog.topic(name) {
-            Some(topic) => (topic, false),
-            None if create => (self.fresh_topic(), true),
-            None => return Err(PublishError::UnknownTopic(name.clone())),
-        };
-        let bounds = match max_bytes == DEAD_LETTER_MAX_BYTES {
-            // It is not lost for a bound of its topic.
-            true => Bounds {
-                event_bytes: max_bytes.0,
-                publish_bytes: max_bytes.1,
-                batch_bytes: usize::MAX,
-            },
-            false => self.bounds(route, max_bytes),
-        };
-        let sorted = self.sort(route, events, bounds, |_, builder| builder)?;
-        let (batches, places) = sorted.split(name.clone());
-        let append = Append {
-            topic: name.clone(),
-            client: Client::Any,
-            route,
-            create,
-            batches,
-        };
-        Ok((append, places))
+        match catalog.topic(name) {
+            Some(topic) => Ok((topic, false)),
+            None if create => Ok((self.fresh_topic(), true)),
+            None => Err(PublishError::UnknownTopic(name.clone())),
+        }
     }
 
     /// Events as one batch a partition of `route`; `stamp` may mark the batches.
@@ -267,6 +308,7 @@ impl Inner {
         stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
     ) -> Result<(Vec<(Partition, Batch)>, Places), PublishError> {
         let bounds = self.bounds(route, self.publish_bounds());
+        let events = events.iter().map(|event| (event, None));
         let sorted = self.sort(route, events, bounds, stamp)?;
         Ok(sorted.split(name.clone()))
     }
@@ -289,16 +331,31 @@ impl Inner {
         }
     }
 
-    fn sort(
+    fn sort<'a>(
         &self,
         route: Topic,
-        events: &[Event],
+        events: impl Iterator<Item = (&'a Event, Option<&'a Bytes>)>,
         bounds: Bounds,
         stamp: impl Fn(Partition, BatchBuilder) -> BatchBuilder,
     ) -> Result<Sorted, PublishError> {
         let round = || self.round.fetch_add(1, Ordering::Relaxed);
         let now_ms = Timestamp::now().as_millisecond();
-        sort(events.iter(), route, bounds, now_ms, round, stamp)
+        sort(events, route, bounds, now_ms, round, stamp)
+    }
+}
+
+/// Batches for a topic as it is, or as it is to be made.
+fn appended(
+    name: &TopicName,
+    (route, create): (Topic, bool),
+    batches: Vec<(Partition, Batch)>,
+) -> Append {
+    Append {
+        topic: name.clone(),
+        client: Client::Any,
+        route,
+        create,
+        batches,
     }
 }
 

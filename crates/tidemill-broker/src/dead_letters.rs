@@ -17,13 +17,14 @@ use tidemill_core::{
     Fetch, FetchError, GroupName, Offset, Partition, Position, PublishError, Start, Subscriber,
     TopicName,
 };
-use tidemill_log::limits::BATCH_MAX_BYTES;
 use tidemill_log::{CommitError, PartitionId};
 
 use crate::broker::Broker;
-use crate::encode::Sorted;
+use crate::fetch::partition_id;
+use crate::group::DEAD_LETTER_MAX_BYTES;
 use crate::limits::{DEAD_LETTERS_READ_BYTES, DEAD_LETTERS_READ_EVENTS, REROUTES_MAX};
-use crate::machine::{Operation, Receipt, Refusal, Settled};
+use crate::machine::{Append, Operation, Receipt, Refusal, Settled};
+use crate::original::{self, Written};
 use crate::publish::publish_error;
 use crate::queue::{NotGiven, Parked, QueueError};
 use crate::subscribe::join_in_log;
@@ -77,6 +78,17 @@ pub enum DeadLetterError {
         /// The place.
         offset: Offset,
     },
+    /// The topic is of another group's dead letters, and what failed is none of them.
+    #[error(
+        "the topic {topic} keeps the dead letters of group {of}, and this is none of them: name \
+         another topic, or delete the letter"
+    )]
+    NotItsLetters {
+        /// The topic.
+        topic: TopicName,
+        /// Whose dead letters it keeps.
+        of: GroupName,
+    },
     /// The topic could not be read.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -99,11 +111,8 @@ impl Broker {
         let names: Vec<GroupName> = state.group_names().map(|(name, _)| name.clone()).collect();
         drop(state);
         // Of groups that are deleted, the names can still be told from those of the topics.
-        let gone = self.topics().into_iter().filter_map(|topic| {
-            let stem = topic.name.as_str().strip_suffix(".deadletter")?;
-            let name = GroupName::new(stem.to_owned()).ok()?;
-            (dead_letter_topic(&name) == topic.name).then_some(name)
-        });
+        let topics = self.topics().into_iter();
+        let gone = topics.filter_map(|topic| keeps_letters_of(&topic.name));
         let mut names: Vec<GroupName> = names.into_iter().chain(gone).collect();
         names.sort_unstable();
         names.dedup();
@@ -226,12 +235,15 @@ impl Broker {
             .ok_or_else(|| unknown(group, partition, offset))
     }
 
-    /// Publishes the event of a dead letter as it was, to the topic that it came from or to
-    /// another one, and is done with the dead letter: both or nothing. What a queue gave up goes
-    /// back into that queue, at its end, unless another topic is named. Answers where it is.
+    /// Publishes what failed as it was, to the topic that it came from or to another one, and is
+    /// done with the dead letter: both or nothing. A record of a stranger is written byte for byte,
+    /// key, value and headers, and where it goes back to its topic into its partition. What a queue
+    /// gave up goes back into that queue, at its end, unless another topic is named. Answers where
+    /// it is.
     ///
     /// # Errors
-    /// [`DeadLetterError::Unknown`], also where it was given back or deleted already.
+    /// [`DeadLetterError::Unknown`], also where it was given back or deleted already, and
+    /// [`DeadLetterError::NotItsLetters`].
     pub async fn redrive(
         &self,
         group: &GroupName,
@@ -254,18 +266,26 @@ impl Broker {
         if origin && to.as_str() == group.as_str() && self.topic(&to).is_none() {
             return Err(QueueError::Unknown(to).into());
         }
-        let events = [parked.letter.event];
-        let bounds = (BATCH_MAX_BYTES, BATCH_MAX_BYTES);
+        let written = self.written(group, partition, offset).await?;
+        let is_back = written.is_some() && to == parked.letter.origin.topic;
+        if !is_back && let Some(of) = keeps_letters_of(&to) {
+            return Err(DeadLetterError::NotItsLetters { topic: to, of });
+        }
         for _ in 0..REROUTES_MAX {
             let create = self.inner.settings.auto_create_topics;
-            let (append, places) = self.inner.encode_within(&to, create, &events, bounds)?;
-            let appends = vec![append];
-            match self.done_with(group, partition, offset, appends).await? {
+            let (append, at) = self.again(&to, create, &parked.letter, written.as_ref())?;
+            match self
+                .done_with(group, partition, offset, vec![append])
+                .await?
+            {
                 Ok(Receipt::Appended(bases)) => {
-                    let bases = bases.first().map(Vec::as_slice).unwrap_or_default();
-                    let at = Sorted::positions(&places, bases).next();
+                    let base = bases.first().and_then(|bases| bases.first());
                     let none = || DeadLetterError::Other("the broker gave no position".to_owned());
-                    return at.ok_or_else(none);
+                    return Ok(Position {
+                        topic: to,
+                        partition: at,
+                        offset: *base.ok_or_else(none)?,
+                    });
                 }
                 Ok(_) => break,
                 Err(CommitError::Refused(Refusal::Rerouted { .. })) => {}
@@ -275,6 +295,40 @@ impl Broker {
         }
         let why = format!("the topic {to} keeps changing; try again");
         Err(DeadLetterError::Other(why))
+    }
+
+    /// The record that failed, where its dead letter keeps it.
+    async fn written(
+        &self,
+        group: &GroupName,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<Option<Written>, DeadLetterError> {
+        let topic = dead_letter_topic(group);
+        let id = partition_id(&self.inner, &topic, partition)?;
+        let record = self.inner.record(id, offset).await?;
+        Ok(record.as_ref().and_then(original::kept))
+    }
+
+    /// What failed, to be appended again, and to which partition.
+    fn again(
+        &self,
+        to: &TopicName,
+        create: bool,
+        letter: &DeadLetter,
+        written: Option<&Written>,
+    ) -> Result<(Append, Partition), PublishError> {
+        if let Some(written) = written {
+            return self
+                .inner
+                .encode_record(to, create, written, &letter.origin);
+        }
+        let events = std::slice::from_ref(&letter.event);
+        let bounds = DEAD_LETTER_MAX_BYTES;
+        let (append, _) = self.inner.encode_within(to, create, events, bounds)?;
+        let (at, _) = append.batches.first().expect("of one event there is one");
+        let at = *at;
+        Ok((append, at))
     }
 
     /// Is done with a dead letter, which nobody gets again.
@@ -300,7 +354,7 @@ impl Broker {
         group: &GroupName,
         partition: Partition,
         offset: Offset,
-        appends: Vec<crate::machine::Append>,
+        appends: Vec<Append>,
     ) -> Result<Result<Receipt, CommitError<Refusal>>, DeadLetterError> {
         let Parked { reader, settled } = self.parked(group, partition, offset).await?;
         let operation = Operation::Commit {
@@ -338,6 +392,13 @@ impl Broker {
         let reader = id;
         Ok(Parked { reader, settled })
     }
+}
+
+/// The group whose dead letters a topic of this name keeps, where that can be told from it.
+fn keeps_letters_of(topic: &TopicName) -> Option<GroupName> {
+    let stem = topic.as_str().strip_suffix(".deadletter")?;
+    let name = GroupName::new(stem.to_owned()).ok()?;
+    (dead_letter_topic(&name) == *topic).then_some(name)
 }
 
 /// The group that is done with dead letters.

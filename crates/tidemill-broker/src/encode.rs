@@ -1,13 +1,16 @@
 //! Events into record batches: which partition each goes to, and at which place of its batch it
 //! lies. May not know the log beyond the batch, nor what is done with it.
 
+use bytes::Bytes;
 use tidemill_core::binding::Encoded;
 use tidemill_core::partition::partition_of;
 use tidemill_core::{Event, Offset, Partition, Position, PublishError, TopicName};
 use tidemill_log::batch::HEADER_BYTES;
+use tidemill_log::limits::BATCH_MAX_BYTES;
 use tidemill_log::{Batch, BatchBuilder, BatchError};
 
 use crate::machine::Topic;
+use crate::original;
 
 /// What a publish may have at most, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,15 @@ pub(crate) struct Bounds {
     pub(crate) publish_bytes: usize,
     /// An event as a record batch of its own.
     pub(crate) batch_bytes: usize,
+}
+
+impl Bounds {
+    /// A batch alone bounds it.
+    pub(crate) const BATCH: Self = Self {
+        event_bytes: BATCH_MAX_BYTES,
+        publish_bytes: BATCH_MAX_BYTES,
+        batch_bytes: usize::MAX,
+    };
 }
 
 /// Events sorted into one batch a partition.
@@ -68,13 +80,13 @@ pub(crate) struct Places {
 
 /// Sorts events into batches, one a partition, each in the events' order. A key goes to its
 /// partition; `round` gives the next number for an event without one. `stamp` has the last word
-/// on each batch.
+/// on each batch. Beside an event is the record that it is a dead letter of, where it keeps that.
 ///
 /// # Errors
 /// [`PublishError::TooLarge`] where an event's data, or it alone as a batch, has more bytes than
 /// the bounds say, or all together have.
 pub(crate) fn sort<'a>(
-    events: impl Iterator<Item = &'a Event>,
+    events: impl Iterator<Item = (&'a Event, Option<&'a Bytes>)>,
     topic: Topic,
     bounds: Bounds,
     timestamp_ms: i64,
@@ -86,7 +98,7 @@ pub(crate) fn sort<'a>(
     let mut index: Vec<Option<usize>> = vec![None; topic.partitions.max(1) as usize];
     let mut places = Vec::new();
     let mut total_bytes = 0;
-    for event in events {
+    for (event, original) in events {
         let data_bytes = event.data().map_or(0, bytes::Bytes::len);
         too_large(data_bytes, bounds.event_bytes)?;
         total_bytes += event.size_bytes();
@@ -103,10 +115,12 @@ pub(crate) fn sort<'a>(
         });
         let (_, builder) = builders.get_mut(at).expect("it was pushed, now or before");
         let record = Encoded::new(event);
+        let original = original.map(|bytes| (original::HEADER, Some(&**bytes)));
+        let headers = record.headers().chain(original);
         places.push((at, u64::from(builder.record_count())));
         let before_bytes = builder.size_bytes();
         builder
-            .push(timestamp_ms, record.key(), record.value(), record.headers())
+            .push(timestamp_ms, record.key(), record.value(), headers)
             .map_err(refused)?;
         let alone_bytes = HEADER_BYTES + builder.size_bytes() - before_bytes;
         too_large(alone_bytes, bounds.batch_bytes)?;
@@ -134,7 +148,7 @@ pub(crate) fn too_large(size_bytes: usize, max_bytes: usize) -> Result<(), Publi
     })
 }
 
-fn refused(error: BatchError) -> PublishError {
+pub(crate) fn refused(error: BatchError) -> PublishError {
     match error {
         BatchError::TooLarge {
             size_bytes,

@@ -273,7 +273,7 @@ async fn take_memory(inner: &Inner, share: &mut Share, bytes: usize) -> Result<(
     Ok(())
 }
 
-async fn read_once(
+pub(crate) async fn read_once(
     inner: &Inner,
     id: PartitionId,
     from: Offset,

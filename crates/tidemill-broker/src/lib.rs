@@ -37,6 +37,7 @@ pub mod inspect;
 pub mod limits;
 mod machine;
 mod metrics;
+mod original;
 mod producer;
 mod publish;
 mod queue;

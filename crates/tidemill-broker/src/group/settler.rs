@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidemill_core::dead_letter::{self, DeadLetter};
 use tidemill_core::delivery::{Settle, dead_letter_topic};
 use tidemill_core::limits::DEAD_LETTER_HOPS_MAX;
@@ -22,6 +23,7 @@ use crate::inbox::Answer;
 use crate::limits::{EFFECTS_MAX_EVENTS, REROUTES_MAX};
 use crate::machine::{Append, Operation, Receipt, Refusal, Settled};
 use crate::metrics::add;
+use crate::original::{Letter, original};
 
 /// Settles the attempts of one group.
 #[derive(Clone)]
@@ -84,6 +86,8 @@ struct Staged {
     max_bytes: (usize, usize),
     /// Whether it is a dead letter.
     dead: bool,
+    /// The record that it is a dead letter of, where that is more than its event.
+    original: Option<Bytes>,
 }
 
 /// A dead letter was taken once, perhaps under larger limits than those of today: only the batch
@@ -142,7 +146,7 @@ impl Settler {
         };
         let count = effects.events.len();
         let staged = match failure {
-            Some(failure) => self.dead_letter(&mut settling, failure)?,
+            Some(failure) => self.dead_letter(&mut settling, failure).await?,
             None => self.stage(effects.events)?,
         };
         // The common case, without anything staged, needs no second try.
@@ -203,6 +207,7 @@ impl Settler {
                     order: Vec::new(),
                     max_bytes,
                     dead: false,
+                    original: None,
                 });
                 staged.len() - 1
             });
@@ -216,7 +221,7 @@ impl Settler {
 
     /// The dead letter of the attempt. Its topic is made where there is none, whatever the
     /// settings say.
-    fn dead_letter(
+    async fn dead_letter(
         &self,
         settling: &mut Settling,
         failure: Failure,
@@ -233,6 +238,10 @@ impl Settler {
             );
             return Ok(Vec::new());
         }
+        let (id, at) = (settling.begun.partition, settling.ticket.position.offset);
+        let record = self.inner.record(id, at).await;
+        let record = record.map_err(|error| SettleError::Other(error.to_string()))?;
+        let original = record.and_then(|record| original(&record, &settling.begun.event));
         let letter = DeadLetter {
             event: Event::clone(&settling.begun.event),
             origin: settling.ticket.position.clone(),
@@ -247,12 +256,20 @@ impl Settler {
             order: vec![0],
             max_bytes: DEAD_LETTER_MAX_BYTES,
             dead: true,
+            original,
         }])
     }
 
     fn encode(&self, staged: &[Staged]) -> Result<(Vec<Append>, Vec<Places>), PublishError> {
         let encoded = staged.iter().map(|staged| {
             let (topic, events) = (&staged.topic, &staged.events);
+            if let (true, [event]) = (staged.dead, &**events) {
+                let letter = Letter {
+                    event: event.clone(),
+                    original: staged.original.clone(),
+                };
+                return self.inner.encode_letters(topic, &[letter]);
+            }
             self.inner
                 .encode_within(topic, staged.create, events, staged.max_bytes)
         });

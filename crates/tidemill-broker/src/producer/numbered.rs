@@ -197,7 +197,8 @@ fn numbered_append(
     };
     let now_ms = Timestamp::now().as_millisecond();
     let bounds = inner.bounds(route, inner.publish_bounds());
-    let sorted = sort(events.iter(), route, bounds, now_ms, turn, stamp);
+    let events = events.iter().map(|event| (event, None));
+    let sorted = sort(events, route, bounds, now_ms, turn, stamp);
     let (batches, places) = sorted.map_err(ProducerError::Event)?.split(topic.clone());
     let append = Append {
         topic,

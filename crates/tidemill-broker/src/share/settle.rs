@@ -21,10 +21,11 @@ use super::types::ShareError;
 use crate::broker::Inner;
 use crate::decode::event;
 use crate::fetch::{Trouble, read_batches};
-use crate::group::{DEAD_LETTER_MAX_BYTES, goes_round};
+use crate::group::goes_round;
 use crate::limits::{READ_MAX_BYTES, REROUTES_MAX, SHARE_LETTERS_BYTES, SHARE_LETTERS_MAX};
 use crate::machine::{Append, Operation, Refusal, Settled};
 use crate::metrics::add;
+use crate::original::{Letter, original};
 
 /// A partition, and the epoch of its position in which records were given out.
 pub(super) type Place = (PartitionId, u64);
@@ -128,7 +129,7 @@ impl Settling {
     }
 
     /// Settles the first records of these with their letters.
-    async fn bury(&self, dead: &[Dead], letters: (Vec<Event>, usize)) -> Result<(), Stop> {
+    async fn bury(&self, dead: &[Dead], letters: (Vec<Letter>, usize)) -> Result<(), Stop> {
         let (letters, count) = letters;
         self.commit(&ranges(first(dead, count).0), &letters).await?;
         add(&self.inner.counters.dead_lettered, letters.len());
@@ -147,7 +148,7 @@ impl Settling {
     }
 
     /// Settles ranges together with dead letters; gives them back where that is not done.
-    async fn commit(&self, ranges: &[Range<Offset>], letters: &[Event]) -> Result<(), Stop> {
+    async fn commit(&self, ranges: &[Range<Offset>], letters: &[Letter]) -> Result<(), Stop> {
         let mut tries = 1;
         let error = loop {
             let operation = match self.operation(ranges, letters) {
@@ -197,7 +198,7 @@ impl Settling {
         }))
     }
 
-    fn operation(&self, ranges: &[Range<Offset>], letters: &[Event]) -> Result<Operation, Stop> {
+    fn operation(&self, ranges: &[Range<Offset>], letters: &[Letter]) -> Result<Operation, Stop> {
         let (partition, epoch) = self.place;
         let settled = ranges.iter().map(|range| Settled {
             partition,
@@ -211,14 +212,12 @@ impl Settling {
         })
     }
 
-    fn append(&self, letters: &[Event]) -> Result<Option<Append>, Stop> {
+    fn append(&self, letters: &[Letter]) -> Result<Option<Append>, Stop> {
         if letters.is_empty() {
             return Ok(None);
         }
         let topic = dead_letter_topic(&self.live.name);
-        let append = self
-            .inner
-            .encode_within(&topic, true, letters, DEAD_LETTER_MAX_BYTES);
+        let append = self.inner.encode_letters(&topic, letters);
         let refused = |why: PublishError| {
             let text = ShareError::Other(why.to_string());
             match why {
@@ -231,7 +230,7 @@ impl Settling {
 
     /// The letters of the first of these records, and of how many. One that is not there any more,
     /// or cannot be read, has none.
-    async fn letters(&self, dead: &[Dead]) -> Result<(Vec<Event>, usize), Stop> {
+    async fn letters(&self, dead: &[Dead]) -> Result<(Vec<Letter>, usize), Stop> {
         let Some(begin) = dead.first().map(|dead| dead.offset) else {
             return Ok((Vec::new(), 0));
         };
@@ -254,8 +253,10 @@ impl Settling {
             };
             // Each of those before it has one, or needs none.
             let before = here.range(..dead.offset).count();
-            let letter = match self.letter(event(&record, topic, id), topic, *dead) {
-                Ok(Some(letter)) => letter,
+            let event = event(&record, topic, id);
+            let original = original(&record, &event);
+            let letter = match self.letter(event, topic, *dead) {
+                Ok(Some(event)) => Letter { event, original },
                 Ok(None) => continue,
                 Err(_) if before > 0 => return Ok((letters, before)),
                 Err(why) => return Err(Stop::These(why)),

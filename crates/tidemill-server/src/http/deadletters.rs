@@ -357,6 +357,7 @@ impl From<DeadLetterError> for Problem {
             DeadLetterError::None(_) | DeadLetterError::Unknown { .. } => {
                 Self::new(Kind::UnknownDeadLetter, text)
             }
+            DeadLetterError::NotItsLetters { .. } => Self::new(Kind::Mismatch, text),
             DeadLetterError::Fetch(why) => why.into(),
             DeadLetterError::Publish(why) => why.into(),
             DeadLetterError::Queue(why) => why.into(),
