@@ -563,11 +563,11 @@ async fn topics_and_queues_share_their_names_and_not_their_doors() {
         let letters = topic(&format!("{name}.deadletter"));
         let clash = broker.create_queue(letters, how).await.unwrap_err();
         assert!(matches!(clash, QueueError::Limit(_)), "{clash:?}");
-        let before = topic("later.deadletter");
-        broker.create_queue(before.clone(), how).await.unwrap();
-        let clash = broker.create_queue(topic("later"), how).await.unwrap_err();
-        assert!(matches!(clash, QueueError::Limit(_)), "{clash:?}");
-        broker.delete_queue(&before).await.unwrap();
+        // Nor before there is a group that needs the name, as none could give anything up then.
+        for name in ["later.deadletter", "a_20b.deadletter_x"] {
+            let clash = broker.create_queue(topic(name), how).await.unwrap_err();
+            assert!(clash.to_string().contains("use another name"), "{clash}");
+        }
         // Doors that make topics by their first use make none beside it.
         let ensured = broker.ensure_topic(&name).await;
         assert_eq!(ensured, Err(PublishError::IsQueue(name.clone())));

@@ -219,6 +219,14 @@ pub fn dead_letter_topic(group: &GroupName) -> TopicName {
     })
 }
 
+/// Whether a name has the form of those that [`dead_letter_topic`] gives, whatever group that may
+/// be of.
+#[must_use]
+pub fn is_for_dead_letters(name: &TopicName) -> bool {
+    let ends = [".deadletter", ".deadletter_x", ".deadletter_h"];
+    ends.iter().any(|end| name.as_str().ends_with(end))
+}
+
 /// How much of a long group's name is kept readable in the name of its dead letters.
 const READABLE_BYTES: usize = 200;
 
@@ -250,6 +258,18 @@ mod tests {
         assert!(long("a").ends_with(".deadletter_h") && long("a").len() <= 249);
         let blanks = |end: &str| topic(&(" ".repeat(250) + end));
         assert_ne!(blanks("a"), blanks("b"));
+    }
+
+    #[test]
+    fn the_names_of_dead_letters_are_told_by_their_ends() {
+        for name in ["billing", "a b", &"x".repeat(255)] {
+            let group = GroupName::new(name.to_owned()).unwrap();
+            assert!(is_for_dead_letters(&dead_letter_topic(&group)), "{name}");
+        }
+        for name in ["deadletter", "billing.deadletters", "x.deadletter.y"] {
+            let topic = TopicName::new(name.to_owned()).unwrap();
+            assert!(!is_for_dead_letters(&topic), "{name}");
+        }
     }
 
     /// The values of the draft's test vectors for "" and "foobar".

@@ -1,6 +1,6 @@
 //! Queues for those who run the broker: create, list, show, delete.
 
-use tidemill_core::delivery::dead_letter_topic;
+use tidemill_core::delivery::{dead_letter_topic, is_for_dead_letters};
 use tidemill_core::{GroupName, TopicId, TopicName};
 use tidemill_log::{Cleanup, PartitionSettings};
 use uuid::Uuid;
@@ -24,8 +24,8 @@ impl Broker {
     ///
     /// # Errors
     /// [`QueueError::Exists`] where a queue or a topic has the name, [`QueueError::GroupExists`]
-    /// where a group has it, and [`QueueError::Limit`], also where a queue would have the name that
-    /// another one's dead letters need.
+    /// where a group has it, and [`QueueError::Limit`], also where a queue would have a name as
+    /// topics of dead letters have them (it ends with `.deadletter`).
     pub async fn create_queue(
         &self,
         name: TopicName,
@@ -41,7 +41,8 @@ impl Broker {
         Ok(self.queue(&name)?.info().await)
     }
 
-    /// Dead letters go to a topic, and a queue of its name would keep them out.
+    /// Dead letters go to a topic, and a queue of its name would keep them out: those of queues,
+    /// and of groups that there are or will be. Older versions made queues of such names.
     fn apart_from_dead_letters(&self, name: &TopicName) -> Result<(), QueueError> {
         let letters = dead_letter_topic(&group_of(name)?);
         if self.is_queue(&letters) {
@@ -51,14 +52,14 @@ impl Broker {
             );
             return Err(QueueError::Limit(why));
         }
-        let needs = |of: &TopicName| group_of(of).is_ok_and(|of| dead_letter_topic(&of) == *name);
-        match self.queue_names().into_iter().find(needs) {
-            None => Ok(()),
-            Some(of) => Err(QueueError::Limit(format!(
-                "the dead letters of the queue {of} go to a topic of the name {name}; use another \
-                 name"
-            ))),
+        if is_for_dead_letters(name) {
+            let why = format!(
+                "a name that ends like {name} is one of topics for the dead letters of groups; use \
+                 another name"
+            );
+            return Err(QueueError::Limit(why));
         }
+        Ok(())
     }
 
     async fn create_durable(
