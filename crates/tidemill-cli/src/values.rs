@@ -83,10 +83,17 @@ pub(crate) fn shown_ms(millis: u64) -> String {
     }
 }
 
+/// What may stand behind a number of bytes, the largest first.
+const UNITS: [(&str, u64); 4] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+];
+
 /// Bytes as they can be typed.
 pub(crate) fn shown_bytes(bytes: u64) -> String {
-    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let whole = units
+    let whole = UNITS
         .into_iter()
         .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     match whole {
@@ -164,22 +171,29 @@ pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     })
 }
 
-/// So many bytes: a whole number, or one with `KiB`, `MiB` or `GiB` behind it.
+/// So many bytes: a whole number, or one with `KiB`, `MiB`, `GiB` or `TiB` behind it.
 ///
 /// # Errors
 /// A sentence that shows the form.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let with_unit = units.iter().find_map(|(unit, factor)| {
+    let with_unit = UNITS.iter().find_map(|(unit, factor)| {
         let number = text.strip_suffix(unit)?;
         Some((number.trim_end(), *factor))
     });
-    let (number, factor) = with_unit.unwrap_or((text, 1_usize));
+    let (number, factor) = with_unit.unwrap_or((text, 1));
     // Parsing would take a sign.
-    let bytes = number.parse::<usize>().ok().filter(|_| are_digits(number));
+    if !are_digits(number) {
+        return Err(format!(
+            "{text:?} is no number of bytes such as 67108864, 64MiB or 2GiB: a whole number with \
+             KiB, MiB, GiB, TiB or nothing behind it"
+        ));
+    }
+    let bytes = number.parse().ok().and_then(|n: u64| n.checked_mul(factor));
     bytes
-        .and_then(|bytes| bytes.checked_mul(factor))
-        .ok_or_else(|| format!("{text:?} is no number of bytes such as 67108864, 64MiB or 2GiB"))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| {
+            format!("{text} is more bytes than there can be; write less than 16777216TiB")
+        })
 }
 
 /// So many bytes, as [`size`] takes them, and at least one.
@@ -398,6 +412,7 @@ mod tests {
             (1000, "1000"),
             (65_536, "64KiB"),
             (3 << 30, "3GiB"),
+            (2 << 40, "2TiB"),
         ] {
             assert_eq!(shown_bytes(bytes), text);
             assert_eq!(size(text), Ok(bytes as usize));
@@ -454,9 +469,14 @@ mod tests {
             ("-1", None),
             ("1.5GiB", None),
             ("99999999999999GiB", None),
+            ("16777215TiB", Some(16_777_215 << 40)),
+            ("16777216TiB", None),
         ] {
             assert_eq!(size(text).ok(), bytes, "{text}");
         }
+        assert!(size("64MB").unwrap_err().contains("KiB, MiB, GiB, TiB"));
+        let too_many = size("16777216TiB").unwrap_err();
+        assert!(too_many.contains("more bytes than"), "{too_many}");
     }
 
     #[test]

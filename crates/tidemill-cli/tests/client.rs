@@ -218,6 +218,45 @@ fn topics_are_changed_as_far_as_is_named() {
 }
 
 #[test]
+fn creating_and_changing_a_topic_take_the_same_words_for_what_it_keeps() {
+    on_both(|run| {
+        for (name, bytes, kept) in [("a", "all", None), ("b", "2TiB", Some(2_u64 << 40))] {
+            for command in ["create", "set"] {
+                let keep = ["--keep-for", "forever", "--keep-bytes", bytes, "--json"];
+                let json = run(&[&["topic", command, name][..], &keep].concat()).done();
+                let topic: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
+                assert!(topic["retention_ms"].is_null(), "{topic}");
+                assert_eq!(topic["retention_bytes"].as_u64(), kept, "{topic}");
+            }
+        }
+        let shown = run(&["topic", "show", "b"]).done();
+        assert!(shown.contains("2TiB"), "{shown}");
+    });
+    for command in ["create", "set"] {
+        let help = run(&["topic", command, "--help"]).done();
+        assert!(
+            help.contains("`forever`") && help.contains("`all`"),
+            "{help}"
+        );
+        let wrong: [(&[&str], &str); 3] = [
+            (&["--keep-for", "ever"], "or forever"),
+            (
+                &["--keep-bytes", "64MB"],
+                "TiB or nothing behind it; or all",
+            ),
+            (
+                &["--keep-bytes", "16777216TiB"],
+                "more bytes than there can be",
+            ),
+        ];
+        for (options, part) in wrong {
+            let error = run(&[&["topic", command, "a"][..], options].concat()).misused();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
+
+#[test]
 fn topics_are_created_with_what_they_keep_and_trimmed() {
     on_both(|run| {
         let json = run(&[

@@ -4,6 +4,7 @@ mod upkeep;
 
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
 use tidemill::TopicName;
 use tidemill::broker::{AlterTopic, CompressionType, CreateTopic, TopicSettings};
@@ -73,13 +74,13 @@ pub(crate) struct Create {
     #[arg(long, short, value_name = "N", default_value_t = 1,
           value_parser = values::count::<u32>)]
     partitions: u32,
-    /// Delete events so long after they were published, as in 7d or 12h [default: keep them]
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
-    keep_for: Option<Duration>,
-    /// Delete the oldest events of a partition beyond so many bytes, as in 2GiB [default: keep
-    /// them]
-    #[arg(long, value_name = "SIZE", value_parser = values::positive_size)]
-    keep_bytes: Option<u64>,
+    /// Delete events so long after they were published, as in 7d or 12h; or `forever`
+    #[arg(long, value_name = "TIME", default_value = "forever", value_parser = keep_for())]
+    keep_for: Bound<Duration>,
+    /// Delete the oldest events of a partition beyond so many bytes, as in 2GiB; or `all` keeps
+    /// them
+    #[arg(long, value_name = "SIZE", default_value = "all", value_parser = keep_bytes())]
+    keep_bytes: Bound<u64>,
     /// Keep only the latest event of each key, and after a day none of a key whose latest event
     /// has no data
     #[arg(long)]
@@ -111,13 +112,11 @@ pub(crate) struct Set {
     #[arg(long, short, value_name = "N", value_parser = values::count::<u32>)]
     partitions: Option<u32>,
     /// Delete events so long after they were published, as in 7d or 12h; or `forever`
-    #[arg(long, value_name = "TIME",
-          value_parser = values::or_word("forever", values::positive_duration))]
+    #[arg(long, value_name = "TIME", value_parser = keep_for())]
     keep_for: Option<Bound<Duration>>,
     /// Delete the oldest events of a partition beyond so many bytes, as in 2GiB; or `all` keeps
     /// them
-    #[arg(long, value_name = "SIZE",
-          value_parser = values::or_word("all", values::positive_size))]
+    #[arg(long, value_name = "SIZE", value_parser = keep_bytes())]
     keep_bytes: Option<Bound<u64>>,
     /// Keep only the latest event of each key
     #[arg(long, conflicts_with = "no_compact")]
@@ -263,6 +262,16 @@ impl Topic {
     }
 }
 
+/// How long events are kept, as every command reads it.
+fn keep_for() -> impl TypedValueParser<Value = Bound<Duration>> {
+    values::or_word("forever", values::positive_duration)
+}
+
+/// How many bytes of events are kept, as every command reads it.
+fn keep_bytes() -> impl TypedValueParser<Value = Bound<u64>> {
+    values::or_word("all", values::positive_size)
+}
+
 /// Shorter than a millisecond is one.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
@@ -294,8 +303,8 @@ impl Create {
         CreateTopic {
             partitions: self.partitions,
             settings: TopicSettings {
-                retention_ms: self.keep_for.map(millis),
-                retention_bytes: self.keep_bytes,
+                retention_ms: self.keep_for.0.map(millis),
+                retention_bytes: self.keep_bytes.0,
                 compact: self.compact,
                 compression: self.compression,
                 ..TopicSettings::default().with(&self.upkeep.change())
