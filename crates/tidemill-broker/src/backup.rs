@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 use tidemill_log::backup as log;
-pub use tidemill_log::backup::BackupError;
+pub use tidemill_log::backup::{BackupError, lies_in};
 use tidemill_log::driver::FileDisk;
 use tidemill_log::inspect::Progress;
 use uuid::Uuid;

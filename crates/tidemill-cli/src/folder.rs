@@ -13,10 +13,8 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "kafka")]
 use tidemill::broker::PRIVATE_DIR;
-use tidemill::broker::backup::is_backup;
-#[cfg(feature = "kafka")]
-use tidemill::broker::inspect::outer_folder;
-use tidemill::broker::inspect::{holds_log, lacks_superblocks};
+use tidemill::broker::backup::{is_backup, lies_in};
+use tidemill::broker::inspect::{holds_log, lacks_superblocks, outer_folder};
 use tidemill::broker::{Broker, OpenError};
 
 use crate::failure::Failure;
@@ -89,6 +87,38 @@ pub(crate) fn keep_backup(dir: &Path) -> Result<(), Failure> {
             shell::line(&words)
         ),
     ))
+}
+
+/// Checks that backups of a server can be taken into a folder, which is made where it is not there.
+///
+/// # Errors
+/// It lies in the data folder or in another log, is no folder, or cannot be made or written to.
+pub(crate) fn may_hold_backups(dir: &Path, data: &Path) -> Result<(), Failure> {
+    let refuse = |why: String| Failure::new(format!("--backups {}: {why}", dir.display()));
+    let outer = match lies_in(dir, data) {
+        true => Some(data.to_path_buf()),
+        // A backup is a folder in it.
+        false => outer_folder(&dir.join("name")),
+    };
+    if let Some(outer) = outer {
+        let outer = outer.display();
+        return Err(refuse(format!(
+            "it is or lies in {outer}, which holds a log or a backup itself; name a folder outside \
+             of it"
+        )));
+    }
+    if dir.exists() && !dir.is_dir() {
+        return Err(refuse("it is a file; name a folder".to_owned()));
+    }
+    std::fs::create_dir_all(dir)
+        .map_err(|error| refuse(format!("it cannot be made ({error}); name another folder")))?;
+    let probe = dir.join(".tidemill-may-write");
+    let written = std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe));
+    written.map_err(|error| {
+        refuse(format!(
+            "it cannot be written to ({error}); let this user write there, or name another folder"
+        ))
+    })
 }
 
 /// The failure of a folder that has no log.

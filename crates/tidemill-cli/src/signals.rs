@@ -1,15 +1,21 @@
 //! The signals that ask the process to come to an end.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::failure::Failure;
 use crate::output;
 
-/// Resolves at the first Ctrl-C or SIGTERM. The second of either ends the process at once, with
-/// what `left` says of that: what stays behind, and what to do about it. Once what is given back
-/// was dropped, as when the work came to an end by itself and is being put away, the first one
-/// ends the process so.
+/// How long after the first signal another one is still the same: who sends it to a process and to
+/// its group, as shells and `timeout` do, sends it twice.
+const SAME_WITHIN: Duration = Duration::from_secs(1);
+
+/// Resolves at the first Ctrl-C or SIGTERM. The next one of either, at least [`SAME_WITHIN`] later,
+/// ends the process at once, with what `left` says of that: what stays behind, and what to do about
+/// it. Once what is given back was dropped, as when the work came to an end by itself and is being
+/// put away, the first one ends the process so.
 ///
 /// # Errors
 /// When the system does not let signals be watched.
@@ -28,8 +34,12 @@ pub(crate) fn shutdown(
         };
         either().await;
         let heard = tell.send(()).is_ok();
+        let first = Instant::now();
         if heard {
             either().await;
+            while first.elapsed() < SAME_WITHIN {
+                either().await;
+            }
         }
         output::remark(match heard {
             true => "interrupted again: ending without draining",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::Uri;
 use jiff::{SignedDuration, Timestamp};
+use tidemill::broker::limits::QUEUE_TTL_MAX;
 
 use crate::failure::Failure;
 
@@ -111,6 +112,21 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("it must be longer than nothing".to_owned()),
         length => Ok(length),
     }
+}
+
+/// How long a message is good for: not zero, and at most [`QUEUE_TTL_MAX`].
+///
+/// # Errors
+/// As [`positive_duration`], and a sentence with the bound.
+pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
+    let length = positive_duration(text)?;
+    if length > QUEUE_TTL_MAX {
+        let most = shown_ms(QUEUE_TTL_MAX.as_millis() as u64);
+        return Err(format!(
+            "it is at most {most}; leave it out for what is good for ever"
+        ));
+    }
+    Ok(length)
 }
 
 /// One `NAME=VALUE`.
@@ -390,6 +406,9 @@ mod tests {
             );
         }
         assert!(positive_duration("0s").is_err());
+        assert_eq!(ttl("3650d"), Ok(QUEUE_TTL_MAX));
+        assert!(ttl("3650d1ms").unwrap_err().contains("at most 3650d"));
+        assert!(ttl("0s").is_err());
     }
 
     #[test]

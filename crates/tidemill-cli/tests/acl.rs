@@ -30,6 +30,8 @@ fn rules_are_there_before_the_log_and_beside_its_server() {
             "orders",
         ],
     );
+    let note = "note: there is no user alice yet; `tidemill user add alice --data ";
+    assert!(added.err.contains(note), "{added:?}");
     assert!(added.done().contains("added 2 rules"));
     let options = ["--kafka", "127.0.0.1:0", "--kafka-acls", "open"];
     let server = Server::start_with(data, &options);
@@ -44,7 +46,9 @@ fn rules_are_there_before_the_log_and_beside_its_server() {
         "--deny",
     ];
     let deny = [&deny[..], &["--host", "10.0.0.7", "--group", "g"]].concat();
-    assert!(acl(data, &deny).done().contains("added 2 rules"));
+    let denied = acl(data, &deny);
+    assert!(!denied.err.contains("no user"), "{denied:?}");
+    assert!(denied.done().contains("added 2 rules"));
     assert!(acl(data, &deny).done().contains("added 0 rules"));
     let listed = acl(data, &["list", "--topic", "orders"]).done();
     assert_eq!(listed.matches("User:alice").count(), 2, "{listed}");

@@ -90,6 +90,35 @@ fn messages_go_in_and_out_of_a_server() {
 }
 
 #[test]
+fn who_deletes_a_queues_group_or_topic_is_told_of_the_queue() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    let folder = ["--data", other.path().to_str().unwrap()];
+    server
+        .run(&["queue", "create", "fleeting", "--transient"])
+        .done();
+    server.run(&["queue", "create", "jobs"]).done();
+    run(&[&["queue", "create", "jobs"], &folder[..]].concat()).done();
+    let commands: [&[&str]; 5] = [
+        &["group", "delete", "jobs"],
+        &["group", "delete", "jobs", "--force"],
+        &["topic", "delete", "jobs"],
+        &["topic", "delete", "fleeting"],
+        &["group", "delete", "fleeting"],
+    ];
+    for command in commands {
+        let error = server.run(command).failed();
+        let instead = format!("`tidemill queue delete {} --server ", command[2]);
+        assert!(error.contains(&instead), "{error}");
+    }
+    for command in &commands[..3] {
+        let error = run(&[command, &folder[..]].concat()).failed();
+        let instead = "`tidemill queue delete jobs --data ";
+        assert!(error.contains(instead), "{error}");
+    }
+}
+
+#[test]
 fn messages_go_in_and_out_of_a_folder() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().to_str().unwrap();

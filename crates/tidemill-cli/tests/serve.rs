@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use support::{Running, Server, run, run_with, tidemill};
 
 fn folder() -> tempfile::TempDir {
@@ -24,6 +27,52 @@ fn a_signal_ends_it_well_and_what_was_accepted_is_there_again() {
             .done();
         assert!(read.contains("{\"a\":1}"), "{read}");
     }
+}
+
+/// A server, and a call whose body it waits for: three bytes are missing.
+fn waiting_for_a_body(data: &std::path::Path) -> (Server, TcpStream) {
+    let server = Server::start(data);
+    let address = server.url.trim_start_matches("http://");
+    let mut call = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST /v1/topics/orders/events HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /test\r\nce-type: made\r\n\
+         content-type: application/json\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n"
+    );
+    call.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    call.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    (server, call)
+}
+
+#[test]
+fn signals_that_come_together_are_one_and_it_still_drains() {
+    let data = folder();
+    let (server, mut call) = waiting_for_a_body(data.path());
+    // As from a shell, or from `timeout`, which send to the process and to its group.
+    for signal in ["TERM", "INT", "TERM", "INT"] {
+        server.running.send(signal);
+    }
+    let mut answer = String::new();
+    // By then it has heard them: it takes no more connections.
+    let address = server.url.trim_start_matches("http://");
+    support::patiently("it goes on taking connections", || {
+        TcpStream::connect(address).is_err()
+    });
+    call.write_all(b"123").unwrap();
+    call.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("HTTP/1.1 20"), "{answer}");
+    assert!(server.running.end().done().contains("closed"));
+}
+
+#[test]
+fn a_later_signal_ends_it_without_draining() {
+    let data = folder();
+    let (server, _call) = waiting_for_a_body(data.path());
+    let ended = server.running.signal_until_the_end("TERM");
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(ended.err.contains("interrupted again"), "{ended:?}");
 }
 
 #[test]
@@ -318,6 +367,45 @@ fn a_port_for_two_doors_is_refused_before_anything_is_made() {
         assert!(error.contains("--http and --kafka"), "{error}");
     }
     assert!(!data.exists());
+}
+
+#[test]
+fn a_folder_that_cannot_hold_backups_is_refused_before_anything_is_made() {
+    let place = folder();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (data, file) = (at("data"), at("file"));
+    std::fs::write(&file, "no folder").unwrap();
+    let other = folder();
+    run(&[
+        "topic",
+        "create",
+        "a",
+        "--data",
+        other.path().to_str().unwrap(),
+    ])
+    .done();
+    let other = other.path().join("backups").to_str().unwrap().to_owned();
+    let mut wrong = vec![
+        (file.clone(), "it is a file; name a folder"),
+        (format!("{file}/x"), "it cannot be made"),
+        (data.clone(), "name a folder outside of it"),
+        (format!("{data}/../data/x"), "name a folder outside of it"),
+        (other, "name a folder outside of it"),
+    ];
+    if std::path::Path::new("/proc/sys").is_dir() {
+        wrong.push(("/proc/sys".to_owned(), "it cannot be written to"));
+    }
+    for (backups, why) in wrong {
+        let serve = ["serve", "--http", "127.0.0.1:0", "--data", &data];
+        let error = run(&[&serve[..], &["--backups", &backups]].concat()).failed();
+        let said = format!("--backups {backups}: ");
+        assert!(error.contains(&said) && error.contains(why), "{error}");
+        assert!(!std::path::Path::new(&data).exists(), "{backups}");
+    }
+    let backups = at("new/backups");
+    let server = Server::start_with(data.as_ref(), &["--backups", &backups]);
+    assert_eq!(std::fs::read_dir(&backups).unwrap().count(), 0);
+    server.running.stop("TERM").done();
 }
 
 #[test]

@@ -41,8 +41,20 @@ fn users_are_there_before_the_log_and_beside_its_server() {
     with_password(data, &["password", "alice"], "three\r\n").done();
     assert_ne!(kept(data), before);
     let listed = user(data, &["list", "--json"]).done();
-    let names: Vec<_> = listed.lines().map(|line| line.split('"').nth(3)).collect();
-    assert_eq!(names, [Some("alice"), Some("bob, jr=")]);
+    let told: Vec<serde_json::Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<_> = told.iter().map(|user| &user["name"]).collect();
+    assert_eq!(names, ["alice", "bob, jr="]);
+    // The table and the lines say the same.
+    let table = user(data, &["list"]).done();
+    for (user, row) in told.iter().zip(table.lines().skip(1)) {
+        let words = user["mechanisms"].as_array().unwrap().iter();
+        let words: Vec<_> = words.map(|word| word.as_str().unwrap()).collect();
+        assert!(words.contains(&"PLAIN") && words.len() > 1, "{user}");
+        assert!(row.ends_with(&words.join(",")), "{table}");
+    }
     user(data, &["delete", "alice"]).done();
     assert!(!user(data, &["list"]).done().contains("alice"));
     assert!(server.running.stop("TERM").out.contains("closed"));

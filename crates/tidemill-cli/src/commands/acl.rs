@@ -238,7 +238,8 @@ impl Acl {
             Self::Add(add) => {
                 let rules = add.rules()?;
                 let added = permissions(&add.folder)?.add(rules).map_err(failed)?;
-                done("added", added)
+                done("added", added)?;
+                add.folder.note_unknown(&add.principal())
             }
             Self::List(list) => {
                 let permissions = permissions(&list.folder)?;

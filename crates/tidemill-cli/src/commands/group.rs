@@ -153,15 +153,21 @@ impl Group {
                     all_the_same(say(&text), format_args!("{text}"))?;
                 }
             }
-            Self::Delete(delete) => match target.delete_group(&delete.group, delete.force).await {
-                Ok(true) => {
-                    let told = say(format_args!("deleted {}", delete.group));
-                    all_the_same(told, format_args!("{} is deleted", delete.group))?;
-                }
-                Ok(false) => return Err(self.unknown(&delete.group)),
-                Err(Undeleted::InUse(members)) => return Err(delete.in_use(members)),
-                Err(Undeleted::Failed(failure)) => return Err(failure),
-            },
+            Self::Delete(delete) => {
+                let failure = match target.delete_group(&delete.group, delete.force).await {
+                    Ok(true) => {
+                        let told = say(format_args!("deleted {}", delete.group));
+                        return all_the_same(told, format_args!("{} is deleted", delete.group));
+                    }
+                    Ok(false) => self.unknown(&delete.group),
+                    Err(Undeleted::InUse(members)) => delete.in_use(members),
+                    Err(Undeleted::Failed(failure)) => failure,
+                };
+                let queue = target
+                    .is_of_queue(&delete.target, delete.group.as_str())
+                    .await;
+                return Err(queue.unwrap_or(failure));
+            }
         }
         Ok(())
     }

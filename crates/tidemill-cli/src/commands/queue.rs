@@ -86,8 +86,9 @@ pub(crate) struct Create {
     /// never]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>)]
     max_deliveries: Option<u32>,
-    /// How long a message is good for; then nobody gets it any more [default: for ever]
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    /// How long a message is good for, 3650d at most; then nobody gets it any more [default: for
+    /// ever]
+    #[arg(long, value_name = "TIME", value_parser = values::ttl)]
     ttl: Option<Duration>,
     /// Print the queue as JSON
     #[arg(long)]
@@ -127,8 +128,8 @@ pub(crate) struct Enqueue {
         default_value = "event"
     )]
     ty: EventType,
-    /// How long it is good for, where that is less than what the queue says
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    /// How long it is good for, where that is less than what the queue says; 3650d at most
+    #[arg(long, value_name = "TIME", value_parser = values::ttl)]
     ttl: Option<Duration>,
     /// Send the data as text, also where it looks like JSON
     #[arg(long)]

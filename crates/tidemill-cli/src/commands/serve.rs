@@ -14,7 +14,8 @@ use crate::{folder, output, port, signals, target};
 /// Run the broker with its doors: HTTP and Socket.IO, and the protocol of Kafka
 ///
 /// Options come from flags, else from the environment, else from the file, else the defaults.
-/// Ctrl-C or SIGTERM ends it: open requests are answered, and the data is written out.
+/// Ctrl-C or SIGTERM ends it: open requests are answered, and the data is written out. Another one,
+/// at least a second after the first, ends it at once.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill serve\n  \
@@ -56,6 +57,9 @@ impl Serve {
         port::is_free("--http", settings.http)?;
         if let Some(kafka) = &settings.kafka {
             port::is_free("--kafka", kafka.listen)?;
+        }
+        if let Some(backups) = &settings.backups {
+            folder::may_hold_backups(backups, &settings.data)?;
         }
         if let Some(note) = in_vain(&settings.in_vain) {
             output::remark(note);

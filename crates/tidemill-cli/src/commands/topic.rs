@@ -251,11 +251,7 @@ impl Topic {
                 all_the_same(say(&done), done)?;
             }
             Self::Delete(delete) => {
-                if !target.delete_topic(&delete.topic).await? {
-                    return Err(self.unknown(&delete.topic));
-                }
-                let told = say(format_args!("deleted {}", delete.topic));
-                all_the_same(told, format_args!("{} is deleted", delete.topic))?;
+                delete.ask(target, || self.unknown(&delete.topic)).await?;
             }
         }
         Ok(())
@@ -275,6 +271,23 @@ fn keep_bytes() -> impl TypedValueParser<Value = Bound<u64>> {
 /// Shorter than a millisecond is one.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+impl Delete {
+    /// `unknown` says that there is no such topic.
+    async fn ask(&self, target: &Target, unknown: impl Fn() -> Failure) -> Result<(), Failure> {
+        let topic = &self.topic;
+        let failure = match target.delete_topic(topic).await {
+            Ok(true) => {
+                let told = say(format_args!("deleted {topic}"));
+                return all_the_same(told, format_args!("{topic} is deleted"));
+            }
+            Ok(false) => unknown(),
+            Err(failure) => failure,
+        };
+        let queue = target.is_of_queue(&self.target, topic.as_str()).await;
+        Err(queue.unwrap_or(failure))
+    }
 }
 
 impl Set {

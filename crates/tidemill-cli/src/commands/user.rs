@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use tidemill::broker::PRIVATE_DIR;
 use tidemill_server::permissions::Permissions;
 use tidemill_server::permissions::filter::Filter;
-use tidemill_server::permissions::rule::principal;
+use tidemill_server::permissions::rule::{ANONYMOUS, ANY, principal};
 use tidemill_server::users::{UserError, Users};
 
 use crate::failure::Failure;
@@ -131,6 +131,23 @@ impl Folder {
     fn users(&self) -> Result<Users, Failure> {
         self.private().map(Users::new)
     }
+
+    /// Says so where a principal is a user that is not there (yet).
+    pub(super) fn note_unknown(&self, of: &str) -> Result<(), Failure> {
+        let Some(name) = of.strip_prefix("User:") else {
+            return Ok(());
+        };
+        let users = self.users()?.list().map_err(failed)?;
+        if [ANY, ANONYMOUS].contains(&name) || users.iter().any(|user| user.name == name) {
+            return Ok(());
+        }
+        let options = ["--data".to_owned(), self.data.display().to_string()];
+        let command = shell::tidemill("user add", Some(name), &options);
+        remark(format_args!(
+            "note: there is no user {name} yet; `{command}` adds one"
+        ));
+        Ok(())
+    }
 }
 
 impl Delete {
@@ -190,14 +207,18 @@ impl User {
                 done("added", &add.name)
             }
             Self::List(list) => {
-                let users = list.folder.users()?.list().map_err(failed)?;
+                let mut users = list.folder.users()?.list().map_err(failed)?;
+                for user in &mut users {
+                    // Its server computes the same keys of a password that it is told.
+                    user.mechanisms.insert(0, "PLAIN");
+                }
                 if list.json {
                     return print_json_lines(&users);
                 }
                 let mut listing = Listing::new(&["user", "mechanisms"]);
                 for user in users {
-                    let name = user.name.clone();
-                    listing.row(&[name, format!("PLAIN,{}", user.mechanisms.join(","))]);
+                    let mechanisms = user.mechanisms.join(",");
+                    listing.row(&[user.name, mechanisms]);
                 }
                 listing.print()
             }

@@ -9,7 +9,7 @@ use tidemill::broker::{CreateQueue, Dequeue, LeaseId, QueueError, QueueMessage};
 use tidemill::core::json;
 use tidemill::{Bytes, Event, TopicName};
 
-use super::{Target, found, retold};
+use super::{Target, TargetOptions, found, retold};
 use crate::client::path;
 use crate::failure::Failure;
 use crate::wire;
@@ -78,6 +78,17 @@ impl Target {
                 info => retold(info.map_err(Failure::new)?).map(Some),
             },
         }
+    }
+
+    /// What to say of something that was not deleted, where a queue has its name.
+    pub(crate) async fn is_of_queue(&self, options: &TargetOptions, name: &str) -> Option<Failure> {
+        let queue = TopicName::new(name.to_owned()).ok()?;
+        self.queue(&queue).await.ok()??;
+        let command = options.command("queue delete", Some(name), &[]);
+        Some(Failure::new(format!(
+            "{name} is a queue, which goes with its group and its messages: delete it with \
+             `{command}`"
+        )))
     }
 
     /// Creates a queue.

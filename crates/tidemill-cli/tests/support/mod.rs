@@ -148,6 +148,11 @@ impl Running {
         });
     }
 
+    /// Sends a signal, and does not wait for the end.
+    pub(crate) fn send(&self, signal: &str) {
+        send_signal(self.pid(), signal);
+    }
+
     /// Sends a signal again and again until the end.
     pub(crate) fn signal_until_the_end(mut self, signal: &str) -> Ended {
         patiently("it does not end", || {

@@ -166,6 +166,16 @@ pub(crate) fn real_path(dir: &Path) -> Option<PathBuf> {
     Some(real)
 }
 
+/// Whether one folder is the other or lies in it, whatever their paths are. Neither need be there
+/// yet.
+#[must_use]
+pub fn lies_in(inner: &Path, outer: &Path) -> bool {
+    match (real_path(inner), real_path(outer)) {
+        (Some(inner), Some(outer)) => inner.starts_with(outer),
+        _ => false,
+    }
+}
+
 /// Checks that nothing is in a folder but what a lock leaves.
 fn is_empty(disk: &dyn Disk) -> Result<(), BackupError> {
     let mut names = crate::recovery::list(disk, "")?;
