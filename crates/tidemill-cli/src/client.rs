@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tidemill::core::shown::escaped;
 
 use crate::failure::Failure;
 use crate::limits::{ANSWER_MAX_BYTES, CALL_TIMEOUT};
@@ -238,7 +239,10 @@ impl Client {
             let (partition, resume) = (problem.partition?, problem.resume?);
             Some(Damage { partition, resume })
         });
-        let detail = problem.and_then(|p| p.detail.or(p.title));
+        // A line of its own making is not taken for one of ours.
+        let detail = problem
+            .and_then(|p| p.detail.or(p.title))
+            .map(|text| escaped(&text));
         let detail = detail.unwrap_or_else(|| {
             format!(
                 "what answers at {} is no Tidemill, or something in between; name a server of it \
@@ -322,6 +326,26 @@ mod tests {
             text.contains(&url) && text.contains("--server") && !text.contains("<html>"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_server_says_is_one_line_that_commands_nothing() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            let problem = "{\"detail\":\"no \\u001b[2Jtopic\\ndeleted a\"}";
+            let length = problem.len();
+            let answer = format!("HTTP/1.1 409 No\r\ncontent-length: {length}\r\n\r\n{problem}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let client = Client::new(&url.parse().unwrap());
+        let error = client.get::<()>("/v1/topics", Duration::ZERO).await;
+        let text = Failure::from(error.unwrap_err()).to_string();
+        server.join().unwrap();
+        assert_eq!(text, "no \\u{1b}[2Jtopic\\ndeleted a (HTTP 409)");
     }
 
     #[tokio::test]

@@ -36,15 +36,17 @@ pub(crate) fn say(line: impl Display) -> Result<(), Failure> {
     write(format!("{line}\n").as_bytes())
 }
 
-/// Writes a line to standard error, if anybody reads it.
+/// Writes a line to standard error, if anybody reads it. What would command a terminal is escaped.
 pub(crate) fn remark(line: impl Display) {
     // Where nobody can be told, nobody is told.
-    let line = Shown::on_standard_error().lines(&line.to_string());
+    // It is for people, wherever it goes: a log of it may be looked at on a terminal later.
+    let line = Shown { escaped: true }.lines(&line.to_string());
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// How what others wrote is shown: on a terminal, which control characters would command, they and
-/// what turns the direction of writing are escaped; everywhere else it stays as it is.
+/// How what others wrote is shown on standard output: on a terminal, which control characters would
+/// command, they and what turns the direction of writing are escaped; everywhere else it stays as
+/// it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown {
     escaped: bool,
@@ -55,13 +57,6 @@ impl Shown {
     pub(crate) fn on_standard_output() -> Self {
         Self {
             escaped: io::stdout().is_terminal(),
-        }
-    }
-
-    /// As standard error needs it.
-    fn on_standard_error() -> Self {
-        Self {
-            escaped: io::stderr().is_terminal(),
         }
     }
 

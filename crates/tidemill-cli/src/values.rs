@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use http::Uri;
 use jiff::{SignedDuration, Timestamp};
-use tidemill::broker::limits::QUEUE_TTL_MAX;
 
 use crate::failure::Failure;
 
@@ -114,19 +113,21 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// How long a message is good for: not zero, and at most [`QUEUE_TTL_MAX`].
+/// Reads a length of time of at most `most`, as `length` does.
 ///
 /// # Errors
-/// As [`positive_duration`], and a sentence with the bound.
-pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
-    let length = positive_duration(text)?;
-    if length > QUEUE_TTL_MAX {
-        let most = shown_ms(QUEUE_TTL_MAX.as_millis() as u64);
-        return Err(format!(
-            "it is at most {most}; leave it out for what is good for ever"
-        ));
+/// What it gives answers as `length`, and a sentence with the bound.
+pub(crate) fn up_to(
+    most: Duration,
+    length: impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| match length(text)? {
+        length if length <= most => Ok(length),
+        _ => Err(format!(
+            "it is at most {}",
+            shown_ms(most.as_millis() as u64)
+        )),
     }
-    Ok(length)
 }
 
 /// One `NAME=VALUE`.
@@ -406,9 +407,10 @@ mod tests {
             );
         }
         assert!(positive_duration("0s").is_err());
-        assert_eq!(ttl("3650d"), Ok(QUEUE_TTL_MAX));
-        assert!(ttl("3650d1ms").unwrap_err().contains("at most 3650d"));
-        assert!(ttl("0s").is_err());
+        let ttl = up_to(Duration::from_secs(3600), positive_duration);
+        assert_eq!(ttl("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(ttl("1h1ms").unwrap_err(), "it is at most 1h");
+        assert!(ttl("0s").is_err() && ttl("soon").unwrap_err().contains("20s"));
     }
 
     #[test]

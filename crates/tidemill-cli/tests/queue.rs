@@ -163,6 +163,18 @@ fn wrong_use_is_told_with_what_is_right() {
     assert!(queue.contains("is a queue"), "{queue}");
     let lease = run(&["queue", "ack", "jobs", "nonsense"]).misused();
     assert!(lease.contains("is no lease"), "{lease}");
+    for (command, option, value, most) in [
+        ("dequeue", "--wait", "31s", "30s"),
+        ("dequeue", "--lease", "13h", "12h"),
+        ("create", "--lease", "13h", "12h"),
+        ("create", "--ttl", "3651d", "3650d"),
+    ] {
+        let error = run(&["queue", command, "jobs", option, value]).misused();
+        let bound = format!("it is at most {most}");
+        assert!(error.contains(option) && error.contains(&bound), "{error}");
+    }
+    let ttl = run(&["queue", "enqueue", "jobs", "1", "--ttl", "3651d"]).misused();
+    assert!(ttl.contains("it is at most 3650d"), "{ttl}");
     let many = run(&["queue", "dequeue", "jobs", "--max", "1001"]).misused();
     assert!(many.contains("at most 1000"), "{many}");
     run(&["queue", "ack", "jobs"]).misused();

@@ -53,6 +53,9 @@ fn control_characters_are_escaped_on_a_terminal_and_nowhere_else() {
     assert_eq!(piped, format!("t/0@0 event {evil}\n"));
     let shown = on_a_terminal(&read);
     assert_eq!(shown, "t/0@0 event a\\u{1b}[31mred\\u{9b}\r\n");
+    // What is said of an error is for people, wherever it goes.
+    let unknown = run(&["topic", "show", "t", "--data", "no\u{1b}[2Jfolder"]).failed();
+    assert!(unknown.contains("no\\u{1b}[2Jfolder"), "{unknown}");
     let json = on_a_terminal(&[&read[..], &["--json"]].concat());
     assert!(json.contains("a\\u001b[31mred\\u009b"), "{json}");
 }

@@ -1,6 +1,7 @@
 //! `tidemill client`: who is connected to a server, and what each did.
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 
 use crate::failure::Failure;
 use crate::listing::{Listing, print_json_lines};
@@ -64,7 +65,7 @@ fn table(clients: &[wire::Client]) -> Listing {
             client.software(),
             client.user.clone().unwrap_or_default(),
             client.address.clone(),
-            client.since.clone(),
+            seconds(&client.since),
             client.groups.join(" "),
             client.requests.to_string(),
             client.received_bytes.to_string(),
@@ -75,4 +76,12 @@ fn table(clients: &[wire::Client]) -> Listing {
         ]);
     }
     listing
+}
+
+/// A time in whole seconds; what is none stays as it is.
+fn seconds(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(time) => format!("{time:.0}"),
+        Err(_) => time.to_owned(),
+    }
 }

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use tidemill::broker::limits::{DEQUEUE_MAX_MESSAGES, PEEK_MAX_MESSAGES};
+use tidemill::broker::limits::{DEQUEUE_MAX_MESSAGES, LEASE_MAX, PEEK_MAX_MESSAGES, QUEUE_TTL_MAX};
 use tidemill::broker::{CreateQueue, Dequeue, EXPIRY, LeaseId, QueueSettings};
 use tidemill::core::json;
 use tidemill::{Bytes, Event, EventId, EventType, ExtensionValue, Source, TopicName};
+use tidemill_server::limits::FETCH_WAIT_MAX;
 
 use super::subscribe::data_text;
 use crate::failure::Failure;
@@ -15,6 +16,7 @@ use crate::folder::Begin;
 use crate::listing::{Lines, Listing, print_json, print_json_lines};
 use crate::output::{Shown, all_the_same, say};
 use crate::target::{Target, TargetOptions};
+use crate::values::{duration, positive_duration, up_to};
 use crate::{values, wire};
 
 /// The source of messages that are enqueued by hand.
@@ -79,8 +81,9 @@ pub(crate) struct Create {
     /// Keep it in the server's memory alone: it is gone with the server
     #[arg(long)]
     transient: bool,
-    /// How long a message is its taker's, unless the taker says otherwise [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    /// How long a message is its taker's, unless the taker says otherwise; 12h at most [default:
+    /// 30s]
+    #[arg(long, value_name = "TIME", value_parser = up_to(LEASE_MAX, positive_duration))]
     lease: Option<Duration>,
     /// After how many deliveries without an ack a message goes to the dead letters [default:
     /// never]
@@ -88,7 +91,7 @@ pub(crate) struct Create {
     max_deliveries: Option<u32>,
     /// How long a message is good for, 3650d at most; then nobody gets it any more [default: for
     /// ever]
-    #[arg(long, value_name = "TIME", value_parser = values::ttl)]
+    #[arg(long, value_name = "TIME", value_parser = up_to(QUEUE_TTL_MAX, positive_duration))]
     ttl: Option<Duration>,
     /// Print the queue as JSON
     #[arg(long)]
@@ -129,7 +132,7 @@ pub(crate) struct Enqueue {
     )]
     ty: EventType,
     /// How long it is good for, where that is less than what the queue says; 3650d at most
-    #[arg(long, value_name = "TIME", value_parser = values::ttl)]
+    #[arg(long, value_name = "TIME", value_parser = up_to(QUEUE_TTL_MAX, positive_duration))]
     ttl: Option<Duration>,
     /// Send the data as text, also where it looks like JSON
     #[arg(long)]
@@ -153,14 +156,15 @@ pub(crate) struct Enqueue {
 pub(crate) struct Take {
     /// The queue
     queue: TopicName,
-    /// How long they are yours; 0s removes them at once [default: the queue's own]
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    /// How long they are yours, 12h at most; 0s removes them at once [default: the queue's own]
+    #[arg(long, value_name = "TIME", value_parser = up_to(LEASE_MAX, duration))]
     lease: Option<Duration>,
     /// Most messages
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = most::<DEQUEUE_MAX_MESSAGES>)]
     max: usize,
-    /// How long to wait for the first message, at most 30s
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration)]
+    /// How long to wait for the first message, 30s at most; nothing is printed where none comes
+    #[arg(long, value_name = "TIME", default_value = "0s",
+          value_parser = up_to(FETCH_WAIT_MAX, duration))]
     wait: Duration,
     /// Print a line of JSON for each message
     #[arg(long)]
