@@ -62,10 +62,29 @@ fn good_until(id: &str, until: &str) -> Event {
         .unwrap()
 }
 
+/// Longest wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn until(mut is: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
     while !is() {
+        assert!(begun.elapsed() < PATIENCE, "it did not come to be");
         tokio::task::yield_now().await;
     }
+}
+
+/// How many dead letters a queue has.
+fn letters(broker: &Broker, of: &str) -> u64 {
+    let groups = broker.dead_letter_groups();
+    let of = groups.iter().find(|one| one.group == group(of));
+    of.map_or(0, |of| of.count)
+}
+
+/// Times for which messages may be good that are to expire after a restart, not before it: the
+/// next one where a slow machine needed longer for the restart.
+fn longer_and_longer() -> impl Iterator<Item = Duration> {
+    let times = std::iter::successors(Some(Duration::from_millis(200)), |time| Some(*time * 2));
+    times.take_while(|time| *time < PATIENCE / 4)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,21 +180,33 @@ async fn who_has_a_message_may_end_with_it_and_nobody_gets_it_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_what_has_expired_goes_though_nobody_uses_the_queue() {
-    let folder = Folder::new();
-    let broker = folder.open().await;
-    let settings = QueueSettings {
-        ttl: Some(Duration::from_millis(200)),
-        max_deliveries: Some(1),
-        ..QueueSettings::default()
+    let mut times = longer_and_longer();
+    let (broker, settings, _folder) = loop {
+        let folder = Folder::new();
+        let broker = folder.open().await;
+        let settings = QueueSettings {
+            ttl: Some(
+                times
+                    .next()
+                    .expect("a restart takes no quarter of a minute"),
+            ),
+            max_deliveries: Some(1),
+            ..QueueSettings::default()
+        };
+        let queue = make(&broker, false, settings).await;
+        queue.enqueue(events(0, 1)).await.unwrap();
+        drop(queue);
+        broker.close().await;
+        drop(broker);
+        let broker = folder.open().await;
+        until(|| letters(&broker, "jobs") == 1).await;
+        // Counted since the opening.
+        if broker.metrics().expired == 1 {
+            break (broker, settings, folder);
+        }
+        broker.close().await;
     };
-    let queue = make(&broker, false, settings).await;
-    queue.enqueue(events(0, 1)).await.unwrap();
-    drop(queue);
-    broker.close().await;
-    drop(broker);
-    let broker = folder.open().await;
-    let count = || broker.dead_letter_groups().first().map_or(0, |of| of.count);
-    until(|| count() == 1).await;
+    let count = || letters(&broker, "jobs");
     let info = broker.queue_info(&topic("jobs")).await.unwrap();
     assert_eq!((info.settings, info.length), (settings, 0));
 
@@ -192,40 +223,47 @@ async fn after_a_restart_what_has_expired_goes_though_nobody_uses_the_queue() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_messages_expire_in_a_queue_that_says_nothing_of_it() {
-    let folder = Folder::new();
-    let broker = folder.open().await;
     let settings = QueueSettings {
         max_deliveries: Some(1),
         ..QueueSettings::default()
     };
-    let soon = Some(Duration::from_millis(300));
-    let queue = make(&broker, false, settings).await;
-    queue.enqueue_for(events(0, 1), soon).await.unwrap();
-    // One behind a message that stays is seen once that is taken.
-    let name = topic("mixed");
-    let how = CreateQueue {
-        transient: false,
-        settings,
-    };
-    broker.create_queue(name.clone(), how).await.unwrap();
-    let mixed = broker.queue(&name).unwrap();
-    mixed.enqueue(vec![event("stays", None)]).await.unwrap();
-    mixed.enqueue_for(events(1, 1), soon).await.unwrap();
-    drop((queue, mixed));
-    broker.close().await;
-    drop(broker);
+    let mut times = longer_and_longer();
+    loop {
+        let folder = Folder::new();
+        let broker = folder.open().await;
+        let soon = Some(
+            times
+                .next()
+                .expect("a restart takes no quarter of a minute"),
+        );
+        let queue = make(&broker, false, settings).await;
+        queue.enqueue_for(events(0, 1), soon).await.unwrap();
+        // One behind a message that stays is seen once that is taken.
+        let name = topic("mixed");
+        let how = CreateQueue {
+            transient: false,
+            settings,
+        };
+        broker.create_queue(name.clone(), how).await.unwrap();
+        let mixed = broker.queue(&name).unwrap();
+        mixed.enqueue(vec![event("stays", None)]).await.unwrap();
+        mixed.enqueue_for(events(1, 1), soon).await.unwrap();
+        drop((queue, mixed));
+        broker.close().await;
+        drop(broker);
 
-    let broker = folder.open().await;
-    let count = |of: &str| {
-        let groups = broker.dead_letter_groups();
-        let of = groups.iter().find(|one| one.group == group(of));
-        of.map_or(0, |of| of.count)
-    };
-    until(|| count("jobs") == 1).await;
-    let mixed = broker.queue(&name).unwrap();
-    let taken = mixed.dequeue(Dequeue::default()).await.unwrap();
-    assert_eq!(ids(&taken), ["stays"]);
-    until(|| count("mixed") == 1).await;
-    mixed.ack(&[taken[0].lease.unwrap()]).await.unwrap();
-    assert_eq!(mixed.length(), 0);
+        let broker = folder.open().await;
+        until(|| letters(&broker, "jobs") == 1).await;
+        let mixed = broker.queue(&name).unwrap();
+        let taken = mixed.dequeue(Dequeue::default()).await.unwrap();
+        assert_eq!(ids(&taken), ["stays"]);
+        until(|| letters(&broker, "mixed") == 1).await;
+        mixed.ack(&[taken[0].lease.unwrap()]).await.unwrap();
+        assert_eq!(mixed.length(), 0);
+        // Counted since the opening: both were there still, and went after it.
+        if broker.metrics().expired == 2 {
+            break;
+        }
+        broker.close().await;
+    }
 }
