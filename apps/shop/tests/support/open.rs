@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tidemill::{Bus, BusExt as _};
 use tidemill_shop::balance::Balance;
 use tidemill_shop::database::Place;
-use tidemill_shop::events::PriceChanged;
+use tidemill_shop::events::{CartHeard, OrdersHeard, PriceChanged, StockHeard};
 use tidemill_shop::http;
 use tidemill_shop::money::Pence;
 use tidemill_shop::shop::{Serving, Shop, ShopOptions};
@@ -89,7 +89,27 @@ impl Open {
             door,
         };
         open.run(until_products_are_there).await;
+        open.until_products_are_known(absent).await;
         open
+    }
+
+    /// Waits until every service that keeps prices of its own has heard of all products: nobody is
+    /// refused one for asking too soon.
+    async fn until_products_are_known(&self, absent: &str) {
+        for product_id in 1..=3 {
+            if absent != "cart" {
+                let asked = CartHeard { product_id };
+                let _: Value = self.bus.ask(&asked, PATIENCE).await.unwrap();
+            }
+            if absent != "orders" {
+                let asked = OrdersHeard { product_id };
+                let _: Value = self.bus.ask(&asked, PATIENCE).await.unwrap();
+            }
+            if absent != "stock" {
+                let asked = StockHeard { product_id };
+                let _: Value = self.bus.ask(&asked, PATIENCE).await.unwrap();
+            }
+        }
     }
 
     /// Runs a buyer off the async workers.
