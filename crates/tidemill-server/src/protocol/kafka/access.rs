@@ -21,6 +21,7 @@ use crate::permissions::Permissions;
 use crate::permissions::judge::{Judge, Policy, Unnamed, Who};
 use crate::permissions::rule::{CLUSTER, principal};
 pub(super) use crate::permissions::rule::{Kind, Operation};
+use crate::users::Users;
 
 /// Operations on kinds of resources, of which a caller needs some.
 pub(super) type Needs = &'static [(Operation, Kind)];
@@ -33,6 +34,8 @@ const GROUP_CONFIG: i8 = 32;
 #[derive(Debug)]
 pub(in super::super) struct Guard {
     pub(super) rules: Arc<Permissions>,
+    /// The users that rules are about, whether one has to log in or not.
+    pub(super) users: Arc<Users>,
     policy: Arc<Policy>,
 }
 
@@ -69,6 +72,7 @@ impl Guard {
         let super_users = config.super_users.iter().map(|name| principal(name));
         Self {
             rules: Arc::new(rules),
+            users: Arc::new(Users::new(&config.rules)),
             policy: Arc::new(Policy {
                 unnamed: match config.open {
                     true => Unnamed::Open,

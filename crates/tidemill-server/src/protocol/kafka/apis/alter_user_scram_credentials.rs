@@ -3,8 +3,8 @@
 //! A user without credentials is none. A credential is for one mechanism, as a client says it:
 //! PLAIN goes by the one for SCRAM-SHA-256, or by the other where there is no such one.
 //!
-//! Deviations: where nobody has to log in the answer is `SECURITY_DISABLED`. What is
-//! asked of one user is done for him alone or not at all.
+//! Deviations: where nobody has to log in and there are no permissions the answer is
+//! `SECURITY_DISABLED`. What is asked of one user is done for him alone or not at all.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;

@@ -1,7 +1,7 @@
 //! `DescribeUserScramCredentials` (50), version 0: which users there are, and how they may log in.
 //!
-//! Deviations: where nobody has to log in there are no users, and the answer is
-//! `SECURITY_DISABLED`.
+//! Deviations: where nobody has to log in and there are no permissions there are no users, and the
+//! answer is `SECURITY_DISABLED`.
 
 use std::collections::HashSet;
 

@@ -162,9 +162,12 @@ impl Session {
         self.ends
     }
 
-    /// The users, where somebody who may see them asks.
+    /// The users, where somebody who may see them asks: there are some where one has to log in, and
+    /// where there are permissions, which are about them.
     pub(super) fn users(&self) -> Option<Arc<Users>> {
-        self.sasl.as_ref().map(|sasl| Arc::clone(&sasl.users))
+        let own = self.sasl.as_ref().map(|sasl| &sasl.users);
+        let named = self.guard.as_ref().map(|guard| &guard.users);
+        own.or(named).map(Arc::clone)
     }
 
     /// Whether all keys are served.

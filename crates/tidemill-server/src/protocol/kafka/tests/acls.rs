@@ -17,6 +17,7 @@ use super::super::Door;
 use super::super::access::follow;
 use super::super::apis::acls::{CreateAcls, DeleteAcls, DescribeAcls};
 use super::super::apis::api_versions::ApiVersions;
+use super::super::apis::describe_user_scram_credentials::DescribeUserScramCredentials;
 use super::super::error::Code;
 use super::super::registry::Api;
 use super::call;
@@ -25,6 +26,7 @@ use crate::limits::PERMISSIONS_LOOK_EVERY;
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
 use crate::permissions::filter::Filter;
+use crate::users::Users;
 
 /// An open door without rules.
 fn door(folder: &tempfile::TempDir) -> (Arc<Door>, watch::Sender<bool>) {
@@ -171,6 +173,25 @@ async fn what_can_be_no_rule_is_refused_and_the_others_are_made() {
     assert_eq!(described(&door, every()).await, [("a".to_owned(), 3)]);
     let told = DescribeAcls::answer(call(&door, 3), every().with_operation(99)).await;
     assert_eq!(told.response.error_code, invalid);
+}
+
+#[tokio::test]
+async fn where_there_are_permissions_users_are_kept_before_one_has_to_log_in() {
+    use kafka_protocol::messages::DescribeUserScramCredentialsRequest;
+    let folder = tempfile::tempdir().unwrap();
+    let (door, _close) = door(&folder);
+    let told = async |door: &Arc<Door>| {
+        let request = DescribeUserScramCredentialsRequest::default();
+        let told = DescribeUserScramCredentials::answer(call(door, 0), request).await;
+        let users = told.results.iter().map(|one| one.user.to_string());
+        (told.error_code, users.collect::<Vec<_>>())
+    };
+    assert_eq!(told(&door).await, (0, vec![]));
+    let users = Users::new(folder.path().join("private"));
+    users.add("alice", "one").unwrap();
+    assert_eq!(told(&door).await, (0, vec!["alice".to_owned()]));
+    let (plain, _close) = super::door(Broker::in_memory());
+    assert_eq!(told(&plain).await.0, Code::SecurityDisabled.code());
 }
 
 #[tokio::test]
