@@ -160,13 +160,21 @@ async fn what_is_in_flight_at_every_bad_end_is_given_up_and_nothing_else_is() {
 
 async fn letter(broker: &Broker) -> DeadLetter {
     let bus = broker.bus();
+    // Whoever gives the event up writes beside the pull that met it.
+    let there = async {
+        while broker.topic(&topic("g.deadletter")).is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let there = tokio::time::timeout(Duration::from_secs(60), there).await;
+    there.expect("a topic of dead letters");
     let fetched = bus.fetch(Fetch {
         topic: topic("g.deadletter"),
         partition: Partition(0),
         offset: Offset(0),
         max_events: 9,
         max_bytes: 1 << 20,
-        wait: Duration::from_secs(10),
+        wait: Duration::from_secs(60),
     });
     let events = fetched.await.unwrap().events;
     assert_eq!(events.len(), 1);
@@ -200,6 +208,26 @@ async fn a_good_end_does_not_count_and_begins_anew() {
     let mut member = here(&broker).await;
     let (given, _held) = all(&mut *member, 5).await;
     assert_eq!((given.len(), given[4].1), (5, 1));
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_handles_nothing_has_not_ended_well_in_the_place_of_who_died() {
+    let folder = first_death().await;
+    let broker = folder.open().await;
+    let mut member = here(&broker).await;
+    assert_eq!(all(&mut *member, 5).await.0.len(), 5);
+    let folder = died(&folder);
+    // As a command does that lists topics.
+    for _ in 0..2 {
+        let broker = folder.open().await;
+        assert!(broker.topic(&topic("t")).is_some());
+        broker.close().await;
+    }
+    let broker = folder.open().await;
+    let mut member = here(&broker).await;
+    let (given, _held) = all(&mut *member, 1).await;
+    assert_eq!(given.len(), 1, "the others wait for this one: {given:?}");
     broker.close().await;
 }
 

@@ -156,9 +156,10 @@ pub trait LockGuard: Send + Sync {
     /// Whether the last one who wrote did not end well: its process died.
     fn after_bad_end(&self) -> bool;
 
-    /// Everything is written and nothing more will be. Dropped without this, the lock is let go
-    /// of, and the end that was found stays the last one: who looks into a folder, or fails to
-    /// open it, has not ended well in the place of the one before.
+    /// Everything is written and nothing more will be, of a life that counts. Dropped without
+    /// this, the lock is let go of, and the end that was found stays the last one: who looks into
+    /// a folder, or fails to open it, or did nothing there, has not ended well in the place of
+    /// the one before.
     fn ended_well(&mut self);
 }
 

@@ -116,6 +116,10 @@ fn a_bad_end_is_known_until_somebody_ends_well() {
     assert!(log.after_bad_end());
     log.close();
     let log = open().unwrap();
+    assert!(log.after_bad_end(), "the one before did nothing");
+    log.handling();
+    log.close();
+    let log = open().unwrap();
     assert!(!log.after_bad_end(), "the one before ended well");
     log.close();
 }

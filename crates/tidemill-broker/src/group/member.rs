@@ -132,6 +132,7 @@ impl GroupMember for Member {
     }
 
     fn handled_here(&mut self) {
+        self.inner.handle.handling();
         if self.inner.handle.after_bad_end() && self.inner.settings.crashes_max > 0 {
             self.group.watch(&self.inner);
             self.guarded = true;

@@ -1,6 +1,7 @@
 //! The handle on an open log.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -34,6 +35,8 @@ struct Inner<M: Machine> {
     reader: Reader,
     epoch: u64,
     after_bad_end: bool,
+    /// Something was handled in this life.
+    handling: Arc<AtomicBool>,
     id: Uuid,
     counters: Arc<Counters>,
     /// Written by the log's thread, read without a lock.
@@ -59,6 +62,7 @@ impl<M: Machine> Handle<M> {
         let health = Arc::new(ArcSwap::from_pointee(log.health()));
         let (epoch, id) = (log.epoch(), log.id());
         let after_bad_end = lock.after_bad_end();
+        let handling = Arc::new(AtomicBool::new(false));
         let entrance = log.entrance().clone();
         let counters = log.counters();
         let (sender, steps) = mpsc::channel();
@@ -77,6 +81,7 @@ impl<M: Machine> Handle<M> {
             health: health.clone(),
             background: sender,
             lock,
+            handling: handling.clone(),
         };
         let scrub = scrubber.as_ref().map(Scrubber::shared);
         let (scrub_on, off) = mpsc::channel();
@@ -97,6 +102,7 @@ impl<M: Machine> Handle<M> {
             reader,
             epoch,
             after_bad_end,
+            handling,
             id,
             counters,
             health,
@@ -164,10 +170,16 @@ impl<M: Machine> Handle<M> {
     }
 
     /// Whether the process that wrote before this one died, or went away without closing the
-    /// log, as far as the disk knows.
+    /// log, as far as the disk knows. It stays so over good ends of those who did not say
+    /// [`Handle::handling`] what they had it for: they have not shown that it goes well.
     #[must_use]
     pub fn after_bad_end(&self) -> bool {
         self.0.after_bad_end
+    }
+
+    /// From now on this life does what the one before may have died of: its good end counts.
+    pub fn handling(&self) {
+        self.0.handling.store(true, Ordering::Release);
     }
 
     /// The identity of the log's data, the same at every opening.

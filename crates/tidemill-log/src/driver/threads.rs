@@ -1,6 +1,7 @@
 //! The two threads: the log's, which also writes the journal, and one for steps in the background.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct LogThread<M: Machine> {
     pub(super) background: mpsc::Sender<Io>,
     /// Held as long as the log may write.
     pub(super) lock: DiskLock,
+    /// Something was handled in this life: a good end of it counts.
+    pub(super) handling: Arc<AtomicBool>,
 }
 
 impl<M: Machine> LogThread<M> {
@@ -87,7 +90,9 @@ impl<M: Machine> LogThread<M> {
                 Step::Closed => break,
             }
         }
-        self.lock.end_well();
+        if !self.lock.after_bad_end() || self.handling.load(Ordering::Acquire) {
+            self.lock.end_well();
+        }
         for left in self.inbox.abandon() {
             self.log
                 .submit_at(left.operation, left.done, Some(left.place));
