@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tidemill_core::cursor::Cursor;
+use tidemill_core::delivery::is_for_dead_letters;
 use tidemill_core::error::OutOfRange;
 use tidemill_core::{FetchError, GroupName, Offset, Order, Partition, TopicId, TopicName};
 use tidemill_log::{CommitError, PartitionId};
@@ -249,8 +250,11 @@ impl Broker {
     /// Deletes a group with its positions. Its members are told. Resolves when that is durable.
     ///
     /// # Errors
-    /// [`GroupError::Unknown`].
+    /// [`GroupError::Unknown`], and [`GroupError::OfDeadLetters`] where letters would come back.
     pub async fn delete_group(&self, name: &GroupName) -> Result<(), GroupError> {
+        if self.is_of_letters(name) {
+            return Err(GroupError::OfDeadLetters(name.clone()));
+        }
         let group = name.clone();
         match self.inner.submit(Operation::DeleteGroup { group }).await {
             Ok(_) => {}
@@ -267,6 +271,12 @@ impl Broker {
         self.inner.consumers.group_gone(name);
         self.inner.shares.group_gone(&self.inner, name);
         Ok(())
+    }
+
+    /// Whether a group says which dead letters of a topic that is there are done with.
+    fn is_of_letters(&self, name: &GroupName) -> bool {
+        let topic = TopicName::new(name.as_str().to_owned());
+        topic.is_ok_and(|topic| is_for_dead_letters(&topic) && self.topic(&topic).is_some())
     }
 
     /// Deletes a group as [`Broker::delete_group`] does, unless it has members. One that comes

@@ -267,7 +267,7 @@ impl Broker {
             return Err(QueueError::Unknown(to).into());
         }
         let written = self.written(group, partition, offset).await?;
-        let is_back = written.is_some() && to == parked.letter.origin.topic;
+        let is_back = to == parked.letter.origin.topic;
         if !is_back && let Some(of) = keeps_letters_of(&to) {
             return Err(DeadLetterError::NotItsLetters { topic: to, of });
         }

@@ -60,6 +60,12 @@ pub enum GroupError {
     /// It is the group of the queue of this name.
     #[error("{0} is the group of the queue of this name; delete the queue instead")]
     OfQueue(GroupName),
+    /// Its position says which dead letters of the topic of this name are done with.
+    #[error(
+        "{0} says which dead letters were redriven or deleted; it goes with their topic, which has \
+         its name"
+    )]
+    OfDeadLetters(GroupName),
     /// The group does not read this partition.
     #[error("group {group} has no position in partition {partition} of {topic}; subscribe first")]
     NotRead {

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use tidemill_broker::{Broker, CreateQueue, DeadLetterError, Dequeue, QueueSettings};
+use tidemill_broker::{
+    Broker, ClassicError, CreateQueue, DeadLetterError, Dequeue, GroupError, QueueSettings,
+};
 use tidemill_core::delivery::{Commit, Failure, Outcome};
 use tidemill_core::{
     Effects, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
@@ -130,6 +132,27 @@ async fn a_dead_letter_is_given_back_or_forgotten_once() {
     assert_eq!(*fetched.await.unwrap().events[0].1, event("3"));
     assert!(broker.dead_letter_groups().is_empty());
     broker.close().await;
+}
+
+#[tokio::test]
+async fn what_is_done_with_stays_so_while_its_topic_is_there() {
+    let broker = Broker::in_memory();
+    bury(&broker).await;
+    broker
+        .delete_dead_letter(&billing(), ZERO, Offset(0))
+        .await
+        .unwrap();
+    let reader = GroupName::new("billing.deadletter").unwrap();
+    let refused = broker.delete_group(&reader).await;
+    assert_eq!(refused, Err(GroupError::OfDeadLetters(reader.clone())));
+    let refused = broker.delete_group_without_members(&reader).await;
+    assert_eq!(refused, Err(GroupError::OfDeadLetters(reader.clone())));
+    let refused = broker.classic_groups().delete(&reader).await;
+    assert_eq!(refused, Err(ClassicError::NotEmpty));
+    assert_eq!(ids(&broker).await, ["2", "3"]);
+    let letters = topic("billing.deadletter");
+    broker.delete_topic(&letters).await.unwrap();
+    broker.delete_group(&reader).await.unwrap();
 }
 
 #[tokio::test]

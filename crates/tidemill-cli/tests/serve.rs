@@ -51,7 +51,7 @@ fn signals_that_come_together_are_one_and_it_still_drains() {
     let data = folder();
     let (server, mut call) = waiting_for_a_body(data.path());
     // As from a shell, or from `timeout`, which send to the process and to its group.
-    for signal in ["TERM", "INT", "TERM", "INT"] {
+    for signal in ["TERM", "INT"] {
         server.running.send(signal);
     }
     let mut answer = String::new();

@@ -29,6 +29,19 @@ fn kept(data: &Path) -> String {
 }
 
 #[test]
+fn a_server_whose_users_cannot_be_read_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    with_password(data, &["add", "alice"], "one\n").done();
+    std::fs::write(data.join("private/users.json"), "{").unwrap();
+    let data = data.to_str().unwrap();
+    let serve = ["serve", "--data", data, "--http", "127.0.0.1:0"];
+    let kafka = ["--kafka", "127.0.0.1:0", "--kafka-sasl", "required"];
+    let error = run(&[&serve[..], &kafka].concat()).failed();
+    assert!(error.contains("users.json"), "{error}");
+}
+
+#[test]
 fn users_are_there_before_the_log_and_beside_its_server() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();

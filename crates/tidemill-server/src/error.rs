@@ -29,6 +29,9 @@ pub enum ServeError {
     /// The rules about who may do what cannot be read.
     #[error("{0}")]
     Permissions(String),
+    /// The users who may log in cannot be read.
+    #[error("{0}")]
+    Users(String),
     /// A certificate or its key is not as it must be.
     #[error("{flag} {path}: {why}")]
     Certificate {

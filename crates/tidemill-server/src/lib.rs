@@ -9,6 +9,7 @@
 //! ws/             the native protocol              knows no HTTP but its upgrade
 //! webhooks/       pushes events to endpoints         knows no HTTP but its own
 //! protocol/       wire protocols: Kafka             knows no HTTP
+//! own_groups.rs   groups that are not for others  knows no door
 //! private_file.rs small files of its own           knows not what is in them
 //! users/          who may log in                   knows no network
 //! permissions/    who may do what                  knows no network
@@ -37,6 +38,7 @@ mod http;
 pub mod limits;
 mod memory;
 mod metrics;
+mod own_groups;
 #[cfg(feature = "kafka")]
 pub mod permissions;
 #[allow(dead_code, reason = "some of its users are features")]

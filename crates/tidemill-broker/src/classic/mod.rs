@@ -368,6 +368,8 @@ impl ClassicGroups {
         match broker.delete_group(group).await {
             Ok(()) => Ok(()),
             Err(GroupError::Unknown(_) | GroupError::OfQueue(_)) => Err(ClassicError::UnknownGroup),
+            // Whoever is done with letters has it, though nobody is connected.
+            Err(GroupError::OfDeadLetters(_)) => Err(ClassicError::NotEmpty),
             Err(GroupError::Unavailable(_)) => Err(ClassicError::Unavailable),
             Err(GroupError::Indeterminate(why)) => Err(ClassicError::Indeterminate(why)),
             Err(other) => Err(ClassicError::Other(other.to_string())),

@@ -239,8 +239,11 @@ impl Settler {
             return Ok(Vec::new());
         }
         let (id, at) = (settling.begun.partition, settling.ticket.position.offset);
-        let record = self.inner.record(id, at).await;
-        let record = record.map_err(|error| SettleError::Other(error.to_string()))?;
+        let record = self.inner.record(id, at).await.unwrap_or_else(|error| {
+            let (group, at) = (&self.group.name, &settling.ticket.position);
+            tracing::warn!(%group, %at, %error, "a dead letter is kept without its record");
+            None
+        });
         let original = record.and_then(|record| original(&record, &settling.begun.event));
         let letter = DeadLetter {
             event: Event::clone(&settling.begun.event),

@@ -512,7 +512,9 @@ impl From<GroupError> for Problem {
                 Self::new(Kind::UnknownGroup, detail)
             }
             GroupError::InUse { .. } => Self::new(Kind::GroupInUse, text),
-            GroupError::OfQueue(_) => Self::new(Kind::Mismatch, text),
+            GroupError::OfQueue(_) | GroupError::OfDeadLetters(_) => {
+                Self::new(Kind::Mismatch, text)
+            }
             GroupError::OutOfRange(_) => Self::new(Kind::OffsetOutOfRange, text),
             GroupError::NotRead { .. } => Self::new(Kind::UnknownPartition, text),
             GroupError::Unavailable(why) => why.into(),

@@ -33,7 +33,7 @@ const RESERVED: [&str; 9] = [
 ];
 
 /// What the group of every webhook begins with, and no other reader's.
-pub(super) const GROUP_PREFIX: &str = "webhook.";
+pub(crate) const GROUP_PREFIX: &str = "webhook.";
 
 /// A secret that was replaced, and signs, too, for a while.
 #[derive(Clone, Debug, Serialize, Deserialize)]

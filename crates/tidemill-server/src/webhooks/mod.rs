@@ -32,15 +32,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidemill_broker::{Broker, GroupError};
 use tidemill_core::budget::Budget;
-use tidemill_core::{
-    Bus, Event, EventId, EventType, GroupName, Source, Start, SubscribeError, TopicName, json,
-};
+use tidemill_core::{Bus, Event, EventId, EventType, GroupName, Source, Start, TopicName, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub(crate) use self::definition::GROUP_PREFIX;
+use self::definition::Paused;
 pub(crate) use self::definition::{Changes, Definition, Headers};
-use self::definition::{GROUP_PREFIX, Paused};
 use self::deliver::{Ended, Member, Worker, join};
 use self::send::Sender;
 pub(crate) use self::send::Verdict;
@@ -129,23 +128,6 @@ pub(crate) struct Webhooks {
 fn unknown(name: &str) -> Problem {
     let detail = format!("unknown webhook {name}; GET /v1/webhooks lists those there are");
     Problem::new(Kind::UnknownWebhook, detail)
-}
-
-/// The group of a webhook is its own alone.
-///
-/// # Errors
-/// It is one; says what to do instead.
-pub(crate) fn of_others(group: &GroupName) -> Result<(), SubscribeError> {
-    let Some(name) = of_group(group) else {
-        return Ok(());
-    };
-    let why = format!(
-        "groups that begin with {GROUP_PREFIX} are those of webhooks, which alone read as them, \
-         also while they are paused; take another group, which reads the same topics with a place \
-         of its own, and for what {name} could not deliver `tidemill deadletter list {group}`"
-    );
-    let group = group.clone();
-    Err(SubscribeError::GroupConflict { group, why })
 }
 
 /// The webhook whose group has this name.

@@ -28,7 +28,7 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::subscription::Begun;
 use crate::limits;
-use crate::webhooks;
+use crate::own_groups;
 
 /// A frame that was read, and the memory that it takes until nothing of it is in use.
 struct Counted {
@@ -335,7 +335,7 @@ impl Calls {
             return session.refuse(id, fault).await;
         }
         tokio::spawn(async move {
-            let joined = match webhooks::of_others(&asked.group) {
+            let joined = match own_groups::of_others(&asked.group) {
                 Ok(()) => session.bus.subscribe(asked).await,
                 Err(others) => Err(others),
             };

@@ -33,7 +33,7 @@ use super::query::Query;
 use crate::app::App;
 use crate::limits;
 use crate::memory;
-use crate::webhooks;
+use crate::own_groups;
 
 /// The paths of members without a connection.
 pub(crate) fn doors(doors: Doors) -> Doors {
@@ -109,7 +109,7 @@ async fn pull(
     drop(app.bodies.read(&parts.headers, body).await?);
     let query = Query::parse(query.as_deref(), &KNOWN)?;
     let group = GroupName::new(group)?;
-    webhooks::of_others(&group)?;
+    own_groups::of_others(&group)?;
     let pull = asked(group, &query)?;
     let given = tokio::select! {
         biased;

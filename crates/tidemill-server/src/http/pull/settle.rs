@@ -30,7 +30,7 @@ use crate::http::path::Named;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
 use crate::limits::SETTLE_MAX;
-use crate::webhooks;
+use crate::own_groups;
 
 /// What a settlement may meet.
 pub(super) const PROBLEMS: &[Kind] = &[
@@ -176,7 +176,7 @@ pub(super) async fn settle(
     Query::parse(query.as_deref(), &[])?;
     is_for_json(&parts.headers)?;
     let group = GroupName::new(group)?;
-    webhooks::of_others(&group)?;
+    own_groups::of_others(&group)?;
     let asked = read(&received.bytes)?;
     let pullers = Arc::clone(&app.pullers);
     // Goes on when its client is gone: it is one commit with its effects, and has to end as one.

@@ -66,7 +66,7 @@ impl Guard {
         if config.open && config.super_users.is_empty() {
             tracing::warn!(
                 "with open ACLs and without a super user every client of Kafka can give itself \
-                 every right; name one with --kafka-super-user"
+                 every right, and users other passwords; name one with --kafka-super-user"
             );
         }
         let super_users = config.super_users.iter().map(|name| principal(name));

@@ -92,7 +92,12 @@ pub(super) fn set(
             };
             settings.lock_ms = value.map(number).transpose()?;
         }
-        HEARTBEAT | SESSION => {}
+        HEARTBEAT | SESSION => {
+            let number = |text: &str| text.trim().parse::<i32>().is_ok_and(|ms| ms > 0);
+            if let Some(text) = value.filter(|text| !number(text)) {
+                return Err(invalid(name, text, "it is a number of milliseconds"));
+            }
+        }
         _ => {
             let why =
                 format!("no group has {name:?} here; {RESET}, {ISOLATION} and {LOCK} are kept");
@@ -173,6 +178,7 @@ mod tests {
             (LOCK, "soon"),
             (ISOLATION, "committed"),
             ("consumer.assignment.interval.ms", "1"),
+            (SESSION, "soon"),
         ];
         for (name, value) in wrong {
             let refused = set(&mut settings, name, Some(value)).unwrap_err();

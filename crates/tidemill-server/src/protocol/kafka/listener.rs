@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Door;
 use super::access::{Guard, follow};
 use super::connection::{self, Ends};
-use super::sasl::Session;
+use super::sasl::{Sasl, Session};
 use super::tls::Tls;
 use crate::config::KafkaConfig;
 use crate::connections::{ConnectionId, pause_after};
@@ -48,6 +48,7 @@ impl Listening {
         let asked = config.listen;
         let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         config.acls.as_ref().map(Guard::readable).transpose()?;
+        config.sasl.as_ref().map(Sasl::readable).transpose()?;
         let refused = |address| move |error| ServeError::listen(FLAG, address, error);
         let first = TcpListener::bind(asked).await.map_err(refused(asked))?;
         let address = first.local_addr().map_err(refused(asked))?;

@@ -84,9 +84,11 @@ pub(super) async fn alter_group(
         call.access().config(Operation::AlterConfigs, GROUP, name)?;
         let name = group::name(&name.clone().into())?;
         let groups = call.broker.share_groups();
-        let mut settings = groups.settings(&name);
+        let before = groups.settings(&name);
+        let mut settings = before;
         change(&mut settings)?;
-        if only_look {
+        // What changes nothing makes no group.
+        if only_look || settings == before {
             return Ok(());
         }
         let set = groups.set(&name, settings).await;

@@ -62,6 +62,7 @@ impl Api for FindCoordinator {
         if call.version < SEVERAL {
             return FindCoordinatorResponse::default()
                 .with_error_code(code)
+                .with_error_message(None)
                 .with_node_id(node)
                 .with_host(host)
                 .with_port(port);
@@ -73,12 +74,14 @@ impl Api for FindCoordinator {
                 return Coordinator::default()
                     .with_key(key)
                     .with_error_code(refused.code())
+                    .with_error_message(None)
                     .with_node_id(convert::node(NOBODY))
                     .with_port(NOBODY);
             }
             Coordinator::default()
                 .with_key(key)
                 .with_error_code(code)
+                .with_error_message(None)
                 .with_node_id(node)
                 .with_host(host.clone())
                 .with_port(port)

@@ -15,12 +15,12 @@ use super::super::access::{Access, Operation};
 use super::super::convert;
 use super::super::error::{Code, Refused};
 use super::super::registry::Call;
-use crate::webhooks;
+use crate::own_groups;
 
 /// The group that a request names, to be a member of or to set a position in.
 ///
 /// # Errors
-/// No group can have this name, or it is a webhook's, which alone reads as it.
+/// No group can have this name, or it is one of the server's own.
 pub(super) fn name(id: &GroupId) -> Result<GroupName, Code> {
     told(id).map_err(|refused| refused.code)
 }
@@ -32,7 +32,7 @@ pub(super) fn name(id: &GroupId) -> Result<GroupName, Code> {
 pub(super) fn told(id: &GroupId) -> Result<GroupName, Refused> {
     let name = GroupName::new(id.as_str().to_owned());
     let name = name.map_err(|why| Refused::new(Code::InvalidGroupId, why))?;
-    webhooks::of_others(&name).map_err(|why| {
+    own_groups::of_others(&name).map_err(|why| {
         tracing::info!(%why, "a client of Kafka is refused");
         Refused::new(Code::InvalidGroupId, why)
     })?;
@@ -183,11 +183,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_of_a_webhook_may_be_looked_at_and_not_be_used() {
+    fn groups_of_the_server_may_be_looked_at_and_not_be_used() {
         let id = |name: &'static str| GroupId(StrBytes::from_static_str(name));
         assert!(name(&id("billing")).is_ok() && name(&id("webhook")).is_ok());
         assert_eq!(name(&id("webhook.shop")), Err(Code::InvalidGroupId));
         assert!(shown(&id("webhook.shop")).is_ok());
+        assert_eq!(name(&id("audit.deadletter")), Err(Code::InvalidGroupId));
         assert_eq!(shown(&id("")), Err(Code::InvalidGroupId));
     }
 }

@@ -26,6 +26,7 @@ use super::Door;
 use super::access::{Access, Guard};
 use super::connection::Ends;
 use crate::config::SaslConfig;
+use crate::error::ServeError;
 use crate::permissions::judge::Who;
 use crate::private_file::PrivateFile;
 use crate::users::credential::{Scram, random};
@@ -120,6 +121,21 @@ pub(super) enum Refused {
 }
 
 impl Sasl {
+    /// Looks whether the users can be read, and says where there are none.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub(super) fn readable(config: &SaslConfig) -> Result<(), ServeError> {
+        let users = Users::new(&config.users).current();
+        let users = users.map_err(|error| ServeError::Users(error.to_string()))?;
+        if users.is_empty() {
+            tracing::warn!(
+                "no client of Kafka can log in yet: add users with `tidemill user add NAME`"
+            );
+        }
+        Ok(())
+    }
+
     pub(super) fn new(config: &SaslConfig) -> Self {
         Self {
             users: Arc::new(Users::new(&config.users)),
