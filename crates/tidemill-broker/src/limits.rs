@@ -157,8 +157,12 @@ pub const MARKS_MAX: usize = 512;
 /// otherwise. The first end of a process marks nothing: it is the fourth in a row that tells.
 pub const CRASHES_MAX: u32 = 3;
 
-/// How long until the dead letter of such an event is tried again that could not be kept.
+/// How long until the dead letter of such an event is tried again that could not be kept; twice as
+/// long each time after.
 pub const CRASH_LETTER_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The most that it becomes.
+pub const CRASH_LETTER_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// How long a fetch waits for memory that others have before it is refused.
 pub const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(5);

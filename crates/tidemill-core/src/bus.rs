@@ -146,8 +146,9 @@ pub trait GroupMember: Send {
 
     /// Says that what this member gives is handled in this very process, so that an event whose
     /// handler ends the process can end it. A bus that lives in the process can tell such an event
-    /// from others when it is opened again, and gives it up after a number of times; the number of
-    /// an attempt counts those that ended so. To be called before the first pull. A bus that does
+    /// from others when it is opened again, and gives it up after a number of times. The number of
+    /// an attempt does not count those that ended so: an event that was only beside the culprit
+    /// keeps all of its retries. To be called before the first pull. A bus that does
     /// not share the process of its handlers does nothing, as this default does.
     fn handled_here(&mut self) {}
 }

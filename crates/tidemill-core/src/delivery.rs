@@ -52,6 +52,13 @@ pub trait Settle: Send + Sync {
     /// The holder is gone without settling: the event may be given out again. Must not block, and
     /// does nothing where the ticket was settled meanwhile.
     fn abandon(&self, ticket: Ticket);
+
+    /// A handler has returned from the attempt and the process lives, but nothing is settled yet.
+    /// Must not block. A bus that holds nothing back until that is known does nothing, as this
+    /// default does.
+    fn outlived(&self, ticket: &Ticket) {
+        let _ = ticket;
+    }
 }
 
 /// The right to settle one attempt. By value, so settling twice does not compile; dropped
@@ -97,6 +104,15 @@ impl Settlement {
             Err(_) => {}
         }
         settled
+    }
+
+    /// Says that a handler has returned from the attempt and the process lives, where it is not
+    /// settled yet, as before it is tried again in place: the event holds up no others for what
+    /// it might do to the process.
+    pub fn outlived(&self) {
+        if let Some((settler, ticket)) = &self.held {
+            settler.outlived(ticket);
+        }
     }
 }
 

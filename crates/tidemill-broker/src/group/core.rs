@@ -281,6 +281,7 @@ impl Core {
         }
         let mut loose: Vec<Item> = member.queue.drain().collect();
         let mut again = Vec::new();
+        let mut room = false;
         for flow in &mut self.flows {
             let taken = flow.take_from(id);
             if let Some(share) = self.shares.get_mut(flow.topic_index) {
@@ -290,7 +291,7 @@ impl Core {
                 });
             }
             for item in taken {
-                self.suspects.landed(item.flow, item.offset);
+                room |= self.suspects.landed(item.flow, item.offset);
                 if item.offset >= flow.next_read {
                     // What waited gave its memory back: it is read again with that.
                     loose.extend(self.lanes.release(item.lane, None));
@@ -308,6 +309,9 @@ impl Core {
             self.seen.insert((item.flow, item.offset), seen);
         }
         self.reroute(loose);
+        if room {
+            self.wake_all();
+        }
         for place in member.topics {
             self.rest_if_alone(place);
         }

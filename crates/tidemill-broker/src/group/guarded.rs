@@ -1,6 +1,7 @@
 //! What a member that handles in this process does after a bad end, beside pulling: markers are
 //! kept before events are handled, and what ended the process too often is given up.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidemill_core::delivery::{Settle, Settlement};
@@ -9,13 +10,13 @@ use tokio::sync::oneshot;
 
 use super::Group;
 use crate::broker::Inner;
-use crate::limits::CRASH_LETTER_AGAIN_AFTER;
 use crate::machine::{Marked, Marks, Operation};
 
 /// Events that a member was given and that are being marked. Dropped, they are given back.
 pub(super) struct Marking {
-    given: Vec<(Delivery, Settlement)>,
-    kept: oneshot::Receiver<()>,
+    given: VecDeque<(Delivery, Settlement)>,
+    /// `None` once the answer is there.
+    kept: Option<oneshot::Receiver<()>>,
 }
 
 impl Marking {
@@ -39,18 +40,27 @@ impl Marking {
             // Nobody may wait any longer.
             let _ = sender.send(());
         });
-        Self { given, kept }
+        Self {
+            given: given.into(),
+            kept: Some(kept),
+        }
     }
 
     /// Waits until the markers are where the end of the process does not reach them, or cannot
     /// be: what the log refuses is handled all the same.
     pub(super) async fn kept(&mut self) {
-        // Without an answer the log is gone.
-        let _ = (&mut self.kept).await;
+        if let Some(kept) = &mut self.kept {
+            // Without an answer the log is gone.
+            let _ = kept.await;
+            self.kept = None;
+        }
     }
 
-    pub(super) fn given(self) -> Vec<(Delivery, Settlement)> {
-        self.given
+    /// The first of them, at most `credit`, and whether there are more.
+    pub(super) fn take(&mut self, credit: usize) -> (Vec<(Delivery, Settlement)>, bool) {
+        let count = credit.min(self.given.len());
+        let taken = self.given.drain(..count).collect();
+        (taken, !self.given.is_empty())
     }
 }
 
@@ -73,8 +83,9 @@ pub(super) async fn give_up(
         Ok(_) => tracing::error!(group = %group.name, %at, %error, "an event is a dead letter"),
         Err(SettleError::Stale) => {}
         Err(why) => {
-            tracing::warn!(group = %group.name, %at, %why, "a dead letter has to wait");
-            group.retry(&ticket, Some(inner.now() + CRASH_LETTER_AGAIN_AFTER));
+            if group.letter_refused(&ticket, inner.now()) == 1 {
+                tracing::warn!(group = %group.name, %at, %why, "a dead letter has to wait");
+            }
         }
     }
 }

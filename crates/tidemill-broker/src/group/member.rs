@@ -36,7 +36,7 @@ pub(crate) struct Member {
     described: Option<Registered>,
     /// What it gives is handled in this process, which died before this life.
     guarded: bool,
-    /// What it was given and is being marked.
+    /// What it was given and is being marked, or was and did not fit into a pull.
     marking: Option<Marking>,
 }
 
@@ -91,10 +91,14 @@ impl GroupMember for Member {
                     return Err(Unavailable::Closed.into());
                 }
                 if let Some(marking) = &mut self.marking {
-                    // What was taken stays with the member while this waits.
+                    // What was taken stays with the member while this waits, also for a pull after
+                    // this one, which may want less.
                     marking.kept().await;
-                    let marked = self.marking.take().map(Marking::given);
-                    return Ok(marked.unwrap_or_default());
+                    let (given, rest) = marking.take(credit);
+                    if !rest {
+                        self.marking = None;
+                    }
+                    return Ok(given);
                 }
                 // Nothing is awaited between the look and the return: dropped while it waits,
                 // this has taken nothing.

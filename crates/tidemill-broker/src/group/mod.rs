@@ -611,6 +611,22 @@ impl Group {
         retried
     }
 
+    /// An attempt did not end the process.
+    fn outlived(&self, ticket: &Ticket) {
+        let mut locked = self.locked();
+        locked.core.outlived(ticket);
+        locked.wake(None);
+    }
+
+    /// The dead letter of an event that ended the process could not be kept: it is given up again
+    /// later. Answers how often that was so.
+    fn letter_refused(&self, ticket: &Ticket, now: Duration) -> u32 {
+        let mut locked = self.locked();
+        let times = locked.core.letter_refused(ticket, now);
+        locked.wake(None);
+        times
+    }
+
     /// Makes everything in flight of a partition stale, and stops its reads.
     pub(crate) fn begin_seek(self: &Arc<Self>, partition: PartitionId) -> Option<SeekGuard> {
         let mut locked = self.locked();

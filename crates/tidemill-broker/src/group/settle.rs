@@ -123,7 +123,7 @@ impl Core {
         }
     }
 
-    fn flight(
+    pub(super) fn flight(
         &mut self,
         partition: PartitionId,
         ticket: &Ticket,
@@ -195,7 +195,9 @@ impl Core {
         drop(self.withdraw(index));
         self.seen.retain(|(flow, _), _| *flow != index);
         self.generation.0 += 1;
-        self.suspects.forget(index);
+        if self.suspects.forget(index) {
+            self.wake_all();
+        }
         let Some(flow) = self.flows.get_mut(index.0) else {
             return;
         };

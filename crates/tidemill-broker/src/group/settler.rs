@@ -384,4 +384,8 @@ impl Settle for Settler {
             add(&self.inner.counters.abandoned, 1);
         }
     }
+
+    fn outlived(&self, ticket: &Ticket) {
+        self.group.outlived(ticket);
+    }
 }

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tidemill_core::cursor::Cursor;
@@ -21,7 +22,7 @@ use tidemill_log::PartitionId;
 
 use super::core::Core;
 use super::queue::{FlowIndex, Item, Queue};
-use crate::limits::{MARKED_AT_ONCE, MARKS_MAX};
+use crate::limits::{CRASH_LETTER_AGAIN_AFTER, CRASH_LETTER_AGAIN_MAX, MARKED_AT_ONCE, MARKS_MAX};
 use crate::machine::{Mark, Marked};
 
 /// What a member that handles events in this process is to do about those that it was given.
@@ -52,6 +53,10 @@ struct Known {
     before: Option<Mark>,
     /// It was given out in this life.
     given: bool,
+    /// It is in flight, marked in this life for the first time.
+    fresh: bool,
+    /// How often its dead letter could not be kept.
+    refused: u32,
 }
 
 /// An event, by its place.
@@ -61,7 +66,7 @@ type Place = (FlowIndex, Offset);
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     known: HashMap<Place, Known>,
-    /// How many of them are marked in this life for the first time.
+    /// How many of them are in flight and marked in this life for the first time.
     fresh: usize,
     /// The suspect that is in flight.
     alone: Option<Place>,
@@ -78,62 +83,73 @@ enum Admitted {
 }
 
 impl Suspects {
-    /// The number of the attempt when the event is given out next.
-    pub(super) fn attempt(&self, index: FlowIndex, offset: Offset) -> u32 {
-        let known = match self.known.is_empty() {
-            true => None,
-            false => self.known.get(&(index, offset)),
-        };
-        let before = known.and_then(|known| known.before);
-        before.map_or(1, |mark| mark.attempts.saturating_add(1))
+    /// Whether no marker is left for another event.
+    fn has_all(&self) -> bool {
+        self.known.len() >= MARKS_MAX
     }
 
-    /// Whether no further event can be marked for now.
+    /// Whether no further event can be marked until one that is in flight has landed.
     fn is_full(&self) -> bool {
-        self.fresh >= MARKED_AT_ONCE || self.known.len() >= MARKS_MAX
+        let flying = self.fresh > 0 || self.alone.is_some();
+        self.fresh >= MARKED_AT_ONCE || (flying && self.has_all())
+    }
+
+    /// Does that, and answers whether others can be in flight now that could not before.
+    fn makes_room(&mut self, change: impl FnOnce(&mut Self)) -> bool {
+        if self.known.is_empty() && self.alone.is_none() {
+            return false;
+        }
+        let (full, alone) = (self.is_full(), self.alone.is_some());
+        change(self);
+        let next = alone && self.alone.is_none() && self.has_aside();
+        next || (full && !self.is_full())
     }
 
     /// An event is in flight no longer, however that ended. Answers whether others can be now.
     pub(super) fn landed(&mut self, index: FlowIndex, offset: Offset) -> bool {
-        let was = self.alone == Some((index, offset));
-        if was {
-            self.alone = None;
-        }
-        was && self.aside.len() > 0
+        self.makes_room(|all| {
+            let place = (index, offset);
+            if let Some(known) = all.known.get_mut(&place)
+                && std::mem::take(&mut known.fresh)
+            {
+                all.fresh -= 1;
+            }
+            all.alone = all.alone.filter(|alone| *alone != place);
+        })
     }
 
-    /// An event is settled. Answers whether others can be marked now.
+    /// The suspect in flight did not end the process: it goes on there, and others may too.
+    fn outlived(&mut self, place: Place) -> bool {
+        self.makes_room(|all| all.alone = all.alone.filter(|alone| *alone != place))
+    }
+
+    /// An event is settled. Answers whether others can be in flight now.
     pub(super) fn settled(&mut self, index: FlowIndex, offset: Offset) -> bool {
-        if self.known.is_empty() {
-            return false;
-        }
-        let full = self.is_full();
-        if let Some(known) = self.known.remove(&(index, offset))
-            && known.before.is_none()
-        {
-            self.fresh -= 1;
-        }
-        full && !self.is_full()
+        self.makes_room(|all| {
+            let known = all.known.remove(&(index, offset));
+            all.fresh -= usize::from(known.is_some_and(|known| known.fresh));
+        })
     }
 
-    /// Offsets that will never be given out.
-    pub(super) fn passed(&mut self, index: FlowIndex, gap: &Range<Offset>) {
-        self.retain(|(flow, offset)| *flow != index || !gap.contains(offset));
+    /// Offsets that will never be given out. Answers whether others can be in flight now.
+    pub(super) fn passed(&mut self, index: FlowIndex, gap: &Range<Offset>) -> bool {
+        self.makes_room(|all| {
+            all.retain(|(flow, offset)| *flow != index || !gap.contains(offset));
+        })
     }
 
-    /// Nothing is known of a partition any more; its events were withdrawn.
-    pub(super) fn forget(&mut self, index: FlowIndex) {
-        self.retain(|(flow, _)| *flow != index);
-        self.alone = self.alone.filter(|(flow, _)| *flow != index);
+    /// Nothing is known of a partition any more; its events were withdrawn. Answers whether
+    /// others can be in flight now.
+    pub(super) fn forget(&mut self, index: FlowIndex) -> bool {
+        self.makes_room(|all| {
+            all.retain(|(flow, _)| *flow != index);
+            all.alone = all.alone.filter(|(flow, _)| *flow != index);
+        })
     }
 
     fn retain(&mut self, keep: impl Fn(&Place) -> bool) {
-        if self.known.is_empty() {
-            return;
-        }
         self.known.retain(|place, _| keep(place));
-        let fresh = self.known.values().filter(|known| known.before.is_none());
-        self.fresh = fresh.count();
+        self.fresh = self.known.values().filter(|known| known.fresh).count();
     }
 
     /// Whether suspects wait for another one.
@@ -171,6 +187,8 @@ impl Core {
                 let known = Known {
                     before: Some(mark),
                     given: false,
+                    fresh: false,
+                    refused: 0,
                 };
                 self.suspects.known.insert((index, offset), known);
             }
@@ -183,7 +201,7 @@ impl Core {
         until.is_some_and(|until| offset < until)
     }
 
-    /// Whether the member's next event has to wait until others are settled.
+    /// Whether the member's next event has to wait until others have landed.
     pub(super) fn is_held_back(&self, member: MemberId) -> bool {
         self.suspects.is_full()
             && self.first_item(member).is_some_and(|item| {
@@ -211,6 +229,34 @@ impl Core {
         self.suspects.aside.take_first(is_his)
     }
 
+    /// A handler has returned from an attempt.
+    pub(super) fn outlived(&mut self, ticket: &Ticket) {
+        let Some(partition) = self.partition_id(&ticket.position) else {
+            return;
+        };
+        if let Some((index, _)) = self.flight(partition, ticket)
+            && self.suspects.outlived((index, ticket.position.offset))
+        {
+            self.wake_all();
+        }
+    }
+
+    /// The dead letter of an attempt could not be kept. Answers how often that was so.
+    pub(super) fn letter_refused(&mut self, ticket: &Ticket, now: Duration) -> u32 {
+        let Some(partition) = self.partition_id(&ticket.position) else {
+            return 0;
+        };
+        let place = self.flow_index(partition);
+        let place = place.map(|index| (index, ticket.position.offset));
+        let known = place.and_then(|place| self.suspects.known.get_mut(&place));
+        let times = known.map_or(1, |known| {
+            known.refused = known.refused.saturating_add(1);
+            known.refused
+        });
+        self.retry(partition, ticket, Some(now + letter_again_after(times)));
+        times
+    }
+
     /// What may be done with an event whose turn it is and that has its lane.
     fn admit(&mut self, item: &Item, crashes_max: u32) -> Admitted {
         let place = (item.flow, item.offset);
@@ -224,18 +270,24 @@ impl Core {
             attempts,
         };
         let Some(known) = self.suspects.known.get_mut(&place) else {
-            if !watched {
+            // Where all markers are of what nobody has or reads, others do not wait for that.
+            if !watched || self.suspects.has_all() {
                 return Admitted::Freely;
             }
             let known = Known {
                 before: None,
                 given: true,
+                fresh: true,
+                refused: 0,
             };
             self.suspects.known.insert(place, known);
             self.suspects.fresh += 1;
             return Admitted::Marked(marked(1));
         };
         let Some(before) = known.before else {
+            if !std::mem::replace(&mut known.fresh, true) {
+                self.suspects.fresh += 1;
+            }
             return Admitted::Freely;
         };
         if before.attempts >= crashes_max {
@@ -282,6 +334,12 @@ impl Core {
             }
         }
     }
+}
+
+/// How long until a dead letter is tried again that could not be kept so many times.
+pub(super) fn letter_again_after(times: u32) -> Duration {
+    let doubled = 1 << times.saturating_sub(1).min(16);
+    (CRASH_LETTER_AGAIN_AFTER * doubled).min(CRASH_LETTER_AGAIN_MAX)
 }
 
 /// Why an event is not given out any more.

@@ -283,7 +283,9 @@ impl Core {
         if gap.is_empty() {
             return;
         }
-        self.suspects.passed(index, &gap);
+        if self.suspects.passed(index, &gap) {
+            self.wake_all();
+        }
         if !self.seen.is_empty() {
             // They never come again.
             let passes = |flow, offset: &Offset| flow == index && gap.contains(offset);
@@ -319,7 +321,6 @@ impl Core {
             return;
         }
         let seen = self.seen.remove(&(index, offset));
-        let first = self.suspects.attempt(index, offset);
         let item = Item {
             sequence: self.next_sequence,
             flow: index,
@@ -327,7 +328,7 @@ impl Core {
             size_bytes: event.size_bytes(),
             lane: self.lanes.of(index, &event, self.order),
             event,
-            attempt: seen.map_or(first, |seen| seen.attempt),
+            attempt: seen.map_or(1, |seen| seen.attempt),
             slot,
             due: seen.and_then(|seen| seen.due),
             held,

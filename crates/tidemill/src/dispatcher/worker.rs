@@ -53,6 +53,7 @@ impl Shared {
         let wait = self.jittered(after);
         self.tell_attempt(&taken.item, &verdict, took, Some(wait));
         let job = &mut taken.item;
+        job.settlement.outlived();
         job.first_try.get_or_insert_with(|| ago(took));
         // Without advice the handler itself asked for another try, which counts.
         if verdict.retry.is_none_or(|advice| advice.counted) {

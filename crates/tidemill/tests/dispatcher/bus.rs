@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) pull_errors: VecDeque<PullError>,
     /// How many settlements were asked for.
     pub(crate) settlements: usize,
+    /// How many attempts came back from a handler and were not settled then.
+    pub(crate) outlived: usize,
     /// Events of acknowledged commits and of abandoned attempts, in their order.
     pub(crate) acknowledged: Vec<(Position, Attempt)>,
     pub(crate) abandoned: Vec<Position>,
@@ -312,5 +314,9 @@ impl Settle for Settler {
             group.waiting.push_front(again);
             state.abandoned.push(ticket.position);
         }
+    }
+
+    fn outlived(&self, _: &Ticket) {
+        self.0.state().outlived += 1;
     }
 }

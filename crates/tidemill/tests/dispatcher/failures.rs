@@ -85,6 +85,7 @@ async fn a_failed_event_is_tried_again_in_place_with_growing_waits() {
         [2, 0, 1],
         "one worker, and the key waited without it"
     );
+    assert_eq!(bus.state().outlived, 4);
     let stats = running.stop().await.stats;
     assert_eq!((stats.failed, stats.retried, stats.handled), (4, 4, 3));
 }
