@@ -5,4 +5,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| tidemill_server::fuzzing::requests(bytes));
+fuzz_target!(|bytes: &[u8]| tidemill_server::fuzzing::kafka_requests(bytes));

@@ -1,5 +1,5 @@
 //! What a fuzzer calls: its bytes become the requests of a client, and go the way that a client's
-//! do, to a broker in memory. Only with the feature `fuzzing`.
+//! do, to a broker in memory. Only with the feature `fuzzing`, and in tests.
 //!
 //! This room may not know what a request means: whatever it is, nothing here may panic, hang, or
 //! hold memory when the client is gone.
@@ -53,7 +53,7 @@ thread_local! {
 ///
 /// # Panics
 /// The door does, or holds memory for a client that is gone: that is what a fuzzer looks for.
-pub fn requests(bytes: &[u8]) {
+pub(crate) fn requests(bytes: &[u8]) {
     TRIAL.with(|trial| trial.runtime.block_on(trial.run(bytes)));
 }
 
@@ -80,7 +80,7 @@ impl Trial {
     }
 
     async fn run(&self, bytes: &[u8]) {
-        self.anew().await;
+        emptied(&self.door.broker).await;
         self.client(sent(bytes)).await;
         let memory = &self.door.memory;
         assert!(
@@ -88,23 +88,6 @@ impl Trial {
             "more memory than there is"
         );
         assert_eq!(memory.used(Class::Answers), 0, "answers to nobody");
-    }
-
-    /// A topic `a` of two partitions and nothing else.
-    async fn anew(&self) {
-        let broker = &self.door.broker;
-        for topic in broker.topics() {
-            let _ = broker.delete_topic(&topic.name).await;
-        }
-        for group in broker.classic_groups().names() {
-            let _ = broker.delete_group(&group).await;
-        }
-        let how = CreateTopic {
-            partitions: 2,
-            ..CreateTopic::default()
-        };
-        let name = TopicName::new("a").expect("a name");
-        let _ = broker.create_topic(name, how).await;
     }
 
     /// Sends all, reads whatever is answered, and goes.
@@ -139,6 +122,24 @@ impl Trial {
         };
         tokio::join!(serving, sending, reading);
     }
+}
+
+/// Leaves a topic `a` of two partitions in a broker, and else what cannot be deleted.
+pub(super) async fn emptied(broker: &Broker) {
+    for topic in broker.topics() {
+        // One of a queue's stays.
+        let _ = broker.delete_topic(&topic.name).await;
+    }
+    for group in broker.classic_groups().names() {
+        // One that says which dead letters are done with stays.
+        let _ = broker.delete_group(&group).await;
+    }
+    let how = CreateTopic {
+        partitions: 2,
+        ..CreateTopic::default()
+    };
+    let name = TopicName::new("a").expect("a name");
+    broker.create_topic(name, how).await.expect("a new topic");
 }
 
 /// The frames that bytes stand for.
@@ -188,4 +189,23 @@ fn request(key: u8, version: u8, meant: u8, own: &[u8]) -> Vec<u8> {
         _ => request = own.to_vec(),
     }
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_stand_for_frames_of_their_lengths() {
+        let bytes = [0, 0, 2, 3, b'x', b'y', b'z', 1, 0, 3, 9, b'r', b'a', b'w'];
+        let all = sent(&bytes);
+        assert_eq!(all.len(), 2);
+        for frame in &all {
+            let (length, request) = frame.split_first_chunk::<4>().unwrap();
+            assert_eq!(u32::from_be_bytes(*length) as usize, request.len());
+        }
+        assert!(all[0].ends_with(b"xyz"));
+        assert_eq!(all[1], [0, 0, 0, 3, b'r', b'a', b'w']);
+        requests(&bytes);
+    }
 }

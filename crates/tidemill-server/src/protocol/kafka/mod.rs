@@ -60,7 +60,7 @@ mod fetch_session;
 #[cfg(test)]
 mod fetch_tests;
 mod frame;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod group_configs;
 mod listener;

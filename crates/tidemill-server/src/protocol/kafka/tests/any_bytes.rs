@@ -8,6 +8,7 @@
 
 use kafka_protocol::messages::ApiKey;
 
+use super::super::fuzzing::emptied;
 use super::super::registry::{APIS, Entry};
 use super::every_key::{fetch, produce};
 use super::*;
@@ -199,18 +200,7 @@ fn broken(mut request: Vec<u8>, random: &mut Random) -> Vec<u8> {
 
 /// A topic `a` and a transactional producer `t`, whatever became of them.
 async fn anew(broker: &Broker) -> ProducerIdentity {
-    for topic in broker.topics() {
-        // One of a queue's stays.
-        let _ = broker.delete_topic(&topic.name).await;
-    }
-    for group in broker.classic_groups().names() {
-        let _ = broker.delete_group(&group).await;
-    }
-    let how = CreateTopic {
-        partitions: 2,
-        ..CreateTopic::default()
-    };
-    broker.create_topic(topic(), how).await.unwrap();
+    emptied(broker).await;
     let init = InitTransactional {
         id: TransactionalId::new("t").unwrap(),
         timeout: Duration::from_secs(60),
