@@ -73,6 +73,11 @@ impl ShareSessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many partitions a session has; none where there is no such session.
+    pub(super) fn len(&self, owner: &Owner) -> usize {
+        self.table().all.get(owner).map_or(0, |entry| entry.len)
+    }
+
     /// A request begins, goes on with, or ends a session. Answers what is to be taken records of,
     /// each time beginning with another partition.
     ///

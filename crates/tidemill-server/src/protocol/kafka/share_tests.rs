@@ -9,6 +9,7 @@ use kafka_protocol::messages::share_fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
 use tidemill_broker::{Begins, ShareHold, ShareSettings};
 use tidemill_core::GroupName;
+use tidemill_core::budget::Class;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ use super::connection;
 use super::error::Code;
 use super::registry::Api;
 use super::tests::{broker, builder, call, door, session, topic, writing};
-use crate::limits::KAFKA_SHARE_MEMBER_ID_MAX_BYTES;
+use crate::limits::{KAFKA_SHARE_MEMBER_ID_MAX_BYTES, MEMORY_WAIT};
 
 const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
@@ -258,6 +259,44 @@ async fn a_session_takes_says_and_ends_and_what_it_has_comes_to_others() {
         both.extend(taken(&told[0]));
     }
     assert_eq!(both, [(1, 1, 2), (2, 2, 2)]);
+}
+
+#[tokio::test]
+async fn without_memory_nothing_is_taken_and_what_is_said_is_done_and_the_session_goes_on() {
+    let house = House::new().await;
+    for (member, epoch) in [("m", 1), ("n", 2)] {
+        assert_eq!(house.beat(member, 0).await, (0, epoch));
+    }
+    let memory = house.door.memory.clone();
+    let all = || {
+        let mut share = memory.empty(Class::Answers);
+        while share.grow(64) {}
+        share
+    };
+    let held = all();
+    tokio::time::pause();
+    let first = house.asks(house.request("m", 0), house.topic, &[]);
+    assert_eq!(house.fetch(first).await, (0, Vec::new()));
+    drop(held);
+    let (code, told) = house.fetch(house.request("m", 1)).await;
+    assert_eq!((code, taken(&told[0])), (0, vec![(0, 0, 1)]));
+    let (code, told) = house.fetch(house.request("m", 2)).await;
+    assert_eq!((code, taken(&told[0])), (0, vec![(1, 1, 1)]));
+    let held = all();
+    let next = house.asks(house.request("m", 3), house.topic, &[(0, 0, ACCEPT)]);
+    let (code, told) = house.fetch(next).await;
+    assert_eq!((code, told[0].acknowledge_error_code), (0, 0));
+    assert!(taken(&told[0]).is_empty());
+    // The end comes at once, and gives back what is left.
+    let began = tokio::time::Instant::now();
+    assert_eq!(house.fetch(house.request("m", -1)).await, (0, Vec::new()));
+    assert!(began.elapsed() < MEMORY_WAIT);
+    drop(held);
+    let mut other = house.asks(house.request("n", 0), house.topic, &[]);
+    other.max_records = 3;
+    let (code, told) = house.fetch(other).await;
+    assert_eq!((code, taken(&told[0])), (0, vec![(1, 1, 2), (2, 2, 1)]));
+    assert_eq!((memory.used(Class::Answers), memory.over()), (0, 0));
 }
 
 #[tokio::test]

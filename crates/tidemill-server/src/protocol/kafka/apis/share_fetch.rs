@@ -8,7 +8,9 @@
 //!
 //! Deviations: `min_bytes` is not waited for, one record is enough; `batch_size` is not looked at:
 //! what is given out is in as few pieces as it can be. Where memory is short an answer has less,
-//! or nothing, and no error. Sessions that nobody has used for two minutes make way for others.
+//! or nothing, and no error: what is said of records is done all the same, and the session goes
+//! on, so that client and server agree on its next request. Sessions that nobody has used for two
+//! minutes make way for others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,12 +94,16 @@ async fn fetch(
         less: forgotten.collect(),
     };
     let sessions = &call.door.share_sessions;
+    // Before the session goes on: who hangs up while it waits for memory may ask the same again.
+    let room = epoch == LAST || {
+        let count = asked.len() + sessions.len(&owner);
+        let until = Instant::now() + MEMORY_WAIT;
+        grown(share, count * KAFKA_PARTITION_BYTES, until).await
+    };
     let parts = sessions.go_on(Instant::now(), &owner, said)?;
-    let until = Instant::now() + MEMORY_WAIT;
-    let count = parts.len() + asked.len();
-    if !grown(share, count * KAFKA_PARTITION_BYTES, until).await {
-        return Err(Code::KafkaStorageError.into());
-    }
+    // What is said is bounded by its request.
+    let least = asked.len() * KAFKA_PARTITION_BYTES;
+    share.grow_anyway(least.saturating_sub(share.bytes()));
     let said = asked.into_iter();
     let said = said.filter_map(|(part, said)| said.map(|said| Said { part, said }));
     for (part, done) in share::acknowledge(call, &access, &owner, said.collect()).await? {
@@ -107,7 +113,7 @@ async fn fetch(
     if epoch == LAST {
         // A group that is gone has nothing to be released.
         let _ = call.broker.share_groups().release(&owner.0, &owner.1);
-    } else {
+    } else if room {
         take(call, &owner, &request, parts, (&mut replies, share, given)).await?;
     }
     let lock = call.broker.share_groups().settings(&owner.0).lock();
