@@ -264,6 +264,19 @@ impl Judge {
         })
     }
 
+    /// Whether he may do this with the resource of this name because a rule says so, or because he
+    /// is a super user: not only because no rule is about it.
+    #[must_use]
+    pub fn is_granted(&self, who: &Who, operation: Operation, kind: Kind, name: &str) -> bool {
+        let said = self.book.as_deref();
+        let said = said.map(|book| book.says(who, operation, kind, name));
+        self.is_super(who) || said == Some(Said::Allowed)
+    }
+
+    fn is_super(&self, who: &Who) -> bool {
+        self.policy.super_users.contains(&who.principal)
+    }
+
     /// Whether there may be a resource of this kind with which he may do this.
     #[must_use]
     pub fn may_with_any(&self, who: &Who, operation: Operation, kind: Kind) -> bool {
@@ -279,7 +292,7 @@ impl Judge {
         kind: Kind,
         says: impl FnOnce(&Book) -> Said,
     ) -> bool {
-        if self.policy.super_users.contains(&who.principal) {
+        if self.is_super(who) {
             return true;
         }
         match self.book.as_deref().map(says) {

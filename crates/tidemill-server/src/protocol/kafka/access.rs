@@ -226,6 +226,13 @@ impl Access {
         self.refused_as(code, operation, Kind::Cluster, CLUSTER)
     }
 
+    /// Whether he may do this with the server because somebody allowed it him, and not only
+    /// because nothing is said of that.
+    pub(super) fn is_granted_cluster(&self, operation: Operation) -> bool {
+        let judged = self.0.as_ref();
+        judged.is_some_and(|(judge, who)| judge.is_granted(who, operation, Kind::Cluster, CLUSTER))
+    }
+
     /// # Errors
     /// He may not do this with the configurations of a resource of Kafka's number.
     pub(super) fn config(&self, operation: Operation, kind: i8, name: &str) -> Result<(), Code> {

@@ -1,7 +1,8 @@
 //! `DescribeUserScramCredentials` (50), version 0: which users there are, and how they may log in.
 //!
 //! Deviations: where nobody has to log in and there are no permissions there are no users, and the
-//! answer is `SECURITY_DISABLED`.
+//! answer is `SECURITY_DISABLED`. Who has not logged in, and is allowed to see the cluster by no
+//! rule but because none is about it, is told of users that he names, and not which there are.
 
 use std::collections::HashSet;
 
@@ -53,6 +54,14 @@ impl Api for DescribeUserScramCredentials {
         let Some(users) = call.session.users() else {
             return refused(Code::SecurityDisabled, "nobody has to log in here");
         };
+        let asked = request.users.filter(|users| !users.is_empty());
+        let is_known = || {
+            call.session.user().is_some() || call.access().is_granted_cluster(Operation::Describe)
+        };
+        if asked.is_none() && !is_known() {
+            let why = "log in to be told all users, or have a rule allow it, or name some";
+            return refused(Code::ClusterAuthorizationFailed, why);
+        }
         let read = tokio::task::spawn_blocking(move || users.current());
         let users = match read.await {
             Ok(Ok(users)) => users,
@@ -62,7 +71,6 @@ impl Api for DescribeUserScramCredentials {
             }
             Err(_) => return refused(Code::UnknownServerError, "the users cannot be read"),
         };
-        let asked = request.users.filter(|users| !users.is_empty());
         let results = match asked {
             None => users
                 .iter()

@@ -28,8 +28,13 @@ use crate::permissions::Permissions;
 use crate::permissions::filter::Filter;
 use crate::users::Users;
 
-/// An open door without rules.
+/// An open door without rules, where everybody is a super user.
 fn door(folder: &tempfile::TempDir) -> (Arc<Door>, watch::Sender<bool>) {
+    open_door(folder, "ANONYMOUS")
+}
+
+/// An open door without rules, and its super user.
+fn open_door(folder: &tempfile::TempDir, root: &str) -> (Arc<Door>, watch::Sender<bool>) {
     let (close, closing) = watch::channel(false);
     let broker = Broker::in_memory();
     let pullers = Arc::new(crate::http::pull::Pullers::new(broker.bus()));
@@ -37,7 +42,7 @@ fn door(folder: &tempfile::TempDir) -> (Arc<Door>, watch::Sender<bool>) {
         acls: Some(AclConfig {
             rules: folder.path().join("private"),
             open: true,
-            super_users: BTreeSet::from(["ANONYMOUS".to_owned()]),
+            super_users: BTreeSet::from([root.to_owned()]),
         }),
         ..KafkaConfig::default()
     };
@@ -192,6 +197,40 @@ async fn where_there_are_permissions_users_are_kept_before_one_has_to_log_in() {
     assert_eq!(told(&door).await, (0, vec!["alice".to_owned()]));
     let (plain, _close) = super::door(Broker::in_memory());
     assert_eq!(told(&plain).await.0, Code::SecurityDisabled.code());
+}
+
+#[tokio::test]
+async fn who_has_not_logged_in_is_told_which_users_there_are_only_where_that_was_allowed() {
+    use kafka_protocol::messages::DescribeUserScramCredentialsRequest as Request;
+    use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
+    let folder = tempfile::tempdir().unwrap();
+    let users = Users::new(folder.path().join("private"));
+    users.add("alice", "one").unwrap();
+    let told = async |named: Option<&[&str]>| {
+        let (door, _close) = open_door(&folder, "root");
+        let user = |name: &&str| UserName::default().with_name(text(name));
+        let users = named.map(|names| names.iter().map(user).collect());
+        let request = Request::default().with_users(users);
+        let told = DescribeUserScramCredentials::answer(call(&door, 0), request).await;
+        let users = told.results.iter();
+        let users = users.map(|one| (one.user.to_string(), one.error_code));
+        (told.error_code, users.collect::<Vec<_>>())
+    };
+    let refused = Code::ClusterAuthorizationFailed.code();
+    assert_eq!(told(None).await, (refused, vec![]));
+    assert_eq!(told(Some(&[])).await, (refused, vec![]));
+    let (alice, bob) = ("alice".to_owned(), "bob".to_owned());
+    let unknown = Code::ResourceNotFound.code();
+    let both = vec![(alice.clone(), 0), (bob, unknown)];
+    assert_eq!(told(Some(&["alice", "bob"])).await, (0, both));
+    // A rule that allows it is somebody's word: the cluster, and Describe.
+    let (door, _close) = door(&folder);
+    let rule = creation("kafka-cluster", 3)
+        .with_resource_type(4)
+        .with_operation(8)
+        .with_principal(text("User:*"));
+    assert_eq!(create(&door, vec![rule]).await, [0]);
+    assert_eq!(told(None).await, (0, vec![(alice, 0)]));
 }
 
 #[tokio::test]
