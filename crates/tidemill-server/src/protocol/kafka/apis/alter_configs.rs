@@ -40,7 +40,7 @@ impl Api for AlterConfigs {
         let mut responses = Vec::new();
         for resource in request.resources {
             let resource_of = (resource.resource_type, &resource.resource_name);
-            let change = |settings: &mut TopicSettings| {
+            let of_topic = |settings: &mut TopicSettings| {
                 *settings = TopicSettings::default();
                 let mut all = resource.configs.iter();
                 all.try_for_each(|one| configs::set(settings, &one.name, one.value.as_deref()))
@@ -52,15 +52,10 @@ impl Api for AlterConfigs {
                     group_configs::set(settings, &one.name, one.value.as_deref())
                 })
             };
+            let names = resource.configs.iter().map(|one| one.name.as_str());
             let only_look = request.validate_only;
-            let (code, why) = match resource.resource_type {
-                GROUP => alter_group(&call, &resource.resource_name, only_look, of_group).await,
-                BROKER => {
-                    let names = resource.configs.iter().map(|one| one.name.as_str());
-                    alter_node(&call, &resource.resource_name, names)
-                }
-                _ => alter(&call, resource_of, only_look, change).await,
-            };
+            let changes = (of_topic, of_group);
+            let (code, why) = alter(&call, resource_of, only_look, names, changes).await;
             responses.push(
                 AlterConfigsResourceResponse::default()
                     .with_resource_type(resource.resource_type)
@@ -73,73 +68,71 @@ impl Api for AlterConfigs {
     }
 }
 
-/// Changes what is set for a group, and says how that went.
-pub(super) async fn alter_group(
+/// Changes what is set for a resource, by one of these changes for a topic and for a group, and
+/// says how that went. Of the node's configurations, whose `names` these are, what has no effect
+/// is taken.
+pub(super) async fn alter<'a>(
+    call: &Call,
+    (kind, name): (i8, &StrBytes),
+    only_look: bool,
+    names: impl Iterator<Item = &'a str>,
+    (of_topic, of_group): (
+        impl FnOnce(&mut TopicSettings) -> Result<(), Refused>,
+        impl FnOnce(&mut ShareSettings) -> Result<(), Refused>,
+    ),
+) -> (i16, Option<StrBytes>) {
+    let may = call.access().config(Operation::AlterConfigs, kind, name);
+    let altered = match (may, kind) {
+        (Err(code), _) => Err(code.into()),
+        (Ok(()), TOPIC) => alter_topic(call, name, only_look, of_topic).await,
+        (Ok(()), GROUP) => alter_group(call, name, only_look, of_group).await,
+        (Ok(()), BROKER) => alter_node(call, name, names),
+        (Ok(()), _) => {
+            let why = "only topics, groups and the node have configurations";
+            Err(Refused::new(Code::InvalidRequest, why))
+        }
+    };
+    match altered {
+        Ok(()) => (NONE, None),
+        Err(refused) => (refused.code.code(), refused.why.map(StrBytes::from_string)),
+    }
+}
+
+async fn alter_group(
     call: &Call,
     name: &StrBytes,
     only_look: bool,
     change: impl FnOnce(&mut ShareSettings) -> Result<(), Refused>,
-) -> (i16, Option<StrBytes>) {
-    let altered = async {
-        call.access().config(Operation::AlterConfigs, GROUP, name)?;
-        let name = group::name(&name.clone().into())?;
-        let groups = call.broker.share_groups();
-        let before = groups.settings(&name);
-        let mut settings = before;
-        change(&mut settings)?;
-        // What changes nothing makes no group.
-        if only_look || settings == before {
-            return Ok(());
-        }
-        let set = groups.set(&name, settings).await;
-        set.map_err(|why| Refused::new(error::consumer(&why), why))
-    };
-    match altered.await {
-        Ok(()) => (NONE, None),
-        Err(refused) => (refused.code.code(), refused.why.map(StrBytes::from_string)),
+) -> Result<(), Refused> {
+    let name = group::name(&name.clone().into())?;
+    let groups = call.broker.share_groups();
+    let before = groups.settings(&name);
+    let mut settings = before;
+    change(&mut settings)?;
+    // What changes nothing makes no group.
+    if only_look || settings == before {
+        return Ok(());
     }
+    let set = groups.set(&name, settings).await;
+    set.map_err(|why| Refused::new(error::consumer(&why), why))
 }
 
-/// Takes what has no effect of the node's configurations, and says how that went.
-pub(super) fn alter_node<'a>(
+/// Takes what has no effect of the node's configurations.
+fn alter_node<'a>(
     call: &Call,
     name: &str,
     mut names: impl Iterator<Item = &'a str>,
-) -> (i16, Option<StrBytes>) {
-    let access = call.access();
-    let altered = access.config(Operation::AlterConfigs, BROKER, name);
-    let altered = altered.map_err(Refused::from);
-    let altered = altered.and_then(|()| node(call, name));
-    match altered.and_then(|()| names.try_for_each(node_configs::change)) {
-        Ok(()) => (NONE, None),
-        Err(refused) => (refused.code.code(), refused.why.map(StrBytes::from_string)),
-    }
+) -> Result<(), Refused> {
+    node(call, name)?;
+    names.try_for_each(node_configs::change)
 }
 
-/// Changes a topic's settings, and says how that went.
-pub(super) async fn alter(
+async fn alter_topic(
     call: &Call,
-    resource: (i8, &StrBytes),
-    only_look: bool,
-    change: impl FnOnce(&mut TopicSettings) -> Result<(), Refused>,
-) -> (i16, Option<StrBytes>) {
-    match altered(call, resource, only_look, change).await {
-        Ok(()) => (NONE, None),
-        Err(refused) => (refused.code.code(), refused.why.map(StrBytes::from_string)),
-    }
-}
-
-async fn altered(
-    call: &Call,
-    (kind, name): (i8, &StrBytes),
+    name: &StrBytes,
     only_look: bool,
     change: impl FnOnce(&mut TopicSettings) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
-    call.access().config(Operation::AlterConfigs, kind, name)?;
-    if kind != TOPIC {
-        let why = "only topics, groups and the node have configurations";
-        return Err(Refused::new(Code::InvalidRequest, why));
-    }
     let name = TopicName::new(name.as_str());
     let name = name.map_err(|why| Refused::new(Code::InvalidTopicException, why))?;
     let settings = call.broker.topic_settings(&name);
@@ -150,6 +143,7 @@ async fn altered(
         return Ok(());
     }
     let altered = call.broker.alter_topic(&name, settings.into()).await;
-    let altered = altered.map_err(|why| Refused::new(error::topic(&why), why));
-    altered.map(|_| ())
+    altered
+        .map(drop)
+        .map_err(|why| Refused::new(error::topic(&why), why))
 }

@@ -15,8 +15,7 @@ use super::super::group_configs;
 use super::super::registry::{Api, Call};
 use super::super::shape::Shape;
 use super::super::shapes;
-use super::alter_configs::{alter, alter_group, alter_node};
-use super::describe_configs::{BROKER, GROUP};
+use super::alter_configs::alter;
 
 /// See the module.
 pub(in super::super) struct IncrementalAlterConfigs;
@@ -40,7 +39,7 @@ impl Api for IncrementalAlterConfigs {
         let mut responses = Vec::new();
         for resource in request.resources {
             let resource_of = (resource.resource_type, &resource.resource_name);
-            let change = |settings: &mut TopicSettings| {
+            let of_topic = |settings: &mut TopicSettings| {
                 resource.configs.iter().try_for_each(|one| {
                     let (operation, value) = (one.config_operation, one.value.as_ref());
                     configs::change(settings, &one.name, operation, value)
@@ -52,15 +51,10 @@ impl Api for IncrementalAlterConfigs {
                     group_configs::change(settings, &one.name, operation, value)
                 })
             };
+            let names = resource.configs.iter().map(|one| one.name.as_str());
             let only_look = request.validate_only;
-            let (code, why) = match resource.resource_type {
-                GROUP => alter_group(&call, &resource.resource_name, only_look, of_group).await,
-                BROKER => {
-                    let names = resource.configs.iter().map(|one| one.name.as_str());
-                    alter_node(&call, &resource.resource_name, names)
-                }
-                _ => alter(&call, resource_of, only_look, change).await,
-            };
+            let changes = (of_topic, of_group);
+            let (code, why) = alter(&call, resource_of, only_look, names, changes).await;
             responses.push(
                 AlterConfigsResourceResponse::default()
                     .with_resource_type(resource.resource_type)
