@@ -7,6 +7,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use rustix::process::Signal;
 use support::{Running, Server, run, run_with, tidemill};
 
 fn folder() -> tempfile::TempDir {
@@ -51,9 +52,7 @@ fn signals_that_come_together_are_one_and_it_still_drains() {
     let data = folder();
     let (server, mut call) = waiting_for_a_body(data.path());
     // As from a shell, or from `timeout`, which send to the process and to its group.
-    for signal in ["TERM", "INT"] {
-        server.running.send(signal);
-    }
+    server.running.send_together([Signal::TERM, Signal::INT]);
     let mut answer = String::new();
     // By then it has heard them: it takes no more connections.
     let address = server.url.trim_start_matches("http://");

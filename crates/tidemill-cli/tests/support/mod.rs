@@ -11,6 +11,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// How long a command may take to end by itself before the test calls it off.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -148,9 +150,20 @@ impl Running {
         });
     }
 
-    /// Sends a signal, and does not wait for the end.
-    pub(crate) fn send(&self, signal: &str) {
-        send_signal(self.pid(), signal);
+    /// Sends both signals so that they come at the same moment, however busy the machine is: while
+    /// the process is stopped. Does not wait for the end.
+    pub(crate) fn send_together(&self, signals: [Signal; 2]) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP).unwrap();
+        let status = format!("/proc/{}/stat", self.pid());
+        patiently("it does not stop", || {
+            let status = std::fs::read_to_string(&status).unwrap();
+            // Behind the name of the program, which is in brackets.
+            status.rsplit(')').next().unwrap().starts_with(" T ")
+        });
+        for signal in signals.into_iter().chain([Signal::CONT]) {
+            kill_process(pid, signal).unwrap();
+        }
     }
 
     /// Sends a signal again and again until the end.
