@@ -119,9 +119,16 @@ pub const LOOKS_AT_ONCE: usize = 1024;
 /// How often is looked for segments that are due, unless configured otherwise.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Shortest time between the checkpoints that are made so that something can be compacted by its
+/// Shortest time from a checkpoint to one that is made so that something can be compacted by its
 /// time, unless configured otherwise. Each takes a snapshot of everything.
-pub const NAMING_EVERY: Duration = Duration::from_secs(60);
+pub const NAMING_EVERY: Duration = Duration::from_secs(10);
+
+/// That time is at least so many times as long as the checkpoint took: they take a twentieth of
+/// the time at most.
+pub const NAMING_PAUSES: u32 = 20;
+
+/// But at most so many times as long as the shortest.
+pub const NAMING_LONGEST: u32 = 6;
 
 /// After a look that found something the next one comes so many times as soon.
 pub const LOOK_SOONER: u32 = 5;

@@ -113,7 +113,8 @@ pub struct Options {
     pub scrub_bytes_per_second: u64,
     /// How often is looked for segments whose time has come.
     pub look_every: Duration,
-    /// Shortest time between checkpoints that are made for the sake of compactions alone.
+    /// Shortest time from a checkpoint to one that is made for the sake of compactions alone. It is
+    /// up to six times as long where checkpoints take long.
     pub naming_every: Duration,
     fault: Option<Fault>,
 }

@@ -5,13 +5,14 @@
 //! the new head.
 
 use std::iter::Peekable;
+use std::time::Duration;
 
 use super::Log;
 use super::background::BackgroundJob;
 use super::store::Scope;
 use crate::io::Action;
 use crate::journal::writer::Place;
-use crate::limits::CHECKPOINT_PARTITIONS_MAX;
+use crate::limits::{CHECKPOINT_PARTITIONS_MAX, NAMING_LONGEST, NAMING_PAUSES};
 use crate::machine::{Dump, Lsn, Machine, PartitionId};
 use crate::options::Fault;
 use crate::snapshot::{Housekeeping, SnapshotWriter, snapshot_path};
@@ -23,6 +24,8 @@ pub(super) struct Checkpoint {
     partitions: Vec<PartitionId>,
     /// What of them is to be written.
     through: Lsn,
+    /// When it began, by the monotonic clock.
+    began: Duration,
     stage: Stage,
 }
 
@@ -110,10 +113,10 @@ impl<M: Machine, T> Log<M, T> {
             let through = self.committed;
             self.checkpoint_from = self.journal.written_bytes;
             self.store.names_wanted = false;
-            self.next_naming = self.now.monotonic + self.options.naming_every;
             self.checkpoint = Some(Checkpoint {
                 partitions: self.store.dirty(through, CHECKPOINT_PARTITIONS_MAX),
                 through,
+                began: self.now.monotonic,
                 stage: Stage::Writing,
             });
         }
@@ -257,6 +260,9 @@ impl<M: Machine, T> Log<M, T> {
                     self.removals.file(old);
                 }
                 self.superblock = superblock;
+                let now = self.now.monotonic;
+                let took = now.saturating_sub(checkpoint.began);
+                self.next_naming = now + naming_pause(self.options.naming_every, took);
                 // What waited to be named may be compacted.
                 self.next_look = self.next_look.min(self.now.monotonic);
             }
@@ -268,5 +274,26 @@ impl<M: Machine, T> Log<M, T> {
         for path in removed {
             self.removals.file(path);
         }
+    }
+}
+
+/// How long no checkpoint is made for the sake of compactions alone after one that took so long.
+fn naming_pause(shortest: Duration, took: Duration) -> Duration {
+    let share = took.saturating_mul(NAMING_PAUSES);
+    share.clamp(shortest, shortest.saturating_mul(NAMING_LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_for_compactions_take_a_twentieth_of_the_time_and_come_within_a_minute() {
+        let after = |took_ms| {
+            let pause = naming_pause(Duration::from_secs(10), Duration::from_millis(took_ms));
+            pause.as_millis()
+        };
+        assert_eq!([after(0), after(500), after(501)], [10_000, 10_000, 10_020]);
+        assert_eq!([after(3_000), after(3_001), after(u64::MAX)], [60_000; 3]);
     }
 }
