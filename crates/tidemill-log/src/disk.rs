@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -135,6 +136,12 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// `StorageFull` where there is no space; any part may have been written.
     fn write_at(&self, position: u64, pieces: &[Bytes]) -> io::Result<()>;
+
+    /// Begins to make these bytes durable and does not wait for it: a hint. What cannot be written
+    /// is told by [`DiskFile::sync_data`].
+    fn write_out(&self, range: Range<u64>) {
+        let _ = range;
+    }
 
     /// Makes everything written so far durable, and the length with it.
     ///

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -40,6 +41,14 @@ pub enum Action {
         position: u64,
         /// What.
         pieces: Vec<Bytes>,
+    },
+    /// Has the disk begin with what a sync of these bytes of a file would wait for. It is a hint,
+    /// for those who sync many files.
+    WriteOut {
+        /// The file.
+        path: Arc<str>,
+        /// The bytes.
+        range: Range<u64>,
     },
     /// Makes a file's bytes durable.
     Sync(Arc<str>),
@@ -89,6 +98,10 @@ impl Action {
                 position,
                 pieces,
             } => files.get(path)?.write_at(*position, pieces),
+            Self::WriteOut { path, range } => {
+                files.get(path)?.write_out(range.clone());
+                Ok(())
+            }
             Self::Sync(path) => files.get(path)?.sync_data(),
             Self::SyncDir(dir) => files.disk.sync_dir(dir),
             Self::Remove(path) => files.remove(path),

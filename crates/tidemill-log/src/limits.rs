@@ -86,6 +86,9 @@ pub const CHECKPOINT_AFTER_BYTES: u64 = 64 * 1024 * 1024;
 /// Partitions whose files one checkpoint syncs; those that hold the journal's head go first.
 pub const CHECKPOINT_PARTITIONS_MAX: usize = 256;
 
+/// Files that are written out together before each is synced. As many are open at a time.
+pub const WRITTEN_OUT_AT_ONCE: usize = OPEN_FILES_MAX / 2;
+
 /// Folders that one checkpoint syncs for the names that are gone from them.
 pub const CHECKPOINT_FOLDERS_MAX: usize = 256;
 

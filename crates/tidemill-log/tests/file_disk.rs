@@ -60,6 +60,7 @@ proptest! {
                 if !whole.is_empty() {
                     model[at..at + length].copy_from_slice(&whole);
                 }
+                file.write_out(at as u64..reach as u64);
                 // Another descriptor, through the page cache, sees every write at once.
                 let mut read = vec![1; model.len() + 1];
                 let there = readers.read_at(0, &mut read).unwrap();

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::{
@@ -13,7 +14,7 @@ use tidemill_core::Offset;
 use tidemill_core::error::Unavailable;
 use tidemill_log::driver::{FileDisk, MemoryDisk};
 use tidemill_log::{
-    CommitError, Disk, FlushPolicy, Health, Io, Lane, OpenError, Options, Read, Step,
+    Action, CommitError, Disk, FlushPolicy, Health, Io, Lane, OpenError, Options, Read, Step,
 };
 
 fn memory() -> Arc<dyn Disk> {
@@ -497,4 +498,54 @@ fn checkpoints_go_on_while_there_is_always_a_segment_to_write() {
     let stats = log.log.counters().read();
     assert!(stats.checkpoints > 1, "{stats:?}");
     assert!(stats.replay_bytes < 32 * after, "{stats:?}");
+}
+
+/// One by one, the sync of each would wait for the file system's own journal.
+#[test]
+fn many_files_are_written_out_together_before_each_is_synced() {
+    let disk = memory();
+    let ids: Vec<_> = (0..5).map(|number| partition(1, number)).collect();
+    let mut lengths: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    for life in 0..2 {
+        let mut log = ByHand::open(&disk, &small()).unwrap();
+        for id in &ids {
+            if life == 0 {
+                log.run(Operation::Create(*id)).unwrap();
+            }
+            log.publish(*id, &value(life, 100));
+        }
+        log.log.close();
+        let (mut begun, mut synced) = (BTreeMap::new(), BTreeSet::new());
+        loop {
+            match log.log.poll() {
+                Step::Io(io) => {
+                    for action in &io.actions {
+                        match action {
+                            Action::WriteOut { path, range } => {
+                                assert!(synced.is_empty(), "{path} after a sync");
+                                begun.insert(path.clone(), range.clone());
+                            }
+                            Action::Sync(path) if path.starts_with("topics/") => {
+                                synced.insert(path.clone());
+                            }
+                            _ => {}
+                        }
+                    }
+                    let result = io.run(&log.files);
+                    log.log.finish(io.id, result);
+                }
+                Step::Closed => break,
+                _ => {}
+            }
+        }
+        // A log and a sidecar each: what is new in them.
+        assert_eq!(synced.len(), 10);
+        assert!(synced.iter().eq(begun.keys()));
+        for (path, range) in begun {
+            let length = disk.open(&path).unwrap().len().unwrap();
+            let before = lengths.insert(path, length).unwrap_or(0);
+            assert!(before < length);
+            assert_eq!(range, before..length);
+        }
+    }
 }

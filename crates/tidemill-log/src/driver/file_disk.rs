@@ -2,6 +2,8 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -9,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
+use rustix::fs::{Advice, fadvise};
 
 use super::direct::{Direct, Gather, divide};
 use super::nested;
@@ -401,6 +404,15 @@ impl DiskFile for RealFile {
             length -= parts.head + written;
         }
         self.write_buffered(position, length, &mut gather)
+    }
+
+    fn write_out(&self, range: Range<u64>) {
+        let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) else {
+            return;
+        };
+        // Linux begins with what is not written yet, and forgets whole pages that are: who reads at
+        // the end has them in memory. Where it does neither, the sync does all.
+        let _ = fadvise(&self.file, range.start, Some(length), Advice::DontNeed);
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! written and synced.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -306,11 +307,11 @@ impl PartitionState {
         freed
     }
 
-    /// What makes everything written so far durable: syncs of files, and the folders whose
-    /// names are to be synced.
+    /// What makes everything written so far durable: files with what is not synced of them, and
+    /// the folders whose names are to be synced.
     pub(crate) fn sync(
         &self,
-        files: &mut Vec<Action>,
+        files: &mut Vec<(Arc<str>, Range<u64>)>,
         dirs: &mut BTreeSet<Arc<str>>,
         careless: bool,
     ) {
@@ -319,8 +320,10 @@ impl PartitionState {
         let begun = |segment: &&Segment| segment.written.bytes == 0 && !careless;
         let written = self.segments.iter().rev().skip_while(begun);
         for segment in written.take_while(dirty) {
-            files.push(Action::Sync(segment.log_path.clone()));
-            files.push(Action::Sync(segment.sum_path.clone()));
+            let (synced, written) = (segment.synced, segment.written);
+            files.push((segment.log_path.clone(), synced.bytes..written.bytes));
+            let [from, to] = [synced, written].map(|at| u64::from(at.lines) * LINE_BYTES as u64);
+            files.push((segment.sum_path.clone(), from..to));
         }
         if !self.names_synced {
             dirs.extend([

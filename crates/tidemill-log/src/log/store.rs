@@ -10,7 +10,7 @@ use super::retention::Expiry;
 use crate::batch::Batch;
 use crate::draft::{Outlines, Span};
 use crate::io::Action;
-use crate::limits::SEGMENT_STEP_BYTES;
+use crate::limits::{SEGMENT_STEP_BYTES, WRITTEN_OUT_AT_ONCE};
 use crate::machine::{Lsn, PartitionId};
 use crate::options::Options;
 use crate::segment::Segment;
@@ -392,8 +392,19 @@ impl Store {
         for partition in ids.iter().filter_map(|id| self.partitions.get(id)) {
             partition.sync(&mut files, &mut dirs, careless);
         }
-        files.extend(dirs.into_iter().map(Action::SyncDir));
-        files
+        let mut actions = Vec::with_capacity(2 * files.len() + dirs.len());
+        for some in files.chunks(WRITTEN_OUT_AT_ONCE) {
+            // One by one each would wait for the file system's journal.
+            if some.len() > 2 {
+                actions.extend(some.iter().map(|(path, range)| Action::WriteOut {
+                    path: path.clone(),
+                    range: range.clone(),
+                }));
+            }
+            actions.extend(some.iter().map(|(path, _)| Action::Sync(path.clone())));
+        }
+        actions.extend(dirs.into_iter().map(Action::SyncDir));
+        actions
     }
 
     /// The written segments of these are durable.
