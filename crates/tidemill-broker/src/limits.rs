@@ -157,6 +157,10 @@ pub const MARKS_MAX: usize = 512;
 /// otherwise. The first end of a process marks nothing: it is the fourth in a row that tells.
 pub const CRASHES_MAX: u32 = 3;
 
+/// How long an event that may have ended the process before is in flight alone, where no handler
+/// has returned from it: others that may have wait no longer for what has gone on for so long.
+pub const SUSPECT_ALONE_MAX: Duration = Duration::from_secs(60);
+
 /// How long until the dead letter of such an event is tried again that could not be kept; twice as
 /// long each time after.
 pub const CRASH_LETTER_AGAIN_AFTER: Duration = Duration::from_secs(1);

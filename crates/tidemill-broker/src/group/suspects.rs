@@ -3,8 +3,9 @@
 //!
 //! What may have been in flight when the process died is *watched*: it is marked as given out
 //! before a handler of this process gets it, a bounded number at a time. What was marked and not
-//! settled when the process died once more is *suspect*: of these one at a time is in flight. A
-//! suspect that was given out so three times, unless told otherwise, is not given out any more.
+//! settled when the process died once more is *suspect*: of these one at a time is in flight, for a
+//! bounded time, as one whose handler hangs ends nothing and has no others wait for it. A suspect
+//! that was given out so three times, unless told otherwise, is not given out any more.
 //!
 //! Pure, as all of the delivery state. It may not know how a marker is kept. In a life after a
 //! good end nothing of this is ever filled.
@@ -22,7 +23,9 @@ use tidemill_log::PartitionId;
 
 use super::core::Core;
 use super::queue::{FlowIndex, Item, Queue};
-use crate::limits::{CRASH_LETTER_AGAIN_AFTER, CRASH_LETTER_AGAIN_MAX, MARKED_AT_ONCE, MARKS_MAX};
+use crate::limits::{
+    CRASH_LETTER_AGAIN_AFTER, CRASH_LETTER_AGAIN_MAX, MARKED_AT_ONCE, MARKS_MAX, SUSPECT_ALONE_MAX,
+};
 use crate::machine::{Mark, Marked};
 
 /// What a member that handles events in this process is to do about those that it was given.
@@ -68,8 +71,8 @@ pub(super) struct Suspects {
     known: HashMap<Place, Known>,
     /// How many of them are in flight and marked in this life for the first time.
     fresh: usize,
-    /// The suspect that is in flight.
-    alone: Option<Place>,
+    /// The suspect that is in flight, and until when others wait for it.
+    alone: Option<(Place, Duration)>,
     /// Those that wait for that, each with its lane.
     aside: Queue,
 }
@@ -114,13 +117,25 @@ impl Suspects {
             {
                 all.fresh -= 1;
             }
-            all.alone = all.alone.filter(|alone| *alone != place);
+            all.alone = all.alone.filter(|(alone, _)| *alone != place);
         })
     }
 
     /// The suspect in flight did not end the process: it goes on there, and others may too.
     fn outlived(&mut self, place: Place) -> bool {
-        self.makes_room(|all| all.alone = all.alone.filter(|alone| *alone != place))
+        self.makes_room(|all| all.alone = all.alone.filter(|(alone, _)| *alone != place))
+    }
+
+    /// Others wait no longer for a suspect that has been in flight for too long. Answers whether
+    /// some can be now.
+    pub(super) fn let_go(&mut self, now: Duration) -> bool {
+        self.makes_room(|all| all.alone = all.alone.filter(|(_, until)| now < *until))
+    }
+
+    /// When others can be in flight that cannot now, whatever comes.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let (_, until) = self.alone?;
+        (self.has_aside() || self.is_full()).then_some(until)
     }
 
     /// An event is settled. Answers whether others can be in flight now.
@@ -143,7 +158,7 @@ impl Suspects {
     pub(super) fn forget(&mut self, index: FlowIndex) -> bool {
         self.makes_room(|all| {
             all.retain(|(flow, _)| *flow != index);
-            all.alone = all.alone.filter(|(flow, _)| *flow != index);
+            all.alone = all.alone.filter(|((flow, _), _)| *flow != index);
         })
     }
 
@@ -258,7 +273,7 @@ impl Core {
     }
 
     /// What may be done with an event whose turn it is and that has its lane.
-    fn admit(&mut self, item: &Item, crashes_max: u32) -> Admitted {
+    fn admit(&mut self, item: &Item, crashes_max: u32, now: Duration) -> Admitted {
         let place = (item.flow, item.offset);
         let watched = self.is_watched(item.flow, item.offset);
         let Some(partition) = self.flows.get(item.flow.0).map(|flow| flow.id) else {
@@ -296,7 +311,7 @@ impl Core {
         if self.suspects.alone.is_some() {
             return Admitted::Later;
         }
-        self.suspects.alone = Some(place);
+        self.suspects.alone = Some((place, now.saturating_add(SUSPECT_ALONE_MAX)));
         match std::mem::replace(&mut known.given, true) {
             true => Admitted::Freely,
             false => Admitted::Marked(marked(before.attempts + 1)),
@@ -311,11 +326,12 @@ impl Core {
         member: MemberId,
         item: Item,
         guard: Option<&mut Guard>,
+        now: Duration,
     ) -> Option<(Delivery, Ticket)> {
         let Some(guard) = guard else {
             return self.give(group, member, item);
         };
-        match self.admit(&item, guard.crashes_max) {
+        match self.admit(&item, guard.crashes_max, now) {
             Admitted::Freely => self.give(group, member, item),
             Admitted::Marked(mark) => {
                 guard.marks.push(mark);

@@ -1,6 +1,8 @@
 //! What may have ended the process, against the model of the delivery state: marked before it is
 //! handled, isolated once it is suspect, given up in the end; and nothing is lost for that.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use tidemill_core::cursor::Cursor;
 use tidemill_core::limits::CURSOR_RANGES_MAX;
@@ -9,7 +11,7 @@ use tidemill_core::{Offset, Order};
 use super::settle::Ended;
 use super::suspects::{letter_again_after, perhaps_read};
 use super::tests::{Guarded, World, order, step};
-use crate::limits::{CRASHES_MAX, MARKED_AT_ONCE, MARKS_MAX};
+use crate::limits::{CRASHES_MAX, MARKED_AT_ONCE, MARKS_MAX, SUSPECT_ALONE_MAX};
 
 /// A life after a bad end with events without keys, all handled here.
 fn after_bad_end(events: usize, marks: &[(u64, u32)]) -> World {
@@ -104,6 +106,29 @@ fn suspects_go_one_by_one_and_all_others_go_on() {
 }
 
 #[test]
+fn a_suspect_that_hangs_holds_others_up_for_a_bounded_time() {
+    let mut world = after_bad_end(4, &[(0, 1), (1, 1), (2, 1)]);
+    let begun = world.now;
+    assert_eq!(world.take(0, 9), 2, "a suspect, and what is none");
+    world.join();
+    for _ in 0..2 {
+        let until = world.now + SUSPECT_ALONE_MAX;
+        assert_eq!(world.core.suspects.due(), Some(until));
+        world.now = until - Duration::from_millis(1);
+        assert_eq!((world.take(0, 9), world.take(1, 9)), (0, 0));
+        // Nothing wakes anybody: each looks when it was told to.
+        world.now = until;
+        let count = world.take(1, 9) + world.take(0, 9);
+        assert_eq!(count, 1, "one at a time still");
+    }
+    assert_eq!(world.now, begun + 2 * SUSPECT_ALONE_MAX);
+    assert_eq!(world.core.suspects.due(), None, "nobody waits for the last");
+    // Those that hang may come to an end after all.
+    settle_all(&mut world);
+    assert_eq!(world.settled.len(), 4);
+}
+
+#[test]
 fn who_ended_the_process_too_often_is_given_up_and_its_key_goes_on() {
     let mut world = World::new(Order::PerKey);
     world.guarded = Guarded::All;
@@ -173,7 +198,7 @@ fn what_is_given_back_until_later_leaves_its_room_to_others() {
     let mut world = after_bad_end(MARKED_AT_ONCE + 9, &[]);
     assert_eq!(world.take(0, 2 * MARKED_AT_ONCE), MARKED_AT_ONCE);
     assert_eq!(world.take(0, 9), 0);
-    let later = Some(std::time::Duration::from_secs(3600));
+    let later = Some(Duration::from_secs(3600));
     for (_, ticket, _) in std::mem::take(&mut world.held) {
         assert!(world.core.retry(super::tests::id(0), &ticket, later));
     }
@@ -188,7 +213,7 @@ fn markers_of_what_nobody_has_hold_nobody_up() {
         // The suspect alone: what is behind waits for it.
         assert_eq!(world.take(0, 9), 1);
         let (_, ticket, _) = world.held.remove(0);
-        let later = Some(std::time::Duration::from_secs(3600));
+        let later = Some(Duration::from_secs(3600));
         assert!(world.core.retry(super::tests::id(0), &ticket, later));
     }
     assert_eq!(world.take(0, 9), 3);

@@ -19,8 +19,7 @@ use super::core::Core;
 use super::settle::Ended;
 use super::suspects::Guard;
 use super::work::{Loaded, Passed, Taken};
-use crate::limits::CRASHES_MAX;
-use crate::limits::{GROUP_MEMORY_MAX_BYTES, READ_AHEAD_EVENTS};
+use crate::limits::{CRASHES_MAX, GROUP_MEMORY_MAX_BYTES, READ_AHEAD_EVENTS, SUSPECT_ALONE_MAX};
 use crate::machine::{Mark, Marked, Topic};
 
 pub(super) const TOPIC: Topic = Topic {
@@ -81,8 +80,11 @@ pub(super) struct World {
     pub(super) settled: BTreeSet<(u32, u64)>,
     attempts: BTreeMap<(u32, u64), u32>,
     not_before: BTreeMap<(u32, u64), Duration>,
-    /// Members that found nothing and were not woken by a publish or a time since.
-    waiting: BTreeSet<MemberId>,
+    /// When each was given out last.
+    since: BTreeMap<(u32, u64), Duration>,
+    /// Members that found nothing and were not woken by a publish since, and when each was told to
+    /// look again.
+    waiting: BTreeMap<MemberId, Option<Duration>>,
     pub(super) now: Duration,
 }
 
@@ -106,7 +108,8 @@ impl World {
             settled: BTreeSet::new(),
             attempts: BTreeMap::new(),
             not_before: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            since: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             now: Duration::ZERO,
         }
     }
@@ -187,11 +190,13 @@ impl World {
         }
     }
 
-    /// Suspects that members who handle here have.
+    /// Suspects that members who handle here have, and that others wait for.
     fn suspects_held(&self) -> usize {
         let held = self.held.iter().filter(|(_, _, of)| self.is_guarded(*of));
-        let suspects = held.filter(|(_, ticket, _)| self.marks.contains_key(&place(ticket)));
-        suspects.count()
+        let at = held.map(|(_, ticket, _)| place(ticket));
+        let suspects = at.filter(|at| self.marks.contains_key(at));
+        let waits = |at: &(u32, u64)| self.now < self.since[at] + SUSPECT_ALONE_MAX;
+        suspects.filter(waits).count()
     }
 
     pub(super) fn leave(&mut self, at: usize) {
@@ -229,7 +234,9 @@ impl World {
         }
         let member = self.members[at % self.members.len()];
         let woken = self.core.wake.remove(&member);
-        let asleep = self.waiting.remove(&member) && !woken;
+        let waits = self.waiting.remove(&member);
+        let looks = |due: Option<Duration>| due.is_some_and(|due| due <= self.now);
+        let asleep = waits.is_some_and(|due| !looks(due)) && !woken;
         self.read(member);
         let mut guard = Guard::new(CRASHES_MAX);
         let with = self.is_guarded(member).then_some(&mut guard);
@@ -242,9 +249,9 @@ impl World {
         let given = match taken {
             Taken::Given(given) => given,
             Taken::Nothing { .. } if over > 0 => return over,
-            Taken::Nothing { .. } => {
+            Taken::Nothing { due } => {
                 self.core.wake.remove(&member);
-                self.waiting.insert(member);
+                self.waiting.insert(member, due);
                 return 0;
             }
             Taken::Gone => panic!("the member is there"),
@@ -266,6 +273,7 @@ impl World {
         let flying = self.held.iter().map(|(_, ticket, _)| place(ticket));
         let flying: Vec<_> = flying.chain(self.settling.iter().map(place)).collect();
         assert!(!flying.contains(&at), "{at:?} is in flight");
+        self.since.insert(at, self.now);
         let attempt = self.attempts.entry(at).or_default();
         *attempt += 1;
         assert_eq!(ticket.attempt.0, *attempt, "{at:?}");
@@ -369,7 +377,6 @@ impl World {
                 Step::GiveBack(at, after) => self.give_back(at, after),
                 Step::Wait(secs) => {
                     self.now += Duration::from_secs(secs);
-                    self.waiting.clear();
                 }
                 Step::Shed => {
                     self.core.shed();
@@ -442,7 +449,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => (0..9usize).prop_map(Step::Begin),
         3 => (0..9usize, prop::bool::weighted(0.8)).prop_map(|(at, ok)| Step::End(at, ok)),
         1 => (0..9usize, prop::option::of(1..9u64)).prop_map(|(at, s)| Step::GiveBack(at, s)),
-        1 => (0..5u64).prop_map(Step::Wait),
+        1 => prop_oneof![4 => 0..5u64, 1 => Just(70)].prop_map(Step::Wait),
         1 => Just(Step::Shed),
     ]
 }

@@ -89,6 +89,9 @@ impl Core {
         while let Some(item) = self.lanes.pop_due(now) {
             self.route(item);
         }
+        if self.suspects.let_go(now) {
+            self.wake_all();
+        }
         match self.members.get(&member) {
             None => return Taken::Gone,
             Some(member) if member.gone => return Taken::Gone,
@@ -97,7 +100,7 @@ impl Core {
         let mut given = Vec::new();
         while given.len() < credit {
             if let Some(item) = self.next_aside(member, guard.is_some()) {
-                given.extend(self.hand(group, member, item, guard.as_deref_mut()));
+                given.extend(self.hand(group, member, item, guard.as_deref_mut(), now));
                 continue;
             }
             if let Some(may) = may
@@ -112,11 +115,12 @@ impl Core {
                 break;
             };
             if let Some(item) = self.lanes.enter(item) {
-                given.extend(self.hand(group, member, item, guard.as_deref_mut()));
+                given.extend(self.hand(group, member, item, guard.as_deref_mut(), now));
             }
         }
         if given.is_empty() {
-            let due = self.lanes.next_due();
+            let dues = [self.lanes.next_due(), self.suspects.due()];
+            let due = dues.into_iter().flatten().min();
             return Taken::Nothing { due };
         }
         Taken::Given(given)
