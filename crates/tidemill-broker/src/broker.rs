@@ -30,7 +30,7 @@ use crate::machine::{
     Append, BrokerMachine, Client, Durable, Marks, Operation, Receipt, Refusal, Topic,
 };
 use crate::metrics::{Counters, Metrics};
-use crate::original::{Letter, Written};
+use crate::original::{Letter, Originals, Written};
 use crate::producer::Ids;
 use crate::queue::Queues;
 use crate::seen::Seen;
@@ -73,9 +73,8 @@ pub(crate) struct Inner {
     pub(crate) shares: Shares,
     /// The queues that are in use, and all that are in memory alone.
     pub(crate) queues: Queues,
-    /// Held while a record that is given up is read again: its reading takes no memory of the
-    /// budget.
-    pub(crate) reading_originals: tokio::sync::Mutex<()>,
+    /// Reads records again that are given up.
+    pub(crate) originals: Originals,
     /// Where the next event without a key goes.
     round: AtomicU32,
     opened: Instant,
@@ -106,7 +105,7 @@ impl Inner {
             consumers: Consumers::default(),
             shares: Shares::default(),
             queues: Queues::default(),
-            reading_originals: tokio::sync::Mutex::default(),
+            originals: Originals::default(),
             round: AtomicU32::new(0),
             opened: Instant::now(),
         }

@@ -88,6 +88,9 @@ counters! {
     abandoned,
     /// Events that went to a dead letter topic.
     dead_lettered,
+    /// Events that nobody is given any more and whose dead letters can never be kept: they are
+    /// settled without one, and the log says which.
+    unwritable_letters,
     /// Settlements that came too late.
     stale_settlements,
     /// Settlements that were not kept for another reason.

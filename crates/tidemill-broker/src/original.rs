@@ -10,18 +10,25 @@
 //!
 //! This room may not know why something is a dead letter, nor where letters are kept.
 
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use tidemill_core::binding::Encoded;
+use tidemill_core::budget::{Class, Share};
 use tidemill_core::dead_letter::DeadLetter;
-use tidemill_core::{Event, FetchError, Offset, PublishError, varint};
+use tidemill_core::{Event, FetchError, GroupName, Offset, Position, PublishError, varint};
 use tidemill_log::batch::Record;
 use tidemill_log::limits::BATCH_MAX_BYTES;
 use tidemill_log::{Batch, BatchBuilder, PartitionId, ReadError};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::broker::Inner;
 use crate::encode::refused;
 use crate::fetch::{Trouble, read_once};
-use crate::limits::{READ_LEAST_BYTES, READ_TRIES_MAX};
+use crate::limits::{FETCH_MEMORY_WAIT, MEMORY_AGAIN_AFTER, READ_LEAST_BYTES, READ_TRIES_MAX};
+use crate::metrics::add;
 
 /// The header of a dead letter's record that keeps the failed record.
 pub(crate) const HEADER: &str = "tidemill_record";
@@ -42,6 +49,60 @@ impl Letter {
     /// Roughly how many bytes it needs in memory and in the log.
     pub(crate) fn size_bytes(&self) -> usize {
         self.event.size_bytes() + self.original.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// Whether a dead letter that was refused so will be refused always: it is larger than a record
+/// batch may be, or no event.
+pub(crate) fn is_unwritable(why: &PublishError) -> bool {
+    matches!(
+        why,
+        PublishError::TooLarge { .. } | PublishError::Invalid(_)
+    )
+}
+
+/// Reads records that are given up, one after the other: what was read for one is there for those
+/// who ask meanwhile for others of the same batches. With the last of them it is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Originals {
+    /// How many ask.
+    wanted: AtomicUsize,
+    last: Mutex<Option<Last>>,
+}
+
+/// What was read last.
+#[derive(Debug)]
+struct Last {
+    id: PartitionId,
+    batches: Vec<Batch>,
+    _share: Share,
+}
+
+impl Last {
+    /// The batch in which an offset lies.
+    fn batch(&self, id: PartitionId, offset: Offset) -> Option<&Batch> {
+        let holds = |batch: &&Batch| (batch.base_offset()..=batch.last_offset()).contains(&offset);
+        self.batches.iter().find(holds).filter(|_| self.id == id)
+    }
+}
+
+/// Somebody who asks for a record.
+struct Wanted<'a>(&'a Originals);
+
+impl Originals {
+    fn want(&self) -> Wanted<'_> {
+        self.wanted.fetch_add(1, Ordering::AcqRel);
+        Wanted(self)
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        let is_last = self.0.wanted.fetch_sub(1, Ordering::AcqRel) == 1;
+        // Who has come since, and has it locked, is the last one then.
+        if is_last && let Ok(mut last) = self.0.last.try_lock() {
+            *last = None;
+        }
     }
 }
 
@@ -180,10 +241,21 @@ fn take_nullable(all: &Bytes, rest: &mut &[u8]) -> Option<Option<Bytes>> {
 }
 
 impl Inner {
+    /// Events of a group are settled without dead letters, which can never be kept. Nobody waits
+    /// for that who could be told; to try it again would hold the group's position where it is for
+    /// ever.
+    pub(crate) fn unwritable(&self, group: &GroupName, at: &Position, why: &dyn fmt::Display) {
+        tracing::error!(
+            %group, %at, %why,
+            "an event is given up without a dead letter, which can never be kept: read it by its \
+             offset, for as long as its topic keeps it"
+        );
+        add(&self.counters.unwritable_letters, 1);
+    }
+
     /// One record; `None` where there is none (any more), or it is damaged.
     ///
-    /// Whoever gives something up holds memory for it, perhaps all that there is, and must come to
-    /// an end: so this takes none of the budget, and one batch at a time is read so.
+    /// Records that are asked for at the same time and lie in the same batches are read once.
     ///
     /// # Errors
     /// Where it cannot be read now.
@@ -192,13 +264,36 @@ impl Inner {
         id: PartitionId,
         offset: Offset,
     ) -> Result<Option<Record>, FetchError> {
-        let _one = self.reading_originals.lock().await;
+        let _wanted = self.originals.want();
+        let mut last = self.originals.last.lock().await;
+        if last
+            .as_ref()
+            .and_then(|last| last.batch(id, offset))
+            .is_none()
+        {
+            // Given back before more is taken.
+            *last = None;
+            *last = self.read_original(id, offset).await?;
+        }
+        let batch = last.as_ref().and_then(|last| last.batch(id, offset));
+        let records = batch.and_then(|batch| batch.checked_records().ok());
+        let mut records = records.into_iter().flatten().map_while(Result::ok);
+        Ok(records.find(|record| record.offset == offset))
+    }
+
+    async fn read_original(
+        &self,
+        id: PartitionId,
+        offset: Offset,
+    ) -> Result<Option<Last>, FetchError> {
         let catalog = self.durable.catalog();
         let (Some(topic), Some(stable)) = (catalog.name(id.topic), self.stable(id)) else {
             return Ok(None);
         };
+        let mut share = self.settings.memory.empty(Class::Reads);
         let (mut needs, mut tries) = (READ_LEAST_BYTES, 1);
         let batches = loop {
+            self.room_for_original(&mut share, needs).await;
             match read_once(self, id, offset, needs, &stable).await {
                 Ok(batches) => break batches.unwrap_or_default(),
                 Err(Trouble::Room(bytes)) if bytes > needs => needs = bytes,
@@ -210,10 +305,27 @@ impl Inner {
                 },
             }
         };
-        let records = batches
-            .iter()
-            .filter_map(|batch| batch.checked_records().ok());
-        let mut records = records.flatten().map_while(Result::ok);
-        Ok(records.find(|record| record.offset == offset))
+        Ok(Some(Last {
+            id,
+            batches,
+            _share: share,
+        }))
+    }
+
+    /// Makes the memory of a read so much. Where it is short it waits for other reads, which give
+    /// theirs back; but not for ever: whoever gives something up may hold what others wait for, and
+    /// must come to an end. Then it goes beyond the limit, one read at a time, and so it does for
+    /// what is more than all reads may have.
+    async fn room_for_original(&self, share: &mut Share, bytes: usize) {
+        let more = bytes.saturating_sub(share.bytes());
+        let until = Instant::now() + FETCH_MEMORY_WAIT;
+        while !share.grow(more) {
+            let huge = bytes > self.settings.memory.max(Class::Reads);
+            if huge || Instant::now() >= until {
+                share.grow_anyway(more);
+                return;
+            }
+            tokio::time::sleep(MEMORY_AGAIN_AFTER).await;
+        }
     }
 }

@@ -2,18 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod support;
+
+use support::{Folder, dead_letter, group, join, take, topic};
+use tidemill_broker::limits::FETCH_MEMORY_WAIT;
 use tidemill_broker::{
     Broker, ClassicError, CreateQueue, DeadLetterError, Dequeue, GroupError, QueueSettings,
 };
-use tidemill_core::delivery::{Commit, Failure, Outcome};
-use tidemill_core::{
-    Effects, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
-    Subscription, TopicName,
-};
-
-fn topic(name: &str) -> TopicName {
-    TopicName::new(name.to_owned()).unwrap()
-}
+use tidemill_core::budget::Class;
+use tidemill_core::{Event, EventId, EventType, GroupName, Offset, Order, Partition, Source};
 
 fn billing() -> GroupName {
     GroupName::new("billing").unwrap()
@@ -30,35 +27,9 @@ fn event(id: &str) -> Event {
 
 /// Gives up all that is published: the dead letters `1`, `2` and `3`.
 async fn bury(broker: &Broker) {
-    let bus = broker.bus();
     let events = vec![event("1"), event("2"), event("3")];
-    bus.publish(topic("orders"), events).await.unwrap();
-    let subscription = Subscription {
-        topics: vec![topic("orders")],
-        group: billing(),
-        order: Order::None,
-        start: Start::Beginning,
-    };
-    let mut member = bus.subscribe(subscription).await.unwrap();
-    let mut buried = 0;
-    while buried < 3 {
-        for (_, settlement) in member.pull(3).await.unwrap() {
-            let failure = Failure {
-                reason: "error".into(),
-                error: "no card".into(),
-                attempts: 5,
-                ..Failure::default()
-            };
-            let commit = Commit {
-                outcome: Outcome::DeadLetter {
-                    failure: Box::new(failure),
-                },
-                effects: Effects::default(),
-            };
-            settlement.settle(commit).await.unwrap();
-            buried += 1;
-        }
-    }
+    broker.bus().publish(topic("orders"), events).await.unwrap();
+    support::give_up(broker, "billing", "orders", 3, "no card").await;
 }
 
 async fn ids(broker: &Broker) -> Vec<String> {
@@ -112,7 +83,7 @@ async fn a_dead_letter_is_given_back_or_forgotten_once() {
         .await
         .unwrap();
     let failure = &last.letter.failure;
-    assert_eq!((failure.error.as_str(), failure.attempts), ("no card", 5));
+    assert_eq!((failure.error.as_str(), failure.attempts), ("no card", 3));
     // As it was, to where somebody wants it.
     let to = Some(topic("by-hand"));
     let at = broker
@@ -252,36 +223,14 @@ async fn many_are_listed_a_piece_at_a_time_and_other_events_are_passed_over() {
     assert_eq!(seen, [0, 1, 2, 4, 5, 6]);
 }
 
-/// A member of `group` gives up what it gets of a topic, as often as there is something.
-async fn give_up(broker: &Broker, group: &str, of: &str) -> usize {
-    let subscription = Subscription {
-        topics: vec![topic(of)],
-        group: GroupName::new(group.to_owned()).unwrap(),
-        order: Order::None,
-        start: Start::Beginning,
-    };
-    let mut member = broker.bus().subscribe(subscription).await.unwrap();
-    let mut given_up = 0;
-    // What is there was published before: it comes at once, or there is none.
-    while broker
-        .group(&GroupName::new(group.to_owned()).unwrap())
-        .unwrap()
-        .lag()
-        > 0
-    {
-        for (_, settlement) in member.pull(1).await.unwrap() {
-            let outcome = Outcome::DeadLetter {
-                failure: Box::default(),
-            };
-            let effects = Effects::default();
-            settlement
-                .settle(Commit { outcome, effects })
-                .await
-                .unwrap();
-            given_up += 1;
-        }
-    }
-    given_up
+/// A group gives up all that it has not settled of a topic. Answers how much that was.
+async fn give_up(broker: &Broker, by: &str, of: &str) -> usize {
+    // It has its position in the topic with its first member.
+    drop(join(broker, by, of, Order::None).await);
+    let lag = broker.group(&group(by)).unwrap().lag();
+    let count = usize::try_from(lag).unwrap();
+    support::give_up(broker, by, of, count, "no").await;
+    count
 }
 
 #[tokio::test]
@@ -342,4 +291,60 @@ async fn no_topic_is_made_for_what_a_queue_gave_up_that_is_gone() {
     broker.create_queue(jobs.clone(), how).await.unwrap();
     broker.redrive(&of, place, None).await.unwrap();
     assert_eq!(broker.queue(&jobs).unwrap().length(), 1);
+}
+
+/// A broker whose topic `orders` has so many events in one batch, which is not in memory.
+async fn reopened(folder: &Folder, count: usize) -> Broker {
+    let broker = folder.open().await;
+    let ids = (0..count).map(|id| id.to_string());
+    let events = ids.map(|id| event(&id)).collect();
+    broker.bus().publish(topic("orders"), events).await.unwrap();
+    broker.close().await;
+    folder.open().await
+}
+
+#[tokio::test]
+async fn letters_of_events_that_share_a_batch_have_it_read_once() {
+    const COUNT: usize = 50;
+    let folder = Folder::new();
+    let broker = reopened(&folder, COUNT).await;
+    let mut member = join(&broker, "billing", "orders", Order::None).await;
+    let held = take(&mut *member, COUNT).await;
+    let before = broker.metrics().disk_reads;
+    assert!(before > 0, "it lies on the disk");
+    let each = held.into_iter();
+    let each = each.map(|(_, settlement)| settlement.settle(dead_letter("no")));
+    for settled in futures_util::future::join_all(each).await {
+        settled.unwrap();
+    }
+    assert_eq!(broker.metrics().disk_reads, before + 1);
+    assert_eq!(broker.memory().used(Class::Reads), 0);
+    assert_eq!(ids(&broker).await.len(), COUNT);
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn a_letter_waits_for_the_memory_of_others_who_read_but_not_for_ever() {
+    let folder = Folder::new();
+    let broker = reopened(&folder, 2).await;
+    let mut member = join(&broker, "billing", "orders", Order::None).await;
+    let mut held = take(&mut *member, 2).await;
+    let mut others = broker.memory().empty(Class::Reads);
+    while others.grow(1024) {}
+    let settling = tokio::spawn(held.remove(0).1.settle(dead_letter("no")));
+    tokio::time::sleep(FETCH_MEMORY_WAIT / 4).await;
+    assert!(!settling.is_finished());
+    drop(others);
+    settling.await.unwrap().unwrap();
+    assert_eq!(broker.memory().over_in(Class::Reads), 0);
+    // Who holds it may wait for this one.
+    let mut others = broker.memory().empty(Class::Reads);
+    while others.grow(1024) {}
+    let began = std::time::Instant::now();
+    held.remove(0).1.settle(dead_letter("no")).await.unwrap();
+    assert!(began.elapsed() >= FETCH_MEMORY_WAIT);
+    drop(others);
+    let used = (broker.memory().used(Class::Reads), broker.memory().over());
+    assert_eq!(used, (0, 0));
+    broker.close().await;
 }

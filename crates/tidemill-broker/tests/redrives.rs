@@ -3,34 +3,25 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use support::{give_up, group, topic};
 use tidemill_broker::{
     BatchBuilder, Begins, Broker, CreateTopic, DeadLetterError, EPOCH_JOIN, FetchBatches,
     Isolation, Produce, ShareAcknowledgement, ShareBounds, ShareHeartbeat, SharePart,
     ShareSettings, ShareVerdict,
 };
-use tidemill_core::delivery::{Commit, Failure, Outcome};
-use tidemill_core::{
-    Effects, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
-    Subscription, TopicName,
-};
+use tidemill_core::{Event, EventId, EventType, Offset, Partition, Source};
 
 type Given = Option<&'static [u8]>;
 type Header = (&'static str, Given);
 
 /// Key, value and headers.
 type Written = (Option<Bytes>, Option<Bytes>, Vec<(String, Option<Bytes>)>);
-
-fn topic(name: &str) -> TopicName {
-    TopicName::new(name.to_owned()).unwrap()
-}
-
-fn group(name: &str) -> GroupName {
-    GroupName::new(name.to_owned()).unwrap()
-}
 
 const STRUCTURED: &str = r#"{ "specversion":"1.0", "type":"made","source":"/s","id":"1","data":7}"#;
 
@@ -119,32 +110,7 @@ async fn read(broker: &Broker, name: &str, partition: Partition, from: Offset) -
 
 /// A group gives up so many events of a topic.
 async fn bury(broker: &Broker, of: &str, by: &str, count: usize) {
-    let subscription = Subscription {
-        topics: vec![topic(of)],
-        group: group(by),
-        order: Order::None,
-        start: Start::Beginning,
-    };
-    let mut member = broker.bus().subscribe(subscription).await.unwrap();
-    let mut buried = 0;
-    while buried < count {
-        for (_, settlement) in member.pull(count - buried).await.unwrap() {
-            let failure = Failure {
-                reason: "error".into(),
-                error: format!("no card for {by}"),
-                attempts: 5,
-                ..Failure::default()
-            };
-            let commit = Commit {
-                outcome: Outcome::DeadLetter {
-                    failure: Box::new(failure),
-                },
-                effects: Effects::default(),
-            };
-            settlement.settle(commit).await.unwrap();
-            buried += 1;
-        }
-    }
+    give_up(broker, by, of, count, &format!("no card for {by}")).await;
 }
 
 /// Gives back all dead letters of a group; where they are now.

@@ -9,6 +9,7 @@ use tidemill_broker::{
     GroupKind, Isolation, SeekTo, ShareAcknowledgement, ShareBounds, ShareError, ShareGroups,
     ShareHeartbeat, ShareOffsetsError, SharePart, ShareRecords, ShareSettings, ShareVerdict,
 };
+use tidemill_core::budget::Class;
 use tidemill_core::delivery::dead_letter_topic;
 use tidemill_core::{
     Commit, Event, EventId, EventType, GroupName, Offset, Order, Partition, Source, Start,
@@ -414,6 +415,28 @@ async fn letters_are_written_a_few_at_a_time() {
             .len();
     }
     assert!(batches >= 3, "{batches} batches of 2400 KiB");
+}
+
+#[tokio::test]
+async fn a_batch_with_many_letters_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::of(Broker::open(folder.path()).await.unwrap()).await;
+    house.publish(&["word"; 300]).await;
+    house.broker.close().await;
+    let house = House::again(Broker::open(folder.path()).await.unwrap());
+    house.groups.heartbeat(&group(), join("a")).await.unwrap();
+    let taken = told(&house.take("a").await);
+    assert_eq!(taken, [(0, 299, 1)]);
+    let before = house.broker.metrics().disk_reads;
+    assert!(before > 0, "it lies on the disk");
+    house.say("a", 0, 299, ShareVerdict::Reject).await.unwrap();
+    let metrics = house.broker.metrics();
+    assert_eq!(
+        (metrics.disk_reads, metrics.dead_lettered),
+        (before + 1, 300)
+    );
+    assert_eq!(house.broker.memory().used(Class::Reads), 0);
+    house.broker.close().await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Group;
 use crate::broker::Inner;
 use crate::machine::{Marked, Marks, Operation};
+use crate::original::is_unwritable;
 
 /// Events that a member was given and that are being marked. Dropped, they are given back.
 pub(super) struct Marking {
@@ -64,7 +65,8 @@ impl Marking {
     }
 }
 
-/// Makes a dead letter of an event that ended the process again and again.
+/// Makes a dead letter of an event that ended the process again and again; where that can never be
+/// kept the event is settled without.
 pub(super) async fn give_up(
     inner: Arc<Inner>,
     group: Arc<Group>,
@@ -79,7 +81,18 @@ pub(super) async fn give_up(
         },
         effects: Effects::default(),
     };
-    match settler.settle(ticket.clone(), commit).await {
+    let settled = match settler.settle(ticket.clone(), commit).await {
+        Err(SettleError::Effect(why)) if is_unwritable(&why) => {
+            let settled = settler.settle(ticket.clone(), Commit::ack()).await;
+            if settled.is_ok() {
+                inner.unwritable(&group.name, &at, &why);
+                return;
+            }
+            settled
+        }
+        settled => settled,
+    };
+    match settled {
         Ok(_) => tracing::error!(group = %group.name, %at, %error, "an event is a dead letter"),
         Err(SettleError::Stale) => {}
         Err(why) => {
@@ -87,5 +100,59 @@ pub(super) async fn give_up(
                 tracing::warn!(group = %group.name, %at, %why, "a dead letter has to wait");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::{GroupName, Offset, Order, Partition, Start, Subscription, TopicName};
+    use tidemill_log::BatchBuilder;
+    use tidemill_log::limits::BATCH_MAX_BYTES;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::{Begins, Produce};
+
+    #[tokio::test]
+    async fn what_can_be_no_letter_is_settled_without_one_and_counted() {
+        let broker = Broker::builder().in_memory(1 << 30).memory(1 << 30);
+        let broker = broker.event_max_bytes(BATCH_MAX_BYTES);
+        let broker = broker.open().await.unwrap();
+        let (of, by) = (TopicName::new("t").unwrap(), GroupName::new("g").unwrap());
+        let create = broker.create_topic(of.clone(), crate::CreateTopic::default());
+        create.await.unwrap();
+        // With what its letter says beside it, it is more than a batch may be.
+        let (mut builder, value) = (BatchBuilder::new(), vec![b'x'; BATCH_MAX_BYTES - 200]);
+        let none = std::iter::empty();
+        builder.push(1, None, Some(&value), none).unwrap();
+        let produce = Produce {
+            topic: of.clone(),
+            partition: Partition(0),
+            batch: builder.finish().unwrap().try_into().unwrap(),
+            begins: Begins::No,
+        };
+        broker.produce(produce).await.unwrap();
+        let subscription = Subscription {
+            topics: vec![of],
+            group: by.clone(),
+            order: Order::None,
+            start: Start::Beginning,
+        };
+        let mut member = broker.bus().subscribe(subscription).await.unwrap();
+        let held = member.pull(1).await.unwrap();
+        let group = Arc::clone(&broker.inner.groups()[&by]);
+        let ticket = Ticket {
+            position: held[0].0.position.clone(),
+            generation: group.locked().core.generation,
+            attempt: held[0].0.attempt,
+        };
+        let settler = group.settler(&broker.inner);
+        let inner = Arc::clone(&broker.inner);
+        give_up(inner, group, settler, ticket, Failure::default()).await;
+        let at = &broker.group(&by).unwrap().partitions[0];
+        assert_eq!((at.position, at.in_flight), (Offset(1), 0));
+        let metrics = broker.metrics();
+        let counted = (metrics.dead_lettered, metrics.unwritable_letters);
+        assert_eq!(counted, (0, 1));
     }
 }

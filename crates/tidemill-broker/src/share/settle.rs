@@ -25,7 +25,7 @@ use crate::group::goes_round;
 use crate::limits::{READ_MAX_BYTES, REROUTES_MAX, SHARE_LETTERS_BYTES, SHARE_LETTERS_MAX};
 use crate::machine::{Append, Operation, Refusal, Settled};
 use crate::metrics::add;
-use crate::original::{Letter, original};
+use crate::original::{Letter, is_unwritable, original};
 
 /// A partition, and the epoch of its position in which records were given out.
 pub(super) type Place = (PartitionId, u64);
@@ -41,10 +41,19 @@ struct Settling {
 
 /// Why something was not settled.
 enum Stop {
-    /// These records can be no letters; others may be.
-    These(ShareError),
-    /// Nothing can be settled now.
+    /// These records can be no letters, ever; others may be. They are as they were.
+    These(PublishError),
+    /// Nothing can be settled now. It was given back.
     All(ShareError),
+}
+
+impl From<Stop> for ShareError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::These(why) => Self::Other(why.to_string()),
+            Stop::All(why) => why,
+        }
+    }
 }
 
 /// Has what was given up settled, when that can be; not where the group has members of another
@@ -96,43 +105,57 @@ pub(super) fn settle(
 impl Settling {
     async fn run(self, plan: Plan) -> Result<(), ShareError> {
         if !plan.settle.is_empty()
-            && let Err(Stop::These(why) | Stop::All(why)) = self.commit(&plan.settle, &[]).await
+            && let Err(why) = self.commit(&plan.settle, &[]).await
         {
             self.give_back(&ranges(&plan.dead));
-            return Err(why);
+            return Err(why.into());
         }
-        let mut done = Ok(());
         let mut rest = plan.dead.as_slice();
+        let mut read = None;
         while !rest.is_empty() {
-            let (count, buried) = match self.letters(rest).await {
-                Ok((letters, count)) => (count, self.bury(rest, (letters, count)).await),
-                Err(stop) => {
-                    let count = match stop {
-                        Stop::These(_) => 1,
-                        Stop::All(_) => rest.len(),
-                    };
-                    self.give_back(&ranges(first(rest, count).0));
-                    (count, Err(stop))
-                }
-            };
-            rest = first(rest, count).1;
-            match buried {
-                Ok(()) => {}
-                Err(Stop::These(why)) => done = Err(why),
+            let buried = match self.letters(rest, &mut read).await {
+                Ok((letters, count)) => (count, self.bury(first(rest, count).0, &letters).await),
+                Err(Stop::These(why)) => (1, Err(Stop::These(why))),
                 Err(Stop::All(why)) => {
                     self.give_back(&ranges(rest));
                     return Err(why);
                 }
+            };
+            let (count, buried) = buried;
+            let (these, after) = first(rest, count);
+            rest = after;
+            let done = match buried {
+                Err(Stop::These(why)) => self.settle_without(these, &why).await,
+                buried => buried,
+            };
+            if let Err(why) = done {
+                self.give_back(&ranges(rest));
+                return Err(why.into());
             }
         }
-        done
+        Ok(())
     }
 
-    /// Settles the first records of these with their letters.
-    async fn bury(&self, dead: &[Dead], letters: (Vec<Letter>, usize)) -> Result<(), Stop> {
-        let (letters, count) = letters;
-        self.commit(&ranges(first(dead, count).0), &letters).await?;
+    /// Settles records with their letters.
+    async fn bury(&self, dead: &[Dead], letters: &[Letter]) -> Result<(), Stop> {
+        self.commit(&ranges(dead), letters).await?;
         add(&self.inner.counters.dead_lettered, letters.len());
+        Ok(())
+    }
+
+    /// Settles records without letters, which can never be kept.
+    async fn settle_without(&self, dead: &[Dead], why: &PublishError) -> Result<(), Stop> {
+        self.commit(&ranges(dead), &[]).await?;
+        let id = self.place.0;
+        let topic = self.inner.durable.catalog().name(id.topic).cloned();
+        for (topic, dead) in topic.iter().cycle().zip(dead) {
+            let at = Position {
+                topic: topic.clone(),
+                partition: id.partition,
+                offset: dead.offset,
+            };
+            self.inner.unwritable(&self.live.name, &at, why);
+        }
         Ok(())
     }
 
@@ -153,9 +176,10 @@ impl Settling {
         let error = loop {
             let operation = match self.operation(ranges, letters) {
                 Ok(operation) => operation,
-                Err(stop) => {
+                Err(Stop::These(why)) => return Err(Stop::These(why)),
+                Err(Stop::All(why)) => {
                     self.give_back(ranges);
-                    return Err(stop);
+                    return Err(Stop::All(why));
                 }
             };
             match self.inner.submit(operation).await {
@@ -218,19 +242,21 @@ impl Settling {
         }
         let topic = dead_letter_topic(&self.live.name);
         let append = self.inner.encode_letters(&topic, letters);
-        let refused = |why: PublishError| {
-            let text = ShareError::Other(why.to_string());
-            match why {
-                PublishError::TooLarge { .. } | PublishError::Invalid(_) => Stop::These(text),
-                _ => Stop::All(text),
-            }
+        let refused = |why: PublishError| match is_unwritable(&why) {
+            true => Stop::These(why),
+            false => Stop::All(ShareError::Other(why.to_string())),
         };
         append.map(|(append, _)| Some(append)).map_err(refused)
     }
 
     /// The letters of the first of these records, and of how many. One that is not there any more,
-    /// or cannot be read, has none.
-    async fn letters(&self, dead: &[Dead]) -> Result<(Vec<Letter>, usize), Stop> {
+    /// or cannot be read, has none. What was `read` for those before them serves them too, where
+    /// they lie in it.
+    async fn letters(
+        &self,
+        dead: &[Dead],
+        read: &mut Option<(Vec<Batch>, Share)>,
+    ) -> Result<(Vec<Letter>, usize), Stop> {
         let Some(begin) = dead.first().map(|dead| dead.offset) else {
             return Ok((Vec::new(), 0));
         };
@@ -238,7 +264,14 @@ impl Settling {
         let catalog = self.inner.durable.catalog();
         let unknown = || Stop::All(ShareError::UnknownTopic);
         let topic = catalog.name(id.topic).ok_or_else(unknown)?;
-        let (batches, _memory) = self.batches(topic, begin).await.map_err(Stop::All)?;
+        let holds = |batch: &Batch| (batch.base_offset()..=batch.last_offset()).contains(&begin);
+        let have = read.take_if(|(batches, _)| batches.iter().any(holds));
+        // What is not of use is given back before more is taken.
+        *read = None;
+        let (batches, _) = read.insert(match have {
+            Some(have) => have,
+            None => self.batches(topic, begin).await.map_err(Stop::All)?,
+        });
         let end = batches.last().map_or(begin, |last| last.last_offset());
         let here = dead.iter().take(SHARE_LETTERS_MAX);
         let here = here.take_while(|dead| dead.offset <= end.max(begin));
@@ -297,7 +330,7 @@ impl Settling {
         event: Event,
         topic: &TopicName,
         dead: Dead,
-    ) -> Result<Option<Event>, ShareError> {
+    ) -> Result<Option<Event>, PublishError> {
         let origin = Position {
             topic: topic.clone(),
             partition: self.place.0.partition,
@@ -327,8 +360,7 @@ impl Settling {
                 version: None,
             },
         };
-        let invalid = |why: tidemill_core::InvalidEvent| ShareError::Other(why.to_string());
-        letter.to_event().map(Some).map_err(invalid)
+        letter.to_event().map(Some).map_err(PublishError::Invalid)
     }
 }
 

@@ -111,6 +111,14 @@ pub(crate) fn dead_letter(error: &str) -> Commit {
     }
 }
 
+/// A member of the group `by` gives up so many events of a topic, for this error.
+pub(crate) async fn give_up(broker: &Broker, by: &str, of: &str, count: usize, error: &str) {
+    let mut member = join(broker, by, of, Order::None).await;
+    for (_, settlement) in take(&mut *member, count).await {
+        settlement.settle(dead_letter(error)).await.unwrap();
+    }
+}
+
 /// A folder that a broker can be opened on again and again.
 pub(crate) struct Folder(TempDir);
 
