@@ -1,5 +1,6 @@
 //! 1 and 64 writers of 1 KiB that wait for their own, on the log and on redb, fjall and SQLite,
-//! each of these behind one thread that writes whatever waits in one durable transaction.
+//! each of these behind one thread that writes whatever waits in one durable transaction. The disk
+//! alone, behind that thread too, is what any engine can reach here.
 
 use std::error::Error;
 use std::path::Path;
@@ -11,13 +12,17 @@ use fjall::{KeyspaceCreateOptions, PersistMode};
 use redb::{ReadableDatabase as _, TableDefinition};
 use rusqlite::Connection;
 use tidemill_log::Options;
+use tidemill_log::limits::BLOCK_BYTES;
 
 use crate::machine::{Operation, ask, batch, open, partition};
+use crate::overwrite::{Raw, Way};
 use crate::report::{Run, median};
 
 const TURNS: usize = 3;
 const TURN: Duration = Duration::from_secs(2);
 const VALUE_BYTES: usize = 1024;
+/// Of the file that the disk alone is measured with.
+const DISK_BYTES: u64 = 64 * 1024 * 1024;
 const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -32,10 +37,11 @@ type Maker = (&'static str, fn(&Path) -> Fallible<Commit>);
 type Waiting = (Vec<u8>, SyncSender<()>);
 
 pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
-    let makers: [Maker; 3] = [
+    let makers: [Maker; 4] = [
         ("redb", redb),
         ("fjall", fjall),
         ("SQLite, WAL, FULL", sqlite),
+        ("the disk alone", disk),
     ];
     println!("| engine | writers | per second | p50 ms | p99 ms |\n|---|---|---|---|---|");
     for writers in [1, 64] {
@@ -132,6 +138,17 @@ fn committer(receiver: &Receiver<Waiting>, mut commit: Commit) -> Fallible<()> {
         }
     }
     Ok(())
+}
+
+/// Overwrites whole blocks of a file that is there, past the page cache.
+fn disk(dir: &Path) -> Fallible<Commit> {
+    let mut raw = Raw::new(dir, DISK_BYTES, Way::Direct)?;
+    Ok(Box::new(move |_, values| {
+        let mut blocks = values.concat();
+        blocks.resize(blocks.len().next_multiple_of(BLOCK_BYTES), 0);
+        raw.one(&[blocks.into()])?;
+        Ok(())
+    }))
 }
 
 fn redb(dir: &Path) -> Fallible<Commit> {
