@@ -74,7 +74,7 @@ pub(crate) struct Inner {
     /// The queues that are in use, and all that are in memory alone.
     pub(crate) queues: Queues,
     /// Reads records again that are given up.
-    pub(crate) originals: Originals,
+    pub(crate) originals: Arc<Originals>,
     /// Where the next event without a key goes.
     round: AtomicU32,
     opened: Instant,
@@ -105,7 +105,7 @@ impl Inner {
             consumers: Consumers::default(),
             shares: Shares::default(),
             queues: Queues::default(),
-            originals: Originals::default(),
+            originals: Arc::default(),
             round: AtomicU32::new(0),
             opened: Instant::now(),
         }

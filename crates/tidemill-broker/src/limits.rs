@@ -171,6 +171,10 @@ pub const CRASH_LETTER_AGAIN_MAX: Duration = Duration::from_secs(60);
 /// How long a fetch waits for memory that others have before it is refused.
 pub const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(5);
 
+/// How long batches are kept, in the memory of reads, that were read for records that are given up:
+/// others that follow may lie in the same ones.
+pub const ORIGINALS_KEPT: Duration = Duration::from_secs(1);
+
 /// How many times a publish is sorted into partitions anew, or a subscription asks anew, because
 /// a topic changed meanwhile.
 pub const REROUTES_MAX: usize = 8;

@@ -11,7 +11,8 @@
 //! This room may not know why something is a dead letter, nor where letters are kept.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tidemill_core::binding::Encoded;
@@ -27,7 +28,9 @@ use tokio::time::Instant;
 use crate::broker::Inner;
 use crate::encode::refused;
 use crate::fetch::{Trouble, read_once};
-use crate::limits::{FETCH_MEMORY_WAIT, MEMORY_AGAIN_AFTER, READ_LEAST_BYTES, READ_TRIES_MAX};
+use crate::limits::{
+    FETCH_MEMORY_WAIT, MEMORY_AGAIN_AFTER, ORIGINALS_KEPT, READ_LEAST_BYTES, READ_TRIES_MAX,
+};
 use crate::metrics::add;
 
 /// The header of a dead letter's record that keeps the failed record.
@@ -61,13 +64,20 @@ pub(crate) fn is_unwritable(why: &PublishError) -> bool {
     )
 }
 
-/// Reads records that are given up, one after the other: what was read for one is there for those
-/// who ask meanwhile for others of the same batches. With the last of them it is gone.
+/// Reads records that are given up, one after the other: what was read for one is there for others
+/// of the same batches, until nobody has asked for [`ORIGINALS_KEPT`].
 #[derive(Debug, Default)]
 pub(crate) struct Originals {
-    /// How many ask.
-    wanted: AtomicUsize,
-    last: Mutex<Option<Last>>,
+    /// How often somebody asked.
+    asked: AtomicU64,
+    last: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: Option<Last>,
+    /// A task waits to forget it.
+    watched: bool,
 }
 
 /// What was read last.
@@ -86,22 +96,21 @@ impl Last {
     }
 }
 
-/// Somebody who asks for a record.
-struct Wanted<'a>(&'a Originals);
-
 impl Originals {
-    fn want(&self) -> Wanted<'_> {
-        self.wanted.fetch_add(1, Ordering::AcqRel);
-        Wanted(self)
-    }
-}
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        let is_last = self.0.wanted.fetch_sub(1, Ordering::AcqRel) == 1;
-        // Who has come since, and has it locked, is the last one then.
-        if is_last && let Ok(mut last) = self.0.last.try_lock() {
-            *last = None;
+    /// Has forgotten what is kept, in its time. Ends before that where the broker is gone.
+    async fn forget(all: Weak<Self>) {
+        let mut asked = None;
+        loop {
+            let Some(all) = all.upgrade() else {
+                return;
+            };
+            let now = all.asked.load(Ordering::Acquire);
+            if asked.replace(now) == Some(now) {
+                *all.last.lock().await = Kept::default();
+                return;
+            }
+            drop(all);
+            tokio::time::sleep(ORIGINALS_KEPT).await;
         }
     }
 }
@@ -255,7 +264,7 @@ impl Inner {
 
     /// One record; `None` where there is none (any more), or it is damaged.
     ///
-    /// Records that are asked for at the same time and lie in the same batches are read once.
+    /// Records of the same batches that are asked for soon after each other are read once.
     ///
     /// # Errors
     /// Where it cannot be read now.
@@ -264,18 +273,19 @@ impl Inner {
         id: PartitionId,
         offset: Offset,
     ) -> Result<Option<Record>, FetchError> {
-        let _wanted = self.originals.want();
-        let mut last = self.originals.last.lock().await;
-        if last
-            .as_ref()
-            .and_then(|last| last.batch(id, offset))
-            .is_none()
-        {
+        let originals = &self.originals;
+        let mut kept = originals.last.lock().await;
+        originals.asked.fetch_add(1, Ordering::AcqRel);
+        let have = kept.last.as_ref().and_then(|last| last.batch(id, offset));
+        if have.is_none() {
             // Given back before more is taken.
-            *last = None;
-            *last = self.read_original(id, offset).await?;
+            kept.last = None;
+            kept.last = self.read_original(id, offset).await?;
+            if !std::mem::replace(&mut kept.watched, true) {
+                tokio::spawn(Originals::forget(Arc::downgrade(originals)));
+            }
         }
-        let batch = last.as_ref().and_then(|last| last.batch(id, offset));
+        let batch = kept.last.as_ref().and_then(|last| last.batch(id, offset));
         let records = batch.and_then(|batch| batch.checked_records().ok());
         let mut records = records.into_iter().flatten().map_while(Result::ok);
         Ok(records.find(|record| record.offset == offset))
