@@ -116,8 +116,8 @@ impl GroupMember for Member {
                         self.marking = Some(Marking::begin(&self.inner, &self.group, marks, given));
                     }
                     Taken::Gone => return Err(PullError::Gone),
-                    Taken::Nothing { due: None } => self.notify.notified().await,
-                    Taken::Nothing { due: Some(due) } => {
+                    Taken::Nothing { due: None, .. } => self.notify.notified().await,
+                    Taken::Nothing { due: Some(due), .. } => {
                         let wait = due.saturating_sub(self.inner.now());
                         // Either way there is something to look at.
                         let _ = tokio::time::timeout(wait, self.notify.notified()).await;

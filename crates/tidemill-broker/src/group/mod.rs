@@ -166,12 +166,6 @@ impl Group {
         Some((flow.cursor.clone(), in_flight.collect()))
     }
 
-    /// Whether something is being read from the disk that may be for somebody.
-    pub(crate) fn is_reading(&self) -> bool {
-        let locked = self.locked();
-        locked.core.flows.iter().any(|flow| flow.reading)
-    }
-
     fn locked(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -335,7 +329,7 @@ impl Group {
         let mut taken = locked
             .core
             .take_where(&self.name, member, credit, may, guard, now);
-        if let Taken::Nothing { due } = &mut taken
+        if let Taken::Nothing { due, .. } = &mut taken
             && short
         {
             let again = now + MEMORY_AGAIN_AFTER;

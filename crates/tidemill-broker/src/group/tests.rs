@@ -249,7 +249,7 @@ impl World {
         let given = match taken {
             Taken::Given(given) => given,
             Taken::Nothing { .. } if over > 0 => return over,
-            Taken::Nothing { due } => {
+            Taken::Nothing { due, .. } => {
                 self.core.wake.remove(&member);
                 self.waiting.insert(member, due);
                 return 0;

@@ -57,7 +57,11 @@ pub(crate) enum Taken {
     /// Deliveries and their tickets.
     Given(Vec<(Delivery, Ticket)>),
     /// Nothing yet; look again when this time comes, if nothing wakes it before.
-    Nothing { due: Option<Duration> },
+    Nothing {
+        due: Option<Duration>,
+        /// Something is being read that may be for somebody.
+        reads: bool,
+    },
     /// The group or a topic of the member's was deleted.
     Gone,
 }
@@ -121,7 +125,8 @@ impl Core {
         if given.is_empty() {
             let dues = [self.lanes.next_due(), self.suspects.due()];
             let due = dues.into_iter().flatten().min();
-            return Taken::Nothing { due };
+            let reads = self.flows.iter().any(|flow| flow.reading);
+            return Taken::Nothing { due, reads };
         }
         Taken::Given(given)
     }

@@ -255,9 +255,9 @@ impl Queue {
             waiting.as_mut().enable();
             self.open()?;
             live.end_leases(inner);
-            let due = match live.take(inner, how.max) {
+            let (due, reads) = match live.take(inner, how.max) {
                 Look::Gone => return Err(QueueError::Unknown(live.name.clone())),
-                Look::Nothing { due } => due,
+                Look::Nothing { due, reads } => (due, reads),
                 Look::Given(given) => {
                     // Nothing is awaited between the look and the leases.
                     let given = self.without_bad(given);
@@ -272,9 +272,8 @@ impl Queue {
                 }
             };
             let now = Instant::now();
-            // What is there and has to come from the disk, or needs memory first, is waited for in
-            // any case.
-            let comes = due.is_some() || live.is_reading();
+            // What is there and is being read, or needs memory first, is waited for in any case.
+            let comes = due.is_some() || reads;
             let reads = comes.then(|| begun + DISK_WAIT);
             let until = deadline.map(|deadline| reads.map_or(deadline, |r| r.max(deadline)));
             if until.is_some_and(|until| until <= now) {

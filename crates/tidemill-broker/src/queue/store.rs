@@ -33,6 +33,8 @@ pub(super) enum Look {
     /// Nothing yet; look again when this time comes, if nothing wakes before.
     Nothing {
         due: Option<Duration>,
+        /// Messages are being read, by whoever looks at that moment too.
+        reads: bool,
     },
     /// The queue was deleted.
     Gone,
@@ -90,14 +92,17 @@ impl Live {
         match &self.store {
             Store::Disk { group, member, .. } => match group.take(inner, *member, 1, None) {
                 Taken::Gone => Look::Gone,
-                Taken::Nothing { due } => Look::Nothing { due },
+                Taken::Nothing { due, reads } => Look::Nothing { due, reads },
                 Taken::Given(given) => Look::Given(given.into_iter().map(of_disk).collect()),
             },
             Store::Memory(_) if !inner.queues.has(self) => Look::Gone,
             Store::Memory(store) => {
                 let taken = locked(store).take(1);
                 if taken.is_empty() {
-                    return Look::Nothing { due: None };
+                    return Look::Nothing {
+                        due: None,
+                        reads: false,
+                    };
                 }
                 Look::Given(taken.into_iter().map(of_memory).collect())
             }
@@ -127,11 +132,6 @@ impl Live {
             Store::Disk { group, member, .. } => group.first(*member),
             Store::Memory(store) => locked(store).first(),
         }
-    }
-
-    /// Whether messages are being read from the disk.
-    pub(super) fn is_reading(&self) -> bool {
-        matches!(&self.store, Store::Disk { group, .. } if group.is_reading())
     }
 
     /// A message is done with; resolves when that is durable, where the queue is.
