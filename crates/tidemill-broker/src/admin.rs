@@ -314,6 +314,9 @@ impl Broker {
         topic: &TopicName,
         places: &[(Partition, SeekTo)],
     ) -> Result<Vec<Offset>, GroupError> {
+        if self.is_of_letters(name) {
+            return Err(GroupError::OfDeadLetters(name.clone()));
+        }
         for (partition, to) in places {
             self.is_place(topic, *partition, *to)?;
         }
@@ -352,7 +355,8 @@ impl Broker {
     ///
     /// # Errors
     /// [`GroupError::Unknown`], [`GroupError::NotRead`] where it has no position there,
-    /// [`GroupError::OutOfRange`] where that offset is not kept and is not the next one, and
+    /// [`GroupError::OutOfRange`] where that offset is not kept and is not the next one,
+    /// [`GroupError::OfDeadLetters`] where letters would come back or be passed, and
     /// [`GroupError::InUse`] where it has classic members, which would not know.
     pub async fn seek(
         &self,
@@ -367,6 +371,9 @@ impl Broker {
             topic: topic.clone(),
             partition,
         };
+        if self.is_of_letters(name) {
+            return Err(GroupError::OfDeadLetters(name.clone()));
+        }
         let members = self.inner.kafka_members(name);
         if members > 0 {
             let group = name.clone();
@@ -450,6 +457,7 @@ fn kept_partitions(inner: &Inner, kept: &GroupState) -> Vec<GroupPartitionInfo> 
     let catalog = inner.durable.catalog();
     let one = |(id, cursor): (&PartitionId, &Cursor)| {
         let stable = inner.stable(*id);
+        let bounds = inner.handle.reader().bounds(*id);
         let end = stable.as_ref().map_or(Offset(0), |stable| stable.end);
         let earliest = stable.map_or(Offset(0), |stable| stable.earliest);
         let from = cursor.position().max(earliest);
@@ -463,6 +471,7 @@ fn kept_partitions(inner: &Inner, kept: &GroupState) -> Vec<GroupPartitionInfo> 
             position: cursor.position(),
             settled_above,
             end,
+            high_watermark: bounds.map_or(end, |bounds| bounds.end),
             lag: end.0.saturating_sub(from.0).saturating_sub(settled_kept),
             in_flight: 0,
             paused: None,

@@ -260,16 +260,15 @@ impl Inner {
         Ok((appended(name, (route, create), batches), places))
     }
 
-    /// One record, as it was written, for a topic. It goes to the partition that it came from
-    /// where this is its topic, as whoever wrote it has chosen that.
+    /// One record, as it was written, for a topic that is there. It goes to the partition that it
+    /// came from where this is its topic, as whoever wrote it has chosen that.
     pub(crate) fn encode_record(
         &self,
         name: &TopicName,
-        create: bool,
         record: &Written,
         origin: &Position,
     ) -> Result<(Append, Partition), PublishError> {
-        let (route, create) = self.route(name, create)?;
+        let (route, create) = self.route(name, false)?;
         let is_back = origin.topic == *name && origin.partition.0 < route.partitions;
         let partition = match &record.key {
             _ if is_back => origin.partition,

@@ -8,7 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 use tidemill_core::dead_letter::DeadLetter;
 use tidemill_core::delivery::dead_letter_topic;
@@ -53,6 +57,34 @@ pub struct ParkedLetter {
     pub letter: DeadLetter,
 }
 
+/// A header of a record that failed, as whoever wrote it gave it.
+///
+/// In JSON its value is the member `value`, or `value_base64` where it is no text in UTF-8, and
+/// neither where it has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// Its name, which others may have, too.
+    pub name: String,
+    /// Its value; `None` where it is null.
+    pub value: Option<Bytes>,
+}
+
+impl Serialize for RecordHeader {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut header = to.serialize_map(None)?;
+        header.serialize_entry("name", &self.name)?;
+        if let Some(value) = &self.value {
+            match std::str::from_utf8(value) {
+                Ok(text) => header.serialize_entry("value", text)?,
+                Err(_) => {
+                    header.serialize_entry("value_base64", &BASE64_STANDARD.encode(value))?;
+                }
+            }
+        }
+        header.end()
+    }
+}
+
 /// Dead letters, and where to read on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParkedLetters {
@@ -78,6 +110,11 @@ pub enum DeadLetterError {
         /// The place.
         offset: Offset,
     },
+    /// There is no such topic to give it back to, and a redrive makes none.
+    #[error(
+        "unknown topic {0}: a redrive goes to a topic that is there; create it, or name another"
+    )]
+    UnknownTopic(TopicName),
     /// The topic is of another group's dead letters, and what failed is none of them.
     #[error(
         "the topic {topic} keeps the dead letters of group {of}, and this is none of them: name \
@@ -235,15 +272,39 @@ impl Broker {
             .ok_or_else(|| unknown(group, partition, offset))
     }
 
+    /// The headers of the record that failed, in their order, where a stranger wrote it: those of
+    /// its event, if it is one, and all others. None where the event says it all.
+    ///
+    /// # Errors
+    /// As [`Broker::dead_letter`].
+    pub async fn dead_letter_headers(
+        &self,
+        group: &GroupName,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<Vec<RecordHeader>, DeadLetterError> {
+        self.dead_letter(group, partition, offset).await?;
+        let written = self.written(group, partition, offset).await?;
+        let headers = written.map_or_else(Vec::new, |written| written.headers);
+        let headers = headers.into_iter();
+        Ok(headers
+            .map(|(name, value)| RecordHeader { name, value })
+            .collect())
+    }
+
     /// Publishes what failed as it was, to the topic that it came from or to another one, and is
     /// done with the dead letter: both or nothing. A record of a stranger is written byte for byte,
     /// key, value and headers, and where it goes back to its topic into its partition. What a queue
     /// gave up goes back into that queue, at its end, unless another topic is named. Answers where
     /// it is.
     ///
+    /// It goes to a topic that is there, also where topics are created by their first use: one that
+    /// was deleted would come back with other partitions than it had, and one that was mistyped
+    /// would keep the event from everybody.
+    ///
     /// # Errors
-    /// [`DeadLetterError::Unknown`], also where it was given back or deleted already, and
-    /// [`DeadLetterError::NotItsLetters`].
+    /// [`DeadLetterError::Unknown`], also where it was given back or deleted already,
+    /// [`DeadLetterError::UnknownTopic`] and [`DeadLetterError::NotItsLetters`].
     pub async fn redrive(
         &self,
         group: &GroupName,
@@ -272,8 +333,7 @@ impl Broker {
             return Err(DeadLetterError::NotItsLetters { topic: to, of });
         }
         for _ in 0..REROUTES_MAX {
-            let create = self.inner.settings.auto_create_topics;
-            let (append, at) = self.again(&to, create, &parked.letter, written.as_ref())?;
+            let (append, at) = self.again(&to, &parked.letter, written.as_ref())?;
             match self
                 .done_with(group, partition, offset, vec![append])
                 .await?
@@ -289,7 +349,6 @@ impl Broker {
                 }
                 Ok(_) => break,
                 Err(CommitError::Refused(Refusal::Rerouted { .. })) => {}
-                Err(CommitError::Refused(Refusal::UnknownTopic(_))) if create => {}
                 Err(error) => return Err(refused(group, partition, offset, error)),
             }
         }
@@ -314,18 +373,18 @@ impl Broker {
     fn again(
         &self,
         to: &TopicName,
-        create: bool,
         letter: &DeadLetter,
         written: Option<&Written>,
-    ) -> Result<(Append, Partition), PublishError> {
+    ) -> Result<(Append, Partition), DeadLetterError> {
         if let Some(written) = written {
-            return self
-                .inner
-                .encode_record(to, create, written, &letter.origin);
+            let again = self.inner.encode_record(to, written, &letter.origin);
+            return again.map_err(not_given);
         }
         let events = std::slice::from_ref(&letter.event);
-        let bounds = DEAD_LETTER_MAX_BYTES;
-        let (append, _) = self.inner.encode_within(to, create, events, bounds)?;
+        let again = self
+            .inner
+            .encode_within(to, false, events, DEAD_LETTER_MAX_BYTES);
+        let (append, _) = again.map_err(not_given)?;
         let (at, _) = append.batches.first().expect("of one event there is one");
         let at = *at;
         Ok((append, at))
@@ -416,7 +475,15 @@ fn refused(
         // Somebody else was quicker.
         CommitError::Refused(Refusal::Stale | Refusal::Sought) => unknown(group, partition, offset),
         CommitError::Unavailable(why) => unavailable(why),
-        error => publish_error(error).into(),
+        error => not_given(publish_error(error)),
+    }
+}
+
+/// It was not published again.
+fn not_given(error: PublishError) -> DeadLetterError {
+    match error {
+        PublishError::UnknownTopic(topic) => DeadLetterError::UnknownTopic(topic),
+        error => error.into(),
     }
 }
 

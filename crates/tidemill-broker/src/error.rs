@@ -62,8 +62,8 @@ pub enum GroupError {
     OfQueue(GroupName),
     /// Its position says which dead letters of the topic of this name are done with.
     #[error(
-        "{0} says which dead letters were redriven or deleted; it goes with their topic, which has \
-         its name"
+        "a group that is called as a topic of dead letters, as {0} is, says which of them were \
+         redriven or deleted, and goes with that topic; take another group to read them"
     )]
     OfDeadLetters(GroupName),
     /// The group does not read this partition.

@@ -106,8 +106,11 @@ pub struct GroupPartitionInfo {
     pub position: Offset,
     /// How many offsets above the position are settled.
     pub settled_above: u64,
-    /// Where what readers get ends, as in [`PartitionInfo::end`].
+    /// Where what readers get ends, as in [`PartitionInfo::end`]. The position is behind it where
+    /// the group was told so, or read what is not decided: never behind the high watermark.
     pub end: Offset,
+    /// The offset that the next durable record gets.
+    pub high_watermark: Offset,
     /// How many offsets below the end are not settled.
     pub lag: u64,
     /// How many events members have and have not settled.

@@ -62,7 +62,9 @@ pub use consumer::{
     ConsumerMember, ConsumerParts, ConsumerPlace, ConsumerSight, ConsumerState, ConsumerTopicParts,
     ConsumerTransactionError, EPOCH_JOIN, EPOCH_LEAVE, EPOCH_LEAVE_FOR_A_WHILE, NamePattern,
 };
-pub use dead_letters::{DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters};
+pub use dead_letters::{
+    DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters, RecordHeader,
+};
 pub use error::{GroupError, OpenError, TopicError};
 pub use fetch_batches::{FetchBatches, FetchedBatches, Isolation};
 pub use handlers::ServedHandlers;

@@ -81,6 +81,9 @@ impl TopicSettings {
     /// How many bytes a segment may be closed at.
     pub const SEGMENT_BYTES: RangeInclusive<u64> = SEGMENT_BYTES_MIN..=SEGMENT_MAX_BYTES;
 
+    /// What any time or number of bytes may be at most: as much as clients of Kafka can read.
+    pub const NUMBER_MAX: u64 = i64::MAX as u64;
+
     /// What a topic's largest record batch may be, in bytes.
     pub const BATCH_MAX_BYTES: RangeInclusive<u64> = 1..=BATCH_MAX_BYTES as u64;
 
@@ -188,12 +191,31 @@ impl TopicSettings {
         settings
     }
 
+    /// The times and bytes that have no other upper bound, by their names.
+    fn numbers(&self) -> [(&'static str, Option<u64>); 8] {
+        [
+            ("retention_ms", self.retention_ms),
+            ("retention_bytes", self.retention_bytes),
+            ("segment_ms", self.segment_ms),
+            ("compact_after_ms", self.compact_after_ms),
+            ("compact_within_ms", self.compact_within_ms),
+            ("tombstone_retention_ms", self.tombstone_retention_ms),
+            ("time_before_max_ms", self.time_before_max_ms),
+            ("time_after_max_ms", self.time_after_max_ms),
+        ]
+    }
+
     /// Whether each is within its bounds; else what is not.
     fn check(&self) -> Result<(), String> {
         if self.segment_ms == Some(0) || self.compact_within_ms == Some(0) {
             let why = "segment_ms and compact_within_ms are at least 1; leave them out for what is \
                        usual";
             return Err(why.to_owned());
+        }
+        let mut numbers = self.numbers().into_iter();
+        let too_large = numbers.find(|(_, number)| *number > Some(Self::NUMBER_MAX));
+        if let Some((name, _)) = too_large {
+            return Err(format!("{name} is at most {}", Self::NUMBER_MAX));
         }
         let (least, most) = Self::SEGMENT_BYTES.into_inner();
         let bytes = self.segment_bytes.unwrap_or(least);

@@ -7,7 +7,8 @@ mod support;
 use support::{Folder, dead_letter, group, join, take, topic};
 use tidemill_broker::limits::{FETCH_MEMORY_WAIT, ORIGINALS_KEPT};
 use tidemill_broker::{
-    Broker, ClassicError, CreateQueue, DeadLetterError, Dequeue, GroupError, QueueSettings,
+    Broker, ClassicError, CreateQueue, CreateTopic, DeadLetterError, Dequeue, GroupError,
+    QueueSettings, SeekTo,
 };
 use tidemill_core::budget::Class;
 use tidemill_core::{Event, EventId, EventType, GroupName, Offset, Order, Partition, Source};
@@ -23,6 +24,11 @@ fn event(id: &str) -> Event {
     );
     let event = Event::builder(id, Source::new("/test").unwrap(), ty);
     event.data("application/json", "7").build().unwrap()
+}
+
+async fn create(broker: &Broker, name: &str) {
+    let created = broker.create_topic(topic(name), CreateTopic::default());
+    created.await.unwrap();
 }
 
 /// Gives up all that is published: the dead letters `1`, `2` and `3`.
@@ -85,6 +91,7 @@ async fn a_dead_letter_is_given_back_or_forgotten_once() {
     let failure = &last.letter.failure;
     assert_eq!((failure.error.as_str(), failure.attempts), ("no card", 3));
     // As it was, to where somebody wants it.
+    create(&broker, "by-hand").await;
     let to = Some(topic("by-hand"));
     let at = broker
         .redrive(&billing(), (ZERO, Offset(2)), to)
@@ -120,10 +127,41 @@ async fn what_is_done_with_stays_so_while_its_topic_is_there() {
     assert_eq!(refused, Err(GroupError::OfDeadLetters(reader.clone())));
     let refused = broker.classic_groups().delete(&reader).await;
     assert_eq!(refused, Err(ClassicError::NotEmpty));
+    for to in [SeekTo::Beginning, SeekTo::End] {
+        let letters = topic("billing.deadletter");
+        let refused = broker.seek(&reader, &letters, ZERO, to).await;
+        assert_eq!(refused, Err(GroupError::OfDeadLetters(reader.clone())));
+        let refused = broker.seek_each(&reader, &letters, &[(ZERO, to)]).await;
+        assert_eq!(refused, Err(GroupError::OfDeadLetters(reader.clone())));
+    }
     assert_eq!(ids(&broker).await, ["2", "3"]);
     let letters = topic("billing.deadletter");
     broker.delete_topic(&letters).await.unwrap();
     broker.delete_group(&reader).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redrive_makes_no_topic_whatever_a_first_use_does() {
+    for auto_create in [true, false] {
+        let broker = Broker::builder().auto_create_topics(auto_create);
+        let broker = broker.open().await.unwrap();
+        create(&broker, "orders").await;
+        bury(&broker).await;
+        let (group, place) = (billing(), (ZERO, Offset(0)));
+        let mistyped = Some(topic("ordres"));
+        let refused = broker.redrive(&group, place, mistyped).await.unwrap_err();
+        assert_eq!(refused, DeadLetterError::UnknownTopic(topic("ordres")));
+        broker.delete_topic(&topic("orders")).await.unwrap();
+        let refused = broker.redrive(&group, place, None).await.unwrap_err();
+        assert_eq!(refused, DeadLetterError::UnknownTopic(topic("orders")));
+        for gone in ["ordres", "orders"] {
+            assert!(broker.topic(&topic(gone)).is_none(), "{gone}");
+        }
+        assert_eq!(ids(&broker).await, ["1", "2", "3"]);
+        create(&broker, "orders").await;
+        broker.redrive(&group, place, None).await.unwrap();
+        broker.close().await;
+    }
 }
 
 #[tokio::test]
@@ -194,6 +232,7 @@ async fn what_a_queue_gave_up_goes_back_into_it_once() {
         assert_eq!((taken.len(), taken[0].deliveries), (1, 1));
         assert_eq!(*taken[0].message.event, event("1"));
         // Somewhere else it goes as it always did.
+        create(&broker, "by-hand").await;
         let to = Some(topic("by-hand"));
         let at = broker.redrive(&jobs, (ZERO, Offset(1)), to).await.unwrap();
         assert_eq!(at.topic, topic("by-hand"));

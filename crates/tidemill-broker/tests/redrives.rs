@@ -132,6 +132,8 @@ async fn create(broker: &Broker, partitions: u32) {
         ..CreateTopic::default()
     };
     broker.create_topic(topic("orders"), how).await.unwrap();
+    let other = broker.create_topic(topic("by-hand"), CreateTopic::default());
+    other.await.unwrap();
 }
 
 #[tokio::test]

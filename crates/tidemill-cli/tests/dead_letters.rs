@@ -56,6 +56,8 @@ fn letters_are_listed_shown_given_back_and_deleted() {
     let shown = lines(&server.run(&["deadletter", "show", "jobs", "0:0"]).done());
     assert_eq!(shown[0]["event"]["data"], "one");
     let to = ["deadletter", "redrive", "jobs", "0:0", "--topic", "again"];
+    server.run(&to).failed();
+    server.run(&["topic", "create", "again"]).done();
     assert_eq!(server.run(&to).done(), "0:0 is again/0@0 now\n");
     let twice = server.run(&to).failed();
     assert!(twice.contains("no dead letter 0:0"), "{twice}");

@@ -105,6 +105,13 @@ async fn dead_letters_are_listed_shown_given_back_and_deleted() {
     assert_eq!(given["redriven"].as_array().unwrap().len(), 1);
     assert_eq!(given["redriven"][0]["topic"], "orders");
     assert_eq!(given["left"], 1);
+    // No topic is made for it, and then it is a letter still.
+    let mistyped = redrive(&client, "?topic=again", r#"{"letters":["0:1"]}"#).await;
+    assert_eq!(mistyped.problem(404), "unknown-topic");
+    let detail = mistyped.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("unknown topic again"), "{detail}");
+    let create = client.post("/v1/topics", JSON, r#"{"name":"again"}"#.to_owned());
+    assert_eq!(create.await.status, 201);
     // Some of a list are done, and what is not is named.
     let partly = redrive(&client, "?topic=again", r#"{"letters":["0:1","0:2"]}"#).await;
     assert_eq!(partly.problem(404), "unknown-dead-letter");

@@ -36,6 +36,7 @@ impl Core {
                 position: flow.cursor.position(),
                 settled_above: flow.cursor.settled_above(),
                 end: flow.next_read,
+                high_watermark: flow.next_read,
                 lag: 0,
                 in_flight: flow.in_flight.len(),
                 paused: flow.paused(),

@@ -9,7 +9,9 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_broker::{DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters};
+use tidemill_broker::{
+    DeadLetterError, DeadLettersInfo, ParkedLetter, ParkedLetters, RecordHeader,
+};
 use tidemill_core::budget::Class;
 use tidemill_core::{GroupName, Offset, Partition, Position, TopicName, json as events};
 use tokio::time::Instant;
@@ -136,7 +138,7 @@ async fn of_group(
         if n > 0 {
             text.push(b',');
         }
-        encode(parked, &mut text);
+        encode(parked, &[], &mut text);
     }
     let next = next_of(&found);
     text.extend_from_slice(format!("],\"next\":{next}}}").as_bytes());
@@ -171,7 +173,7 @@ struct Head<'a> {
     version: Option<&'a str>,
 }
 
-fn encode(parked: &ParkedLetter, out: &mut Vec<u8>) {
+fn encode(parked: &ParkedLetter, headers: &[RecordHeader], out: &mut Vec<u8>) {
     let failure = &parked.letter.failure;
     let head = Head {
         letter: format!("{}:{}", parked.partition, parked.offset),
@@ -190,6 +192,11 @@ fn encode(parked: &ParkedLetter, out: &mut Vec<u8>) {
     out.extend_from_slice(head.strip_suffix(b"}").unwrap_or(&head));
     out.extend_from_slice(b",\"event\":");
     events::encode(&parked.letter.event, out);
+    if !headers.is_empty() {
+        out.extend_from_slice(b",\"headers\":");
+        let headers = serde_json::to_vec(headers).expect("texts are always JSON");
+        out.extend_from_slice(&headers);
+    }
     out.push(b'}');
 }
 
@@ -227,9 +234,12 @@ async fn show(
 ) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &[])?;
     let (group, (partition, offset)) = names.read()?;
-    let parked = app.broker()?.dead_letter(&group, partition, offset).await?;
+    let broker = app.broker()?;
+    let parked = broker.dead_letter(&group, partition, offset).await?;
+    let headers = broker.dead_letter_headers(&group, partition, offset);
+    let headers = headers.await?;
     let mut text = Vec::new();
-    encode(&parked, &mut text);
+    encode(&parked, &headers, &mut text);
     answered(&app, text).await
 }
 
@@ -356,6 +366,13 @@ impl From<DeadLetterError> for Problem {
         match error {
             DeadLetterError::None(_) | DeadLetterError::Unknown { .. } => {
                 Self::new(Kind::UnknownDeadLetter, text)
+            }
+            DeadLetterError::UnknownTopic(topic) => {
+                let detail = format!(
+                    "unknown topic {topic}: a redrive goes to a topic that is there; create it \
+                     with POST /v1/topics, or name another with ?topic="
+                );
+                Self::new(Kind::UnknownTopic, detail)
             }
             DeadLetterError::NotItsLetters { .. } => Self::new(Kind::Mismatch, text),
             DeadLetterError::Fetch(why) => why.into(),

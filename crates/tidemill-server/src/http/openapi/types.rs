@@ -161,6 +161,21 @@ pub(crate) struct DeadLetter {
     handler: Option<String>,
     version: Option<String>,
     event: CloudEvent,
+    /// Those of the record that failed, where a client of Kafka wrote it; only of one letter that
+    /// is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<Vec<RecordHeader>>,
+}
+
+/// A header of a record; its value is null where neither member is there.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct RecordHeader {
+    name: String,
+    /// Where it is text.
+    value: Option<String>,
+    /// Where it is not.
+    value_base64: Option<String>,
 }
 
 /// Where it came from.
