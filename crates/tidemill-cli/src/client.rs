@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,6 +16,7 @@ use tidemill::core::shown::escaped;
 
 use crate::failure::Failure;
 use crate::limits::{ANSWER_MAX_BYTES, CALL_TIMEOUT};
+use crate::refusal::Refusal;
 use crate::values::ServerUrl;
 
 /// One server. Clones share its connections.
@@ -36,8 +37,8 @@ pub(crate) struct Damage {
 /// Why a call brought no answer that can be used.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// The server answered with a problem: its status and what it says.
-    Refused(StatusCode, String),
+    /// The server answered with a problem.
+    Refused(Refusal),
     /// The events asked for are damaged; the server says where reading may go on.
     Damaged(Damage, String),
     /// There was no whole answer, and nothing was changed.
@@ -50,9 +51,7 @@ impl CallError {
     /// Whether what was asked for may have been done all the same.
     pub(crate) fn may_be_done(&self) -> bool {
         match self {
-            Self::Refused(status, _) => {
-                matches!(status.as_u16(), 500 | 504)
-            }
+            Self::Refused(refusal) => matches!(refusal.status.as_u16(), 500 | 504),
             Self::NoAnswer(_) | Self::Damaged(..) => false,
             Self::Unknown(_) => true,
         }
@@ -62,7 +61,7 @@ impl CallError {
 impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Refused(status, detail) => write!(f, "{detail} (HTTP {})", status.as_u16()),
+            Self::Refused(refusal) => refusal.fmt(f),
             Self::NoAnswer(text) | Self::Unknown(text) | Self::Damaged(_, text) => {
                 f.write_str(text)
             }
@@ -76,6 +75,7 @@ impl From<CallError> for Failure {
             CallError::Unknown(text) => Self::new(format!(
                 "{text}; it may have been done all the same: look before you try again"
             )),
+            CallError::Refused(refusal) => refusal.into(),
             error => Self::new(error),
         }
     }
@@ -84,6 +84,8 @@ impl From<CallError> for Failure {
 /// The part of an RFC 9457 problem document that people read.
 #[derive(Deserialize)]
 struct Problem {
+    #[serde(default)]
+    r#type: String,
     detail: Option<String>,
     title: Option<String>,
     /// Where damage is known to end.
@@ -239,10 +241,11 @@ impl Client {
             let (partition, resume) = (problem.partition?, problem.resume?);
             Some(Damage { partition, resume })
         });
+        let (ty, detail) = problem.map_or_else(Default::default, |problem| {
+            (problem.r#type, problem.detail.or(problem.title))
+        });
         // A line of its own making is not taken for one of ours.
-        let detail = problem
-            .and_then(|p| p.detail.or(p.title))
-            .map(|text| escaped(&text));
+        let detail = detail.map(|text| escaped(&text));
         let detail = detail.unwrap_or_else(|| {
             format!(
                 "what answers at {} is no Tidemill, or something in between; name a server of it \
@@ -252,8 +255,16 @@ impl Client {
         });
         Err(match damage {
             Some(damage) => CallError::Damaged(damage, detail),
-            None => CallError::Refused(status, detail),
+            None => CallError::Refused(Refusal::new(status, &ty, detail, &self.words())),
         })
+    }
+
+    /// The options of a command that asks the same server.
+    fn words(&self) -> Vec<String> {
+        match self.base == ServerUrl::default_place().as_str() {
+            true => Vec::new(),
+            false => vec!["--server".to_owned(), self.base.clone()],
+        }
     }
 
     fn no_answer(&self, error: &hyper_util::client::legacy::Error) -> CallError {

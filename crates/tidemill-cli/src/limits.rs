@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidemill::broker::TopicSettings;
+
 /// Most events of one publishing call.
 pub(crate) const PUBLISH_BATCH_EVENTS: usize = 256;
 
@@ -66,8 +68,20 @@ pub(crate) const LAST_PAGE_WAIT: Duration = Duration::from_millis(500);
 /// How often a command that waits for a server's backup looks whether it has ended.
 pub(crate) const BACKUP_LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How much of a dead letter's error a table shows, in characters.
+pub(crate) const ERROR_SHOWN_CHARS: usize = 60;
+
 /// Most bytes of a file with the secret of a webhook.
 pub(crate) const SECRET_FILE_MAX_BYTES: u64 = 512;
 
 /// How long a server may take to send the test event of a webhook.
 pub(crate) const WEBHOOK_TEST_MAX: Duration = Duration::from_secs(35);
+
+/// The longest time that a topic can be told, in whole days; see [`TopicSettings::NUMBER_MAX`].
+pub(crate) const TOPIC_TIME_MAX: Duration = Duration::from_secs(106_751_991_167 * 24 * 60 * 60);
+
+/// The most bytes that a topic can be told to keep, in whole TiB; see as before.
+pub(crate) const TOPIC_BYTES_MAX: u64 = 8_388_607 << 40;
+
+const _: () = assert!(TOPIC_TIME_MAX.as_millis() <= TopicSettings::NUMBER_MAX as u128);
+const _: () = assert!(TOPIC_BYTES_MAX <= TopicSettings::NUMBER_MAX);

@@ -95,6 +95,11 @@ impl Lines {
     }
 }
 
+/// A number for a table, or that there is none.
+pub(crate) fn or_dash(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |n| n.to_string())
+}
+
 /// Prints `value` as one line of JSON.
 ///
 /// # Errors

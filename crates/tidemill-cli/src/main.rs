@@ -16,6 +16,7 @@ mod output;
 mod password;
 mod port;
 mod progress;
+mod refusal;
 mod settings;
 mod shell;
 mod signals;
@@ -95,7 +96,8 @@ fn misused(mut error: clap::Error) -> ExitCode {
     let note = wrong_use::variable(&error, &command, &typed)
         .or_else(|| wrong_use::behind_dashes(&error, &typed).map(str::to_owned))
         .or_else(|| wrong_use::server_alone(&error, &mut command, &typed).map(str::to_owned))
-        .or_else(|| wrong_use::folder(&error, &mut command, &typed));
+        .or_else(|| wrong_use::folder(&error, &mut command, &typed))
+        .or_else(|| wrong_use::no_text(&error, &typed));
     if let Some(note) = note {
         output::remark(format_args!("\nnote: {note}"));
     }

@@ -109,5 +109,6 @@ pub(crate) fn piped() -> Result<String, Failure> {
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|_| Failure::new("the password is no text in UTF-8"))
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::usage("the password is no text in UTF-8; give one that is"))
 }

@@ -23,6 +23,7 @@ pub(crate) use reader::{Read, Reader};
 use crate::client::{CallError, Client, path};
 use crate::failure::Failure;
 use crate::folder::{self, Begin};
+use crate::refusal::in_flags;
 use crate::settings::Flush;
 use crate::values::ServerUrl;
 use crate::{shell, wire};
@@ -30,6 +31,8 @@ use crate::{shell, wire};
 /// The variables of the environment that name whom a client command asks.
 const SERVER_VARIABLE: &str = "TIDEMILL_SERVER";
 const FOLDER_VARIABLE: &str = "TIDEMILL_DATA";
+
+const NOT_FOUND: http::StatusCode = http::StatusCode::NOT_FOUND;
 
 /// The options of every client command. The environment is read only where none of them was typed,
 /// so that what it says wrongly does no harm elsewhere.
@@ -205,7 +208,7 @@ impl Target {
                 let body = json::batch_to_bytes(&events);
                 let answer = client.post(&at, json::BATCH_CONTENT_TYPE, body).await;
                 let answer: wire::AcceptedBatch = answer.map_err(|error| match error {
-                    CallError::Refused(http::StatusCode::NOT_FOUND, _) => missing(topic),
+                    CallError::Refused(refusal) if refusal.status == NOT_FOUND => missing(topic),
                     error => Unpublished {
                         may_be_kept: error.may_be_done(),
                         why: error.to_string(),
@@ -312,7 +315,7 @@ impl Target {
             }
             Self::Folder(broker) => {
                 let created = broker.create_topic(name.clone(), how).await;
-                created.map(|_| ()).map_err(Failure::new)
+                created.map(|_| ()).map_err(not_made)
             }
         }
     }
@@ -332,7 +335,7 @@ impl Target {
             }
             Self::Folder(broker) => match broker.alter_topic(name, change).await {
                 Err(TopicError::Unknown(_)) => Ok(None),
-                altered => altered.map_err(Failure::new).and_then(retold).map(Some),
+                altered => altered.map_err(not_made).and_then(retold).map(Some),
             },
         }
     }
@@ -414,9 +417,9 @@ impl Target {
                 let query = if force { "?force=true" } else { "" };
                 let at = path(&["v1", "groups", name.as_str()]) + query;
                 match client.delete(&at).await {
-                    Err(CallError::Refused(http::StatusCode::CONFLICT, _)) => {
+                    Err(CallError::Refused(refusal)) if refusal.is("group-in-use") => {
                         let group = self.group(name).await.map_err(Undeleted::Failed)?;
-                        Err(Undeleted::InUse(group.map_or(0, |g| g.members.len())))
+                        Err(Undeleted::InUse(group.map_or(0, |g| g.member_count())))
                     }
                     other => found(other)
                         .map(|found| found.is_some())
@@ -455,11 +458,16 @@ fn missing(topic: &TopicName) -> Unpublished {
     }
 }
 
+/// The folder's broker makes or changes no topic of these settings, which it calls as programs do.
+fn not_made(error: TopicError) -> Failure {
+    Failure::new(in_flags(&error.to_string()))
+}
+
 /// An answer of 404 is `None`.
 fn found<T>(answer: Result<T, CallError>) -> Result<Option<T>, Failure> {
     match answer {
         Ok(found) => Ok(Some(found)),
-        Err(CallError::Refused(http::StatusCode::NOT_FOUND, _)) => Ok(None),
+        Err(CallError::Refused(refusal)) if refusal.status == NOT_FOUND => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -130,6 +131,41 @@ pub(crate) fn up_to(
     }
 }
 
+/// Reads a length of time from `least` to `most`.
+///
+/// # Errors
+/// What it gives answers as [`duration`], and a sentence that names both.
+pub(crate) fn time_within(
+    least: Duration,
+    most: Duration,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    let shown = |bound: Duration| shown_ms(bound.as_millis() as u64);
+    move |text| match duration(text)? {
+        length if (least..=most).contains(&length) => Ok(length),
+        _ => Err(format!("it is {} to {}", shown(least), shown(most))),
+    }
+}
+
+/// Reads so many bytes, from `least` to `most`.
+///
+/// # Errors
+/// What it gives answers as [`size`], and a sentence that names both.
+pub(crate) fn size_within(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        // Without a bound of its own what is negative has the sentence of what is no number.
+        let bytes = match is_negative(text) {
+            true => None,
+            false => Some(size(text)? as u64),
+        };
+        bytes.filter(|it| bounds.contains(it)).ok_or_else(|| {
+            let (least, most) = (shown_bytes(*bounds.start()), shown_bytes(*bounds.end()));
+            format!("it is {least} to {most}")
+        })
+    }
+}
+
 /// One `NAME=VALUE`.
 ///
 /// # Errors
@@ -211,20 +247,6 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| {
             format!("{text} is more bytes than there can be; write less than 16777216TiB")
         })
-}
-
-/// So many bytes, as [`size`] takes them, and at least one.
-///
-/// # Errors
-/// As [`size`].
-pub(crate) fn positive_size(text: &str) -> Result<u64, String> {
-    if is_negative(text) {
-        return Err("it must be at least 1".to_owned());
-    }
-    match size(text)? {
-        0 => Err("it must be at least 1".to_owned()),
-        bytes => Ok(bytes as u64),
-    }
 }
 
 /// Reads a whole number from `least` to `most`.
@@ -411,6 +433,17 @@ mod tests {
         assert_eq!(ttl("1h"), Ok(Duration::from_secs(3600)));
         assert_eq!(ttl("1h1ms").unwrap_err(), "it is at most 1h");
         assert!(ttl("0s").is_err() && ttl("soon").unwrap_err().contains("20s"));
+        let timeout = time_within(Duration::from_millis(100), Duration::from_secs(30));
+        assert_eq!(timeout("100ms"), Ok(Duration::from_millis(100)));
+        for text in ["99ms", "31s"] {
+            assert_eq!(timeout(text).unwrap_err(), "it is 100ms to 30s");
+        }
+        let segment = size_within(65_536..=1 << 28);
+        assert_eq!(segment("1MiB"), Ok(1 << 20));
+        for text in ["1", "-1", "0", "1TiB"] {
+            assert_eq!(segment(text).unwrap_err(), "it is 64KiB to 256MiB");
+        }
+        assert!(segment("much").unwrap_err().contains("64MiB"));
     }
 
     #[test]
@@ -438,8 +471,6 @@ mod tests {
             assert_eq!(shown_bytes(bytes), text);
             assert_eq!(size(text), Ok(bytes as usize));
         }
-        assert_eq!(positive_size("1KiB"), Ok(1024));
-        assert!(positive_size("0KiB").is_err());
     }
 
     #[test]

@@ -59,10 +59,20 @@ pub(crate) struct PartitionOf {
     pub(crate) partition: u32,
     /// The oldest offset that is kept.
     pub(crate) earliest: u64,
-    /// The offset that the next event gets.
+    /// Where what can be read ends: before the oldest transaction that is open.
     pub(crate) end: u64,
+    /// The offset that the next event gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) high_watermark: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) size_bytes: Option<u64>,
+}
+
+/// The end of a partition for people: the offset that the next event gets, and, where what can be
+/// read ends before, that.
+pub(crate) fn ends(readable: u64, high_watermark: Option<u64>) -> (u64, Option<u64>) {
+    let end = high_watermark.unwrap_or(readable);
+    (end, (readable < end).then_some(readable))
 }
 
 /// `POST /v1/topics`.
@@ -238,6 +248,8 @@ pub(crate) struct Member {
     pub(crate) slots: u32,
     /// Events that it holds and has not settled.
     pub(crate) in_flight: u64,
+    #[serde(default)]
+    pub(crate) topics: Vec<String>,
 }
 
 /// Where a group stands in one partition.
@@ -250,8 +262,12 @@ pub(crate) struct GroupPartition {
     /// How many offsets above the position are settled already.
     #[serde(default)]
     pub(crate) settled_above: u64,
+    /// Where what can be read ends: before the oldest transaction that is open.
     pub(crate) end: u64,
-    /// Events that are not settled yet.
+    /// The offset that the next event gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) high_watermark: Option<u64>,
+    /// Events that can be read and are not settled yet.
     pub(crate) lag: u64,
     #[serde(default)]
     pub(crate) in_flight: u64,

@@ -106,6 +106,16 @@ pub(crate) fn behind_dashes(error: &Error, typed: &[OsString]) -> Option<&'stati
     (behind && word.starts_with('-')).then_some("options are given before `--`")
 }
 
+/// A sentence that shows the word that is no text.
+pub(crate) fn no_text(error: &Error, typed: &[OsString]) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidUtf8 {
+        return None;
+    }
+    let word = typed.iter().find(|word| word.to_str().is_none())?;
+    let shown = word.as_encoded_bytes().escape_ascii();
+    Some(format!("\"{shown}\" is no text in UTF-8; write it so"))
+}
+
 /// A sentence for two options that were typed and do not go together.
 pub(crate) fn useless(matches: &ArgMatches) -> Option<&'static str> {
     let deeper = matches.subcommand().and_then(|(_, deeper)| useless(deeper));

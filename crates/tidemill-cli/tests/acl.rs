@@ -34,7 +34,9 @@ fn rules_are_there_before_the_log_and_beside_its_server() {
     assert!(added.err.contains(note), "{added:?}");
     assert!(added.done().contains("added 2 rules"));
     let options = ["--kafka", "127.0.0.1:0", "--kafka-acls", "open"];
-    let server = Server::start_with(data, &options);
+    let mut server = Server::start_with(data, &options);
+    let kafka = server.running.line("kafka ");
+    assert!(kafka.contains("(what no rule is about is open)"), "{kafka}");
     let deny = [
         "add",
         "*",
@@ -73,6 +75,10 @@ fn rules_are_there_before_the_log_and_beside_its_server() {
             .contains("deleted 3 rules")
     );
     assert!(!acl(data, &["list"]).done().contains("User:"));
+    let again = acl(data, &["delete", "--principal", "alice"]).failed();
+    assert!(again.contains("acl list"), "{again}");
+    // Nothing that was named is missing.
+    assert_eq!(acl(data, &["delete", "--all"]).done(), "deleted 0 rules\n");
     assert!(server.running.stop("TERM").out.contains("closed"));
     // The log does not mind.
     let verified = run(&["log", "verify", "--data", data.to_str().unwrap()]).done();

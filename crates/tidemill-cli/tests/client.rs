@@ -424,7 +424,7 @@ fn wrong_use_is_told_apart_from_failure() {
         ),
         (
             &["topic", "create", "t", "--partitions", "0"],
-            "it must be at least 1",
+            "from 1 to 1024",
         ),
         (&["publish", "t", "x", "--server", "nonsense"], "--server"),
         (
@@ -443,7 +443,7 @@ fn wrong_use_is_told_apart_from_failure() {
         ),
         (
             &["topic", "create", "t", "--keep-bytes", "-5"],
-            "at least 1",
+            "it is 1 to",
         ),
         (&["bench", "--rate", "-1"], "at least 0.1"),
         (&["sub", "t", "--since", "-1h"], "no length of time"),

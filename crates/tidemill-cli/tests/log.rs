@@ -182,7 +182,7 @@ fn a_running_server_takes_a_backup_of_its_own_data() {
     );
     for (name, why) in [
         ("monday", "another name"),
-        ("../x", "--name: a backup's name has"),
+        ("../x", "--name ../x: a backup's name has"),
     ] {
         let refused = server.run(&["log", "backup", "--name", name]).misused();
         assert!(refused.contains(why), "{refused}");
@@ -202,6 +202,11 @@ fn a_running_server_takes_a_backup_of_its_own_data() {
         .run(&["log", "backup", "--name", "a", "--data", &data])
         .misused();
     assert!(both.contains("cannot be used with"), "{both}");
+    let alone = run(&["log", "backup", "--name", "a"]).misused();
+    assert!(
+        alone.contains("--server <URL>") && !alone.contains("--to"),
+        "{alone}"
+    );
     let nothing = run(&["log", "backup", "--to", &at("to")]).misused();
     assert!(nothing.contains("--data"), "{nothing}");
 }

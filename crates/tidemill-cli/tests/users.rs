@@ -179,8 +179,16 @@ fn a_password_that_is_typed_is_not_shown() {
 fn names_that_mean_something_else_in_rules_are_no_users() {
     let data = tempfile::tempdir().unwrap();
     for name in ["*", "ANONYMOUS", "User:alice"] {
-        let refused = with_password(data.path(), &["add", name], "one").misused();
+        let refused = with_password(data.path(), &["add", name], "").misused();
         assert!(refused.contains("use another"), "{name}: {refused}");
+    }
+    // Nobody sees what these end with; and no password is read for them.
+    for name in ["", " ", "alice ", "\talice", "alice\u{a0}"] {
+        let refused = with_password(data.path(), &["add", name], "").misused();
+        assert!(
+            refused.contains("is no name of a user"),
+            "{name:?}: {refused}"
+        );
     }
     assert!(!data.path().join("private").exists());
 }

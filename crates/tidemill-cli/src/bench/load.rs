@@ -177,8 +177,10 @@ impl Load {
                 answer
                     .map(|_: serde::de::IgnoredAny| ())
                     .map_err(|error| match error {
-                        CallError::Refused(StatusCode::SERVICE_UNAVAILABLE, why) => {
-                            Refusal::Later(why)
+                        CallError::Refused(refusal)
+                            if refusal.status == StatusCode::SERVICE_UNAVAILABLE =>
+                        {
+                            Refusal::Later(refusal.detail().to_owned())
                         }
                         error => Refusal::Broken(error.to_string()),
                     })

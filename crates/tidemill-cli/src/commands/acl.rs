@@ -97,6 +97,8 @@ pub(crate) struct List {
 }
 
 /// Delete rules
+///
+/// Fails where no rule is as the options say.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill acl delete --topic orders\n  \
@@ -277,7 +279,13 @@ impl Acl {
                 }
                 let permissions = permissions(&delete.folder)?;
                 let deleted = permissions.delete(&[filter]).map_err(failed)?;
-                done("deleted", deleted.iter().map(Vec::len).sum())
+                match deleted.iter().map(Vec::len).sum() {
+                    0 if !delete.all => Err(Failure::new(
+                        "no rule is as the options say, so none was deleted; `tidemill acl list` \
+                         shows those there are, and takes the same options",
+                    )),
+                    count => done("deleted", count),
+                }
             }
         }
     }

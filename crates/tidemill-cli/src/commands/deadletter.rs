@@ -6,6 +6,7 @@ use tidemill::{GroupName, TopicName};
 
 use crate::failure::Failure;
 use crate::folder::Begin;
+use crate::limits::ERROR_SHOWN_CHARS;
 use crate::listing::{Listing, print_json, print_json_lines};
 use crate::output::{all_the_same, say};
 use crate::target::dead_letters::{GroupOf, Letter, Name, Place};
@@ -47,6 +48,9 @@ pub(crate) struct List {
 }
 
 /// Show a dead letter with its event, as JSON
+///
+/// Where a client of Kafka wrote the record that failed, its headers are shown, too: their values
+/// as `value`, and as `value_base64` where they are no text.
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill deadletter show billing 0:17")]
 pub(crate) struct Show {
@@ -61,7 +65,8 @@ pub(crate) struct Show {
 /// Publish dead letters again, as they were
 ///
 /// Each is published and is no dead letter any longer, both or nothing. Every group of the topic
-/// gets it, under its old id. What a queue gave up goes back into that queue.
+/// gets it, under its old id. What a queue gave up goes back into that queue. The topic has to be
+/// there: none is created.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill deadletter redrive billing 0:17 0:18\n  \
@@ -190,8 +195,35 @@ fn letters_of(letters: &[Letter]) -> Listing {
             format!("{}/{}@{}", at.topic, at.partition, at.offset),
             letter.attempts.to_string(),
             letter.reason.clone(),
-            letter.error.chars().take(60).collect(),
+            cut(&letter.error),
         ]);
     }
     listing
+}
+
+/// As much of an error as a table has room for; `show` has all of it.
+fn cut(error: &str) -> String {
+    match error.char_indices().nth(ERROR_SHOWN_CHARS) {
+        None => error.to_owned(),
+        // The mark has the place of the last one.
+        Some(_) => error
+            .chars()
+            .take(ERROR_SHOWN_CHARS - 1)
+            .chain(['\u{2026}'])
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_says_so() {
+        let whole = "\u{e9}".repeat(ERROR_SHOWN_CHARS);
+        assert_eq!(cut(&whole), whole);
+        let more = cut(&format!("{whole}x"));
+        assert!(more.ends_with("\u{e9}\u{2026}"), "{more}");
+        assert_eq!(more.chars().count(), ERROR_SHOWN_CHARS);
+    }
 }

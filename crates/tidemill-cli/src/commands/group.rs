@@ -6,7 +6,7 @@ use tidemill::{GroupName, TopicName};
 
 use crate::failure::Failure;
 use crate::folder::Begin;
-use crate::listing::{Listing, print_json, print_json_lines};
+use crate::listing::{Listing, or_dash, print_json, print_json_lines};
 use crate::output::{all_the_same, say};
 use crate::shell::quoted;
 use crate::target::seek::SeekPlace;
@@ -38,7 +38,12 @@ pub(crate) struct List {
     target: TargetOptions,
 }
 
-/// Show where a group stands in each partition
+/// Show who is in a group, and where it stands in each partition
+///
+/// POSITION is where it goes on: all before is settled, and SETTLED ABOVE counts what is settled
+/// behind it. END is the offset that the next event gets. While a transaction is open, HELD AT is
+/// its first offset: who reads what is committed gets nothing from there on. WAITING are the events
+/// that can be read and are not settled.
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill group show billing")]
 pub(crate) struct Show {
@@ -82,7 +87,8 @@ pub(crate) struct Seek {
 /// Delete a group and forget its positions
 ///
 /// A group with members is in use: it is not deleted, unless --force is given. Then its members
-/// are told that it is gone.
+/// are told that it is gone. One that goes on living joins again, as handlers do by themselves: the
+/// group is there again at once, and begins as a new one. A webhook's group goes with the webhook.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tidemill group delete billing\n  \
@@ -131,14 +137,7 @@ impl Group {
                 if show.json {
                     print_json(&group)?;
                 } else {
-                    if let Some(classic) = &group.classic {
-                        members(classic).print()?;
-                    }
-                    match &group.consumer {
-                        Some(share) if group.kind == "share" => sharers(share).print()?,
-                        Some(consumer) => consumers(consumer).print()?,
-                        None => {}
-                    }
+                    members(&group)?;
                     partitions(&group).print()?;
                 }
             }
@@ -160,7 +159,12 @@ impl Group {
                         return all_the_same(told, format_args!("{} is deleted", delete.group));
                     }
                     Ok(false) => self.unknown(&delete.group),
-                    Err(Undeleted::InUse(members)) => delete.in_use(members),
+                    Err(Undeleted::InUse(members)) => {
+                        match target.webhook_of(&delete.group).await {
+                            Some(webhook) => delete.of_webhook(&webhook),
+                            None => delete.in_use(members),
+                        }
+                    }
                     Err(Undeleted::Failed(failure)) => failure,
                 };
                 let queue = target
@@ -182,6 +186,16 @@ impl Group {
 }
 
 impl Delete {
+    /// The failure of the group of a webhook.
+    fn of_webhook(&self, webhook: &str) -> Failure {
+        let command = self.target.command("webhook delete", Some(webhook), &[]);
+        Failure::new(format!(
+            "{} is the group of the webhook {webhook}, which goes with it: delete it with \
+             `{command}`",
+            self.group
+        ))
+    }
+
     /// The failure of a group that has so many members.
     fn in_use(&self, members: usize) -> Failure {
         let count = match members {
@@ -201,6 +215,25 @@ impl Delete {
     }
 }
 
+/// Who is in the group, whatever sort of members that is, and an empty line.
+fn members(group: &wire::Group) -> Result<(), Failure> {
+    if group.member_count() == 0 {
+        return Ok(());
+    }
+    if !group.members.is_empty() {
+        own_members(&group.members).print()?;
+    }
+    if let Some(classic) = &group.classic {
+        classic_members(classic).print()?;
+    }
+    match &group.consumer {
+        Some(share) if group.kind == "share" => sharers(share).print()?,
+        Some(consumer) => consumers(consumer).print()?,
+        None => {}
+    }
+    say("")
+}
+
 fn table(groups: &[wire::Group]) -> Listing {
     let mut listing = Listing::new(&["group", "kind", "topics", "order", "members>", "waiting>"]);
     for group in groups {
@@ -217,8 +250,26 @@ fn table(groups: &[wire::Group]) -> Listing {
     listing
 }
 
+/// The members that share the events by their keys, with what each reads and has.
+fn own_members(members: &[wire::Member]) -> Listing {
+    let mut listing = Listing::new(&["member", "reads", "key slots>", "in flight>"]);
+    for member in members {
+        let reads = match member.topics.is_empty() {
+            true => "-".to_owned(),
+            false => member.topics.join(","),
+        };
+        listing.row(&[
+            member.id.to_string(),
+            reads,
+            member.slots.to_string(),
+            member.in_flight.to_string(),
+        ]);
+    }
+    listing
+}
+
 /// The members that share the partitions, with what each has.
-fn members(classic: &wire::Classic) -> Listing {
+fn classic_members(classic: &wire::Classic) -> Listing {
     let mut listing = Listing::new(&["member", "client", "host", "has"]);
     for member in &classic.members {
         let name = member.instance.as_ref().unwrap_or(&member.id);
@@ -276,24 +327,24 @@ fn consumers(group: &wire::Consumer) -> Listing {
 }
 
 fn partitions(group: &wire::Group) -> Listing {
-    let heads = [
-        "topic",
-        "partition>",
-        "position>",
-        "settled above>",
-        "end>",
-        "waiting>",
-    ];
+    let ends = |p: &wire::GroupPartition| wire::ends(p.end, p.high_watermark);
+    let held = group.partitions.iter().any(|p| ends(p).1.is_some());
+    let mut heads = vec!["topic", "partition>", "position>", "settled above>", "end>"];
+    heads.extend(held.then_some("held at>"));
+    heads.push("waiting>");
     let mut listing = Listing::new(&heads);
     for p in &group.partitions {
-        listing.row(&[
+        let (end, held_at) = ends(p);
+        let mut row = vec![
             p.topic.clone(),
             p.partition.to_string(),
             p.position.to_string(),
             p.settled_above.to_string(),
-            p.end.to_string(),
-            p.lag.to_string(),
-        ]);
+            end.to_string(),
+        ];
+        row.extend(held.then(|| or_dash(held_at)));
+        row.push(p.lag.to_string());
+        listing.row(&row);
     }
     listing
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tidemill::broker::limits::{DEQUEUE_MAX_MESSAGES, LEASE_MAX, PEEK_MAX_MESSAGES, QUEUE_TTL_MAX};
 use tidemill::broker::{CreateQueue, Dequeue, EXPIRY, LeaseId, QueueSettings};
-use tidemill::core::json;
+use tidemill::core::delivery::is_for_dead_letters;
+use tidemill::core::{InvalidName, json};
 use tidemill::{Bytes, Event, EventId, EventType, ExtensionValue, Source, TopicName};
 use tidemill_server::limits::FETCH_WAIT_MAX;
 
@@ -77,6 +78,7 @@ pub(crate) struct Show {
     tidemill queue create fleeting --transient")]
 pub(crate) struct Create {
     /// The queue
+    #[arg(value_parser = new_name)]
     queue: TopicName,
     /// Keep it in the server's memory alone: it is gone with the server
     #[arg(long)]
@@ -226,6 +228,18 @@ pub(crate) struct Length {
     json: bool,
     #[command(flatten)]
     target: TargetOptions,
+}
+
+/// A name that a queue can be given.
+fn new_name(text: &str) -> Result<TopicName, String> {
+    let name: TopicName = text.parse().map_err(|why: InvalidName| why.to_string())?;
+    match is_for_dead_letters(&name) {
+        false => Ok(name),
+        true => {
+            let why = "a name that ends so is one of topics for dead letters; use another name";
+            Err(why.to_owned())
+        }
+    }
 }
 
 /// A whole number from 1 to `MAX`.

@@ -5,12 +5,16 @@ use std::time::Duration;
 use clap::Args;
 use tidemill::core::json;
 use tidemill::{Bytes, Event, EventId, EventType, Key, Source, TopicName};
+use tidemill_server::limits::REQUEST_REPLY_MAX_MS;
 
 use super::subscribe::data_text;
 use crate::failure::Failure;
 use crate::output::{Shown, say, write};
 use crate::target::{ServerOptions, Target};
 use crate::values;
+
+/// How long a reply may be waited for.
+const LONGEST: Duration = Duration::from_millis(REQUEST_REPLY_MAX_MS);
 
 /// The source of events that are asked by hand.
 const SOURCE: &str = "/tidemill/cli";
@@ -42,7 +46,7 @@ pub(crate) struct Request {
     key: Option<Key>,
     /// How long to wait for the reply, at most 50s
     #[arg(long, value_name = "TIME", default_value = "5s",
-          value_parser = values::positive_duration)]
+          value_parser = values::up_to(LONGEST, values::positive_duration))]
     timeout: Duration,
     /// Send the data as text, also where it looks like JSON
     #[arg(long)]

@@ -81,7 +81,7 @@ impl Serve {
             server.http_addr()
         ));
         if let Some(kafka) = server.kafka_addr() {
-            let how = security(&settings);
+            let how = settings.kafka.as_ref().map(security).unwrap_or_default();
             let _ = output::say(format_args!("kafka   {kafka}{how}"));
         }
         server.run(shutdown).await;
@@ -125,17 +125,20 @@ fn in_vain(flags: &[&str]) -> Option<String> {
 }
 
 /// What is said of the door for clients of Kafka behind its address.
-fn security(settings: &Settings) -> &'static str {
-    let kafka = settings.kafka.as_ref();
-    let has = |what: fn(&KafkaConfig) -> bool| kafka.is_some_and(what);
-    match (
-        has(|kafka| kafka.tls.is_some()),
-        has(|kafka| kafka.sasl.is_some()),
-    ) {
-        (false, false) => "",
-        (true, false) => " (TLS)",
-        (false, true) => " (users log in)",
-        (true, true) => " (TLS, users log in)",
+fn security(kafka: &KafkaConfig) -> String {
+    let acls = kafka.acls.as_ref().map(|acls| match acls.open {
+        true => "what no rule is about is open",
+        false => "only what rules allow",
+    });
+    let said = [
+        kafka.tls.as_ref().map(|_| "TLS"),
+        kafka.sasl.as_ref().map(|_| "users log in"),
+        acls,
+    ];
+    let said: Vec<_> = said.into_iter().flatten().collect();
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", said.join(", ")),
     }
 }
 

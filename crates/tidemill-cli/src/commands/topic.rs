@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
 use tidemill::TopicName;
+use tidemill::broker::limits::TOPIC_PARTITIONS_MAX;
 use tidemill::broker::{AlterTopic, CompressionType, CreateTopic, TopicSettings};
 
 use crate::failure::Failure;
 use crate::folder::Begin;
-use crate::listing::{Listing, print_json, print_json_lines};
+use crate::limits::{TOPIC_BYTES_MAX, TOPIC_TIME_MAX};
+use crate::listing::{Listing, or_dash, print_json, print_json_lines};
 use crate::output::{all_the_same, say};
 use crate::target::{Target, TargetOptions};
 use crate::values::Bound;
@@ -48,6 +50,10 @@ pub(crate) struct List {
 }
 
 /// Show a topic's partitions, and what was said of it when it was created or since
+///
+/// EARLIEST is the first offset that is kept, END the one that the next event gets. While a
+/// transaction is open, HELD AT is its first offset: who reads what is committed gets nothing from
+/// there on.
 #[derive(Args)]
 #[command(after_help = "Example:\n  tidemill topic show orders")]
 pub(crate) struct Show {
@@ -70,9 +76,8 @@ pub(crate) struct Show {
 pub(crate) struct Create {
     /// The topic
     topic: TopicName,
-    /// How many ordered parts it has; later there may be more, never fewer
-    #[arg(long, short, value_name = "N", default_value_t = 1,
-          value_parser = values::count::<u32>)]
+    /// How many ordered parts it has, up to 1024; later there may be more, never fewer
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = partitions_asked())]
     partitions: u32,
     /// Delete events so long after they were published, as in 7d or 12h; or `forever`
     #[arg(long, value_name = "TIME", default_value = "forever", value_parser = keep_for())]
@@ -108,8 +113,8 @@ pub(crate) struct Create {
 pub(crate) struct Set {
     /// The topic
     topic: TopicName,
-    /// How many ordered parts it has from now on: not fewer than it has
-    #[arg(long, short, value_name = "N", value_parser = values::count::<u32>)]
+    /// How many ordered parts it has from now on, up to 1024: not fewer than it has
+    #[arg(long, short, value_name = "N", value_parser = partitions_asked())]
     partitions: Option<u32>,
     /// Delete events so long after they were published, as in 7d or 12h; or `forever`
     #[arg(long, value_name = "TIME", value_parser = keep_for())]
@@ -218,7 +223,7 @@ impl Topic {
                 }
             }
             Self::Create(create) => {
-                target.create_topic(&create.topic, create.how()).await?;
+                target.create_topic(&create.topic, create.how()?).await?;
                 let told = if create.json {
                     let created = target.topic(&create.topic).await?;
                     print_json(&created.ok_or_else(|| self.unknown(&create.topic))?)
@@ -258,14 +263,20 @@ impl Topic {
     }
 }
 
+/// How many parts a topic has, as every command reads it.
+fn partitions_asked() -> impl TypedValueParser<Value = u32> {
+    values::within(1, TOPIC_PARTITIONS_MAX)
+}
+
 /// How long events are kept, as every command reads it.
 fn keep_for() -> impl TypedValueParser<Value = Bound<Duration>> {
-    values::or_word("forever", values::positive_duration)
+    let time = values::up_to(TOPIC_TIME_MAX, values::positive_duration);
+    values::or_word("forever", time)
 }
 
 /// How many bytes of events are kept, as every command reads it.
 fn keep_bytes() -> impl TypedValueParser<Value = Bound<u64>> {
-    values::or_word("all", values::positive_size)
+    values::or_word("all", values::size_within(1..=TOPIC_BYTES_MAX))
 }
 
 /// Shorter than a millisecond is one.
@@ -292,6 +303,7 @@ impl Delete {
 
 impl Set {
     fn change(&self) -> Result<AlterTopic, Failure> {
+        self.upkeep.check()?;
         let compact = self.compact.then_some(true);
         let change = AlterTopic {
             partitions: self.partitions,
@@ -312,8 +324,9 @@ impl Set {
 }
 
 impl Create {
-    fn how(&self) -> CreateTopic {
-        CreateTopic {
+    fn how(&self) -> Result<CreateTopic, Failure> {
+        self.upkeep.check()?;
+        Ok(CreateTopic {
             partitions: self.partitions,
             settings: TopicSettings {
                 retention_ms: self.keep_for.0.map(millis),
@@ -322,7 +335,7 @@ impl Create {
                 compression: self.compression,
                 ..TopicSettings::default().with(&self.upkeep.change())
             },
-        }
+        })
     }
 }
 
@@ -342,18 +355,22 @@ fn table(topics: &[wire::Topic]) -> Listing {
 }
 
 fn partitions(topic: &wire::Topic) -> Listing {
-    let mut listing = Listing::new(&["partition>", "earliest>", "end>", "bytes>"]);
+    let ends = |p: &wire::PartitionOf| wire::ends(p.end, p.high_watermark);
+    let held = topic.partitions.iter().any(|p| ends(p).1.is_some());
+    let mut heads = vec!["partition>", "earliest>", "end>"];
+    heads.extend(held.then_some("held at>"));
+    heads.push("bytes>");
+    let mut listing = Listing::new(&heads);
     for p in &topic.partitions {
-        listing.row(&[
+        let (end, held_at) = ends(p);
+        let mut row = vec![
             p.partition.to_string(),
             p.earliest.to_string(),
-            p.end.to_string(),
-            or_dash(p.size_bytes),
-        ]);
+            end.to_string(),
+        ];
+        row.extend(held.then(|| or_dash(held_at)));
+        row.push(or_dash(p.size_bytes));
+        listing.row(&row);
     }
     listing
-}
-
-fn or_dash(number: Option<u64>) -> String {
-    number.map_or_else(|| "-".to_owned(), |n| n.to_string())
 }

@@ -8,7 +8,7 @@ use tidemill::broker::PRIVATE_DIR;
 use tidemill_server::permissions::Permissions;
 use tidemill_server::permissions::filter::Filter;
 use tidemill_server::permissions::rule::{ANONYMOUS, ANY, principal};
-use tidemill_server::users::{UserError, Users};
+use tidemill_server::users::{UserError, Users, check_new_name};
 
 use crate::failure::Failure;
 use crate::folder::may_hold_log;
@@ -203,6 +203,8 @@ impl User {
         match self {
             Self::Add(add) => {
                 let users = add.folder.users()?;
+                // Nobody types a password for a name that nobody can have.
+                check_new_name(&add.name).map_err(failed)?;
                 users.add(&add.name, &add.typed.get()?).map_err(failed)?;
                 done("added", &add.name)
             }

@@ -1,13 +1,20 @@
 //! `tidemill webhook`: has events of topics pushed to services that have only HTTP.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use tidemill_server::limits::{
+    WEBHOOK_ATTEMPTS, WEBHOOK_CONCURRENCY, WEBHOOK_OVERLAP_MS, WEBHOOK_RETRY_FIRST_MS,
+    WEBHOOK_RETRY_MAX_MS, WEBHOOK_TIMEOUT_MS,
+};
 
 use crate::failure::Failure;
 use crate::limits::SECRET_FILE_MAX_BYTES;
@@ -95,21 +102,34 @@ struct How {
     /// A header that is sent with every event, as NAME=VALUE; may be given again
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = values::header)]
     headers: Vec<(String, String)>,
-    /// How long an answer may take, up to 30s [a new one has: 15s]
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    /// How long an answer may take, 100ms to 30s [a new one has: 15s]
+    #[arg(long, value_name = "TIME", value_parser = time(WEBHOOK_TIMEOUT_MS))]
     timeout: Option<Duration>,
-    /// How often an event is tried before it is a dead letter [a new one has: 15]
-    #[arg(long, value_name = "N", value_parser = values::count::<u32>)]
+    /// How often an event is tried before it is a dead letter, up to 100 [a new one has: 15]
+    #[arg(long, value_name = "N", value_parser = count(WEBHOOK_ATTEMPTS))]
     attempts: Option<u32>,
-    /// The wait behind the first failure, which doubles with each [a new one has: 1s]
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    /// The wait behind the first failure, 10ms to 10m, which doubles with each [a new one has: 1s]
+    #[arg(long, value_name = "TIME", value_parser = time(WEBHOOK_RETRY_FIRST_MS))]
     retry_first: Option<Duration>,
-    /// The longest such wait [a new one has: 1h]
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    /// The longest such wait, 10ms to 1d [a new one has: 1h]
+    #[arg(long, value_name = "TIME", value_parser = time(WEBHOOK_RETRY_MAX_MS))]
     retry_max: Option<Duration>,
     /// How many events are sent at once, up to 16 [a new one has: 4]
-    #[arg(long, value_name = "N", value_parser = values::within(1_usize, 16))]
+    #[arg(long, value_name = "N", value_parser = count(WEBHOOK_CONCURRENCY))]
     concurrency: Option<usize>,
+}
+
+/// A length of time between the least and the most milliseconds of these.
+fn time((least, _, most): (u64, u64, u64)) -> impl TypedValueParser<Value = Duration> {
+    values::time_within(Duration::from_millis(least), Duration::from_millis(most))
+}
+
+/// A number between the least and the most of these.
+fn count<T>((least, _, most): (T, T, T)) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    values::within(least, most)
 }
 
 impl How {
@@ -198,7 +218,7 @@ pub(crate) struct Rotate {
     /// The webhook
     name: String,
     /// How long the one before signs, up to seven days; 0s ends it at once [default: 24h]
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = overlap())]
     overlap: Option<Duration>,
     /// A file with the new secret [default: one is made]
     #[arg(long, value_name = "FILE")]
@@ -208,6 +228,12 @@ pub(crate) struct Rotate {
     json: bool,
     #[command(flatten)]
     target: ServerOptions,
+}
+
+/// How long two secrets sign.
+fn overlap() -> impl TypedValueParser<Value = Duration> {
+    let (_, most) = WEBHOOK_OVERLAP_MS;
+    values::up_to(Duration::from_millis(most), values::duration)
 }
 
 impl Webhook {
@@ -304,6 +330,12 @@ impl Create {
 impl Set {
     async fn ask(&self, target: &Target) -> Result<(), Failure> {
         let changes = self.how.changes(self.url.as_deref(), self.no_headers);
+        if changes == Changes::default() {
+            return Err(Failure::usage(
+                "nothing is to be changed; name --url, --type, --header, --no-headers, --timeout, \
+                 --attempts, --retry-first, --retry-max or --concurrency",
+            ));
+        }
         let webhook = target.alter_webhook(&self.name, &changes).await?;
         let told = match self.json {
             true => print_json(&webhook),

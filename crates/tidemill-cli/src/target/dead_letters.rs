@@ -90,6 +90,19 @@ pub(crate) struct Letter {
     pub(crate) handler: Option<String>,
     pub(crate) version: Option<String>,
     pub(crate) event: Box<RawValue>,
+    /// Those of the record that failed, where a stranger wrote it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) headers: Vec<RecordHeader>,
+}
+
+/// A header of a record.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RecordHeader {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +144,7 @@ impl Letter {
             handler: failure.handler.clone(),
             version: failure.version.clone(),
             event: RawValue::from_string(event).map_err(Failure::new)?,
+            headers: Vec::new(),
         })
     }
 }
@@ -179,7 +193,11 @@ impl Target {
             Self::Folder(broker) => {
                 let (partition, offset) = (Partition(name.0), Offset(name.1));
                 let found = broker.dead_letter(group, partition, offset).await;
-                Letter::of(&found.map_err(Failure::new)?)
+                let mut letter = Letter::of(&found.map_err(Failure::new)?)?;
+                let headers = broker.dead_letter_headers(group, partition, offset).await;
+                let headers = headers.map_err(Failure::new)?;
+                letter.headers = retold(headers)?;
+                Ok(letter)
             }
         }
     }

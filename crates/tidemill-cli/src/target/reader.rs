@@ -317,6 +317,7 @@ mod tests {
                     partition,
                     earliest: *earliest,
                     end: *end,
+                    high_watermark: None,
                     size_bytes: None,
                 })
                 .collect(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tidemill::GroupName;
 
 use super::Target;
 use super::handlers::at_rest;
@@ -27,7 +28,7 @@ pub(crate) struct NewWebhook<'a> {
 }
 
 /// `PATCH /v1/webhooks/{name}`: what is not named stays.
-#[derive(Default, Serialize)]
+#[derive(Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Changes<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<&'a str>,
@@ -131,6 +132,16 @@ fn one(name: &str) -> String {
 }
 
 impl Target {
+    /// The webhook that a group is, where there is one.
+    pub(crate) async fn webhook_of(&self, group: &GroupName) -> Option<String> {
+        let webhooks = match self {
+            Self::Server(_) => self.webhooks().await.ok()?,
+            Self::Folder(_) => return None,
+        };
+        let mut of = webhooks.into_iter().filter(|it| it.group == group.as_str());
+        of.next().map(|webhook| webhook.name)
+    }
+
     /// The server; webhooks are of a running one alone.
     fn webhook_server(&self) -> Result<&Client, Failure> {
         match self {

@@ -44,7 +44,7 @@ pub enum UserError {
     /// The name cannot be one.
     #[error(
         "{0:?} is no name of a user; use 1 to {USER_NAME_MAX_BYTES} bytes of text without control \
-         characters"
+         characters, and without white space at its ends"
     )]
     Name(String),
     /// The name means something else in rules.
@@ -177,9 +177,13 @@ pub(crate) fn check_name(name: &str) -> Result<(), UserError> {
 /// A name that a new user can have. Those that are there keep theirs.
 ///
 /// # Errors
-/// [`UserError::Name`] and [`UserError::Reserved`].
-pub(crate) fn check_new_name(name: &str) -> Result<(), UserError> {
+/// [`UserError::Name`], also where white space is at its ends, which nobody sees, and
+/// [`UserError::Reserved`].
+pub fn check_new_name(name: &str) -> Result<(), UserError> {
     check_name(name)?;
+    if name.trim() != name {
+        return Err(UserError::Name(name.chars().take(64).collect()));
+    }
     let reserved = name == rule::ANY || name == rule::ANONYMOUS || name.starts_with(rule::USER);
     match reserved {
         true => Err(UserError::Reserved(name.chars().take(64).collect())),

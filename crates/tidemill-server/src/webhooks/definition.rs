@@ -203,7 +203,7 @@ impl Definition {
         let (first, max) = (self.retry_first_ms, self.retry_max_ms);
         if first > max {
             return Err(format!(
-                "\"retry_first_ms\" is {first}, which is more than \"retry_max_ms\", {max}; \
+                "\"retry_first_ms\" is {first} ms, which is more than \"retry_max_ms\", {max} ms; \
                  lower the one or raise the other"
             ));
         }

@@ -39,7 +39,7 @@ pub(crate) struct Backup {
     #[arg(long = "data", value_name = "DIR")]
     folder: Option<PathBuf>,
     /// The folder of the backup; it must be new or empty
-    #[arg(long, value_name = "DIR", required_unless_present = "server")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["server", "name"])]
     to: Option<PathBuf>,
     /// Copy every file, also those that could share their bytes
     #[arg(long)]
@@ -50,6 +50,7 @@ pub(crate) struct Backup {
     server: Option<ServerUrl>,
     /// The backup's name in the server's folder of backups
     #[arg(long, value_name = "NAME", requires = "server")]
+    #[arg(conflicts_with_all = ["folder", "to", "copy"])]
     name: Option<String>,
     /// Print a line of JSON
     #[arg(long)]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,6 +11,7 @@ use crate::failure::Failure;
 use crate::limits::BACKUP_LOOK_EVERY;
 use crate::listing::print_json;
 use crate::output::{all_the_same, say};
+use crate::shell;
 use crate::values::ServerUrl;
 
 /// How it stands, as the server says.
@@ -38,7 +38,7 @@ pub(super) async fn take(server: &ServerUrl, name: &str, json: bool) -> Result<(
     let client = Client::new(server);
     let body = serde_json::json!({ "name": name }).to_string();
     let begun = client.post("/v1/backups", "application/json", Bytes::from(body));
-    let mut standing: Standing = begun.await.map_err(|error| refused(server, error))?;
+    let mut standing: Standing = begun.await.map_err(|error| refused(server, name, error))?;
     let at = path(&["v1", "backups", name]);
     while matches!(standing, Standing::Running) {
         tokio::time::sleep(BACKUP_LOOK_EVERY).await;
@@ -78,13 +78,19 @@ fn damage(standing: &Standing) -> u64 {
     report.and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn refused(server: &ServerUrl, error: CallError) -> Failure {
+fn refused(server: &ServerUrl, name: &str, error: CallError) -> Failure {
     match error {
-        CallError::Refused(StatusCode::NOT_IMPLEMENTED | StatusCode::CONFLICT, detail) => {
-            Failure::usage(format!("--server {}: {detail}", server.as_str()))
-        }
-        CallError::Refused(StatusCode::UNPROCESSABLE_ENTITY, detail) => {
-            Failure::usage(format!("--name: {detail}"))
+        CallError::Refused(refusal) if refusal.is("not-supported") => Failure::usage(format!(
+            "--server {}: {}",
+            server.as_str(),
+            refusal.detail()
+        )),
+        CallError::Refused(refusal) if refusal.is("conflict") || refusal.is("invalid-name") => {
+            Failure::usage(format!(
+                "--name {}: {}",
+                shell::quoted(name),
+                refusal.detail()
+            ))
         }
         error => error.into(),
     }

@@ -7,9 +7,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use tidemill::broker::AlterTopic;
+use tidemill::broker::{AlterTopic, TopicSettings};
 
 use super::millis;
+use crate::failure::Failure;
+use crate::limits::TOPIC_TIME_MAX;
 use crate::listing::Lines;
 use crate::values::{self, Bound};
 use crate::wire;
@@ -22,23 +24,23 @@ const DEFAULT: &str = "default";
 pub(super) struct Upkeep {
     /// Close a segment so long after it was begun, as in 1h; or `default`
     #[arg(long, value_name = "TIME",
-          value_parser = values::or_word(DEFAULT, values::positive_duration))]
+          value_parser = values::or_word(DEFAULT, up_to_most(values::positive_duration)))]
     segment_for: Option<Bound<Duration>>,
     /// Close a segment at so many bytes, 64KiB to 256MiB; or `default`
-    #[arg(long, value_name = "SIZE",
-          value_parser = values::or_word(DEFAULT, values::positive_size))]
+    #[arg(long, value_name = "SIZE", value_parser =
+          values::or_word(DEFAULT, values::size_within(TopicSettings::SEGMENT_BYTES)))]
     segment_bytes: Option<Bound<u64>>,
     /// Compact no event that is younger; or `default`, which is none
     #[arg(long, value_name = "TIME",
-          value_parser = values::or_word(DEFAULT, values::duration))]
+          value_parser = values::or_word(DEFAULT, up_to_most(values::duration)))]
     compact_after: Option<Bound<Duration>>,
     /// Compact every event by so long after it was published; or `default`, when it is worth it
     #[arg(long, value_name = "TIME",
-          value_parser = values::or_word(DEFAULT, values::positive_duration))]
+          value_parser = values::or_word(DEFAULT, up_to_most(values::positive_duration)))]
     compact_within: Option<Bound<Duration>>,
     /// Keep an event without data so long after what it deletes is gone; or `default`, a day
     #[arg(long, value_name = "TIME",
-          value_parser = values::or_word(DEFAULT, values::duration))]
+          value_parser = values::or_word(DEFAULT, up_to_most(values::duration)))]
     keep_tombstones: Option<Bound<Duration>>,
     /// Give records the time at which they are appended, whatever their producers say
     #[arg(long, conflicts_with = "no_append_time")]
@@ -46,21 +48,40 @@ pub(super) struct Upkeep {
     /// Leave records the times that their producers give them
     #[arg(long)]
     no_append_time: bool,
-    /// Refuse record batches, and events, of more bytes, as in 4MiB; or `default`
-    #[arg(long, value_name = "SIZE",
-          value_parser = values::or_word(DEFAULT, values::positive_size))]
+    /// Refuse record batches, and events, of more bytes, as in 4MiB, up to 32MiB; or `default`
+    #[arg(long, value_name = "SIZE", value_parser =
+          values::or_word(DEFAULT, values::size_within(TopicSettings::BATCH_MAX_BYTES)))]
     batch_max_bytes: Option<Bound<u64>>,
     /// Refuse records of clients of Kafka whose time lies longer ago, as in 1h; or `default`, any
     #[arg(long, value_name = "TIME",
-          value_parser = values::or_word(DEFAULT, values::duration))]
+          value_parser = values::or_word(DEFAULT, up_to_most(values::duration)))]
     time_before_max: Option<Bound<Duration>>,
     /// Refuse records of clients of Kafka whose time lies further ahead; or `default`, any
     #[arg(long, value_name = "TIME",
-          value_parser = values::or_word(DEFAULT, values::duration))]
+          value_parser = values::or_word(DEFAULT, up_to_most(values::duration)))]
     time_after_max: Option<Bound<Duration>>,
 }
 
+/// A length of time as `length` reads it, which a topic can have.
+fn up_to_most(
+    length: fn(&str) -> Result<Duration, String>,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    values::up_to(TOPIC_TIME_MAX, length)
+}
+
 impl Upkeep {
+    /// Refuses times that contradict each other; of what was not typed the broker knows.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match (self.compact_within, self.compact_after) {
+            (Some(Bound(Some(within))), Some(Bound(Some(after)))) if within < after => {
+                Err(Failure::usage(
+                    "--compact-within is less than --compact-after; raise it, or leave it out",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The change of a topic that they are.
     pub(super) fn change(&self) -> AlterTopic {
         let time = |time: Option<Bound<Duration>>| time.map(|Bound(time)| time.map(millis));
