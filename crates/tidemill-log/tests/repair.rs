@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::dying::Dying;
 use common::faulty::{Image, disk_of, image};
-use common::sample::{commits, ids, options, written};
+use common::sample::{commits, ids, options, written, written_and};
 use common::{ByHand, Operation, partition, read_all};
 use tidemill_core::Offset;
 use tidemill_log::driver::MemoryDisk;
@@ -153,6 +153,41 @@ fn a_journal_that_is_gone_after_a_clean_end_is_begun_anew_and_nothing_is_lost() 
     let id = ids()[0];
     let next = log.reader().bounds(id).unwrap().end;
     assert_eq!(log.publish(id, b"more"), next.0);
+}
+
+#[test]
+fn with_a_journal_that_is_gone_segments_show_what_is_lost_and_was_given_out() {
+    let image = written_and(|log| {
+        for number in 0..100 {
+            log.publish(partition(1, 0), &[number; 4200]);
+            log.publish(partition(2, 7), &[number; 4200]);
+        }
+    });
+    let mut without = image.clone();
+    without.retain(|path, _| !path.starts_with("journal/"));
+    let disk = disk_of(&without);
+    let plan = repaired(&disk);
+    let lost = lost(&plan);
+    let [(first, a), (second, b)] = lost.as_slice() else {
+        panic!("{lost:?}");
+    };
+    assert_eq!([*first, *second], ids());
+    // What segments did not have yet, nobody knows of.
+    assert!(a.start == 20 && (26..=125).contains(&a.end), "{a:?}");
+    assert!(b.start == 0 && (6..=105).contains(&b.end), "{b:?}");
+    let mut log = opened(&disk);
+    assert_eq!(log.publish(partition(1, 0), b"new"), a.end);
+    // A begun segment shows where it begins, whatever is in it.
+    let mut image = without;
+    let folder = format!("topics/{}/0/", first.topic);
+    let ours = |path: &&String| path.starts_with(&folder) && path.ends_with(".log");
+    let newest = image.keys().filter(ours).max().unwrap().clone();
+    let base = newest[folder.len()..].trim_end_matches(".log");
+    let base = Offset(base.parse().unwrap());
+    image.get_mut(&newest).unwrap().fill(0);
+    let plan = planned(&disk_of(&image)).unwrap();
+    let shown = plan.lost.iter().find(|lost| lost.id == *first).unwrap();
+    assert_eq!(shown.offsets.end, base);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod apply;
 mod plan;
+mod reach;
 mod segment;
 
 use std::io;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use tidemill_core::Offset;
 
+use super::reach::in_files;
 use super::segment::walk;
 use super::{JournalCut, Lost, Mend, RepairError, SegmentMend};
 use crate::disk::Disk;
@@ -75,23 +76,7 @@ pub fn plan(
     watch: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Plan, RepairError> {
     let mut look = Look::new(disk, meaning, watch);
-    let Some(superblock) = look.superblocks()? else {
-        return Err(RepairError::Hopeless {
-            file: crate::superblock::PATHS.join(" and "),
-            why: "no superblock is readable".to_owned(),
-        });
-    };
-    if !look.snapshot(superblock.snapshot) || look.report.damage > bad_superblocks(disk) {
-        let why = look
-            .report
-            .findings
-            .last()
-            .map(|finding| finding.what.clone());
-        return Err(RepairError::Hopeless {
-            file: snapshot_path(superblock.snapshot).to_string(),
-            why: why.unwrap_or_default(),
-        });
-    }
+    let superblock = named(&mut look)?;
     journal::check(&mut look, &superblock)?;
     let mut table = std::mem::take(&mut look.table);
     table.retain(|id, _| look.tail.ends.contains_key(id));
@@ -102,9 +87,15 @@ pub fn plan(
     }
     let snapshot = look.snapshot_lsn;
     let ends = std::mem::take(&mut look.tail.ends);
+    let deleted = std::mem::take(&mut look.tail.deleted);
     drop(look);
 
-    let (journal, cut) = journal_cut(disk, &superblock, snapshot, &ends, meaning)?.unzip();
+    let known = Known {
+        snapshot,
+        ends,
+        deleted,
+    };
+    let (journal, cut) = journal_cut(disk, &superblock, &known, meaning)?.unzip();
     let mut plan = Plan {
         superblocks: bad_superblocks(disk) > 0,
         journal,
@@ -136,17 +127,47 @@ pub fn plan(
     Ok(plan)
 }
 
+/// The superblock to go by, whose snapshot is whole.
+fn named(look: &mut Look<'_>) -> Result<Superblock, RepairError> {
+    let Some(superblock) = look.superblocks()? else {
+        return Err(RepairError::Hopeless {
+            file: crate::superblock::PATHS.join(" and "),
+            why: "no superblock is readable".to_owned(),
+        });
+    };
+    if !look.snapshot(superblock.snapshot) || look.report.damage > bad_superblocks(look.disk) {
+        let why = look
+            .report
+            .findings
+            .last()
+            .map(|finding| finding.what.clone());
+        return Err(RepairError::Hopeless {
+            file: snapshot_path(superblock.snapshot).to_string(),
+            why: why.unwrap_or_default(),
+        });
+    }
+    Ok(superblock)
+}
+
 fn bad_superblocks(disk: &dyn Disk) -> u64 {
     let bad = |(_, root): &&(&str, Root)| matches!(root, Root::Unreadable(_));
     roots(disk).iter().filter(bad).count() as u64
+}
+
+/// What the snapshot and the readable part of the journal say.
+struct Known {
+    /// The last entry that the snapshot holds.
+    snapshot: Lsn,
+    /// How far each partition is known.
+    ends: BTreeMap<PartitionId, Offset>,
+    deleted: BTreeSet<PartitionId>,
 }
 
 /// Where the journal has to be cut; `None` where it is whole, or has a torn end.
 fn journal_cut(
     disk: &dyn Disk,
     superblock: &Superblock,
-    snapshot: Lsn,
-    ends: &BTreeMap<PartitionId, Offset>,
+    known: &Known,
     meaning: &dyn Mend,
 ) -> Result<Option<(JournalCut, Cut)>, RepairError> {
     let found = journal_files(disk)?;
@@ -174,12 +195,17 @@ fn journal_cut(
     if durable < end.first && short.is_none() && !missing {
         return Ok(None);
     }
-    let known = behind.iter().map(|commit| Lsn(commit.next().0 - 1)).max();
-    let last = durable.max(known.unwrap_or_default()).max(snapshot);
+    let behind_it = behind.iter().map(|commit| Lsn(commit.next().0 - 1)).max();
+    let last = durable
+        .max(behind_it.unwrap_or_default())
+        .max(known.snapshot);
     let last = last.max(Lsn(end.first.0 - 1));
     let epochs = commits.iter().chain(&behind).map(|commit| commit.epoch);
     let epoch = epochs.fold(superblock.epoch, u64::max);
-    let (gaps, unmade) = reached(records_behind(&found, &behind), ends, meaning);
+    let behind = records_behind(&found, &behind).into_iter();
+    let behind = behind.map(|(id, offsets)| (id, offsets.end));
+    let files = in_files(disk, &known.ends, &known.deleted)?;
+    let (gaps, unmade) = reached(behind.chain(files), &known.ends, meaning);
     let journal = JournalCut {
         file: journal_path(end.file).to_string(),
         byte: end.offset,
@@ -198,21 +224,18 @@ fn journal_cut(
 
 type Spans = Vec<(PartitionId, Range<Offset>)>;
 
-/// Offsets behind the damage, and those that the machine speaks of, which no partition has any
-/// more; and the partitions whose beginning is among what is lost.
+/// Offsets up to what was found behind the damage and in segments, and up to those that the machine
+/// speaks of, which no partition has any more; and the partitions whose beginning is among what is
+/// lost.
 fn reached(
-    behind: BTreeMap<PartitionId, Range<Offset>>,
+    found: impl Iterator<Item = (PartitionId, Offset)>,
     ends: &BTreeMap<PartitionId, Offset>,
     meaning: &dyn Mend,
 ) -> (Spans, Spans) {
     let mut reach: BTreeMap<PartitionId, Offset> = BTreeMap::new();
     let spoken = meaning.reach().into_iter();
     let spoken = spoken.filter(|(id, _)| ends.contains_key(id));
-    for (id, end) in behind
-        .into_iter()
-        .map(|(id, of)| (id, of.end))
-        .chain(spoken)
-    {
+    for (id, end) in found.chain(spoken) {
         let reached = reach.entry(id).or_insert(end);
         *reached = end.max(*reached);
     }
