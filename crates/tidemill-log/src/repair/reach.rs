@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemill_core::{Offset, Partition, TopicId};
 use uuid::Uuid;
 
-use crate::batch::{Batch, HEADER_BYTES};
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use super::segment::batch_at;
+use crate::batch::Batch;
+use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::machine::PartitionId;
 use crate::recovery::list;
@@ -78,17 +79,12 @@ fn shown_by(disk: &dyn Disk, id: PartitionId, base: Offset) -> Offset {
         return base;
     };
     let (mut end, mut position) = (base, 0);
-    while let Some(batch) = batch_at(file.as_ref(), position).filter(|b| b.base_offset() >= end) {
+    let is_whole = |batch: &Batch| batch.check_records().is_ok();
+    while let Some(batch) = batch_at(file.as_ref(), position, u64::MAX).filter(is_whole)
+        && batch.base_offset() >= end
+    {
         end = batch.next_offset();
         position += batch.size_bytes() as u64;
     }
     end
-}
-
-fn batch_at(file: &dyn DiskFile, position: u64) -> Option<Batch> {
-    let head = read_exact_at(file, position, HEADER_BYTES).ok()?;
-    let size_bytes = Batch::size_from_front(&head).ok()?;
-    let bytes = read_exact_at(file, position, size_bytes).ok()?;
-    let (batch, _) = Batch::parse(bytes).ok()?;
-    batch.check_records().is_ok().then_some(batch)
 }

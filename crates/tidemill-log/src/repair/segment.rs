@@ -136,14 +136,7 @@ impl Walk<'_> {
 
     /// The batch that lies where the next one belongs.
     fn unnamed(&self) -> Option<Batch> {
-        let log = self.log?;
-        let head = read_exact_at(log, self.position, HEADER_BYTES).ok()?;
-        let size_bytes = Batch::size_from_front(&head).ok()?;
-        if self.position + size_bytes as u64 > self.segment.synced.bytes {
-            return None;
-        }
-        let bytes = read_exact_at(log, self.position, size_bytes).ok()?;
-        let (batch, _) = Batch::parse(bytes).ok()?;
+        let batch = batch_at(self.log?, self.position, self.segment.synced.bytes)?;
         (batch.base_offset() == self.expected).then_some(batch)
     }
 
@@ -163,4 +156,17 @@ impl Walk<'_> {
         self.lost_until(at.end)?;
         Ok(self.walked)
     }
+}
+
+/// The batch that lies at a place of a segment's file and ends before `until`, whatever its records
+/// are.
+pub(super) fn batch_at(log: &dyn DiskFile, position: u64, until: u64) -> Option<Batch> {
+    let head = read_exact_at(log, position, HEADER_BYTES).ok()?;
+    let size_bytes = Batch::size_from_front(&head).ok()?;
+    if position + size_bytes as u64 > until {
+        return None;
+    }
+    let bytes = read_exact_at(log, position, size_bytes).ok()?;
+    let (batch, _) = Batch::parse(bytes).ok()?;
+    Some(batch)
 }
